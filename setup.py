@@ -1,0 +1,42 @@
+"""Installs vit_jax; requirements.txt pins versions that run together."""
+
+import pathlib
+
+import setuptools
+
+README = pathlib.Path(__file__).with_name('README.md')
+
+setuptools.setup(
+  name='vit_jax',
+  version='0.1.0',
+  description='The Vision Transformer (arXiv 2010.11929), whole, in JAX.',
+  long_description=README.read_text(encoding='utf-8'),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  packages=setuptools.find_packages(include=['vit_jax', 'vit_jax.*']),
+  python_requires='>=3.11',
+  install_requires=[
+    'absl-py>=2.1',
+    'clu>=0.0.12',
+    'etils[epath]>=1.10',  # One path type for local folders and gs://.
+    'flax>=0.12',
+    'jax>=0.10,<0.12',
+    'jaxtyping>=0.3',
+    'ml_collections>=1.1',
+    'numpy>=2.0',
+    'optax>=0.2.5',
+    'orbax-checkpoint>=0.12.8,<0.13',
+    'scikit-learn>=1.5',  # Carries the embedded data, 1,797 digits.
+    'tensorboard>=2.19',  # clu's TensorBoard writer needs it.
+    'tensorflow-cpu>=2.19; sys_platform != "darwin"',
+    'tensorflow>=2.19; sys_platform == "darwin"',
+    'tensorflow-datasets>=4.9.9',
+  ],
+  extras_require={
+    'test': ['pillow>=11', 'pytest>=8.3', 'ruff>=0.12'],
+    'tpu': ['jax[tpu]>=0.10,<0.12'],
+    'cuda': ['jax[cuda12]>=0.10,<0.12'],
+    # Weights to and from PyTorch tools; torch itself is for the tests.
+    'interop': ['safetensors>=0.5'],
+  },
+)
