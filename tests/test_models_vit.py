@@ -1,0 +1,330 @@
+"""The Vision Transformer against the paper's equations, written in NumPy."""
+
+import functools
+import re
+
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vit_jax import models
+from vit_jax.models import vit
+
+# Sizes that tell every axis from every other.
+TINY = {
+  'depth': 2,
+  'width': 12,
+  'mlp_dim': 20,
+  'heads': 3,
+  'patch_size': (4, 2),
+  'num_classes': 7,
+}
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 8, 10, 3)).astype('f4')
+FEATURES = {'patches', 'encoded', 'pooled', 'pre_logits'}
+
+
+def create(**overrides):
+  return models.create('ViT-Ti/16', **(TINY | overrides))
+
+
+def random_params(model):
+  """Parameters none of which is zero or one by initialisation."""
+  shapes = jax.eval_shape(model.init, jax.random.key(0), IMAGES)['params']
+  rng = np.random.default_rng(1)
+  return jax.tree.map(
+    lambda x: rng.normal(0, 0.5, x.shape).astype('f4'), shapes
+  )
+
+
+def norm(x, p):
+  mean, std = x.mean(-1, keepdims=True), np.sqrt(x.var(-1) + 1e-6)[..., None]
+  return (x - mean) / std * p['scale'] + p['bias']
+
+
+def self_attention(x, p):
+  def project(name):
+    return np.einsum('bnd,dhs->bnhs', x, p[name]['kernel']) + p[name]['bias']
+
+  q, k, v = project('query'), project('key'), project('value')
+  scores = np.einsum('bqhs,bkhs->bhqk', q, k) / np.sqrt(q.shape[-1])
+  weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+  heads = np.einsum('bhqk,bkhs->bqhs', weights, v)
+  return (
+    np.einsum('bqhs,hsd->bqd', heads, p['out']['kernel']) + p['out']['bias']
+  )
+
+
+def dense(x, p):
+  return x @ p['kernel'] + p['bias']
+
+
+def gelu(x):
+  return x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def encode(x, p, drop=lambda x, site: x):
+  """Equations 2 and 3; `drop` is called at every site of Appendix B.1."""
+  x = drop(x + p['posembed_input']['pos_embedding'], 'positions')
+  for i in range(TINY['depth']):
+    block = p[f'encoderblock_{i}']
+    y = norm(x, block['LayerNorm_0'])
+    y = self_attention(y, block['MultiHeadDotProductAttention_0'])
+    x = x + drop(y, (i, 'attention'))
+    y = norm(x, block['LayerNorm_1'])
+    y = gelu(dense(y, block['MlpBlock_0']['Dense_0']))
+    y = dense(drop(y, (i, 'hidden')), block['MlpBlock_0']['Dense_1'])
+    x = x + drop(y, (i, 'out'))
+  return norm(x, p['encoder_norm'])
+
+
+@pytest.mark.parametrize('pool', ['token', 'gap'])
+def test_equations_1_to_4(pool):
+  model = create(pool=pool, representation_size=5)
+  p = random_params(model)
+  ph, pw = TINY['patch_size']
+  patches = IMAGES.reshape(2, 8 // ph, ph, 10 // pw, pw, 3)
+  patches = patches.swapaxes(2, 3).reshape(2, 10, ph * pw * 3)
+  kernel = p['embedding']['kernel'].reshape(ph * pw * 3, -1)
+  patches = patches @ kernel + p['embedding']['bias']
+  tokens = patches
+  if pool == 'token':
+    tokens = np.concatenate([np.repeat(p['cls'], 2, 0), patches], axis=1)
+  encoded = encode(tokens, p['Transformer'])
+  pooled = encoded[:, 0] if pool == 'token' else encoded.mean(1)
+  pre_logits = np.tanh(dense(pooled, p['pre_logits']))
+
+  logits, features = jax.jit(model.apply)({'params': p}, IMAGES)
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+  close(features['patches'], patches)
+  close(features['encoded'], encoded)
+  close(features['pooled'], pooled)
+  close(features['pre_logits'], pre_logits)
+  close(logits, dense(pre_logits, p['head']))
+
+
+def test_dropout_is_where_the_paper_puts_it_with_keys_by_layer():
+  rate = 0.5
+  encoder = vit.Encoder(
+    depth=TINY['depth'],
+    mlp_dim=TINY['mlp_dim'],
+    heads=TINY['heads'],
+    dropout=rate,
+    dtype=jnp.float32,
+    gelu='tanh',
+    norm_eps=1e-6,
+  )
+  x = np.random.default_rng(2).normal(size=(2, 5, 12)).astype('f4')
+  p = random_params(create(dropout=rate))['Transformer']
+  p['posembed_input']['pos_embedding'] = np.ones((1, 5, 12), 'f4')
+  rngs = {'dropout': jax.random.key(3)}
+  base_key = encoder.bind({'params': p}, rngs=rngs).make_rng('dropout')
+
+  def drop(x, site):
+    if site == 'positions':
+      key = jax.random.fold_in(base_key, TINY['depth'])
+    else:
+      layer, place = site
+      key = jax.random.fold_in(base_key, layer)
+      attention_key, mlp_key = jax.random.split(key)
+      hidden_key, out_key = jax.random.split(mlp_key)
+      key = {'attention': attention_key, 'hidden': hidden_key, 'out': out_key}
+      key = key[place]
+    return x * np.asarray(jax.random.bernoulli(key, 1 - rate, x.shape)) / rate
+
+  trained = jax.jit(functools.partial(encoder.apply, train=True))(
+    {'params': p}, x, rngs=rngs
+  )
+  np.testing.assert_allclose(trained, encode(x, p, drop), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('train, sites', [(True, 1 + 3 * 2), (False, 0)])
+def test_the_model_draws_one_mask_for_each_site(train, sites):
+  model = create(dropout=0.1, representation_size=5)
+  jaxpr = jax.make_jaxpr(functools.partial(model.apply, train=train))(
+    {'params': random_params(model)},
+    IMAGES,
+    rngs={'dropout': jax.random.key(0)},
+  )
+  assert str(jaxpr).count('name=_bernoulli') == sites
+
+
+@pytest.mark.parametrize(
+  'name, count',
+  [
+    ('ViT-Ti/16', 5_717_416),
+    ('ViT-S/16', 22_050_664),
+    ('ViT-B/32', 88_224_232),
+    ('ViT-B/16', 86_567_656),
+    ('ViT-L/32', 306_535_400),
+    ('ViT-L/16', 304_326_632),
+    ('ViT-H/14', 632_045_800),
+  ],
+)
+def test_parameter_counts_at_224(name, count):
+  model = models.create(name, num_classes=1000)
+  images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+  assert sum(x.size for x in jax.tree.leaves(shapes)) == count
+
+
+def test_names_and_shapes_are_the_official_ones():
+  model = create(depth=1, representation_size='width')
+  shapes = {
+    name: value.shape
+    for name, value in traverse_util.flatten_dict(
+      random_params(model), sep='/'
+    ).items()
+  }
+  block = 'Transformer/encoderblock_0'
+  attention = f'{block}/MultiHeadDotProductAttention_0'
+  expected = {
+    'cls': (1, 1, 12),
+    'embedding/kernel': (4, 2, 3, 12),
+    'embedding/bias': (12,),
+    'Transformer/posembed_input/pos_embedding': (1, 11, 12),
+    f'{attention}/out/kernel': (3, 4, 12),
+    f'{attention}/out/bias': (12,),
+    f'{block}/MlpBlock_0/Dense_0/kernel': (12, 20),
+    f'{block}/MlpBlock_0/Dense_0/bias': (20,),
+    f'{block}/MlpBlock_0/Dense_1/kernel': (20, 12),
+    f'{block}/MlpBlock_0/Dense_1/bias': (12,),
+    'pre_logits/kernel': (12, 12),
+    'pre_logits/bias': (12,),
+    'head/kernel': (12, 7),
+    'head/bias': (7,),
+  }
+  for name in ('query', 'key', 'value'):
+    expected[f'{attention}/{name}/kernel'] = (12, 3, 4)
+    expected[f'{attention}/{name}/bias'] = (3, 4)
+  norms = (
+    f'{block}/LayerNorm_0',
+    f'{block}/LayerNorm_1',
+    'Transformer/encoder_norm',
+  )
+  for name in norms:
+    expected[f'{name}/scale'] = expected[f'{name}/bias'] = (12,)
+  assert shapes == expected
+
+
+def test_initial_values():
+  model = create(depth=1, width=96, heads=4, mlp_dim=192, head_bias=-10.0)
+  params = jax.jit(model.init)(jax.random.key(0), IMAGES)['params']
+  p = params['Transformer']
+  block = p['encoderblock_0']
+  assert not params['cls'].any()
+  assert not params['head']['kernel'].any()
+  assert (params['head']['bias'] == -10).all()
+  positions = p['posembed_input']['pos_embedding']
+  assert positions.std() == pytest.approx(0.02, rel=0.1)
+  # LeCun: variance 1 / fan-in, here 4 * 2 * 3.
+  kernel = params['embedding']['kernel']
+  assert kernel.std() == pytest.approx(24**-0.5, rel=0.1)
+  # Xavier uniform: bound sqrt(6 / (fan-in + fan-out)), heads taken together.
+  attention = block['MultiHeadDotProductAttention_0']
+  for name in ('query', 'key', 'value', 'out'):
+    kernel = attention[name]['kernel']
+    assert abs(kernel).max() == pytest.approx((6 / 192) ** 0.5, rel=0.01)
+    assert not attention[name]['bias'].any()
+  for dense in block['MlpBlock_0'].values():
+    assert abs(dense['kernel']).max() == pytest.approx(
+      (6 / 288) ** 0.5, rel=0.01
+    )
+    assert dense['bias'].std() == pytest.approx(1e-6, rel=0.25)
+
+
+def test_bfloat16_leaves_parameters_norms_softmax_and_head_in_float32():
+  model = create(dtype='bfloat16', dropout=0.1, representation_size=5)
+  variables = jax.eval_shape(model.init, jax.random.key(0), IMAGES)
+  assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
+  p = random_params(model)
+  text = str(
+    jax.make_jaxpr(functools.partial(model.apply, train=True))(
+      {'params': p}, IMAGES, rngs={'dropout': jax.random.key(0)}
+    )
+  )
+
+  def result_types(primitive):
+    return re.findall(rf':(\w+)\[[\d,]*\] = {primitive}\b', text)
+
+  assert result_types('exp') == ['f32'] * TINY['depth']
+  assert result_types('rsqrt') == ['f32'] * (2 * TINY['depth'] + 1)
+  # Of a block's eight products only the scores leave bfloat16; then the head's.
+  per_block = ['bf16'] * 3 + ['f32'] + ['bf16'] * 4
+  products = per_block * TINY['depth'] + ['f32', 'f32']
+  assert result_types('dot_general') == products
+
+  logits, features = jax.jit(model.apply)({'params': p}, IMAGES)
+  exact, _ = jax.jit(create(representation_size=5).apply)({'params': p}, IMAGES)
+  assert logits.dtype == features['encoded'].dtype == jnp.float32
+  np.testing.assert_allclose(logits, exact, atol=0.1)
+
+
+@pytest.mark.parametrize('pool', ['token', 'gap'])
+@pytest.mark.parametrize('representation_size', [None, 5])
+@pytest.mark.parametrize('num_classes', [0, 7])
+def test_features_have_the_same_names_on_every_path(
+  pool, representation_size, num_classes
+):
+  model = create(
+    pool=pool,
+    representation_size=representation_size,
+    num_classes=num_classes,
+    dropout=0.1,
+  )
+  p = random_params(model)
+  assert ('cls' in p) == (pool == 'token')
+  assert ('head' in p) == (num_classes > 0)
+  for train in (False, True):
+    logits, features = jax.eval_shape(
+      functools.partial(model.apply, train=train),
+      {'params': p},
+      IMAGES,
+      rngs={'dropout': jax.random.key(0)},
+    )
+    assert set(features) == FEATURES
+    assert features['patches'].shape == (2, 10, 12)
+    assert features['encoded'].shape == (2, 10 + (pool == 'token'), 12)
+    assert features['pooled'].shape == (2, 12)
+    assert features['pre_logits'].shape == (2, representation_size or 12)
+    assert (logits and logits.shape) == ((2, 7) if num_classes else None)
+
+
+@pytest.mark.parametrize(
+  'images, message',
+  [
+    (np.zeros((1, 9, 10, 3), 'f4'), '9x10 pixels .* 4x2: .* image of 8x10'),
+    (np.zeros((1, 8, 10, 3), 'u1'), r'floats .* uint8 of shape \(1, 8, 10, 3'),
+    (np.zeros((1, 8, 10, 1), 'f4'), r'three channels'),
+    (np.zeros((8, 10, 3), 'f4'), r'\(b, h, w, 3\), got .* \(8, 10, 3\)'),
+  ],
+)
+def test_images_that_do_not_fit_are_refused_in_the_trace(images, message):
+  with pytest.raises(ValueError, match=message):
+    jax.eval_shape(create().init, jax.random.key(0), images)
+
+
+@pytest.mark.parametrize(
+  'overrides, message',
+  [
+    ({'heads': 5}, 'width of 12 .* 5 attention heads'),
+    ({'depth': 0}, 'depth .* at least 1, got 0'),
+    ({'patch_size': 0}, 'positive number'),
+    ({'pool': 'map'}, "unknown pool 'map'; known: token, gap"),
+    ({'dtype': 'float16'}, "'float16'; known: float32, bfloat16"),
+    ({'gelu': 'relu'}, "'relu'; known: tanh, erf"),
+    ({'dropout': 1.0}, r'\[0, 1\), got 1.0'),
+    ({'representation_size': 'wide'}, "'width' or None, got 'wide'"),
+    ({'representation_size': 0}, 'positive number.* got 0'),
+  ],
+)
+def test_overrides_out_of_range_are_refused(overrides, message):
+  with pytest.raises(ValueError, match=message):
+    create(**overrides)
+
+
+def test_the_name_gives_what_no_override_does():
+  model = models.create('ViT-S/8', num_classes=2, depth=3)
+  assert (model.depth, model.width, model.heads) == (3, 384, 6)
+  assert model.patch_size == (8, 8)

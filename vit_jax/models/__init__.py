@@ -1,0 +1,5 @@
+"""Networks: everything that turns images into features and logits."""
+
+from vit_jax.models.vit import create
+
+__all__ = ['create']

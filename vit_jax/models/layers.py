@@ -1,0 +1,70 @@
+"""Layers that several networks share."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Key
+
+# The official JAX code uses the tanh approximation, PyTorch the exact form.
+GELUS = {
+  'tanh': functools.partial(nn.gelu, approximate=True),
+  'erf': functools.partial(nn.gelu, approximate=False),
+}
+
+
+def dropout(
+  x: Float[Array, '...'], rate: float, key: Key[Array, ''] | None
+) -> Float[Array, '...']:
+  """Zeroes a share `rate` in [0, 1) of x and scales the rest to keep the mean.
+
+  Without a key, as in evaluation, x comes back as it is.
+  """
+  if key is None:
+    return x
+  keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+  return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
+
+
+def split_key(
+  key: Key[Array, ''] | None, num: int
+) -> tuple[Key[Array, ''] | None, ...]:
+  """Splits a dropout key into `num` keys; no key gives that many Nones."""
+  return (None,) * num if key is None else tuple(jax.random.split(key, num))
+
+
+class MlpBlock(nn.Module):
+  """Two dense layers with a GELU between them, each followed by dropout.
+
+  Section 3.1; dropout as in Appendix B.1.
+
+  Attributes:
+    hidden_dim: size of the hidden layer.
+    dropout: rate of both dropouts.
+    gelu: a key of `GELUS`.
+    dtype: type of the products; parameters stay float32.
+  """
+
+  hidden_dim: int
+  dropout: float
+  gelu: str
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b n d'], dropout_key: Key[Array, ''] | None
+  ) -> Float[Array, 'b n d']:
+    """Transforms every token on its own."""
+    dense = functools.partial(
+      nn.Dense,
+      dtype=self.dtype,
+      kernel_init=nn.initializers.xavier_uniform(),
+      bias_init=nn.initializers.normal(1e-6),
+    )
+    hidden_key, out_key = split_key(dropout_key, 2)
+    hidden = GELUS[self.gelu](dense(self.hidden_dim, name='Dense_0')(x))
+    hidden = dropout(hidden, self.dropout, hidden_key)
+    out = dense(x.shape[-1], name='Dense_1')(hidden)
+    return dropout(out, self.dropout, out_key)

@@ -1,0 +1,56 @@
+"""The grid of patches and the position embeddings added to them."""
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+
+def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+  """Returns (height, width) of a size that may be one number for both.
+
+  Raises:
+    ValueError: if the size is neither, or not positive.
+  """
+  pair = (size, size) if isinstance(size, int) else tuple(size)
+  if len(pair) != 2 or min(pair) < 1:
+    raise ValueError(
+      'a size in pixels is one positive number or a pair (height, width), got'
+      f' {size}.'
+    )
+  return pair
+
+
+def grid_shape(
+  image_size: int | tuple[int, int], patch_size: int | tuple[int, int]
+) -> tuple[int, int]:
+  """Returns the rows and columns of patches in an image; all sizes in pixels.
+
+  Raises:
+    ValueError: if the image is not a whole number of patches high and wide.
+  """
+  image, patch = as_pair(image_size), as_pair(patch_size)
+  if any(i < p or i % p for i, p in zip(image, patch, strict=True)):
+    nearest = 'x'.join(
+      str(max(round(i / p), 1) * p) for i, p in zip(image, patch, strict=True)
+    )
+    raise ValueError(
+      f'an image of {image[0]}x{image[1]} pixels cannot be cut into patches of'
+      f' {patch[0]}x{patch[1]}: each side must be a multiple of the patch side;'
+      f' use an image of {nearest}, or another patch size.'
+    )
+  return image[0] // patch[0], image[1] // patch[1]
+
+
+class LearnedPositions(nn.Module):
+  """Adds a learned vector to each token, by its place in the sequence.
+
+  E_pos of equation 1; "1-D" in Appendix D.4: rows and columns of the grid are
+  not told apart.
+  """
+
+  @nn.compact
+  def __call__(self, tokens: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
+    """Returns the tokens with their position embeddings added."""
+    embedding = self.param(
+      'pos_embedding', nn.initializers.normal(0.02), (1, *tokens.shape[1:])
+    )
+    return tokens + embedding.astype(tokens.dtype)

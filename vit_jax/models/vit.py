@@ -1,0 +1,296 @@
+"""The Vision Transformer (equations 1 to 4, Figure 1).
+
+Parameters carry the names and shapes of the official checkpoints.
+"""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Key
+
+from vit_jax.models import attention, layers, positions, variants
+
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+POOLS = {
+  'token': lambda encoded: encoded[:, 0],  # The class token, equation 4.
+  'gap': lambda encoded: jnp.mean(encoded, axis=1),  # Appendix D.3.
+}
+
+
+class EncoderBlock(nn.Module):
+  """Self-attention and an MLP, each on normalised input and with a residual.
+
+  Equations 2 and 3; dropout as in Appendix B.1. Attributes as of
+  `VisionTransformer`.
+  """
+
+  mlp_dim: int
+  heads: int
+  dropout: float
+  dtype: DTypeLike
+  gelu: str
+  norm_eps: float
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b n d'], dropout_key: Key[Array, ''] | None
+  ) -> Float[Array, 'b n d']:
+    """Transforms the tokens; without a key there is no dropout."""
+    attention_key, mlp_key = layers.split_key(dropout_key, 2)
+    # LayerNorm computes in float32 whatever the type of its result.
+    norm = functools.partial(
+      nn.LayerNorm, epsilon=self.norm_eps, dtype=self.dtype
+    )
+    y = attention.SelfAttention(
+      self.heads, self.dtype, name='MultiHeadDotProductAttention_0'
+    )(norm(name='LayerNorm_0')(x))
+    x = x + layers.dropout(y, self.dropout, attention_key)
+    y = norm(name='LayerNorm_1')(x)
+    return x + layers.MlpBlock(
+      self.mlp_dim, self.dropout, self.gelu, self.dtype, name='MlpBlock_0'
+    )(y, mlp_key)
+
+
+class Encoder(nn.Module):
+  """Position embeddings, `depth` encoder blocks and a last norm.
+
+  Dropout keys are functions of one key alone, so that blocks may be called in a
+  loop or in a scan: block i uses `fold_in(key, i)`, the position embeddings
+  `fold_in(key, depth)`. Attributes as of `VisionTransformer`.
+  """
+
+  depth: int
+  mlp_dim: int
+  heads: int
+  dropout: float
+  dtype: DTypeLike
+  gelu: str
+  norm_eps: float
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b n d'], *, train: bool
+  ) -> Float[Array, 'b n d']:
+    """Encodes a sequence of tokens; the result is float32."""
+    keys = [None] * (self.depth + 1)
+    if train and self.dropout:
+      key = self.make_rng('dropout')
+      keys = [jax.random.fold_in(key, i) for i in range(self.depth + 1)]
+    x = positions.LearnedPositions(name='posembed_input')(x)
+    x = layers.dropout(x, self.dropout, keys[self.depth])
+    for i in range(self.depth):
+      x = EncoderBlock(
+        mlp_dim=self.mlp_dim,
+        heads=self.heads,
+        dropout=self.dropout,
+        dtype=self.dtype,
+        gelu=self.gelu,
+        norm_eps=self.norm_eps,
+        name=f'encoderblock_{i}',
+      )(x, keys[i])
+    return nn.LayerNorm(
+      epsilon=self.norm_eps, dtype=jnp.float32, name='encoder_norm'
+    )(x)
+
+
+class VisionTransformer(nn.Module):
+  """Maps images to logits and named features; `create` builds it by name.
+
+  Attributes:
+    num_classes: size of the logits; 0 leaves the head out.
+    patch_size: height and width of a patch in pixels.
+    depth: number of encoder blocks.
+    width: size of a token.
+    mlp_dim: hidden size of the MLP blocks.
+    heads: attention heads of a block.
+    pool: a key of `POOLS`; only 'token' has a class token.
+    representation_size: size of the head's hidden tanh layer; None for none.
+    dropout: rate in [0, 1) of every dropout (Appendix B.1); the head has none.
+    dtype: type of the encoder's activations. Parameters, norms, softmax and all
+      from the encoder's last norm to the logits are float32 always.
+    gelu: a key of `layers.GELUS`.
+    norm_eps: added to the variance by every LayerNorm.
+    head_bias: initial bias of the head.
+  """
+
+  num_classes: int
+  patch_size: tuple[int, int]
+  depth: int
+  width: int
+  mlp_dim: int
+  heads: int
+  pool: str
+  representation_size: int | None
+  dropout: float
+  dtype: DTypeLike
+  gelu: str
+  norm_eps: float
+  head_bias: float
+
+  @nn.compact
+  def __call__(
+    self, images: Float[Array, 'b h w 3'], *, train: bool = False
+  ) -> tuple[Float[Array, 'b k'] | None, dict[str, Float[Array, 'b ...']]]:
+    """Computes logits and features.
+
+    Args:
+      images: RGB in [-1, 1], of any height and width that patches can tile;
+        parameters made for one grid of patches serve that number of patches.
+      train: whether to apply dropout, with the key of the stream 'dropout'.
+
+    Returns:
+      Logits, None without classes, and features: 'patches' (b, n, d), the patch
+      embeddings before positions and class token; 'encoded' (b, n, d), all
+      tokens after the last norm; 'pooled' (b, d); 'pre_logits', what the linear
+      head sees: the hidden tanh layer (b, representation_size), or 'pooled'
+      again where there is none.
+
+    Raises:
+      ValueError: if images are not float (b, h, w, 3) or not a whole number of
+        patches high and wide.
+    """
+    _check_images(images)
+    batch, height, width, _ = images.shape
+    rows, columns = positions.grid_shape((height, width), self.patch_size)
+    patches = nn.Conv(
+      self.width,
+      self.patch_size,
+      strides=self.patch_size,
+      padding='VALID',
+      dtype=self.dtype,
+      name='embedding',
+    )(images).reshape(batch, rows * columns, self.width)
+    tokens = patches
+    if self.pool == 'token':
+      cls = self.param('cls', nn.initializers.zeros, (1, 1, self.width))
+      cls = jnp.broadcast_to(cls.astype(tokens.dtype), (batch, 1, self.width))
+      tokens = jnp.concatenate([cls, tokens], axis=1)
+    encoded = Encoder(
+      depth=self.depth,
+      mlp_dim=self.mlp_dim,
+      heads=self.heads,
+      dropout=self.dropout,
+      dtype=self.dtype,
+      gelu=self.gelu,
+      norm_eps=self.norm_eps,
+      name='Transformer',
+    )(tokens, train=train)
+    pooled = pre_logits = POOLS[self.pool](encoded)
+    if self.representation_size is not None:
+      pre_logits = nn.tanh(
+        nn.Dense(self.representation_size, name='pre_logits')(pooled)
+      )
+    logits = None
+    if self.num_classes:
+      logits = nn.Dense(
+        self.num_classes,
+        kernel_init=nn.initializers.zeros,
+        bias_init=nn.initializers.constant(self.head_bias),
+        name='head',
+      )(pre_logits)
+    return logits, {
+      'patches': patches,
+      'encoded': encoded,
+      'pooled': pooled,
+      'pre_logits': pre_logits,
+    }
+
+
+def create(
+  name: str,
+  *,
+  num_classes: int,
+  depth: int | None = None,
+  width: int | None = None,
+  mlp_dim: int | None = None,
+  heads: int | None = None,
+  patch_size: int | tuple[int, int] | None = None,
+  pool: str = 'token',
+  representation_size: int | str | None = None,
+  dropout: float = 0.0,
+  dtype: str = 'float32',
+  gelu: str = 'tanh',
+  norm_eps: float = 1e-6,
+  head_bias: float = 0.0,
+) -> VisionTransformer:
+  """Builds a model by its name, such as 'ViT-B/16'.
+
+  Args:
+    name: size and patch side, see `variants`.
+    num_classes: size of the logits; 0 leaves the head out.
+    depth: encoder blocks. Here and in the next four, None keeps the named
+      size's own value.
+    width: size of a token.
+    mlp_dim: hidden size of the MLP blocks.
+    heads: attention heads of a block.
+    patch_size: patch side, or (height, width), in pixels.
+    pool: 'token' classifies from a class token, 'gap' from the mean of tokens.
+    representation_size: size of a hidden tanh layer in the head (3.1:
+      pre-training has one); 'width' for the width, None for no such layer.
+    dropout: rate in [0, 1).
+    dtype: 'float32' or 'bfloat16', of the encoder's activations.
+    gelu: 'tanh' (approximate, the official code's) or 'erf' (exact, PyTorch's).
+    norm_eps: added to the variance by every LayerNorm.
+    head_bias: initial bias of the head; ImageNet-21k starts from -10.
+
+  Raises:
+    ValueError: if the name is unknown or an override is out of its range.
+  """
+  size, name_patch_size = variants.parse(name)
+  overrides = {
+    'depth': depth,
+    'width': width,
+    'mlp_dim': mlp_dim,
+    'heads': heads,
+  }
+  given = {k: v for k, v in overrides.items() if v is not None}
+  size = dataclasses.replace(size, **given)
+  attention.head_size(size.width, size.heads)  # Refused before any trace.
+  if representation_size == 'width':
+    representation_size = size.width
+  if not (
+    representation_size is None
+    or (isinstance(representation_size, int) and representation_size > 0)
+  ):
+    raise ValueError(
+      "representation_size must be a positive number, 'width' or None, got"
+      f' {representation_size!r}.'
+    )
+  if not 0 <= dropout < 1:
+    raise ValueError(f'dropout must be a rate in [0, 1), got {dropout}.')
+  return VisionTransformer(
+    num_classes=num_classes,
+    patch_size=positions.as_pair(
+      name_patch_size if patch_size is None else patch_size
+    ),
+    **dataclasses.asdict(size),
+    pool=_known('pool', pool, POOLS),
+    representation_size=representation_size,
+    dropout=dropout,
+    dtype=DTYPES[_known('dtype', dtype, DTYPES)],
+    gelu=_known('gelu', gelu, layers.GELUS),
+    norm_eps=norm_eps,
+    head_bias=head_bias,
+  )
+
+
+def _check_images(images):
+  is_float = jnp.issubdtype(images.dtype, jnp.floating)
+  if not is_float or images.ndim != 4 or images.shape[-1] != 3:
+    raise ValueError(
+      'images must be floats in [-1, 1] of shape (b, h, w, 3), got'
+      f' {images.dtype} of shape {images.shape}; put grey images on three'
+      ' channels and scale bytes by x / 127.5 - 1.'
+    )
+
+
+def _known(option, value, alternatives):
+  if value not in alternatives:
+    raise ValueError(
+      f'unknown {option} {value!r}; known: {", ".join(alternatives)}.'
+    )
+  return value
