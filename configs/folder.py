@@ -1,0 +1,40 @@
+"""Trains ViT-S/16 on your own images, from scratch.
+
+  python -m vit_jax.main --config=configs/folder.py:PATH
+
+PATH holds a folder for each class, `PATH/CLASS/*.jpg`, of which about a fifth
+becomes the test split; or your own split, `PATH/train/CLASS/*.jpg` and
+`PATH/test/CLASS/*.jpg`. Hardware: one GPU or TPU core; on a CPU make the model
+small, for example with
+
+  --config.model.name=ViT-Ti/16 --config.data.image_size=64
+
+The settings are our choice, for some hundred to some ten thousand images.
+"""
+
+import ml_collections
+
+from vit_jax import config as base_config
+
+
+def get_config(path: str = 'PATH') -> ml_collections.ConfigDict:
+  """100 epochs of Adam on the images below `path`."""
+  config = base_config.base(
+    job='pretrain',
+    batch_size=64,
+    total_epochs=100.0,
+    eval_every=500,
+    checkpoint_every=500,
+  )
+  config.model.update(name='ViT-S/16', dropout=0.1)
+  config.data.update(name=f'folder:{path}', image_size=224, crop_area=0.3)
+  config.optim.update(
+    name='adam',
+    lr=5e-4,
+    schedule='cosine',
+    warmup_steps=-1,
+    weight_decay=0.1,
+    clip_norm=1.0,
+    ema_decay=0.9999,
+  )
+  return config
