@@ -1,0 +1,85 @@
+"""Imports point down the data flow, and form no circle within a room."""
+
+import ast
+import graphlib
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ORDER = (  # A module may import from its own room or from one before it.
+  'config',
+  'recipes',
+  'data',
+  'models',
+  'checkpoints',
+  'distributed',
+  'training',
+  'evaluation',
+  'inspection',
+  'report',
+  'jobs',
+  'main',
+)
+ROOT = pathlib.Path(__file__).resolve().parents[1] / 'vit_jax'
+
+
+def module_name(path):
+  parts = path.relative_to(ROOT).with_suffix('').parts
+  return '.'.join(p for p in parts if p != '__init__')
+
+
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob('*.py'))}
+
+
+def internal_imports(path):
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      assert not any(a.name.startswith('vit_jax') for a in node.names), (
+        f'{path}: write `from vit_jax import x`.'
+      )
+    elif isinstance(node, ast.ImportFrom) and node.module:
+      package, _, room = node.module.partition('.')
+      if package == 'vit_jax':
+        for alias in node.names:
+          target = '.'.join(filter(None, (room, alias.name)))
+          yield target if target in MODULES else room
+
+
+def test_imports_point_down():
+  for name, path in MODULES.items():
+    if not name:
+      continue
+    room = name.split('.')[0]
+    assert room in ORDER, f'{name} has no place in ORDER.'
+    for target in internal_imports(path):
+      other = target.split('.')[0]
+      assert ORDER.index(other) <= ORDER.index(room), (
+        f'{name} imports {target}, which is above it.'
+      )
+
+
+def test_imports_form_no_circle():
+  graph = {name: set(internal_imports(path)) for name, path in MODULES.items()}
+  tuple(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_files_can_be_read_in_one_sitting():
+  for name, path in MODULES.items():
+    lines = len(path.read_text().splitlines())
+    assert lines <= 400, f'{name} has {lines} lines; split it by concept.'
+
+
+@pytest.mark.parametrize(
+  'room', ['models', 'checkpoints', 'distributed', 'training', 'evaluation']
+)
+def test_rooms_of_the_model_need_no_tensorflow(room):
+  modules = [name for name in MODULES if name.split('.')[0] == room]
+  lines = [f'import vit_jax.{name}' for name in modules]
+  lines += [
+    'import sys',
+    'bad = {"tensorflow", "clu", "ml_collections"} & set(sys.modules)',
+    'assert not bad, bad',
+  ]
+  subprocess.run([sys.executable, '-c', '\n'.join(lines)], check=True)

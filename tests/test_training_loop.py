@@ -1,0 +1,102 @@
+import itertools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vit_jax.training import loop
+from vit_jax.training import state as state_lib
+
+ONE = jnp.ones(())
+
+
+@jax.jit
+def count_step(state, batch):
+  value = state.params + batch['x']
+  new = state_lib.State(state.step + 1, value, None, ())
+  return new, {'loss': (2 * value, 2 * ONE), 'learning_rate': (ONE, ONE)}
+
+
+def run(total_steps, *, start_step=0, bad_at=None, **kwargs):
+  """Runs the loop over batches 0, 1, 2, ...; returns what it called."""
+  calls = []
+  batches = (
+    {'x': jnp.float32(np.nan if i == bad_at else i)}
+    for i in itertools.count(start_step)
+  )
+  state = state_lib.State(jnp.int32(start_step), jnp.float32(0), None, ())
+  try:
+    state, step = loop.train(
+      state,
+      count_step,
+      batches,
+      start_step=start_step,
+      total_steps=total_steps,
+      report=lambda p: calls.append(('report', p.step, p.metrics['loss'])),
+      evaluate=lambda step, state: calls.append(('evaluate', step)),
+      save=lambda step, state: calls.append(('save', step)),
+      **{'log_every': 2} | kwargs,
+    )
+  except loop.NonFiniteError as error:
+    return calls, str(error)
+  return calls, (step, float(state.params))
+
+
+def test_order_of_report_evaluate_save():
+  calls, end = run(5, eval_every=2, checkpoint_every=4)
+  assert calls == [
+    ('report', 2, 1.0),
+    ('evaluate', 2),
+    ('report', 4, 6.0),
+    ('evaluate', 4),
+    ('save', 4),
+    ('report', 5, 10.0),
+    ('save', 5),
+  ]
+  assert end == (5, 10.0)
+
+
+def test_last_step_is_evaluated_by_the_caller():
+  calls, _ = run(4, eval_every=2)
+  assert ('evaluate', 2) in calls
+  assert ('evaluate', 4) not in calls
+
+
+def test_start_in_the_middle():
+  calls, end = run(4, start_step=3)
+  assert calls == [('report', 4, 3.0), ('save', 4)]
+  assert end == (4, 3.0)
+
+
+def test_stop_saves_at_once():
+  steps = itertools.count(1)
+  calls, end = run(9, should_stop=lambda: next(steps) == 3)
+  assert calls == [('report', 2, 1.0), ('save', 3)]
+  assert end == (3, 3.0)
+
+
+@pytest.mark.parametrize('bad_at', [0, 3, 6])
+def test_nan_is_named_with_its_step_and_not_saved(bad_at):
+  calls, message = run(7, bad_at=bad_at, checkpoint_every=1, log_every=100)
+  assert f'loss=nan at step {bad_at + 1};' in message
+  assert calls == [('save', i) for i in range(1, bad_at + 1)]
+
+
+def test_hidden_transfers_in_the_step_are_errors():
+  def step(state, batch):
+    return state, {'loss': (jnp.add(batch['x'], np.float32(1)), ONE)}
+
+  with pytest.raises(Exception, match='Disallowed host-to-device transfer'):
+    loop.train(
+      None,
+      step,
+      iter([{'x': ONE}]),
+      start_step=0,
+      total_steps=1,
+      log_every=1,
+      report=json.dumps,
+      evaluate=None,
+      save=None,
+    )

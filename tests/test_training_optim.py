@@ -1,0 +1,80 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vit_jax.training import optim
+
+
+def rates(name, steps, **kwargs):
+  return [float(optim.schedule(name, **kwargs)(jnp.asarray(s))) for s in steps]
+
+
+def test_linear_decay_ends_at_1e_5():
+  lr = rates('linear', [0, 5, 10, 60, 110], lr=1e-3, total_steps=110,
+             warmup_steps=10)  # fmt: skip
+  np.testing.assert_allclose(
+    lr, [0, 5e-4, 1e-3, (1e-3 + 1e-5) / 2, 1e-5], rtol=1e-5, atol=1e-12
+  )
+
+
+def test_cosine_decay_ends_at_zero():
+  lr = rates('cosine', [2, 4, 29, 54, 104], lr=0.8, total_steps=104,
+             warmup_steps=4)  # fmt: skip
+  quarter = 0.8 * (1 + np.cos(np.pi / 4)) / 2
+  np.testing.assert_allclose(lr, [0.4, 0.8, quarter, 0.4, 0], atol=1e-6)
+
+
+def test_no_warmup_starts_at_full_rate():
+  assert rates('cosine', [0], lr=0.5, total_steps=9, warmup_steps=0) == [0.5]
+
+
+PARAMS = {
+  'cls': jnp.array([2.0]),
+  'dense': {'kernel': jnp.array([3.0]), 'bias': jnp.array([5.0])},
+}
+GRADS = jax.tree.map(lambda x: jnp.array([0.5]), PARAMS)
+
+
+def update(optimizer, grads=GRADS, times=1):
+  state = optimizer.init(PARAMS)
+  for _ in range(times):
+    updates, state = jax.jit(optimizer.update)(grads, state, PARAMS)
+  return updates
+
+
+def test_adam_decays_kernels_alone_by_the_scheduled_rate():
+  updates = update(
+    optim.create('adam', lambda step: 0.1 * (step + 1), weight_decay=0.2),
+    times=2,
+  )
+  # With a constant gradient Adam's direction is its sign; at the second
+  # update the rate is 0.2.
+  np.testing.assert_allclose(updates['cls'], [-0.2], rtol=1e-4)
+  np.testing.assert_allclose(updates['dense']['bias'], [-0.2], rtol=1e-4)
+  np.testing.assert_allclose(
+    updates['dense']['kernel'], [-0.2 * (1 + 0.2 * 3.0)], rtol=1e-4
+  )
+
+
+def test_sgd_accumulates_momentum():
+  updates = update(optim.create('sgd', lambda step: 0.1, momentum=0.9), times=3)
+  np.testing.assert_allclose(
+    updates['cls'], [-0.1 * 0.5 * (1 + 0.9 + 0.81)], rtol=1e-6
+  )
+
+
+def test_clipping_scales_the_global_norm():
+  grads = {
+    'cls': jnp.array([3.0]),
+    'dense': {'kernel': jnp.array([4.0]), 'bias': jnp.array([12.0])},
+  }  # Of norm 13.
+  updates = update(
+    optim.create('sgd', lambda step: 1.0, momentum=0.0, clip_norm=1.0), grads
+  )
+  np.testing.assert_allclose(updates['dense']['kernel'], [-4 / 13], rtol=1e-6)
+
+
+def test_unknown_names_fail():
+  with pytest.raises(KeyError, match='step'):
+    optim.schedule('step', lr=1.0, total_steps=2, warmup_steps=1)

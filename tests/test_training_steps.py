@@ -1,0 +1,164 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vit_jax import models
+from vit_jax.distributed import mesh as mesh_lib
+from vit_jax.training import optim, randomness, steps
+from vit_jax.training import state as state_lib
+
+MODEL = models.create(
+  'ViT-Ti/4', num_classes=3, depth=2, width=16, mlp_dim=32, heads=2,
+  dropout=0.1,
+)  # fmt: skip
+
+
+def make_batch(size=8):
+  rng = np.random.default_rng(0)
+  return {
+    'image': rng.uniform(-1, 1, (size, 8, 8, 3)).astype(np.float32),
+    'label': rng.integers(3, size=size).astype(np.int32),
+    'mask': np.ones(size, np.float32),
+  }
+
+
+def make_state(optimizer, *, average=False):
+  key = jax.random.key(1)
+  params = MODEL.init(key, jnp.zeros((1, 8, 8, 3)), train=False)['params']
+  # The head starts at zero, which would hide gradients of all before it.
+  params['head']['kernel'] = jax.random.normal(key, (16, 3))
+  return state_lib.create(params, optimizer, average=average)
+
+
+def constant(step):
+  return 0.1 + 0.0 * step
+
+
+def make_step(model=MODEL, *, objective=None, **kwargs):
+  objective = objective or steps.classification(
+    model, num_classes=3, loss='softmax'
+  )
+  optimizer = optim.create('sgd', constant)
+  return steps.make_train_step(
+    objective, optimizer, constant, **{'seed': 0} | kwargs
+  )
+
+
+SGD = optim.create('sgd', constant)
+NO_DROPOUT = MODEL.clone(dropout=0.0)
+
+
+def test_metrics_are_sums_and_counts_of_real_examples():
+  batch = make_batch()
+  batch['mask'][5:] = 0
+  batch['image'][5:] = 1e3  # Padding must not matter.
+  state = make_state(SGD)
+  new_state, metrics = jax.jit(make_step(NO_DROPOUT))(state, batch)
+  logits, _ = NO_DROPOUT.apply({'params': state.params}, batch['image'][:5])
+  labels = batch['label'][:5]
+  losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  np.testing.assert_allclose(metrics['loss'][0], losses.sum(), rtol=1e-5)
+  assert metrics['loss'][1] == metrics['accuracy'][1] == 5
+  assert metrics['accuracy'][0] == np.sum(np.argmax(logits, -1) == labels)
+  np.testing.assert_allclose(metrics['learning_rate'][0], 0.1)
+  assert new_state.step == 1
+
+  def mean_loss(params):
+    logits, _ = NO_DROPOUT.apply({'params': params}, batch['image'][:5])
+    return optax.softmax_cross_entropy_with_integer_labels(
+      logits, labels
+    ).mean()
+
+  grads = jax.grad(mean_loss)(state.params)
+  expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    new_state.params,
+    expected,
+  )
+
+
+def test_accumulation_equals_the_big_batch():
+  batch = make_batch()
+  batch['mask'][6:] = 0  # Micro-batches of unequal weight.
+  state = make_state(SGD)
+  whole, whole_metrics = jax.jit(make_step(NO_DROPOUT))(state, batch)
+  parts, parts_metrics = jax.jit(make_step(NO_DROPOUT, accumulate=4))(
+    state, batch
+  )
+  for name in whole_metrics:
+    np.testing.assert_allclose(
+      parts_metrics[name], whole_metrics[name], rtol=1e-5
+    )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    parts.params,
+    whole.params,
+  )
+
+
+def test_every_micro_batch_has_its_own_dropout():
+  def objective(params, batch, key):
+    loss = jax.random.uniform(key) * jnp.sum(params['w'])
+    return loss, {'loss': (loss, jnp.ones(()))}
+
+  step = make_step(objective=objective, accumulate=2)
+  state = state_lib.create({'w': jnp.ones(1)}, SGD, average=False)
+  _, metrics = jax.jit(step)(state, {'x': jnp.zeros(2)})
+  key = randomness.stream_key(0, 'dropout', 0)
+  draws = [jax.random.uniform(jax.random.fold_in(key, i)) for i in range(2)]
+  assert draws[0] != draws[1]
+  np.testing.assert_allclose(metrics['loss'][0], sum(draws), rtol=1e-6)
+
+
+def test_dropout_follows_seed_and_step():
+  batch = make_batch()
+  state = make_state(SGD)
+  step = jax.jit(make_step())
+  loss = step(state, batch)[1]['loss'][0]
+  assert loss == step(state, batch)[1]['loss'][0]
+  later = state.replace(step=state.step + 1)
+  assert loss != step(later, batch)[1]['loss'][0]
+  assert loss != jax.jit(make_step(seed=1))(state, batch)[1]['loss'][0]
+
+
+def test_average_follows_the_weights():
+  state = make_state(SGD, average=True)
+  new, _ = jax.jit(make_step(ema_decay=0.5))(state, make_batch())
+  # At step 0 the ramp's decay is 1/10.
+  jax.tree.map(
+    lambda old, p, a: np.testing.assert_allclose(
+      a, 0.1 * old + 0.9 * p, rtol=1e-4, atol=1e-6
+    ),
+    state.params,
+    new.params,
+    new.ema_params,
+  )
+
+
+def test_labels_of_several_classes():
+  batch = make_batch()
+  rows = np.zeros((8, 3), np.float32)
+  rows[:, :2] = 1
+  batch['label'] = rows
+  objective = steps.classification(NO_DROPOUT, num_classes=3, loss='sigmoid')
+  state = make_state(SGD)
+  _, metrics = jax.jit(objective)(state.params, batch, jax.random.key(0))
+  logits, _ = NO_DROPOUT.apply({'params': state.params}, batch['image'])
+  expected = optax.sigmoid_binary_cross_entropy(logits, rows).sum()
+  np.testing.assert_allclose(metrics['loss'][0], expected, rtol=1e-5)
+  assert metrics['accuracy'][0] == np.sum(np.argmax(logits, -1) < 2)
+
+
+def test_mesh_of_one_device_and_sizes():
+  mesh = mesh_lib.create()
+  assert mesh.shape == {'data': 1}
+  assert mesh_lib.round_up(7, mesh) == 7
+  batch = mesh_lib.put_batch(make_batch(), mesh)
+  assert batch['image'].shape == (8, 8, 8, 3)
+  with pytest.raises(ValueError, match='mesh.data=2 devices were asked for'):
+    mesh_lib.create(2)
+  with pytest.raises(ValueError, match='3 micro-batches a step; use 6 or 9'):
+    mesh_lib.check_batch(8, mesh, accumulate=3)

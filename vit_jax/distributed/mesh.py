@@ -1,0 +1,72 @@
+"""The device mesh, and batches and states laid out on it."""
+
+import math
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
+
+DATA = 'data'
+
+
+def create(data: int = -1) -> Mesh:
+  """A mesh whose `data` axis shards the batch.
+
+  Args:
+    data: number of devices; -1 for all that there are.
+
+  Raises:
+    ValueError: if there are fewer devices than asked for.
+  """
+  devices = jax.devices()
+  size = len(devices) if data == -1 else data
+  if not 1 <= size <= len(devices):
+    raise ValueError(
+      f'mesh.data={data} devices were asked for, but there are'
+      f' {len(devices)} ({devices[0].device_kind}); use -1 for all of them.'
+    )
+  # Linen does not work with jax's default, explicit axes.
+  return jax.make_mesh(
+    (size,), (DATA,), (AxisType.Auto,), devices=devices[:size]
+  )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Examples over the data axis."""
+  return NamedSharding(mesh, PartitionSpec(DATA))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The whole array on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+  """Puts this process's rows where they belong; the result is global."""
+  sharding = batch_sharding(mesh)
+  return {
+    name: jax.make_array_from_process_local_data(sharding, rows)
+    for name, rows in batch.items()
+  }
+
+
+def round_up(batch_size: int, mesh: Mesh) -> int:
+  """The smallest multiple of the data axis that holds `batch_size` rows."""
+  devices = mesh.shape[DATA]
+  return math.ceil(batch_size / devices) * devices
+
+
+def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
+  """Refuses a training batch that does not divide over the devices.
+
+  Raises:
+    ValueError: naming the nearest batch sizes that do.
+  """
+  unit = mesh.shape[DATA] * accumulate
+  if batch_size % unit:
+    below, above = batch_size // unit * unit, (batch_size // unit + 1) * unit
+    nearest = f'{below} or {above}' if below else f'{above}'
+    raise ValueError(
+      f'batch_size={batch_size} does not divide over {mesh.shape[DATA]} devices'
+      f' and {accumulate} micro-batches a step; use {nearest}.'
+    )

@@ -1,0 +1,24 @@
+"""Randomness as a function of (seed, stream name, step), never carried.
+
+A run that resumes at a step draws what it would have drawn without the stop.
+"""
+
+import zlib
+
+import jax
+from jaxtyping import Array, Int, Key
+
+
+def stream_key(
+  seed: int, stream: str, step: int | Int[Array, ''] = 0
+) -> Key[Array, '']:
+  """The key of one step of one named stream.
+
+  Args:
+    seed: the run's seed.
+    stream: what the draws are for, such as 'dropout'; other names give
+      independent draws.
+    step: the training step, traced or not.
+  """
+  key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(stream.encode()))
+  return jax.random.fold_in(key, step)

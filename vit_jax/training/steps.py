@@ -1,0 +1,135 @@
+"""The training step: one pure function for every job.
+
+What differs between jobs is the objective, which gives sums over examples,
+so that micro-batches and devices add up to the same gradient as one batch.
+"""
+
+from collections.abc import Callable
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree
+import optax
+
+from vit_jax.training import losses, optim, randomness
+from vit_jax.training import state as state_lib
+
+Batch = dict[str, Array]
+Metrics = dict[str, tuple[Float[Array, ''], Float[Array, '']]]
+Objective = Callable[
+  [PyTree, Batch, Key[Array, '']], tuple[Float[Array, ''], Metrics]
+]
+Step = Callable[[state_lib.State, Batch], tuple[state_lib.State, Metrics]]
+
+
+def classification(
+  model, *, num_classes: int, loss: str, label_smoothing: float = 0.0
+) -> Objective:
+  """The supervised objective.
+
+  Args:
+    model: gives `(logits, features)`.
+    num_classes: k.
+    loss: a name in losses.LOSSES.
+    label_smoothing: share of probability spread over all classes.
+
+  Returns:
+    A function of (params, batch, dropout key) to the loss summed over the
+    real examples, and (sum, count) pairs of `loss` and `accuracy`.
+  """
+  per_example_loss = losses.LOSSES[loss]
+
+  def objective(params, batch, key):
+    logits, _ = model.apply(
+      {'params': params}, batch['image'], train=True, rngs={'dropout': key}
+    )
+    targets = losses.as_targets(batch['label'], num_classes)
+    smoothed = losses.smooth_labels(targets, label_smoothing)
+    mask = batch['mask']
+    loss_sum = jnp.sum(mask * per_example_loss(logits, smoothed))
+    correct = jnp.take_along_axis(
+      targets, jnp.argmax(logits, axis=-1, keepdims=True), axis=-1
+    )[:, 0]
+    count = jnp.sum(mask)
+    return loss_sum, {
+      'loss': (loss_sum, count),
+      'accuracy': (jnp.sum(mask * correct), count),
+    }
+
+  return objective
+
+
+def make_train_step(
+  objective: Objective,
+  optimizer: optax.GradientTransformation,
+  learning_rate: optim.Schedule,
+  *,
+  seed: int,
+  accumulate: int = 1,
+  ema_decay: float = 0.0,
+) -> Step:
+  """One update of weights, optimiser state and average.
+
+  Args:
+    objective: summed loss and metrics, which hold `loss`, of a micro-batch.
+    optimizer: turns the gradient of the mean loss into an update.
+    learning_rate: reported beside the metrics.
+    seed: of the dropout stream; every step and micro-batch has its own key.
+    accumulate: micro-batches a step; must divide the batch.
+    ema_decay: of the averaged weights, where the state holds some.
+
+  Returns:
+    `(state, batch) -> (state, metrics)`, to be jitted with a donated state.
+  """
+  value_and_grad = jax.value_and_grad(objective, has_aux=True)
+
+  def gradient_sums(params, batch, key):
+    if accumulate == 1:
+      (_, metrics), grads = value_and_grad(params, batch, key)
+      return grads, metrics
+
+    def add(sums, inputs):
+      index, micro = inputs
+      new = gradient_of_micro(micro, jax.random.fold_in(key, index))
+      return jax.tree.map(jnp.add, sums, new), None
+
+    def gradient_of_micro(micro, micro_key):
+      (_, metrics), grads = value_and_grad(params, micro, micro_key)
+      return grads, metrics
+
+    micros = jax.tree.map(lambda x: _split(x, accumulate), batch)
+    first = jax.tree.map(lambda x: x[0], micros)
+    shapes = jax.eval_shape(gradient_of_micro, first, key)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    sums, _ = lax.scan(add, zeros, (jnp.arange(accumulate), micros))
+    return sums
+
+  def train_step(state, batch):
+    key = randomness.stream_key(seed, 'dropout', state.step)
+    grads, metrics = gradient_sums(state.params, batch, key)
+    _, count = metrics['loss']
+    grads = jax.tree.map(lambda g: g / count, grads)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema_params = state.ema_params
+    if ema_params is not None:
+      ema_params = state_lib.update_average(
+        ema_params, params, state.step, ema_decay
+      )
+    one = jnp.ones(())
+    metrics |= {
+      'grad_norm': (optax.tree.norm(grads), one),
+      'learning_rate': (learning_rate(state.step), one),
+    }
+    return (
+      state_lib.State(state.step + 1, params, ema_params, opt_state),
+      metrics,
+    )
+
+  return train_step
+
+
+def _split(x: Array, parts: int) -> Array:
+  # Every part takes rows from every device's share, so none has to move.
+  return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
