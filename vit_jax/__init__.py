@@ -2,5 +2,6 @@
 
 import os
 
-# TensorFlow only reads data here; keep its start-up remarks off the log.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')
+# TensorFlow only reads data here, and would announce on every start, past any
+# log level, that oneDNN may speed up its own networks.
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')

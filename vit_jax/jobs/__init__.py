@@ -1,0 +1,1 @@
+"""One file for each job; here the config meets all other parts."""

@@ -1,0 +1,82 @@
+"""Scores weights on every evaluation split of a run."""
+
+import logging
+import time
+
+import jax
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+import ml_collections
+
+from vit_jax.data import pipeline
+from vit_jax.distributed import mesh as mesh_lib
+from vit_jax.evaluation import classification
+from vit_jax.jobs import assemble
+
+_log = logging.getLogger(__name__)
+
+
+Predictions = dict[str, classification.Predictions]
+
+
+class Scorer:
+  """Exact metrics of weights, by split; the model is compiled once."""
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    data: assemble.Data,
+    model,
+    mesh: Mesh,
+  ):
+    self._batch_size = config.eval_batch_size or config.batch_size
+    self._data = data
+    self._mesh = mesh
+    self._eval_step = jax.jit(
+      classification.make_eval_step(
+        model, num_classes=len(data.class_names), loss=config.loss
+      )
+    )
+
+  def score(
+    self, params: PyTree, *, raw_params: PyTree | None = None
+  ) -> tuple[dict[str, float], Predictions]:
+    """Metrics such as `test/accuracy`, and the predictions behind them.
+
+    Args:
+      params: the weights that the run stands for.
+      raw_params: where those are averaged ones, the weights themselves; their
+        metrics are called `test/raw_accuracy` and so on.
+    """
+    metrics, predictions = {}, {}
+    begin = time.perf_counter()
+    for name in self._data.evals:
+      predictions[name] = self._predict(name, params)
+      for metric, value in predictions[name].metrics().items():
+        metrics[f'{name}/{metric}'] = value
+      if raw_params is not None:
+        for metric, value in self._predict(name, raw_params).metrics().items():
+          metrics[f'{name}/raw_{metric}'] = value
+    _log.info(
+      'evaluated in %.1f s: %s',
+      time.perf_counter() - begin,
+      '  '.join(f'{name} {value:.4f}' for name, value in metrics.items()),
+    )
+    return metrics, predictions
+
+  def _predict(self, name: str, params: PyTree) -> classification.Predictions:
+    source = self._data.evals[name]
+    size = min(self._batch_size, source.num_examples)
+    batches = pipeline.eval_batches(
+      source,
+      self._data.eval_transform,
+      batch_size=mesh_lib.round_up(size, self._mesh),
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+    return classification.predict(
+      self._eval_step,
+      params,
+      batches,
+      lambda batch: mesh_lib.put_batch(batch, self._mesh),
+    )

@@ -1,0 +1,48 @@
+"""The folder of a run: whose it is, and whether it is finished."""
+
+import json
+import logging
+
+from etils import epath
+import ml_collections
+
+from vit_jax import config as config_lib
+from vit_jax import report
+
+_log = logging.getLogger(__name__)
+
+
+CONFIG = 'config.json'
+
+
+def is_finished(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
+  """Whether this run has ended in `workdir`, which is then logged.
+
+  Raises:
+    ValueError: if the folder holds a run of another config.
+  """
+  path = workdir / CONFIG
+  if path.exists():
+    changed = config_lib.changed_keys(config, json.loads(path.read_text()))
+    if changed:
+      raise ValueError(
+        f'{workdir} holds a run with another config ({"; ".join(changed)});'
+        ' choose another --workdir, or go back to the config it has.'
+      )
+  results = workdir / report.RESULTS
+  if not results.exists():
+    return False
+  step = json.loads(results.read_text())['step']
+  _log.info(
+    'the run in %s is finished, at step %d; %s has its results',
+    workdir,
+    step,
+    results,
+  )
+  return True
+
+
+def claim(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
+  """Makes the folder, and notes in it the config that it is for."""
+  workdir.mkdir(parents=True, exist_ok=True)
+  report.write_json(workdir / CONFIG, config_lib.flatten(config))

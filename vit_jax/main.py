@@ -1,0 +1,124 @@
+"""The command line: `python -m vit_jax.main --config=configs/NAME.py[:ARG]`.
+
+Any key of the config can be set beside it, as in `--config.batch_size=256`.
+The same command again goes on where the run was interrupted.
+"""
+
+import logging
+import os
+import re
+import sys
+
+from absl import app, flags
+from absl import logging as absl_logging
+from etils import epath
+import ml_collections
+from ml_collections import config_flags
+
+from vit_jax import config as config_lib
+from vit_jax.jobs import pretrain
+
+JOBS = {
+  'pretrain': pretrain.run,
+}
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'Experiment: a file in configs/, with :ARG where it has one.'
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Where the run is kept; by default runs/NAME of the config.'
+)
+
+
+def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
+  """Runs the config's job in `workdir`, or what is left of it.
+
+  Raises:
+    ValueError: for input that cannot be worked with, saying what would be.
+  """
+  if config.job not in JOBS:
+    raise ValueError(
+      f'job={config.job!r} is not one of the jobs {", ".join(JOBS)}.'
+    )
+  config_lib.check(config)
+  JOBS[config.job](config, epath.Path(workdir))
+
+
+def default_workdir(config_file: str) -> str:
+  """`runs/NAME`, or `runs/NAME-ARG`, of a `configs/NAME.py[:ARG]`."""
+  path, _, argument = config_file.partition(':')
+  name = os.path.basename(path).removesuffix('.py')
+  if argument:
+    name += f'-{argument}'
+  return os.path.join('runs', re.sub(r'[^A-Za-z0-9.+_-]', '-', name))
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+  """Like absl's parser, but a bad config or override is one message."""
+  try:
+    rest = flags.FLAGS(argv)
+    if _CONFIG.value is None:
+      raise ValueError('--config=configs/NAME.py is missing.')
+    if len(rest) > 1:
+      raise ValueError(
+        f'{" ".join(rest[1:])} is no flag; write --config=... and, for its'
+        ' keys, --config.key=value.'
+      )
+  except (AttributeError, KeyError) as e:
+    _exit(e, f'no such config key: {str(e).strip()}')
+  except (flags.Error, TypeError, ValueError, OSError) as e:
+    _exit(e, _explain(str(e)))
+  return rest
+
+
+def _explain(message: str) -> str:
+  """A parser's message with what the key expects, or without the traceback."""
+  if 'Traceback' in message:
+    head, _, trace = message.partition('Traceback')
+    # Frames are indented; the error itself follows them.
+    error = re.split(r'\n(?=\S)', trace)[-1].strip()
+    return f'{head.strip()} {error}'
+  named = re.search(r'--config\.([\w.]+)', message)
+  key = named and config_lib.KEYS.get(named[1])
+  if key:
+    kind = type(key.default).__name__
+    return f'{message}; {kind} is expected: {key.meaning}'
+  return message
+
+
+def _exit(error: Exception, message: str) -> None:
+  """Ends with the message; --verbosity=1 also says where it comes from."""
+  absl_logging.debug('the error came from here', exc_info=error)
+  sys.exit(f'error: {message}')
+
+
+def _show_log() -> None:
+  """Shows our own messages on stderr, of other libraries warnings alone."""
+  handler = logging.StreamHandler()
+  handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
+  log = logging.getLogger('vit_jax')
+  log.addHandler(handler)
+  log.setLevel(logging.INFO)
+  log.propagate = False
+  if not flags.FLAGS['verbosity'].present:
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    # Orbax logs hundreds of lines of a failure that we report in one.
+    logging.getLogger('absl').addFilter(
+      lambda record: '/orbax/' not in record.pathname
+    )
+
+
+def main(argv: list[str]) -> None:
+  """Runs the job that the flags name."""
+  del argv
+  _show_log()
+  config_file = flags.FLAGS['config'].config_filename
+  workdir = _WORKDIR.value or default_workdir(config_file)
+  try:
+    run(_CONFIG.value, workdir)
+  except (ValueError, OSError) as e:
+    _exit(e, str(e))
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=_parse_flags)
