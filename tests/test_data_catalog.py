@@ -1,0 +1,26 @@
+"""Named datasets against the builders that stand behind them."""
+
+import pytest
+import tensorflow_datasets as tfds
+
+from vit_jax.data import catalog
+
+
+@pytest.mark.parametrize(
+  'name', [name for name, row in catalog.DATASETS.items() if row.in_tfds]
+)
+def test_tfds_builds_it_with_as_many_classes(name, tmp_path):
+  row = catalog.DATASETS[name]
+  builder = tfds.builder(row.builder, data_dir=tmp_path)
+  assert builder.info.full_name == row.builder.replace(':', '/')
+  assert builder.info.features['label'].num_classes == row.num_classes
+
+
+def test_datasets_of_the_paper():
+  examples = {k: v.num_examples for k, v in catalog.DATASETS.items()}
+  assert examples['imagenet21k'] == {'train': 14_197_122}
+  assert examples['jft300m'] == {'train': 303_000_000}
+  assert sum(examples['oxford_iiit_pet'].values()) == 7_349
+  assert sum(examples['oxford_flowers102'].values()) == 8_189
+  others = {k for k, v in catalog.DATASETS.items() if not v.in_tfds}
+  assert others == {'imagenet21k', 'jft300m'}

@@ -1,0 +1,130 @@
+"""Every kind of image file, written by Pillow and read by us."""
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow as tf
+
+from vit_jax.data import decode
+
+
+def photo(height=24, width=32):
+  """A smooth picture with three different channels."""
+  y, x = np.mgrid[:height, :width]
+  channels = [x * 255 / width, y * 255 / height, (x + y) * 4 % 256]
+  return np.stack(channels, -1).astype(np.uint8)
+
+
+def encode(image, kind, **options):
+  file = io.BytesIO()
+  image.save(file, kind, **options)
+  return file.getvalue()
+
+
+def to_rgb(raw):
+  decoded = tf.function(decode.to_rgb)(tf.constant(raw))
+  assert decoded.dtype == tf.uint8
+  return decoded.numpy()
+
+
+RGB = Image.fromarray(photo())
+GREY = RGB.convert('L')
+ALPHA = Image.fromarray(photo()[..., 2])
+CASES = {
+  'RGB': RGB,
+  'grey': GREY,
+  'grey and alpha': Image.merge('LA', (GREY, ALPHA)),
+  'RGBA': Image.merge('RGBA', (*RGB.split(), ALPHA)),
+  'palette': RGB.quantize(200),
+  'palette of 9': RGB.quantize(9),
+  'one bit': GREY.convert('1'),
+}
+
+
+@pytest.mark.parametrize('mode', CASES)
+@pytest.mark.parametrize('kind', ['PNG', 'BMP', 'GIF'])
+def test_lossless_files_are_what_pillow_says(mode, kind):
+  if kind == 'BMP' and mode == 'grey and alpha':
+    pytest.skip('Pillow does not write it.')
+  if kind == 'GIF' and mode == 'RGBA':
+    pytest.skip('Transparent pixels of a GIF have no colour to compare.')
+  raw = encode(CASES[mode], kind)
+  expected = Image.open(io.BytesIO(raw)).convert('RGB')
+  np.testing.assert_array_equal(to_rgb(raw), expected)
+
+
+@pytest.mark.parametrize('bits', [1, 2, 4])
+def test_png_palette_of_few_bits(bits):
+  raw = encode(RGB.quantize(2**bits), 'PNG', bits=bits)
+  expected = Image.open(io.BytesIO(raw)).convert('RGB')
+  np.testing.assert_array_equal(to_rgb(raw), expected)
+
+
+def test_png_palette_with_transparency():
+  raw = encode(RGB.quantize(16), 'PNG', transparency=3)
+  expected = Image.open(io.BytesIO(raw)).convert('RGB')
+  np.testing.assert_array_equal(to_rgb(raw), expected)
+
+
+def test_sixteen_bit_png_keeps_its_upper_bits():
+  values = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16) + 77
+  decoded = to_rgb(encode(Image.fromarray(values), 'PNG'))
+  np.testing.assert_array_equal(
+    decoded, np.repeat(np.arange(256).reshape(16, 16, 1), 3, -1)
+  )
+
+
+def test_bmp_with_its_top_row_first():
+  raw = bytearray(encode(RGB.quantize(200), 'BMP'))
+  upside_down = to_rgb(bytes(raw))
+  raw[22:26] = struct.pack('<i', -RGB.height)
+  np.testing.assert_array_equal(to_rgb(bytes(raw)), upside_down[::-1])
+
+
+def test_compressed_bmp_is_refused():
+  raw = bytearray(encode(RGB.quantize(200), 'BMP'))
+  raw[30:34] = struct.pack('<I', 1)
+  with pytest.raises(tf.errors.InvalidArgumentError, match='compressed BMP'):
+    to_rgb(bytes(raw))
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'L', 'CMYK'])
+def test_jpeg(mode):
+  raw = encode(RGB.convert(mode), 'JPEG', quality=95, subsampling=0)
+  image = Image.open(io.BytesIO(raw))
+  assert image.mode == mode
+  difference = to_rgb(raw).astype(int) - np.asarray(image.convert('RGB'))
+  # TensorFlow's inverse cosine transform is the fast one, Pillow's is not.
+  assert np.abs(difference).max() <= 5
+  assert np.abs(difference).mean() < 1.5
+
+
+def test_animation_gives_its_first_frame():
+  frames = [Image.fromarray(photo() // k).quantize(64) for k in (1, 2, 3)]
+  raw = encode(frames[0], 'GIF', save_all=True, append_images=frames[1:])
+  assert Image.open(io.BytesIO(raw)).n_frames == 3
+  np.testing.assert_array_equal(to_rgb(raw), frames[0].convert('RGB'))
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_pixel_arrays(channels, dtype):
+  pixels = np.random.RandomState(0).randint(0, 256, (5, 7, channels))
+  raw = (pixels * (257 if dtype == np.uint16 else 1)).astype(dtype)
+  expected = pixels[..., [0, 0, 0] if channels < 3 else [0, 1, 2]]
+  np.testing.assert_array_equal(to_rgb(raw), expected)
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'BMP', 'GIF', 'pixels'])
+def test_a_window_is_the_same_part_of_the_whole(kind):
+  raw = photo() if kind == 'pixels' else encode(RGB, kind)
+
+  def choose(size):
+    np.testing.assert_array_equal(size, (24, 32))
+    return tf.constant([5, 9, 12, 16])
+
+  window = decode.cropped_to_rgb(tf.constant(raw), choose)
+  np.testing.assert_array_equal(window, to_rgb(raw)[5:17, 9:25])

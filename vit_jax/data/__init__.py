@@ -1,0 +1,1 @@
+"""Examples in: where they come from and how they become batches."""

@@ -1,0 +1,73 @@
+"""Named datasets: what stands behind `cifar10` or `imagenet21k`.
+
+Split counts are those of the TensorFlow Datasets (TFDS) builders, under the
+names that TFDS gives the splits. TFDS itself knows them only once the data is
+prepared; plans of cost and length need them before.
+
+To add a dataset, add a row.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import types
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """One dataset.
+
+  Attributes:
+    builder: TFDS builder string, `name[/config][:version]`.
+    num_examples: images of each split.
+    num_classes: size of the label set.
+    multi_label: whether an image may have several labels.
+    in_tfds: whether TFDS can download it, or prepare it from manual files;
+      otherwise a builder of that name has to be prepared by its user.
+  """
+
+  builder: str
+  num_examples: Mapping[str, int]
+  num_classes: int
+  multi_label: bool = False
+  in_tfds: bool = True
+
+
+DATASETS: Mapping[str, Dataset] = types.MappingProxyType(
+  {
+    'caltech101': Dataset(
+      'caltech101:3.0.2', {'train': 3_060, 'test': 6_084}, 102
+    ),
+    'cars196': Dataset('cars196:2.1.0', {'train': 8_144, 'test': 8_041}, 196),
+    'cifar10': Dataset('cifar10:3.0.2', {'train': 50_000, 'test': 10_000}, 10),
+    'cifar100': Dataset(
+      'cifar100:3.0.2', {'train': 50_000, 'test': 10_000}, 100
+    ),
+    'dtd': Dataset(
+      'dtd:3.0.1', {'train': 1_880, 'validation': 1_880, 'test': 1_880}, 47
+    ),
+    'imagenet2012': Dataset(
+      'imagenet2012:5.1.0', {'train': 1_281_167, 'validation': 50_000}, 1_000
+    ),
+    # The public data of section 4.1; images carry one label each, and the
+    # loss over the 21,843 classes is a sigmoid's all the same.
+    'imagenet21k': Dataset(
+      'imagenet21k', {'train': 14_197_122}, 21_843, in_tfds=False
+    ),
+    'jft300m': Dataset(
+      'jft300m',
+      {'train': 303_000_000},
+      18_291,
+      multi_label=True,
+      in_tfds=False,
+    ),
+    'oxford_flowers102': Dataset(
+      'oxford_flowers102:2.1.1',
+      {'train': 1_020, 'validation': 1_020, 'test': 6_149},
+      102,
+    ),
+    'oxford_iiit_pet': Dataset(
+      'oxford_iiit_pet:4.0.0', {'train': 3_680, 'test': 3_669}, 37
+    ),
+    'uc_merced': Dataset('uc_merced:2.0.0', {'train': 2_100}, 21),
+  }
+)

@@ -1,0 +1,121 @@
+"""What every source offers: examples, undecoded, in an order one can re-enter.
+
+A source hands out records: dicts of tensors with `index`, the position of the
+example in the source (0 to num_examples - 1), and whatever `load` needs to
+read that example. Records are cheap; images are read and decoded afterwards,
+in parallel, by those who keep the record.
+"""
+
+import abc
+import dataclasses
+
+import tensorflow as tf
+
+# Accelerators belong to JAX; TensorFlow would reserve all their memory.
+tf.config.set_visible_devices([], 'GPU')
+
+# Names of the random streams that grow from one seed.
+ORDER_STREAM, AUGMENT_STREAM = 0, 1
+
+
+def random_key(seed: int, stream: int, *positions) -> tf.Tensor:
+  """A key for TensorFlow's stateless random operations.
+
+  Args:
+    seed: the seed of the run.
+    stream: what the numbers are for, so that no two uses share them.
+    *positions: integers that tell the keys of one stream apart, such as epoch
+      and index of an example.
+
+  Returns:
+    An int64 tensor of shape (2,). Only both numbers together are random: the
+    second is the last position itself.
+  """
+  key = tf.constant([seed, stream], tf.int64)
+  for position in positions:
+    key = tf.random.fold_in(key, tf.cast(position, tf.int64))
+  return key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Source(abc.ABC):
+  """A split of a dataset.
+
+  Attributes:
+    name: the dataset as its user named it, such as `folder:/data/flowers`.
+    split: the split as its user wrote it, such as `train[:98%]`.
+    num_examples: how many examples there are, at least one.
+    class_names: the name of every class; '0', '1', ... where nobody gave names.
+    multi_label: whether an example has any number of labels, or exactly one.
+  """
+
+  name: str
+  split: str
+  num_examples: int
+  class_names: tuple[str, ...]
+  multi_label: bool = False
+
+  @property
+  def num_classes(self) -> int:
+    """Size of the label set."""
+    return len(self.class_names)
+
+  @abc.abstractmethod
+  def ordered(self) -> tf.data.Dataset:
+    """Every record once, by rising index."""
+
+  @abc.abstractmethod
+  def shuffled(self, seed: int, start: int) -> tf.data.Dataset:
+    """One endless stream of records over epochs, each in an order of its own.
+
+    Every epoch holds every record once; its order is a function of (seed,
+    epoch). Records also carry their `epoch`.
+
+    Args:
+      seed: the seed of the run.
+      start: how many records of the stream to leave out.
+    """
+
+  @abc.abstractmethod
+  def load(self, record: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reads an example; TensorFlow operations only.
+
+    Returns:
+      The raw image, an encoded file (scalar string) or pixels (h, w, c) of type
+      uint8 or uint16; and the label, a scalar int32, or float32 (k,) of zeros
+      and ones where `multi_label`.
+    """
+
+  @abc.abstractmethod
+  def describe(self, example_id: int) -> str:
+    """What a person can find the example of that index by."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class IndexedSource(Source):
+  """A source with random access: a record is nothing but an index.
+
+  Any position of the endless stream is reached at once.
+  """
+
+  def ordered(self) -> tf.data.Dataset:  # noqa: D102
+    return tf.data.Dataset.range(self.num_examples).map(
+      lambda index: {'index': index}
+    )
+
+  def shuffled(self, seed: int, start: int) -> tf.data.Dataset:  # noqa: D102
+    first_epoch, offset = divmod(start, self.num_examples)
+
+    def epoch_records(epoch):
+      order = tf.random.experimental.stateless_shuffle(
+        tf.range(self.num_examples, dtype=tf.int64),
+        random_key(seed, ORDER_STREAM, epoch),
+      )
+      order = order[tf.where(epoch == first_epoch, offset, 0) :]
+      return tf.data.Dataset.from_tensor_slices(order).map(
+        lambda index: {'epoch': epoch, 'index': index}
+      )
+
+    return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(
+      epoch_records
+    )

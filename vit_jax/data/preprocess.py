@@ -1,0 +1,227 @@
+"""Per-example image operations; every random choice is a function of a key.
+
+Images leave as float32 (h, w, 3) in [-1, 1]. All resizing is bilinear without
+antialiasing, as in the public code of BiT and ViT.
+"""
+
+from collections.abc import Callable, Mapping
+import math
+import types
+
+from jaxtyping import Float
+import tensorflow as tf
+
+from vit_jax.data import decode
+
+Size = tuple[int, int]  # Height, width.
+
+
+def train_transform(
+  *,
+  image_size: Size,
+  crop: str,
+  flip: bool,
+  precrop_size: Size | None = None,
+  rotate_degrees: float = 0.0,
+  scale: float = 0.0,
+  shift: float = 0.0,
+  area: tuple[float, float] = (0.05, 1.0),
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+  """Random crop, flip and small geometric changes of a training image.
+
+  Args:
+    image_size: height and width of the result, pixels.
+    crop: a key of TRAIN_CROPS.
+    flip: whether to mirror every other image left to right, at random.
+    precrop_size: size before the crop, pixels; `random` and `center` need it.
+    rotate_degrees: rotation by up to so many degrees either way.
+    scale: zoom by up to this fraction in or out.
+    shift: translation by up to this fraction of each side, either way. What a
+      rotation, zoom or shift brings in from outside is black.
+    area: smallest and largest share of the image an inception crop may keep.
+
+  Returns:
+    A function of a raw image (as `decode.to_rgb` takes it) and a key (2,).
+
+  Raises:
+    ValueError: if the crop is unknown, a size or a range makes no sense.
+  """
+  crop_image = _choose_crop(TRAIN_CROPS, crop, image_size, precrop_size)
+  _check_range('area', area[0], 0, area[1], open_left=True)
+  _check_range('area', area[1], area[0], 1)
+  _check_range('rotate_degrees', rotate_degrees, 0, 180)
+  _check_range('scale', scale, 0, 1, open_right=True)
+  _check_range('shift', shift, 0, 1)
+
+  def transform(raw, key):
+    crop_key, flip_key, affine_key = tf.unstack(tf.random.split(key, 3))
+    image = crop_image(raw, crop_key, image_size, precrop_size, area)
+    if flip:
+      image = tf.image.stateless_random_flip_left_right(image, flip_key)
+    if rotate_degrees or scale or shift:
+      amount = tf.random.stateless_uniform((4,), affine_key, -1.0, 1.0)
+      image = affine(
+        image,
+        angle=amount[0] * math.radians(rotate_degrees),
+        zoom=1 + amount[1] * scale,
+        down=amount[2] * shift * image_size[0],
+        right=amount[3] * shift * image_size[1],
+      )
+    return _to_unit_range(image, image_size)
+
+  return transform
+
+
+def eval_transform(
+  *, image_size: Size, crop: str, precrop_size: Size | None = None
+) -> Callable[[tf.Tensor], tf.Tensor]:
+  """Fixed crop of an image to evaluate.
+
+  Args:
+    image_size: height and width of the result, pixels.
+    crop: a key of EVAL_CROPS.
+    precrop_size: size before the crop, pixels; `center` needs it.
+
+  Returns:
+    A function of a raw image (as `decode.to_rgb` takes it).
+
+  Raises:
+    ValueError: if the crop is unknown or a size makes no sense.
+  """
+  crop_image = _choose_crop(EVAL_CROPS, crop, image_size, precrop_size)
+
+  def transform(raw):
+    return _to_unit_range(
+      crop_image(raw, None, image_size, precrop_size, None), image_size
+    )
+
+  return transform
+
+
+def affine(
+  image: Float[tf.Tensor, 'h w c'],
+  *,
+  angle: float | tf.Tensor = 0.0,
+  zoom: float | tf.Tensor = 1.0,
+  down: float | tf.Tensor = 0.0,
+  right: float | tf.Tensor = 0.0,
+) -> Float[tf.Tensor, 'h w c']:
+  """Rotates and zooms an image about its centre, then shifts it.
+
+  Args:
+    image: any number of channels; zeros surround it.
+    angle: radians, anticlockwise.
+    zoom: factor; 2 doubles what is shown.
+    down: shift in pixels.
+    right: shift in pixels.
+
+  Returns:
+    An image of the same size, sampled bilinearly.
+  """
+  size = tf.cast(tf.shape(image)[:2], tf.float32)
+  centre_y, centre_x = tf.unstack((size - 1) / 2)
+  # The operation wants the way back: from a pixel of the result to the image.
+  cos, sin = tf.cos(angle) / zoom, tf.sin(angle) / zoom
+  out_x, out_y = centre_x + right, centre_y + down
+  matrix = [
+    cos, -sin, centre_x - cos * out_x + sin * out_y,
+    sin, cos, centre_y - sin * out_x - cos * out_y,
+    0.0, 0.0,
+  ]  # fmt: skip
+  return tf.raw_ops.ImageProjectiveTransformV3(
+    images=image[None],
+    transforms=tf.stack(matrix)[None],
+    output_shape=tf.shape(image)[:2],
+    interpolation='BILINEAR',
+    fill_mode='CONSTANT',
+    fill_value=0.0,
+  )[0]
+
+
+def _inception_crop(raw, key, image_size, precrop_size, area):
+  """A random part of the image, resized; Szegedy et al. 2015, section 6."""
+  del precrop_size
+
+  def choose_window(size):
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+      tf.concat([size, [3]], 0),
+      tf.zeros((0, 0, 4)),
+      key,
+      min_object_covered=0.0,
+      aspect_ratio_range=(3 / 4, 4 / 3),
+      area_range=area,
+      use_image_if_no_bounding_boxes=True,
+    )
+    return tf.concat([begin[:2], extent[:2]], 0)
+
+  return tf.image.resize(decode.cropped_to_rgb(raw, choose_window), image_size)
+
+
+def _resize(raw, key, image_size, precrop_size, area):
+  """Straight to the size wanted, whatever that does to proportions."""
+  del key, precrop_size, area
+  return tf.image.resize(decode.to_rgb(raw), image_size)
+
+
+def _random_crop(raw, key, image_size, precrop_size, area):
+  """Resized to precrop_size, then a random window (BiT, section 3.3)."""
+  del area
+  image = tf.image.resize(decode.to_rgb(raw), precrop_size)
+  return tf.image.stateless_random_crop(image, (*image_size, 3), key)
+
+
+def _center_crop(raw, key, image_size, precrop_size, area):
+  """Resized in proportion until it just covers precrop_size; its middle."""
+  del key, area
+  image = decode.to_rgb(raw)
+  size = tf.cast(tf.shape(image)[:2], tf.float32)
+  factor = tf.reduce_max(tf.constant(precrop_size, tf.float32) / size)
+  image = tf.image.resize(image, tf.cast(tf.round(size * factor), tf.int32))
+  top, left = tf.unstack((tf.shape(image)[:2] - image_size) // 2)
+  return image[top : top + image_size[0], left : left + image_size[1]]
+
+
+TRAIN_CROPS: Mapping[str, Callable] = types.MappingProxyType(
+  {
+    'inception': _inception_crop,
+    'resize': _resize,
+    'random': _random_crop,
+    'center': _center_crop,
+  }
+)
+EVAL_CROPS: Mapping[str, Callable] = types.MappingProxyType(
+  {'resize': _resize, 'center': _center_crop}
+)
+_NEED_PRECROP = ('random', 'center')
+
+
+def _choose_crop(crops, crop, image_size, precrop_size):
+  if crop not in crops:
+    raise ValueError(f'unknown crop {crop!r}; known: {", ".join(crops)}.')
+  if min(image_size) < 1:
+    raise ValueError(f'image_size is (height, width), got {image_size}.')
+  if crop in _NEED_PRECROP and (
+    not precrop_size
+    or precrop_size[0] < image_size[0]
+    or precrop_size[1] < image_size[1]
+  ):
+    raise ValueError(
+      f'crop {crop!r} cuts {image_size} from an image resized to precrop_size,'
+      f' which has to be at least as large; got {precrop_size}.'
+    )
+  return crops[crop]
+
+
+def _check_range(name, value, low, high, open_left=False, open_right=False):
+  above = value > low if open_left else value >= low
+  below = value < high if open_right else value <= high
+  if not (above and below):
+    raise ValueError(
+      f'{name} has to lie in {"(" if open_left else "["}{low}, {high}'
+      f'{")" if open_right else "]"}, got {value}.'
+    )
+
+
+def _to_unit_range(image, image_size):
+  """From [0, 255] to [-1, 1]."""
+  return tf.ensure_shape((image - 127.5) / 127.5, (*image_size, 3))

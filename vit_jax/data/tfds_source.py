@@ -1,0 +1,255 @@
+"""Any TensorFlow Datasets (TFDS) builder with an image and its label.
+
+TFDS stores examples in TFRecord files, which can only be read in sequence. An
+epoch therefore goes through the files in a random order, several at a time, and
+through a buffer that shuffles; entering it in the middle means to read what
+comes before, without decoding it. Every process reads all records and decodes
+its own.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from vit_jax.data import splits
+from vit_jax.data.examples import ORDER_STREAM, Source, random_key
+
+CONCURRENT_FILES = 16  # Part of the order, so never a matter of the machine.
+SHUFFLE_BUFFER = 16_384  # Records; 1.8 GB of ImageNet's photos.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TfdsSource(Source):
+  """A split of a prepared TFDS dataset.
+
+  Attributes:
+    features: the builder's connectors of `image` and `label` alone.
+    shards: for every file its `path`, how many records to `skip` and then to
+      `take`, and the `first` position of these in the split.
+    kept: rising positions in the split of the examples of a subset; None where
+      all are kept.
+  """
+
+  features: Any
+  shards: Mapping[str, np.ndarray]
+  kept: tf.Tensor | None
+
+  def ordered(self) -> tf.data.Dataset:  # noqa: D102
+    return self._records(tf.range(len(self.shards['path'])), concurrent=1)
+
+  def shuffled(self, seed: int, start: int) -> tf.data.Dataset:  # noqa: D102
+    first_epoch, offset = divmod(start, self.num_examples)
+
+    def epoch_records(epoch):
+      key = random_key(seed, ORDER_STREAM, epoch)
+      order = tf.random.experimental.stateless_shuffle(
+        tf.range(len(self.shards['path'])), key
+      )
+      records = self._records(order, concurrent=CONCURRENT_FILES).shuffle(
+        min(SHUFFLE_BUFFER, self.num_examples),
+        seed=tf.random.stateless_uniform((), key, None, None, tf.int64),
+        reshuffle_each_iteration=False,
+      )
+      return records.map(lambda record: {'epoch': epoch, **record})
+
+    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
+    return epochs.flat_map(epoch_records).skip(offset)
+
+  def _records(self, order: tf.Tensor, concurrent: int) -> tf.data.Dataset:
+    """Records of the files in that order, some files read side by side."""
+
+    def read(shard):
+      values = {k: tf.gather(v, shard) for k, v in self.shards.items()}
+      records = tf.data.TFRecordDataset(values['path'])
+      records = records.skip(values['skip']).take(values['take'])
+      first = values['first']
+      positions = tf.data.Dataset.range(first, first + values['take'])
+      return tf.data.Dataset.zip({'index': positions, 'serialized': records})
+
+    records = tf.data.Dataset.from_tensor_slices(order).interleave(
+      read,
+      cycle_length=concurrent,
+      num_parallel_calls=concurrent,
+      deterministic=True,
+    )
+    if self.kept is None:
+      return records
+
+    def with_index(record):
+      position = record['index']
+      index = tf.searchsorted(self.kept, position[None], out_type=tf.int64)[0]
+      found = tf.gather(self.kept, tf.minimum(index, len(self.kept) - 1))
+      return {**record, 'index': tf.where(found == position, index, -1)}
+
+    return records.map(with_index).filter(lambda record: record['index'] >= 0)
+
+  def load(self, record):  # noqa: D102
+    example = self.features.deserialize_example(
+      record['serialized'], decoders={'image': tfds.decode.SkipDecoding()}
+    )
+    label = example['label']
+    if self.multi_label:
+      one_hot = tf.one_hot(label, self.num_classes, True, False)
+      label = tf.cast(tf.reduce_any(one_hot, axis=0), tf.float32)
+    else:
+      label = tf.cast(label, tf.int32)
+    return example['image'], label
+
+  def describe(self, example_id: int) -> str:  # noqa: D102
+    position = example_id if self.kept is None else int(self.kept[example_id])
+    return f'{self.name}/{self.split}#{position}'
+
+
+def open_tfds(
+  builder_name: str,
+  split: str,
+  *,
+  name: str,
+  data_dir: str = '',
+  manual_dir: str = '',
+  download: bool = False,
+  subset: int = 0,
+  seed: int = 0,
+) -> TfdsSource:
+  """Opens a split, with TFDS's own split arithmetic.
+
+  Args:
+    builder_name: `name[/config][:version]`.
+    split: such as `train[:98%]` or `train+validation`.
+    name: the name of the source for people.
+    data_dir: where prepared data lies; empty for TFDS's own default.
+    manual_dir: where files lie that TFDS cannot download; empty for TFDS's own
+      default.
+    download: whether to download and prepare what is not there.
+    subset: if not zero, how many examples to draw at random.
+    seed: seed of the subset.
+
+  Raises:
+    ValueError: if the data is not there or cannot be prepared, has no image
+      with labels, or the split is unknown.
+  """
+  builder = _find_builder(builder_name, name, data_dir)
+  features = _image_and_label(builder, name)
+  if not builder.info.splits and download:
+    _prepare(builder, name, manual_dir)
+  if not builder.info.splits:
+    raise ValueError(
+      f'{name}: TFDS has prepared nothing in {builder.data_path}. Name the'
+      ' folder that holds its prepared data, or ask for download=true to'
+      f' prepare it there.{_manual_files(builder)}'
+    )
+  multi_label = isinstance(features['label'], tfds.features.Sequence)
+  classes = features['label'].feature if multi_label else features['label']
+  shards = _find_shards(builder, name, split)
+  num_examples = int(shards['take'].sum())
+  kept = None
+  if subset:
+    kept = tf.constant(
+      splits.random_subset(subset, num_examples, seed, f'{name}/{split}')
+    )
+  return TfdsSource(
+    name=name,
+    split=split,
+    num_examples=subset or num_examples,
+    class_names=tuple(map(classes.int2str, range(classes.num_classes))),
+    multi_label=multi_label,
+    features=features,
+    shards=shards,
+    kept=kept,
+  )
+
+
+def _find_builder(builder_name, name, data_dir):
+  """The builder, from TFDS's own or from what is prepared in data_dir."""
+  try:
+    return tfds.builder(builder_name, data_dir=data_dir or None)
+  except tfds.core.DatasetNotFoundError as error:
+    raise ValueError(
+      f'TFDS {tfds.__version__} does not know {builder_name!r}, and'
+      f' {data_dir or tfds.core.constants.DATA_DIR!r} holds no prepared dataset'
+      ' of that name. Prepare a TFDS builder of that name there (see'
+      ' https://www.tensorflow.org/datasets/add_dataset), or name another'
+      ' folder with prepared data, or give the images in class folders as'
+      ' folder:PATH.'
+    ) from error
+  except (ValueError, AssertionError) as error:  # Unknown config or version.
+    raise ValueError(f'{name}: {error}') from error
+
+
+def _prepare(builder, name, manual_dir):
+  try:
+    builder.download_and_prepare(
+      download_config=tfds.download.DownloadConfig(
+        manual_dir=manual_dir or None
+      )
+    )
+  except Exception as error:  # Builders raise whatever they like.
+    raise ValueError(
+      f'{name} could not be prepared in {builder.data_path}:'
+      f' {type(error).__name__}: {error}'
+    ) from error
+
+
+def _manual_files(builder):
+  """What has to be fetched by hand, if anything."""
+  instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+  if not instructions:
+    return ''
+  return (
+    ' It needs files in the manual folder (by default downloads/manual in the'
+    f' data folder): {" ".join(instructions.split())}'
+  )
+
+
+def _image_and_label(builder, name):
+  """The connectors that decode `image` and `label`, and nothing else."""
+  features = builder.info.features
+  image, label = (dict(features.items()).get(k) for k in ('image', 'label'))
+  classes = getattr(label, 'feature', label)
+  if (
+    not isinstance(image, tfds.features.Image)
+    or image.np_dtype not in (np.uint8, np.uint16)
+    or not isinstance(classes, tfds.features.ClassLabel)
+  ):
+    raise ValueError(
+      f'{name} needs a feature `image` (Image of type uint8 or uint16) and a'
+      ' feature `label` (ClassLabel, or a Sequence of them); it has'
+      f' {features}.'
+    )
+  return tfds.features.FeaturesDict({'image': image, 'label': label})
+
+
+def _find_shards(builder, name, split):
+  """The files of a split and the part of each that belongs to it."""
+  file_format = builder.info.file_format
+  if file_format is not tfds.core.FileFormat.TFRECORD:
+    raise ValueError(
+      f'{name} in {builder.data_path} is stored as {file_format.value}; only'
+      ' tfrecord can be read.'
+    )
+  try:
+    shards = builder.info.splits[split].file_instructions
+  except (ValueError, KeyError, AssertionError) as error:
+    known = ', '.join(
+      f'{key} ({part.num_examples})'
+      for key, part in builder.info.splits.items()
+    )
+    reason = str(error).splitlines()[0]
+    raise ValueError(
+      f'{name}: cannot read split {split!r} ({reason}); {splits.SYNTAX}.'
+      f' Splits: {known}.'
+    ) from error
+  if not shards:
+    raise ValueError(f'{name}: split {split!r} holds no example.')
+  take = np.array([shard.take for shard in shards], np.int64)
+  return {
+    'path': np.array([os.fspath(shard.filename) for shard in shards]),
+    'skip': np.array([shard.skip for shard in shards], np.int64),
+    'take': take,
+    'first': np.cumsum(take) - take,
+  }
