@@ -226,7 +226,8 @@ class _Run:
     metrics, predictions = self._evaluate(self.total_steps, state, metric_log)
     self._export(state, 'final.npz')
     if best := self._best(metric_log):
-      metrics['best/step'], metrics[f'best/{self.config.best_metric}'] = best
+      name = f'best/{self.config.best_metric}'
+      metrics = metrics | {'best/step': best[0], name: best[1]}
     for name, predicted in predictions.items():
       report.write_predictions(
         self.workdir / f'predictions_{name}.jsonl',

@@ -1,0 +1,247 @@
+"""The command line as a user meets it: configs, overrides, bad input."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import runs
+
+from vit_jax import checkpoints, main
+
+CONFIGS = sorted(path.stem for path in runs.CONFIGS.glob('*.py'))
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_every_config_runs_in_miniature(name, tmp_path):
+  config = runs.shrink(runs.load_config(name))
+  results = runs.run(config, tmp_path)
+  assert results['job'] == config.job
+  assert results['step'] == 2
+  assert 0 <= results['metrics']['test/accuracy'] <= 1
+  assert results['device_count'] == 1
+  assert results['core_days'] == results['seconds'] / 86400
+  params = checkpoints.load(tmp_path / 'final.npz')
+  assert params['head']['kernel'].shape[-1] == 10
+  assert list(tmp_path.glob('events.out.tfevents.*'))
+
+
+def test_default_workdir():
+  assert main.default_workdir('configs/digits.py') == 'runs/digits'
+  assert (
+    main.default_workdir('a/configs/vit_l16.py:jft300m,7')
+    == 'runs/vit_l16-jft300m-7'
+  )
+  assert (
+    main.default_workdir('configs/folder.py:/my/photos')
+    == 'runs/folder--my-photos'
+  )
+
+
+def test_metrics_of_the_averaged_weights_are_the_results(tmp_path):
+  config = runs.shrink(runs.load_config('digits'))
+  config.eval_every = 1
+  results = runs.run(config, tmp_path)
+  *_, first, last = runs.events(tmp_path)
+  metrics = results['metrics']
+  assert {k: v for k, v in last.items() if k != 'step'} == metrics
+  assert {'test/accuracy', 'test/raw_accuracy', 'test/raw_loss'} <= set(metrics)
+  assert metrics['test/loss'] != metrics['test/raw_loss']
+  names = results['class_accuracy']['test']
+  assert list(names) == [str(digit) for digit in range(10)]
+
+
+def test_profiler_trace(tmp_path):
+  config = runs.shrink(runs.load_config('digits'))
+  config.profile_steps = '1:1'
+  runs.run(config, tmp_path)
+  assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
+
+
+def test_epochs_follow_the_batch_size(tmp_path):
+  config = runs.override(
+    runs.shrink(runs.load_config('digits')),
+    total_steps=0,
+    total_epochs=0.05,
+    optim__warmup_steps=-1,
+  )
+  num_train = 1442
+  assert runs.run(config, tmp_path / 'a')['step'] == -(-num_train // 20 // 8)
+  config.batch_size = 32
+  assert runs.run(config, tmp_path / 'b')['step'] == -(-num_train // 20 // 32)
+
+
+def dotted(**values):
+  return runs.override(runs.shrink(runs.load_config('digits')), **values)
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({'job': 'fly'}, "job='fly' is not one of the jobs pretrain"),
+    ({'data__name': 'folder:/nowhere'}, "no folder '/nowhere'"),
+    ({'data__name': 'digit'}, 'digit'),
+    ({'data__train': 'learn'}, 'learn'),
+    ({'data__image_size': 65}, '65x65 pixels cannot be cut into patches'),
+    ({'data__image_width': 9}, '64x9 pixels cannot be cut into patches'),
+    ({'model__name': 'ViT-X/16'}, 'ViT-X/16'),
+    ({'model__heads': 3}, 'heads'),
+    ({'mesh__data': 3}, 'mesh.data=3 devices were asked for'),
+    ({'optim__warmup_steps': 2}, 'leaves nothing of a run of 2 steps'),
+    ({'best_metric': 'val/accuracy'}, 'it can be test/accuracy'),
+    ({'profile_steps': 'x'}, 'FIRST:LAST'),
+    ({'data__precrop_size': 9}, 'precrop_size=9 is smaller'),
+  ],
+)
+def test_impossible_configs_are_refused_before_anything_is_written(
+  values, message, tmp_path
+):
+  with pytest.raises(ValueError, match=message):
+    main.run(dotted(**values), tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'messages'),
+  [
+    ((), ['--config=configs/NAME.py is missing']),
+    (('--config=configs/nothing.py',), ['configs/nothing.py', 'No such file']),
+    (('--config=configs/digits.py', '--config.sed=1'), ['sed', '"seed"']),
+    (
+      ('--config=configs/digits.py', '--config.batch_size=many'),
+      ['batch_size=many', 'int is expected'],
+    ),
+    (
+      ('--config=configs/vit_l16.py',),
+      ['imagenet21k', 'Prepare a TFDS builder', 'folder:PATH'],
+    ),
+    (
+      ('--config=configs/vit_l16.py:cifar10',),
+      ["'cifar10' is no pre-training of ViT-L/16", 'imagenet2012'],
+    ),
+  ],
+)
+def test_bad_command_lines_end_in_one_message(arguments, messages, tmp_path):
+  if arguments and 'data' not in ''.join(arguments):
+    arguments = (*arguments, f'--workdir={tmp_path / "run"}')
+  log = runs.finish(*arguments, expect=1)
+  assert log.count('error:') == 1
+  assert 'Traceback' not in log
+  for message in messages:
+    assert message in log
+  assert not (tmp_path / 'run').exists()
+
+
+def test_batch_that_does_not_divide_over_devices(tmp_path):
+  log = runs.finish(
+    '--config=configs/digits.py',
+    '--config.batch_size=100',
+    f'--workdir={tmp_path / "run"}',
+    devices=8,
+    expect=1,
+  )
+  assert 'batch_size=100 does not divide over 8 devices' in log
+  assert 'use 96 or 104' in log
+  assert 'Traceback' not in log
+
+
+def test_eight_devices_train_as_one(tmp_path):
+  arguments = (
+    '--config=configs/digits.py',
+    '--config.total_steps=5',
+    '--config.log_every=1',
+    '--config.batch_size=32',
+    '--config.eval_batch_size=7',
+    '--config.model.depth=2',
+    '--config.model.width=32',
+    '--config.model.dropout=0.1',
+    '--config.optim.name=sgd',
+    '--config.optim.lr=0.1',
+    '--config.optim.accumulate=2',
+    '--config.optim.warmup_steps=1',
+  )
+  for devices in (1, 8):
+    runs.finish(
+      *arguments, f'--workdir={tmp_path / str(devices)}', devices=devices
+    )
+  one, eight = runs.events(tmp_path / '1'), runs.events(tmp_path / '8')
+  assert len(one) == 6
+  for a, b in zip(one, eight, strict=True):
+    assert a.keys() == b.keys()
+    for name in a:
+      np.testing.assert_allclose(b[name], a[name], rtol=1e-5, err_msg=name)
+  results = json.loads((tmp_path / '8' / 'results.json').read_text())
+  assert results['device_count'] == 8
+
+
+FLOWERS = runs.SHARED / 'data' / 'flowers12'
+needs_flowers = pytest.mark.skipif(
+  not FLOWERS.exists(), reason='needs the flowers12 photos'
+)
+SMALL = (
+  '--config.model.name=ViT-Ti/16',
+  '--config.model.depth=1',
+  '--config.model.width=32',
+  '--config.model.mlp_dim=64',
+  '--config.model.heads=2',
+  '--config.data.image_size=32',
+)
+
+
+@needs_flowers
+def test_evaluation_does_not_depend_on_its_batch_size(tmp_path):
+  config = runs.override(
+    runs.load_config('folder', str(FLOWERS)),
+    total_steps=3,
+    total_epochs=0.0,
+    batch_size=32,
+    model__name='ViT-Ti/16',
+    model__depth=1,
+    model__width=32,
+    model__mlp_dim=64,
+    model__heads=2,
+    data__image_size=32,
+  )
+  accuracies = set()
+  for size in (7, 64, 512):
+    config.eval_batch_size = size
+    workdir = tmp_path / str(size)
+    results = runs.run(config, workdir)
+    accuracies.add(results['metrics']['test/accuracy'])
+    lines = (workdir / 'predictions_test.jsonl').read_text().splitlines()
+    assert len({json.loads(line)['example'] for line in lines}) == 240
+  assert len(accuracies) == 1
+
+
+@needs_flowers
+def test_own_images_as_the_readme_says(tmp_path):
+  """Follows the README's words in a folder of its own, like a user."""
+  photos = tmp_path / 'photos'
+  for split in ('train', 'test'):
+    for folder in (FLOWERS / split).iterdir():
+      (photos / folder.name).mkdir(parents=True, exist_ok=True)
+      for photo in list(folder.iterdir())[:10]:
+        shutil.copy(photo, photos / folder.name / f'{split}_{photo.name}')
+  readme = (runs.ROOT / 'README.md').read_text()
+  section = readme.partition('## Your own images')[2].partition('\n## ')[0]
+  script = section.partition('```bash\n')[2].partition('```')[0]
+  assert '--config=configs/folder.py:PHOTOS' in script
+  script = script.replace('PHOTOS', str(photos))
+  script = script.replace('configs/', f'{runs.ROOT}/configs/')
+  script = script.replace('python', runs.command()[0], 1).rstrip()
+  script += ' ' + ' '.join(SMALL) + ' --config.total_epochs=1'
+  environment = os.environ | {'PYTHONPATH': str(runs.ROOT)}
+  subprocess.run(
+    ['bash', '-ec', script], cwd=tmp_path, env=environment, check=True
+  )
+  (workdir,) = (tmp_path / 'runs').iterdir()
+  results = json.loads((workdir / 'results.json').read_text())
+  names = sorted(path.name for path in photos.iterdir())
+  assert results['class_names'] == names
+  lines = (workdir / 'predictions_test.jsonl').read_text().splitlines()
+  assert len(lines) >= 12
+  for line in map(json.loads, lines):
+    assert line['label'] in line['example'].split('/')
+    assert line['predicted'] in names

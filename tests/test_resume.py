@@ -1,0 +1,186 @@
+"""Runs that are killed, terminated or damaged end as if nothing had been."""
+
+import pathlib
+import signal
+import time
+
+import numpy as np
+import pytest
+import runs
+
+ARGUMENTS = (
+  '--config=configs/digits.py',
+  '--config.total_steps=150',
+  '--config.batch_size=16',
+  '--config.log_every=1',
+  '--config.eval_every=50',
+  '--config.checkpoint_every=20',
+  '--config.best_metric=test/accuracy',
+  '--config.model.depth=1',
+  '--config.model.width=16',
+  '--config.model.mlp_dim=32',
+  '--config.model.dropout=0.1',
+  '--config.optim.accumulate=2',
+  '--config.optim.warmup_steps=10',
+)
+
+
+def assert_same_end(workdir, other):
+  assert runs.events(workdir) == runs.events(other)
+  for name in ('final.npz', 'best.npz'):
+    ours, theirs = np.load(workdir / name), np.load(other / name)
+    assert sorted(ours.files) == sorted(theirs.files)
+    for parameter in ours.files:
+      np.testing.assert_array_equal(ours[parameter], theirs[parameter])
+  ours, theirs = (
+    (folder / 'predictions_test.jsonl').read_text()
+    for folder in (workdir, other)
+  )
+  assert ours == theirs
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('undisturbed')
+  log = runs.finish(*ARGUMENTS, f'--workdir={workdir}')
+  assert 'going on from step' not in log
+  return workdir
+
+
+def steps_logged(workdir):
+  path = workdir / 'metrics.jsonl'
+  return path.read_text().count('\n') if path.exists() else 0
+
+
+def start_until(workdir, reached):
+  """Starts the run and returns it, still running, once `reached` is true."""
+  process = runs.start(*ARGUMENTS, f'--workdir={workdir}')
+  deadline = time.monotonic() + 120
+  while not reached():
+    assert process.poll() is None, process.communicate()[1]
+    assert time.monotonic() < deadline
+    time.sleep(0.001)
+  return process
+
+
+def test_killed_three_times_and_resumed(undisturbed, tmp_path):
+  checkpoints = tmp_path / 'checkpoints'
+
+  # Between two checkpoints.
+  process = start_until(
+    tmp_path,
+    lambda: steps_logged(tmp_path) > 50 and (checkpoints / '40').exists(),
+  )
+  process.kill()
+  process.communicate()
+  assert runs.events(tmp_path)[-1]['step'] < 150
+
+  # While a checkpoint is being written.
+  unfinished = [
+    checkpoints / f'{step}.orbax-checkpoint-tmp' for step in (80, 100, 120, 140)
+  ]
+  process = start_until(
+    tmp_path, lambda: any(folder.exists() for folder in unfinished)
+  )
+  process.kill()
+  _, log = process.communicate()
+  assert 'going on from step' in log
+  assert any(folder.exists() for folder in unfinished)
+
+  # After the last checkpoint, before the results.
+  process = start_until(tmp_path, lambda: (checkpoints / '150').exists())
+  process.kill()
+  _, log = process.communicate()
+  assert 'going on from step' in log
+  assert not (tmp_path / 'results.json').exists()
+
+  log = runs.finish(*ARGUMENTS, f'--workdir={tmp_path}')
+  assert 'going on from step 150' in log
+  assert_same_end(tmp_path, undisturbed)
+
+  # Once more: nothing is left to do, and nothing is touched.
+  before = (tmp_path / 'final.npz').stat().st_mtime_ns
+  log = runs.finish(*ARGUMENTS, f'--workdir={tmp_path}')
+  assert 'is finished, at step 150' in log
+  assert (tmp_path / 'final.npz').stat().st_mtime_ns == before
+
+
+def test_sigterm_saves_and_ends_well(undisturbed, tmp_path):
+  process = start_until(tmp_path, lambda: steps_logged(tmp_path) > 30)
+  process.send_signal(signal.SIGTERM)
+  _, log = process.communicate(timeout=120)
+  assert process.returncode == 0, log
+  step = runs.events(tmp_path)[-1]['step']
+  assert f'stopped by SIGTERM at step {step}' in log
+  assert (tmp_path / 'checkpoints' / str(step)).exists()
+  log = runs.finish(*ARGUMENTS, f'--workdir={tmp_path}')
+  assert f'going on from step {step}' in log
+  assert_same_end(tmp_path, undisturbed)
+
+
+def flip(path: pathlib.Path):
+  content = bytearray(path.read_bytes())
+  middle = len(content) // 2
+  content[middle : middle + 64] = bytes(
+    b ^ 255 for b in content[middle : middle + 64]
+  )
+  path.write_bytes(content)
+
+
+def truncate(path: pathlib.Path):
+  path.write_bytes(path.read_bytes()[:-100])
+
+
+def largest_file(folder: pathlib.Path):
+  files = [path for path in folder.rglob('*') if path.is_file()]
+  return max(files, key=lambda path: path.stat().st_size)
+
+
+def small_run():
+  return runs.override(
+    runs.shrink(runs.load_config('digits')),
+    total_steps=6,
+    log_every=1,
+    checkpoint_every=2,
+  )
+
+
+@pytest.mark.parametrize('damage', [flip, truncate])
+def test_damaged_newest_checkpoint_is_passed_over(damage, tmp_path, caplog):
+  runs.run(small_run(), tmp_path)
+  events = runs.events(tmp_path)
+  weights = dict(np.load(tmp_path / 'final.npz'))
+  (tmp_path / 'results.json').unlink()
+  damage(largest_file(tmp_path / 'checkpoints' / '6'))
+
+  caplog.set_level('INFO', logger='vit_jax')
+  runs.run(small_run(), tmp_path)
+  (warning,) = [r for r in caplog.records if r.levelname == 'WARNING']
+  assert str(tmp_path / 'checkpoints' / '6') in warning.getMessage()
+  assert 'going on from step 4' in caplog.text
+  assert (tmp_path / 'checkpoints' / '6').exists()  # Saved anew.
+  assert (tmp_path / 'checkpoints' / '6.damaged').exists()
+  assert runs.events(tmp_path) == events
+  again = np.load(tmp_path / 'final.npz')
+  for name, value in weights.items():
+    np.testing.assert_array_equal(again[name], value)
+
+
+def test_all_checkpoints_damaged(tmp_path):
+  runs.run(small_run(), tmp_path)
+  (tmp_path / 'results.json').unlink()
+  for step in (2, 4, 6):
+    flip(largest_file(tmp_path / 'checkpoints' / str(step)))
+  before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')}
+  with pytest.raises(ValueError, match='every checkpoint in .* is damaged'):
+    runs.run(small_run(), tmp_path)
+  kept = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')}
+  for path in before.keys() - {tmp_path, tmp_path / 'config.json'}:
+    assert kept[path] == before[path], path
+
+
+def test_another_config_in_the_same_folder_is_refused(tmp_path):
+  runs.run(small_run(), tmp_path)
+  config = runs.override(small_run(), seed=1, optim__lr=0.1)
+  with pytest.raises(ValueError, match=r'seed: 0 -> 1; optim.lr: 0.003 -> 0.1'):
+    runs.run(config, tmp_path)
