@@ -20,6 +20,7 @@ setuptools.setup(
     'clu>=0.0.12',
     'etils[epath]>=1.10',  # One path type for local folders and gs://.
     'flax>=0.12',
+    'importlib_resources>=6',  # TFDS imports it and does not ask for it.
     'jax>=0.10,<0.12',
     'jaxtyping>=0.3',
     'ml_collections>=1.1',
