@@ -24,6 +24,8 @@ pytestmark = pytest.mark.skipif(
     ('vit_token', 'vit_token_published_names'),
     ('vit_token_prelogits', 'vit_token_prelogits'),
     ('vit_gap', 'vit_gap'),
+    ('hybrid_r_vit', 'hybrid_r_vit'),
+    ('hybrid_stem_vit', 'hybrid_stem_vit'),
   ],
 )
 def test_outputs_and_gradients(name, checkpoint):
@@ -32,8 +34,11 @@ def test_outputs_and_gradients(name, checkpoint):
   params = checkpoints.load(GOLDENS / f'{checkpoint}.ckpt.npz')
   settings = golden['model']
   encoder = settings['transformer']
+  resnet = settings.get('resnet')
   model = models.create(
-    'ViT-Ti/16',
+    'R50+ViT-Ti/16' if resnet else 'ViT-Ti/16',
+    stage_depths=resnet and resnet['num_layers'],
+    width_factor=resnet and resnet['width_factor'],
     num_classes=golden['num_classes'],
     depth=encoder['num_layers'],
     width=settings['hidden_size'],

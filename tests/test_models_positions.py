@@ -18,6 +18,10 @@ def test_grid_shape(image_size, patch_size, grid):
   assert positions.grid_shape(image_size, patch_size) == grid
 
 
+def test_patches_of_a_map_whose_last_positions_stand_for_fewer_pixels():
+  assert positions.grid_shape((61, 100), (8, 1), stride=4) == (2, 25)
+
+
 @pytest.mark.parametrize(
   'image_size, patch_size, advice',
   [

@@ -68,3 +68,36 @@ class MlpBlock(nn.Module):
     hidden = dropout(hidden, self.dropout, hidden_key)
     out = dense(x.shape[-1], name='Dense_1')(hidden)
     return dropout(out, self.dropout, out_key)
+
+
+def head(
+  x: Float[Array, 'b d'], num_classes: int, bias: float
+) -> Float[Array, 'b k'] | None:
+  """Computes logits by a linear layer, `head` in the caller's scope.
+
+  Its kernel starts from zero (section 3.2), its bias from `bias`. None for 0
+  classes.
+  """
+  if not num_classes:
+    return None
+  return nn.Dense(
+    num_classes,
+    kernel_init=nn.initializers.zeros,
+    bias_init=nn.initializers.constant(bias),
+    name='head',
+  )(x)
+
+
+def check_images(images: Array) -> None:
+  """Refuses what no model of this package can look at.
+
+  Raises:
+    ValueError: if images are not float (b, h, w, 3).
+  """
+  is_float = jnp.issubdtype(images.dtype, jnp.floating)
+  if not is_float or images.ndim != 4 or images.shape[-1] != 3:
+    raise ValueError(
+      'images must be floats in [-1, 1] of shape (b, h, w, 3), got'
+      f' {images.dtype} of shape {images.shape}; put grey images on three'
+      ' channels and scale bytes by x / 127.5 - 1.'
+    )

@@ -20,24 +20,35 @@ def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def grid_shape(
-  image_size: int | tuple[int, int], patch_size: int | tuple[int, int]
+  image_size: int | tuple[int, int],
+  patch_size: int | tuple[int, int],
+  stride: int = 1,
 ) -> tuple[int, int]:
-  """Returns the rows and columns of patches in an image; all sizes in pixels.
+  """Returns the rows and columns of patches in an image.
+
+  Args:
+    image_size: in pixels.
+    patch_size: in positions of what patches are cut from: pixels, or a map.
+    stride: pixels from one such position to the next; the last may stand for
+      fewer.
 
   Raises:
     ValueError: if the image is not a whole number of patches high and wide.
   """
   image, patch = as_pair(image_size), as_pair(patch_size)
-  if any(i < p or i % p for i, p in zip(image, patch, strict=True)):
+  cut = tuple(-(-side // stride) for side in image)
+  if any(c < p or c % p for c, p in zip(cut, patch, strict=True)):
     nearest = 'x'.join(
-      str(max(round(i / p), 1) * p) for i, p in zip(image, patch, strict=True)
+      str(max(round(c / p), 1) * p * stride)
+      for c, p in zip(cut, patch, strict=True)
     )
+    map_of_it = '' if stride == 1 else f' (a map of {cut[0]}x{cut[1]})'
     raise ValueError(
-      f'an image of {image[0]}x{image[1]} pixels cannot be cut into patches of'
-      f' {patch[0]}x{patch[1]}: each side must be a multiple of the patch side;'
-      f' use an image of {nearest}, or another patch size.'
+      f'an image of {image[0]}x{image[1]} pixels{map_of_it} cannot be cut into'
+      f' patches of {patch[0]}x{patch[1]}: each side must be a multiple of the'
+      f' patch side; use an image of {nearest}, or another patch size.'
     )
-  return image[0] // patch[0], image[1] // patch[1]
+  return cut[0] // patch[0], cut[1] // patch[1]
 
 
 class LearnedPositions(nn.Module):

@@ -1,6 +1,16 @@
-"""The table of model sizes and the names that pick from it.
+"""The tables of model sizes and the names that pick from them.
 
-A name is a size and a patch side in pixels: `ViT-B/16`, `ViT-H/14`, `ViT-b/4`.
+- `ViT-B/16`, `ViT-H/14`, `ViT-b/4`: a size and a patch side in pixels.
+- `R50x1`, `R152x2`: layers of a ResNet and a factor of its width, 1 to 4.
+- `R50+ViT-B/32`: a hybrid, whose tokens are the positions of a ResNet's last
+  map, a token for 32x32 pixels. `R50+ViT-B/16` has no fourth stage, but its
+  units in the third, and so a token for 16x16 pixels (section 4.1).
+- `R+ViT-Ti/16`: patches of 8x8 on the map of a ResNet's root, as released with
+  Steiner et al. (2021), arXiv 2106.10270. The root quarters its image, so that
+  a token stands for 32x32 pixels, whatever the name says; patches of 4x4 would
+  make it 16x16.
+
+Layouts of the paper and of released checkpoints agree where both have a name.
 """
 
 import dataclasses
@@ -29,6 +39,52 @@ class Size:
         raise ValueError(f'{name} of a model must be at least 1, got {value}.')
 
 
+@dataclasses.dataclass(frozen=True)
+class ResNetSize:
+  """Hyper-parameters of a ResNet, alone or before a transformer.
+
+  Attributes:
+    stage_depths: residual units of each stage; empty for a root alone.
+    width_factor: multiple of the usual width.
+  """
+
+  stage_depths: tuple[int, ...]
+  width_factor: float = 1
+
+  def __post_init__(self):
+    if any(depth < 1 for depth in self.stage_depths):
+      raise ValueError(
+        'stage_depths of a model must be at least 1 each, got'
+        f' {self.stage_depths}.'
+      )
+    # Group norms make 32 groups of 64 * width_factor channels.
+    if self.width_factor <= 0 or self.width_factor % 0.5:
+      raise ValueError(
+        'width_factor of a model must be 0.5 or a multiple of it, got'
+        f' {self.width_factor}.'
+      )
+
+  @property
+  def width(self) -> int:
+    """Channels of the root and of the first stage's bottlenecks."""
+    return round(64 * self.width_factor)
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """What a name stands for; a part that the model does not have is None.
+
+  Attributes:
+    resnet: the ResNet, alone or before the transformer.
+    encoder: the transformer.
+    patch_size: patch side in pixels, or positions of the ResNet's map.
+  """
+
+  resnet: ResNetSize | None
+  encoder: Size | None
+  patch_size: int | None
+
+
 # B, L, H: Table 1. Ti, S: Touvron et al. (2021), arXiv 2012.12877, Table 1.
 # b: B with every hidden dimension halved. The head size is one of them, so b
 # keeps B's 12 heads, at 32 dimensions each, where S has 6 of 64.
@@ -42,17 +98,46 @@ SIZES = {
 }
 
 
-def parse(name: str) -> tuple[Size, int]:
-  """Returns the size that a model's name stands for, and its patch side in px.
+# By number of layers, three a unit and two more: He et al. (2016), arXiv
+# 1512.03385, Table 1; R26: Steiner et al. (2021); R200: He et al. (2016), arXiv
+# 1603.05027.
+STAGE_DEPTHS = {
+  'R26': (2, 2, 2, 2),
+  'R50': (3, 4, 6, 3),
+  'R101': (3, 4, 23, 3),
+  'R152': (3, 8, 36, 3),
+  'R200': (3, 24, 36, 3),
+}
+
+
+def parse(name: str) -> Variant:
+  """Returns what a model's name stands for.
 
   Raises:
-    ValueError: if the name does not follow the pattern or the size is unknown.
+    ValueError: if the name follows no pattern or has an unknown part.
   """
-  match = re.fullmatch(r'ViT-([A-Za-z]+)/([1-9]\d*)', name)
-  if match is None or match[1] not in SIZES:
-    known = ', '.join(f'ViT-{size}' for size in SIZES)
-    raise ValueError(
-      f'unknown model {name!r}; a name is a size, a slash and a patch side in'
-      f' pixels, as in ViT-B/16, with one of these sizes: {known}.'
-    )
-  return SIZES[match[1]], int(match[2])
+  match = re.fullmatch(r'(R\d+)x([1-4])', name)
+  if match and match[1] in STAGE_DEPTHS:
+    resnet = ResNetSize(STAGE_DEPTHS[match[1]], int(match[2]))
+    return Variant(resnet, encoder=None, patch_size=None)
+  match = re.fullmatch(r'(?:(R\d*)\+)?ViT-([A-Za-z]+)/([1-9]\d*)', name)
+  if match and match[2] in SIZES:
+    resnet, encoder, side = match[1], SIZES[match[2]], int(match[3])
+    if resnet is None:
+      return Variant(None, encoder, patch_size=side)
+    if resnet == 'R' and side == 16:
+      return Variant(ResNetSize(()), encoder, patch_size=8)
+    if resnet in STAGE_DEPTHS and side == 32:
+      return Variant(ResNetSize(STAGE_DEPTHS[resnet]), encoder, patch_size=1)
+    if resnet in STAGE_DEPTHS and side == 16:
+      first, second, third, fourth = STAGE_DEPTHS[resnet]
+      resnet = ResNetSize((first, second, third + fourth))
+      return Variant(resnet, encoder, patch_size=1)
+  raise ValueError(
+    f'unknown model {name!r}; a name is a size, a slash and a patch side in'
+    ' pixels, as in ViT-B/16, with one of these sizes:'
+    f' {", ".join(f"ViT-{size}" for size in SIZES)}; or one of these ResNets:'
+    f' {", ".join(STAGE_DEPTHS)}; with x and a width from 1 to 4, as in R50x1,'
+    ' or before a ViT with /16 or /32, as in R50+ViT-B/32; or a root before a'
+    ' ViT with /16, as in R+ViT-Ti/16.'
+  )

@@ -3,7 +3,6 @@
 Parameters carry the names and shapes of the official checkpoints.
 """
 
-import dataclasses
 import functools
 
 import flax.linen as nn
@@ -12,9 +11,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from vit_jax.models import attention, layers, positions, variants
+from vit_jax.models import attention, hybrid_stem, layers, positions
 
-DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 POOLS = {
   'token': lambda encoded: encoded[:, 0],  # The class token, equation 4.
   'gap': lambda encoded: jnp.mean(encoded, axis=1),  # Appendix D.3.
@@ -102,7 +100,9 @@ class VisionTransformer(nn.Module):
 
   Attributes:
     num_classes: size of the logits; 0 leaves the head out.
-    patch_size: height and width of a patch in pixels.
+    stem: turns images into the map that patches are cut from (hybrids), and
+      has its parameters beside those here; None to cut the images themselves.
+    patch_size: height and width of a patch, in pixels or positions of the map.
     depth: number of encoder blocks.
     width: size of a token.
     mlp_dim: hidden size of the MLP blocks.
@@ -118,6 +118,7 @@ class VisionTransformer(nn.Module):
   """
 
   num_classes: int
+  stem: hybrid_stem.HybridStem | None
   patch_size: tuple[int, int]
   depth: int
   width: int
@@ -130,6 +131,21 @@ class VisionTransformer(nn.Module):
   gelu: str
   norm_eps: float
   head_bias: float
+
+  def setup(self):
+    """Puts the stem's parameters beside the others, as official files do."""
+    if self.stem is not None:
+      nn.share_scope(self, self.stem)
+
+  @nn.nowrap
+  def grid_shape(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Returns the rows and columns of patches in an image, size in pixels.
+
+    Raises:
+      ValueError: if the image is not a whole number of patches high and wide.
+    """
+    stride = 1 if self.stem is None else self.stem.total_stride
+    return positions.grid_shape(image_size, self.patch_size, stride)
 
   @nn.compact
   def __call__(
@@ -153,9 +169,10 @@ class VisionTransformer(nn.Module):
       ValueError: if images are not float (b, h, w, 3) or not a whole number of
         patches high and wide.
     """
-    _check_images(images)
+    layers.check_images(images)
     batch, height, width, _ = images.shape
-    rows, columns = positions.grid_shape((height, width), self.patch_size)
+    rows, columns = self.grid_shape((height, width))
+    x = images if self.stem is None else self.stem(images)
     patches = nn.Conv(
       self.width,
       self.patch_size,
@@ -163,7 +180,7 @@ class VisionTransformer(nn.Module):
       padding='VALID',
       dtype=self.dtype,
       name='embedding',
-    )(images).reshape(batch, rows * columns, self.width)
+    )(x).reshape(batch, rows * columns, self.width)
     tokens = patches
     if self.pool == 'token':
       cls = self.param('cls', nn.initializers.zeros, (1, 1, self.width))
@@ -184,113 +201,9 @@ class VisionTransformer(nn.Module):
       pre_logits = nn.tanh(
         nn.Dense(self.representation_size, name='pre_logits')(pooled)
       )
-    logits = None
-    if self.num_classes:
-      logits = nn.Dense(
-        self.num_classes,
-        kernel_init=nn.initializers.zeros,
-        bias_init=nn.initializers.constant(self.head_bias),
-        name='head',
-      )(pre_logits)
-    return logits, {
+    return layers.head(pre_logits, self.num_classes, self.head_bias), {
       'patches': patches,
       'encoded': encoded,
       'pooled': pooled,
       'pre_logits': pre_logits,
     }
-
-
-def create(
-  name: str,
-  *,
-  num_classes: int,
-  depth: int | None = None,
-  width: int | None = None,
-  mlp_dim: int | None = None,
-  heads: int | None = None,
-  patch_size: int | tuple[int, int] | None = None,
-  pool: str = 'token',
-  representation_size: int | str | None = None,
-  dropout: float = 0.0,
-  dtype: str = 'float32',
-  gelu: str = 'tanh',
-  norm_eps: float = 1e-6,
-  head_bias: float = 0.0,
-) -> VisionTransformer:
-  """Builds a model by its name, such as 'ViT-B/16'.
-
-  Args:
-    name: size and patch side, see `variants`.
-    num_classes: size of the logits; 0 leaves the head out.
-    depth: encoder blocks. Here and in the next four, None keeps the named
-      size's own value.
-    width: size of a token.
-    mlp_dim: hidden size of the MLP blocks.
-    heads: attention heads of a block.
-    patch_size: patch side, or (height, width), in pixels.
-    pool: 'token' classifies from a class token, 'gap' from the mean of tokens.
-    representation_size: size of a hidden tanh layer in the head (3.1:
-      pre-training has one); 'width' for the width, None for no such layer.
-    dropout: rate in [0, 1).
-    dtype: 'float32' or 'bfloat16', of the encoder's activations.
-    gelu: 'tanh' (approximate, the official code's) or 'erf' (exact, PyTorch's).
-    norm_eps: added to the variance by every LayerNorm.
-    head_bias: initial bias of the head; ImageNet-21k starts from -10.
-
-  Raises:
-    ValueError: if the name is unknown or an override is out of its range.
-  """
-  size, name_patch_size = variants.parse(name)
-  overrides = {
-    'depth': depth,
-    'width': width,
-    'mlp_dim': mlp_dim,
-    'heads': heads,
-  }
-  given = {k: v for k, v in overrides.items() if v is not None}
-  size = dataclasses.replace(size, **given)
-  attention.head_size(size.width, size.heads)  # Refused before any trace.
-  if representation_size == 'width':
-    representation_size = size.width
-  if not (
-    representation_size is None
-    or (isinstance(representation_size, int) and representation_size > 0)
-  ):
-    raise ValueError(
-      "representation_size must be a positive number, 'width' or None, got"
-      f' {representation_size!r}.'
-    )
-  if not 0 <= dropout < 1:
-    raise ValueError(f'dropout must be a rate in [0, 1), got {dropout}.')
-  return VisionTransformer(
-    num_classes=num_classes,
-    patch_size=positions.as_pair(
-      name_patch_size if patch_size is None else patch_size
-    ),
-    **dataclasses.asdict(size),
-    pool=_known('pool', pool, POOLS),
-    representation_size=representation_size,
-    dropout=dropout,
-    dtype=DTYPES[_known('dtype', dtype, DTYPES)],
-    gelu=_known('gelu', gelu, layers.GELUS),
-    norm_eps=norm_eps,
-    head_bias=head_bias,
-  )
-
-
-def _check_images(images):
-  is_float = jnp.issubdtype(images.dtype, jnp.floating)
-  if not is_float or images.ndim != 4 or images.shape[-1] != 3:
-    raise ValueError(
-      'images must be floats in [-1, 1] of shape (b, h, w, 3), got'
-      f' {images.dtype} of shape {images.shape}; put grey images on three'
-      ' channels and scale bytes by x / 127.5 - 1.'
-    )
-
-
-def _known(option, value, alternatives):
-  if value not in alternatives:
-    raise ValueError(
-      f'unknown {option} {value!r}; known: {", ".join(alternatives)}.'
-    )
-  return value

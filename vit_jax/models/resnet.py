@@ -1,0 +1,152 @@
+"""The paper's baseline, "ResNet (BiT)" (section 4.1, Model Variants).
+
+BiT: Kolesnikov et al. (2020), arXiv 1912.11370: a pre-activation ResNet, He et
+al. (2016), arXiv 1603.05027, with group norms, standardised convolutions and
+zeros padded alike on all sides, around the max-pool too. `hybrid_stem` differs
+in the order of its layers, in both epsilons and in all padding.
+
+The official BiT files name the parameters otherwise. Theirs follow from ours:
+
+- `conv_root/kernel`: `resnet/root_block/standardized_conv2d/kernel`.
+- `block{b}/unit{u}/`: `resnet/block{b}/unit{u}/`, u in two digits (`unit01`).
+  Below it, i = 1, 2, 3 is the letter a, b, c: `gn{i}`: `a/group_norm`;
+  `conv{i}`: `a/standardized_conv2d`; `conv_proj`: `a/proj/standardized_conv2d`.
+- `gn_final`: `resnet/group_norm`.
+- Of all norms, `scale` and `bias`: `gamma` and `beta`.
+- `head`: `resnet/head/conv2d`, whose kernel has the shape (1, 1, d, k).
+"""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from vit_jax.models import convolutions, layers, positions
+
+
+def standardize(kernel: convolutions.Kernel) -> convolutions.Kernel:
+  """(kernel - mean) / sqrt(variance + 1e-10) of each output channel."""
+  axes = (0, 1, 2)
+  return (kernel - kernel.mean(axes)) / jnp.sqrt(kernel.var(axes) + 1e-10)
+
+
+class Unit(nn.Module):
+  """A pre-activation bottleneck: norm, ReLU and convolution, three times.
+
+  Attributes:
+    width: channels of the bottleneck; the result has four times as many.
+    stride: of the 3x3 convolution.
+    dtype: type of the activations.
+  """
+
+  width: int
+  stride: int
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 d']:
+    """Transforms a batch of feature maps."""
+    conv, norm = _conv(self.dtype), _norm(self.dtype)
+    width, stride = self.width, self.stride
+    y = nn.relu(norm(name='gn1')(x))
+    shortcut = x
+    if x.shape[-1] != 4 * width or stride != 1:
+      shortcut = conv(4 * width, 1, stride=stride, name='conv_proj')(y)
+    y = conv(width, 1, name='conv1')(y)
+    y = nn.relu(norm(name='gn2')(y))
+    y = conv(width, 3, stride=stride, padding=1, name='conv2')(y)
+    y = nn.relu(norm(name='gn3')(y))
+    return shortcut + conv(4 * width, 1, name='conv3')(y)
+
+
+class ResNet(nn.Module):
+  """Maps images to logits and named features; `create` builds it by name.
+
+  Attributes:
+    num_classes: size of the logits; 0 leaves the head out.
+    stage_depths: residual units of each stage.
+    width: channels of the root and of the first stage's bottlenecks.
+    dtype: type of the activations. Parameters, the standardisation of kernels,
+      the statistics of norms and all from the last norm to the logits are
+      float32 always.
+    head_bias: initial bias of the head.
+  """
+
+  num_classes: int
+  stage_depths: tuple[int, ...]
+  width: int
+  dtype: DTypeLike
+  head_bias: float
+
+  @nn.nowrap
+  def grid_shape(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Returns the rows and columns of the last map; any size in pixels will do.
+
+    Raises:
+      ValueError: if the size is no size.
+    """
+    stride = convolutions.total_stride(self.stage_depths)
+    return positions.grid_shape(image_size, 1, stride)
+
+  @nn.compact
+  def __call__(
+    self, images: Float[Array, 'b h w 3'], *, train: bool = False
+  ) -> tuple[Float[Array, 'b k'] | None, dict[str, Float[Array, 'b ...']]]:
+    """Computes logits and features.
+
+    Args:
+      images: RGB in [-1, 1], of any height and width.
+      train: changes nothing here, where there is no dropout.
+
+    Returns:
+      Logits, None without classes, and the features that all models have:
+      'patches' (b, n, d), the map that the first stage reads, at a quarter of
+      the image's sides; 'encoded' (b, n, d), the last map, after norm and ReLU;
+      'pooled' (b, d), its mean; 'pre_logits', what the linear head sees:
+      'pooled' again.
+
+    Raises:
+      ValueError: if images are not float (b, h, w, 3).
+    """
+    del train
+    layers.check_images(images)
+    x = _conv(self.dtype)(self.width, 7, stride=2, padding=3, name='conv_root')(
+      images
+    )
+    # There has been no ReLU, so to pad by zeros is not to pad by -inf.
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    x = nn.max_pool(x, (3, 3), strides=(2, 2))
+    patches = _tokens(x)
+    unit = functools.partial(Unit, dtype=self.dtype)
+    x = convolutions.stages(x, unit, self.stage_depths, self.width)
+    encoded = _tokens(nn.relu(_norm(jnp.float32)(name='gn_final')(x)))
+    pooled = jnp.mean(encoded, axis=1)
+    return layers.head(pooled, self.num_classes, self.head_bias), {
+      'patches': patches,
+      'encoded': encoded,
+      'pooled': pooled,
+      'pre_logits': pooled,
+    }
+
+
+def _conv(dtype):
+  return functools.partial(
+    convolutions.StdConv, standardize=standardize, dtype=dtype, padding=0
+  )
+
+
+def _norm(dtype):
+  return functools.partial(
+    nn.GroupNorm,
+    num_groups=32,
+    epsilon=1e-5,
+    dtype=dtype,
+    use_fast_variance=False,  # Of the differences from the mean, as in BiT.
+  )
+
+
+def _tokens(x):
+  batch, height, width, channels = x.shape
+  return x.reshape(batch, height * width, channels)
