@@ -40,3 +40,10 @@ def test_targets_of_numbers_and_of_rows():
   np.testing.assert_array_equal(targets, [[0, 0, 1], [1, 0, 0]])
   rows = jnp.array([[0.0, 1.0, 1.0]])
   np.testing.assert_array_equal(losses.as_targets(rows, 3), rows)
+
+
+def test_balanced_weights_average_one_over_the_examples():
+  counts = np.array([1, 3, 0, 4])
+  weights = losses.balanced_weights(counts)
+  np.testing.assert_allclose(weights, [8 / 3, 8 / 9, 0, 2 / 3], rtol=1e-6)
+  np.testing.assert_allclose(np.sum(weights * counts), 8, rtol=1e-6)

@@ -78,3 +78,41 @@ def test_clipping_scales_the_global_norm():
 def test_unknown_names_fail():
   with pytest.raises(KeyError, match='step'):
     optim.schedule('step', lr=1.0, total_steps=2, warmup_steps=1)
+
+
+def test_steps_divide_by_ten_after_each_boundary():
+  lr = rates(
+    'steps', [50, 100, 200, 201, 301], lr=1.0, total_steps=500,
+    warmup_steps=100, boundaries=(200, 300),
+  )  # fmt: skip
+  np.testing.assert_allclose(lr, [0.5, 1, 1, 0.1, 0.01], rtol=1e-6)
+
+
+def test_frozen_weights_stay():
+  frozen = optim.is_frozen(PARAMS, '(?!dense/).*')
+  assert frozen == {'cls': True, 'dense': {'kernel': False, 'bias': False}}
+  updates = update(
+    optim.create(
+      'sgd',
+      lambda step: 1.0,
+      weight_decay=0.1,
+      clip_norm=1e-3,
+      frozen=frozen,
+    )
+  )
+  assert updates['cls'] == 0
+  # The frozen gradient does not count in the norm: two equal ones remain.
+  np.testing.assert_allclose(
+    updates['dense']['bias'], [-1e-3 / np.sqrt(2)], rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    updates['dense']['kernel'], [-1e-3 / np.sqrt(2) - 0.3], rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize(
+  ('pattern', 'what'), [('nothing', 'no weight'), ('.*', 'every weight')]
+)
+def test_patterns_that_freeze_all_or_nothing_are_refused(pattern, what):
+  with pytest.raises(ValueError, match=f'matches {what}'):
+    optim.is_frozen(PARAMS, pattern)

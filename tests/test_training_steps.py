@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -162,3 +163,72 @@ def test_mesh_of_one_device_and_sizes():
     mesh_lib.create(2)
   with pytest.raises(ValueError, match='3 micro-batches a step; use 6 or 9'):
     mesh_lib.check_batch(8, mesh, accumulate=3)
+
+
+def test_held_weights_get_no_gradient():
+  objective = steps.classification(NO_DROPOUT, num_classes=3, loss='softmax')
+  state = make_state(SGD)
+  frozen = optim.is_frozen(state.params, '(?!head/).*')
+  held = steps.hold(objective, frozen)
+  grads, _ = jax.jit(jax.grad(held, has_aux=True))(
+    state.params, make_batch(), jax.random.key(0)
+  )
+  head = grads.pop('head')
+  assert jnp.any(head['kernel'] != 0)
+  assert not any(jnp.any(g != 0) for g in jax.tree.leaves(grads))
+
+
+class Linear(nn.Module):
+  """Logits are a linear function of the one pixel."""
+
+  @nn.compact
+  def __call__(self, images, *, train):
+    return nn.Dense(3, name='head')(images[:, 0, 0]), {}
+
+
+def linear_batch():
+  rng = np.random.default_rng(0)
+  return {
+    'image': rng.normal(size=(4, 1, 1, 3)).astype(np.float32),
+    'label': np.array([0, 1, 2, 2], np.int32),
+    'mask': np.ones(4, np.float32),
+  }
+
+
+LINEAR = {
+  'head': {
+    'kernel': np.random.default_rng(1).normal(size=(3, 3)),
+    'bias': np.zeros(3),
+  }
+}
+
+
+def test_mixup_mixes_images_and_labels_with_the_reversed_batch():
+  batch, key = linear_batch(), jax.random.key(3)
+  objective = steps.classification(
+    Linear(), num_classes=3, loss='softmax', mixup=0.4
+  )
+  loss, _ = jax.jit(objective)(LINEAR, batch, key)
+  share = jax.random.beta(jax.random.split(key)[1], 0.4, 0.4)
+  assert 0 < share < 1
+  pixels, rows = batch['image'][:, 0, 0], np.eye(3)[batch['label']]
+  pixels = share * pixels + (1 - share) * pixels[::-1]
+  rows = share * rows + (1 - share) * rows[::-1]
+  logits = pixels @ LINEAR['head']['kernel']
+  expected = -np.sum(rows * jax.nn.log_softmax(logits))
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_class_weights_scale_the_loss_of_each_example():
+  batch = linear_batch()
+  objective = steps.classification(
+    Linear(),
+    num_classes=3,
+    loss='softmax',
+    class_weights=jnp.array([1.0, 0.0, 3.0]),
+  )
+  loss, metrics = jax.jit(objective)(LINEAR, batch, jax.random.key(0))
+  logits = batch['image'][:, 0, 0] @ LINEAR['head']['kernel']
+  each = optax.softmax_cross_entropy_with_integer_labels(logits, batch['label'])
+  np.testing.assert_allclose(loss, each[0] + 3 * each[2] + 3 * each[3], 1e-5)
+  assert metrics['loss'][1] == 4

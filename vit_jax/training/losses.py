@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+import numpy as np
 
 
 def softmax_cross_entropy(
@@ -60,3 +61,19 @@ def smooth_labels(
 ) -> Float[Array, 'b k']:
   """Moves a share of each row's probability evenly onto all k classes."""
   return targets * (1 - smoothing) + smoothing / targets.shape[-1]
+
+
+def balanced_weights(counts: np.ndarray) -> np.ndarray:
+  """Factors of the loss that make all classes count alike.
+
+  Args:
+    counts: (k,) examples of each class.
+
+  Returns:
+    (k,) weights, inverse to the counts, that average 1 over the examples; 0
+    for a class without examples.
+  """
+  counts = np.asarray(counts, np.float64)
+  classes = np.count_nonzero(counts)
+  weights = counts.sum() / (classes * np.maximum(counts, 1))
+  return np.where(counts > 0, weights, 0.0).astype(np.float32)

@@ -24,7 +24,13 @@ Step = Callable[[state_lib.State, Batch], tuple[state_lib.State, Metrics]]
 
 
 def classification(
-  model, *, num_classes: int, loss: str, label_smoothing: float = 0.0
+  model,
+  *,
+  num_classes: int,
+  loss: str,
+  label_smoothing: float = 0.0,
+  mixup: float = 0.0,
+  class_weights: Float[Array, ' k'] | None = None,
 ) -> Objective:
   """The supervised objective.
 
@@ -33,31 +39,63 @@ def classification(
     num_classes: k.
     loss: a name in losses.LOSSES.
     label_smoothing: share of probability spread over all classes.
+    mixup: alpha of the Beta distribution of MixUp (the BiT recipe has 0.1);
+      0 for none. One weight a batch; each image is mixed with its counterpart
+      from the end of the batch.
+    class_weights: factors of the loss of each class, which should average 1
+      over the training examples; None for 1.
 
   Returns:
-    A function of (params, batch, dropout key) to the loss summed over the
-    real examples, and (sum, count) pairs of `loss` and `accuracy`.
+    A function of (params, batch, key) to the loss summed over the real
+    examples, and (sum, count) pairs of `loss` and `accuracy`.
   """
   per_example_loss = losses.LOSSES[loss]
 
   def objective(params, batch, key):
-    logits, _ = model.apply(
-      {'params': params}, batch['image'], train=True, rngs={'dropout': key}
-    )
+    images = batch['image']
     targets = losses.as_targets(batch['label'], num_classes)
+    weights = batch['mask']
+    if class_weights is not None:
+      weights = weights * (targets @ class_weights)
+    if mixup:
+      key, mixup_key = jax.random.split(key)
+      share = jax.random.beta(mixup_key, mixup, mixup)
+      images = share * images + (1 - share) * images[::-1]
+      targets = share * targets + (1 - share) * targets[::-1]
+    logits, _ = model.apply(
+      {'params': params}, images, train=True, rngs={'dropout': key}
+    )
     smoothed = losses.smooth_labels(targets, label_smoothing)
-    mask = batch['mask']
-    loss_sum = jnp.sum(mask * per_example_loss(logits, smoothed))
+    loss_sum = jnp.sum(weights * per_example_loss(logits, smoothed))
     correct = jnp.take_along_axis(
       targets, jnp.argmax(logits, axis=-1, keepdims=True), axis=-1
     )[:, 0]
-    count = jnp.sum(mask)
+    count = jnp.sum(batch['mask'])
     return loss_sum, {
       'loss': (loss_sum, count),
-      'accuracy': (jnp.sum(mask * correct), count),
+      'accuracy': (jnp.sum(batch['mask'] * correct), count),
     }
 
   return objective
+
+
+def hold(objective: Objective, frozen: PyTree) -> Objective:
+  """The objective without gradients for the weights that are `frozen`.
+
+  Args:
+    objective: of all weights.
+    frozen: True or False for every weight.
+  """
+
+  def held(params, batch, key):
+    params = jax.tree.map(
+      lambda p, is_frozen: lax.stop_gradient(p) if is_frozen else p,
+      params,
+      frozen,
+    )
+    return objective(params, batch, key)
+
+  return held
 
 
 def make_train_step(
