@@ -1,5 +1,8 @@
 """Weights in and out of files."""
 
-from vit_jax.checkpoints.formats import export, load
+from vit_jax.checkpoints.description import Description
+from vit_jax.checkpoints.exporting import export
+from vit_jax.checkpoints.fitting import adapt
+from vit_jax.checkpoints.loading import load, load_with_description
 
-__all__ = ['export', 'load']
+__all__ = ['Description', 'adapt', 'export', 'load', 'load_with_description']

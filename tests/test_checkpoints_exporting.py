@@ -1,0 +1,61 @@
+"""Choosing a format to write, and what formats cannot hold."""
+
+import os
+
+import numpy as np
+import pytest
+import weights
+
+from vit_jax import checkpoints
+
+PARAMS = {'head': {'kernel': np.eye(4, dtype='f4')}}
+
+
+def test_the_official_format_holds_every_parameter(tmp_path):
+  model = weights.tiny(representation_size=5)
+  params = weights.random_params(model) | {'mask_token': np.ones((1, 12), 'f4')}
+  checkpoints.export(params, tmp_path / 'new' / 'params.npz')
+  assert os.listdir(tmp_path / 'new') == ['params.npz']
+  weights.assert_same(checkpoints.load(tmp_path / 'new/params.npz'), params)
+
+
+@pytest.mark.parametrize(
+  'name, format, message',
+  [
+    ('params', None, r"params.*''.*known.*'official' \(\.npz\).*'huggingface'"),
+    ('params.h5', None, r"params\.h5.*'\.h5' stands for no format"),
+    ('params.npz', 'tf', r"unknown format 'tf'; known.*'big_vision'"),
+    ('params.bin', 'timm', r'timm format goes to a file ending in \.saf'),
+    ('params.npz', 'huggingface', 'huggingface format goes to a folder'),
+  ],
+)
+def test_formats_and_endings_must_agree(tmp_path, name, format, message):
+  with pytest.raises(ValueError, match=message):
+    checkpoints.export(PARAMS, tmp_path / name, format=format)
+  assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize('format', ['official', 'big_vision'])
+@pytest.mark.parametrize(
+  'setting, value',
+  [('gelu', 'erf'), ('norm_eps', 1e-12), ('class_names', ['a', 'b'])],
+)
+def test_settings_without_a_place_are_named(tmp_path, format, setting, value):
+  path = tmp_path / 'params.npz'
+  with pytest.raises(ValueError, match=rf"no place for {setting}=.*drop=\('"):
+    checkpoints.export(PARAMS, path, format=format, **{setting: value})
+  assert not path.exists()
+  checkpoints.export(
+    PARAMS, path, format=format, drop=(setting,), **{setting: value}
+  )
+  weights.assert_same(checkpoints.load(path), PARAMS)
+
+
+def test_misspelt_options_are_refused(tmp_path):
+  path = tmp_path / 'params.npz'
+  with pytest.raises(ValueError, match="drop names 'pre_logit'.*has head"):
+    checkpoints.export(PARAMS, path, drop=('pre_logit',))
+  with pytest.raises(
+    ValueError, match="unknown gelu 'exact'; known: tanh, erf"
+  ):
+    checkpoints.export(PARAMS, path, gelu='exact')

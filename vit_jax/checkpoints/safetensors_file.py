@@ -1,0 +1,79 @@
+"""Files of the safetensors format: named arrays and a few strings.
+
+https://huggingface.co/docs/safetensors: eight bytes with the length of a JSON
+header, the header, and the arrays. Nothing in it can run code.
+"""
+
+from collections.abc import Mapping
+import json
+
+from etils import epath
+import jax.numpy as jnp
+import numpy as np
+
+try:
+  import safetensors
+  import safetensors.numpy
+except ImportError:  # One of the optional dependencies.
+  safetensors = None
+
+from vit_jax.checkpoints import atomic
+
+_DTYPES = {
+  'F64': np.float64,
+  'F32': np.float32,
+  'F16': np.float16,
+  'BF16': jnp.bfloat16,
+}
+
+
+def read(path: epath.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+  """Returns the arrays of a file and the strings beside them, by name.
+
+  Raises:
+    ImportError: if the library is not installed.
+    ValueError: if the file is damaged or has arrays that are not floats.
+  """
+  _check_installed()
+  data = path.read_bytes()
+  try:
+    tensors = safetensors.deserialize(data)
+  except safetensors.SafetensorError as error:
+    raise ValueError(
+      f'not a readable .safetensors file ({error}); it is cut short or damaged:'
+      ' download or write it again.'
+    ) from error
+  arrays = {}
+  for name, tensor in sorted(tensors, key=lambda item: item[0]):
+    if tensor['dtype'] not in _DTYPES:
+      raise ValueError(
+        f'parameter {name!r} has values of type {tensor["dtype"]}; expected one'
+        f' of {", ".join(_DTYPES)}.'
+      )
+    flat = np.frombuffer(tensor['data'], _DTYPES[tensor['dtype']])
+    arrays[name] = flat.reshape(tensor['shape'])
+  header = json.loads(data[8 : 8 + int.from_bytes(data[:8], 'little')])
+  return arrays, header.get('__metadata__', {})
+
+
+def write(
+  arrays: Mapping[str, np.ndarray], metadata: dict[str, str], path: epath.Path
+) -> None:
+  """Writes a file, whole or not at all.
+
+  Raises:
+    ImportError: if the library is not installed.
+  """
+  _check_installed()
+  arrays = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
+  # PyTorch's libraries ask for this word, and refuse files without it.
+  metadata = {'format': 'pt'} | metadata
+  atomic.write_bytes(path, safetensors.numpy.save(arrays, metadata))
+
+
+def _check_installed():
+  if safetensors is None:
+    raise ImportError(
+      'weights for PyTorch are in files of the library safetensors, which is'
+      ' not installed: run `pip install safetensors`.'
+    )
