@@ -13,7 +13,10 @@ def test_tfds_builds_it_with_as_many_classes(name, tmp_path):
   row = catalog.DATASETS[name]
   builder = tfds.builder(row.builder, data_dir=tmp_path)
   assert builder.info.full_name == row.builder.replace(':', '/')
-  assert builder.info.features['label'].num_classes == row.num_classes
+  labels = builder.info.features[row.label]
+  assert isinstance(labels, tfds.features.Sequence) == row.multi_label
+  classes = labels.feature if row.multi_label else labels
+  assert classes.num_classes == row.num_classes
 
 
 def test_datasets_of_the_paper():

@@ -142,3 +142,18 @@ def test_flowers():
   assert train.class_names == test.class_names
   assert train.num_classes == 12
   np.testing.assert_array_equal(np.bincount(test.labels), [20] * 12)
+
+
+def test_file_names_by_index(split_folders):
+  source = folder.open_folder(str(split_folders), 'train+val', subset=9)
+  assert source.file_names() == [name for name, _ in read(source)]
+
+
+def test_images_of_some_classes_alone(split_folders):
+  whole = folder.open_folder(str(split_folders), 'train')
+  some = whole.of_classes({'c': 1, 'a': 2, 'other': 3})
+  assert some.class_names == ('a', 'c')
+  assert some.num_examples == 10
+  assert read(some) == [row for row in read(whole) if row[1] != 'b']
+  with pytest.raises(ValueError, match='no image of the classes .*z;.*a, b, c'):
+    whole.of_classes(['z'])

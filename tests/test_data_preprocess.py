@@ -234,3 +234,19 @@ def test_mistakes_are_explained(options, message):
 def test_eval_knows_no_random_crops():
   with pytest.raises(ValueError, match='known: resize, center'):
     preprocess.eval_transform(image_size=(8, 8), crop='inception')
+
+
+def test_border_is_trimmed_before_all_else():
+  raw = ramps(14, 24)
+  raw[:2] = raw[-2:] = raw[:, :2] = raw[:, -2:] = [255, 0, 0]
+  transform = preprocess.eval_transform(
+    image_size=(10, 20), crop='resize', trim_px=2
+  )
+  np.testing.assert_allclose(
+    pixels(transform(tf.constant(raw))), ramps(14, 24)[2:-2, 2:-2], atol=1e-4
+  )
+  file = io.BytesIO()
+  Image.fromarray(raw).save(file, 'PNG')
+  np.testing.assert_array_equal(
+    transform(tf.constant(file.getvalue())), transform(tf.constant(raw))
+  )

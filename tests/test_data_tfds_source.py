@@ -10,11 +10,14 @@ from vit_jax.data import sources, tfds_source
 NUM_TRAIN, NUM_TEST, NUM_FILES = 200, 40, 7
 
 
-def write(data_dir, name, features, splits, version='1.0.0', num_files=1):
+def write(
+  data_dir, name, features, splits, version='1.0.0', num_files=1, config=None
+):
   """Prepares a dataset of (key, example) pairs."""
   tfds.dataset_builders.store_as_tfds_dataset(
     name=name,
     version=version,
+    config=config,
     features=tfds.features.FeaturesDict(features),
     split_datasets=splits,
     data_dir=data_dir,
@@ -186,6 +189,76 @@ def test_a_catalogue_name_opens_its_builder(tmp_path):
   )
   pixels = {tf.io.decode_image(raw).numpy().tobytes() for raw, _ in read_back}
   assert pixels == {row['image'].tobytes() for row in rows}
+
+
+def test_imagenet_v2(tmp_path):
+  config = 'matched-frequency'
+  with tfds.testing.mock_data(num_examples=5):
+    rows = list(tfds.as_numpy(tfds.load(f'imagenet_v2/{config}', split='test')))
+  builder = tfds.builder(f'imagenet_v2/{config}', data_dir=tmp_path)
+  write(
+    tmp_path,
+    'imagenet_v2',
+    dict(builder.info.features),
+    {'test': list(enumerate(rows))},
+    version='3.0.0',
+    config=config,
+  )
+  source = sources.open_source('imagenet_v2', 'test', data_dir=tmp_path)
+  assert source.num_classes == 1000
+  labels = [int(source.load(record)[1]) for record in source.ordered()]
+  assert sorted(labels) == sorted(row['label'] for row in rows)
+
+
+def test_imagenet_real_has_labels_in_a_feature_of_their_own(tmp_path):
+  labels = [[], [970, 795], [7]]
+  rows = [
+    {
+      'image': np.full((4, 6, 3), i, np.uint8),
+      'file_name': f'val/ILSVRC2012_val_{i + 1:08d}.JPEG',
+      'original_label': 1,
+      'real_label': of_image,
+    }
+    for i, of_image in enumerate(labels)
+  ]
+  builder = tfds.builder('imagenet2012_real', data_dir=tmp_path)
+  write(
+    tmp_path,
+    'imagenet2012_real',
+    dict(builder.info.features),
+    {'validation': list(enumerate(rows))},
+  )
+  source = sources.open_source(
+    'imagenet2012_real', 'validation', data_dir=tmp_path
+  )
+  assert source.multi_label
+  names = source.file_names()
+  assert sorted(names) == [f'ILSVRC2012_val_0000000{i}.JPEG' for i in (1, 2, 3)]
+  for record in source.ordered():
+    raw, label = source.load(record)
+    image = int(tf.io.decode_image(raw)[0, 0, 0])
+    assert names[int(record['index'])].endswith(f'{image + 1}.JPEG')
+    assert label.numpy().nonzero()[0].tolist() == sorted(labels[image])
+
+
+def test_file_names_follow_the_index_of_a_subset(tmp_path):
+  features = {
+    'image': IMAGE,
+    'label': tfds.features.ClassLabel(num_classes=10),
+    'file_name': tfds.features.Text(),
+  }
+  rows = [(i, row | {'file_name': f'{i}.png'}) for i, row in examples(30)]
+  write(tmp_path, 'filed', features, {'train': rows}, num_files=3)
+  source = sources.open_source(
+    'tfds:filed', 'train[5:]', data_dir=tmp_path, subset=9
+  )
+  chosen = read(source, source.ordered())
+  assert source.file_names() == [f'{value}.png' for _, value in chosen]
+
+
+def test_without_file_names_there_is_advice(data_dir):
+  with pytest.raises(ValueError, match='no file names.*folder:PATH.*file_name'):
+    open_tiny(data_dir).file_names()
 
 
 @pytest.mark.parametrize(

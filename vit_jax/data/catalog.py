@@ -21,6 +21,7 @@ class Dataset:
     num_examples: images of each split.
     num_classes: size of the label set.
     multi_label: whether an image may have several labels.
+    label: the builder's feature that holds the labels.
     in_tfds: whether TFDS can download it, or prepare it from manual files;
       otherwise a builder of that name has to be prepared by its user.
   """
@@ -29,6 +30,7 @@ class Dataset:
   num_examples: Mapping[str, int]
   num_classes: int
   multi_label: bool = False
+  label: str = 'label'
   in_tfds: bool = True
 
 
@@ -48,10 +50,22 @@ DATASETS: Mapping[str, Dataset] = types.MappingProxyType(
     'imagenet2012': Dataset(
       'imagenet2012:5.1.0', {'train': 1_281_167, 'validation': 50_000}, 1_000
     ),
+    # Beyer et al. (2020), arXiv 2006.07159: 3,163 of its images have no label.
+    'imagenet2012_real': Dataset(
+      'imagenet2012_real:1.0.0',
+      {'validation': 50_000},
+      1_000,
+      multi_label=True,
+      label='real_label',
+    ),
     # The public data of section 4.1; images carry one label each, and the
     # loss over the 21,843 classes is a sigmoid's all the same.
     'imagenet21k': Dataset(
       'imagenet21k', {'train': 14_197_122}, 21_843, in_tfds=False
+    ),
+    # Recht et al. (2019), arXiv 1902.10811.
+    'imagenet_v2': Dataset(
+      'imagenet_v2/matched-frequency:3.0.0', {'test': 10_000}, 1_000
     ),
     'jft300m': Dataset(
       'jft300m',

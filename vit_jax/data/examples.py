@@ -90,6 +90,18 @@ class Source(abc.ABC):
   def describe(self, example_id: int) -> str:
     """What a person can find the example of that index by."""
 
+  def file_names(self) -> list[str]:
+    """The name of every example's file, without folders, by rising index.
+
+    Raises:
+      ValueError: if the examples of this source come from no files.
+    """
+    raise ValueError(
+      f'the examples of {self.name} have no file names, by which labels of a'
+      ' list could be found; name folder:PATH or a TFDS dataset with a feature'
+      ' `file_name`, such as imagenet2012.'
+    )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class IndexedSource(Source):

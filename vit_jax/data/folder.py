@@ -7,6 +7,7 @@ that adding images moves few of the others. Any folder that TensorFlow and etils
 can read will do, gs:// included.
 """
 
+from collections.abc import Collection
 from concurrent import futures
 import dataclasses
 import logging
@@ -42,6 +43,37 @@ class FolderSource(IndexedSource):
 
   def describe(self, example_id: int) -> str:  # noqa: D102
     return self.paths[example_id].numpy().decode()
+
+  def file_names(self) -> list[str]:  # noqa: D102
+    return [os.path.basename(path.decode()) for path in self.paths.numpy()]
+
+  def of_classes(self, names: Collection[str]) -> 'FolderSource':
+    """The same without the images of other classes; labels are renumbered.
+
+    Raises:
+      ValueError: if it has no image of these classes.
+    """
+    kept_names = tuple(name for name in self.class_names if name in names)
+    kept = np.isin(
+      self.labels, [self.class_names.index(name) for name in kept_names]
+    )
+    if not kept.any():
+      raise ValueError(
+        f'{self.name} {self.split} has no image of the classes asked for, such'
+        f' as {", ".join(sorted(names)[:3])}; its own are such as'
+        f' {", ".join(self.class_names[:3])}.'
+      )
+    new_label = {name: label for label, name in enumerate(kept_names)}
+    labels = [
+      new_label[self.class_names[label]] for label in self.labels.numpy()[kept]
+    ]
+    return dataclasses.replace(
+      self,
+      num_examples=len(labels),
+      class_names=kept_names,
+      paths=tf.boolean_mask(self.paths, kept),
+      labels=tf.constant(labels, tf.int32),
+    )
 
 
 def open_folder(

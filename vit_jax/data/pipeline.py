@@ -133,6 +133,20 @@ class EvalBatches:
     return padded
 
 
+def label_counts(source: Source) -> np.ndarray:
+  """Counts the examples of each class, (k,); images are not decoded."""
+  labels = source.ordered().map(
+    lambda record: source.load(record)[1], num_parallel_calls=tf.data.AUTOTUNE
+  )
+  counts = np.zeros(source.num_classes, np.int64)
+  for batch in labels.batch(1024).as_numpy_iterator():
+    if source.multi_label:
+      counts += np.sum(batch > 0, axis=0)
+    else:
+      counts += np.bincount(batch, minlength=source.num_classes)
+  return counts
+
+
 def _row(record, image, label):
   index = record['index']
   return {'image': image, 'label': label, 'mask': 1.0, 'index': index}

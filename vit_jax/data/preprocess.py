@@ -73,7 +73,11 @@ def train_transform(
 
 
 def eval_transform(
-  *, image_size: Size, crop: str, precrop_size: Size | None = None
+  *,
+  image_size: Size,
+  crop: str,
+  precrop_size: Size | None = None,
+  trim_px: int = 0,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
   """Fixed crop of an image to evaluate.
 
@@ -81,6 +85,8 @@ def eval_transform(
     image_size: height and width of the result, pixels.
     crop: a key of EVAL_CROPS.
     precrop_size: size before the crop, pixels; `center` needs it.
+    trim_px: width in pixels of a border that is cut off first, as ObjectNet's
+      images have one.
 
   Returns:
     A function of a raw image (as `decode.to_rgb` takes it).
@@ -91,6 +97,9 @@ def eval_transform(
   crop_image = _choose_crop(EVAL_CROPS, crop, image_size, precrop_size)
 
   def transform(raw):
+    if trim_px:
+      image = decode.to_rgb(raw)
+      raw = image[trim_px:-trim_px, trim_px:-trim_px]
     return _to_unit_range(
       crop_image(raw, None, image_size, precrop_size, None), image_size
     )

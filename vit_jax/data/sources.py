@@ -68,7 +68,9 @@ def open_source(
   }
   kind, _, path = name.partition(':')
   if name in catalog.DATASETS:
-    kind, path = 'tfds', catalog.DATASETS[name].builder
+    dataset = catalog.DATASETS[name]
+    kind, path = 'tfds', dataset.builder
+    options['label'] = dataset.label
   if kind not in OPENERS:
     raise ValueError(
       f'unknown dataset {name!r}; give digits, folder:PATH, tfds:NAME, or one'

@@ -28,7 +28,9 @@ class TfdsSource(Source):
   """A split of a prepared TFDS dataset.
 
   Attributes:
-    features: the builder's connectors of `image` and `label` alone.
+    features: the builder's connectors of image and label alone.
+    label: the feature that holds the labels.
+    file_name: its connector of `file_name`, alone; None if it has none.
     shards: for every file its `path`, how many records to `skip` and then to
       `take`, and the `first` position of these in the split.
     kept: rising positions in the split of the examples of a subset; None where
@@ -36,6 +38,8 @@ class TfdsSource(Source):
   """
 
   features: Any
+  label: str
+  file_name: Any
   shards: Mapping[str, np.ndarray]
   kept: tf.Tensor | None
 
@@ -92,7 +96,7 @@ class TfdsSource(Source):
     example = self.features.deserialize_example(
       record['serialized'], decoders={'image': tfds.decode.SkipDecoding()}
     )
-    label = example['label']
+    label = example[self.label]
     if self.multi_label:
       one_hot = tf.one_hot(label, self.num_classes, True, False)
       label = tf.cast(tf.reduce_any(one_hot, axis=0), tf.float32)
@@ -104,12 +108,25 @@ class TfdsSource(Source):
     position = example_id if self.kept is None else int(self.kept[example_id])
     return f'{self.name}/{self.split}#{position}'
 
+  def file_names(self) -> list[str]:  # noqa: D102
+    if self.file_name is None:
+      return super().file_names()
+    names = self.ordered().map(
+      lambda record: self.file_name.deserialize_example(record['serialized']),
+      num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    return [
+      os.path.basename(example['file_name'].decode())
+      for example in names.as_numpy_iterator()
+    ]
+
 
 def open_tfds(
   builder_name: str,
   split: str,
   *,
   name: str,
+  label: str = 'label',
   data_dir: str = '',
   manual_dir: str = '',
   download: bool = False,
@@ -122,6 +139,7 @@ def open_tfds(
     builder_name: `name[/config][:version]`.
     split: such as `train[:98%]` or `train+validation`.
     name: the name of the source for people.
+    label: the feature that holds an example's label or labels.
     data_dir: where prepared data lies; empty for TFDS's own default.
     manual_dir: where files lie that TFDS cannot download; empty for TFDS's own
       default.
@@ -134,7 +152,7 @@ def open_tfds(
       with labels, or the split is unknown.
   """
   builder = _find_builder(builder_name, name, data_dir)
-  features = _image_and_label(builder, name)
+  features = _image_and_label(builder, name, label)
   if not builder.info.splits and download:
     _prepare(builder, name, manual_dir)
   if not builder.info.splits:
@@ -143,8 +161,9 @@ def open_tfds(
       ' folder that holds its prepared data, or ask for download=true to'
       f' prepare it there.{_manual_files(builder)}'
     )
-  multi_label = isinstance(features['label'], tfds.features.Sequence)
-  classes = features['label'].feature if multi_label else features['label']
+  labels = features[label]
+  multi_label = isinstance(labels, tfds.features.Sequence)
+  classes = labels.feature if multi_label else labels
   shards = _find_shards(builder, name, split)
   num_examples = int(shards['take'].sum())
   kept = None
@@ -159,6 +178,8 @@ def open_tfds(
     class_names=tuple(map(classes.int2str, range(classes.num_classes))),
     multi_label=multi_label,
     features=features,
+    label=label,
+    file_name=_file_name(builder),
     shards=shards,
     kept=kept,
   )
@@ -206,11 +227,11 @@ def _manual_files(builder):
   )
 
 
-def _image_and_label(builder, name):
-  """The connectors that decode `image` and `label`, and nothing else."""
+def _image_and_label(builder, name, label):
+  """The connectors that decode image and label, and nothing else."""
   features = builder.info.features
-  image, label = (dict(features.items()).get(k) for k in ('image', 'label'))
-  classes = getattr(label, 'feature', label)
+  image, labels = (dict(features.items()).get(k) for k in ('image', label))
+  classes = getattr(labels, 'feature', labels)
   if (
     not isinstance(image, tfds.features.Image)
     or image.np_dtype not in (np.uint8, np.uint16)
@@ -218,10 +239,16 @@ def _image_and_label(builder, name):
   ):
     raise ValueError(
       f'{name} needs a feature `image` (Image of type uint8 or uint16) and a'
-      ' feature `label` (ClassLabel, or a Sequence of them); it has'
+      f' feature `{label}` (ClassLabel, or a Sequence of them); it has'
       f' {features}.'
     )
-  return tfds.features.FeaturesDict({'image': image, 'label': label})
+  return tfds.features.FeaturesDict({'image': image, label: labels})
+
+
+def _file_name(builder):
+  """The connector that decodes `file_name`, and nothing else; None without."""
+  feature = dict(builder.info.features.items()).get('file_name')
+  return feature and tfds.features.FeaturesDict({'file_name': feature})
 
 
 def _find_shards(builder, name, split):
