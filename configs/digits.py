@@ -18,14 +18,14 @@ def get_config() -> ml_collections.ConfigDict:
     eval_every=500,
     checkpoint_every=500,
   )
-  config.model.update(name='ViT-Ti/2', depth=4, width=64, mlp_dim=128, heads=4)
+  config.model.update(name='ViT-Ti/2', depth=4, width=64, mlp_dim=256, heads=4)
   config.data.update(
     name='digits',
     image_size=8,
     crop='resize',
     flip=False,
-    rotate_degrees=10.0,
-    scale=0.1,
+    rotate_degrees=15.0,
+    scale=0.15,
     shift=0.1,
   )
   config.optim.update(lr=3e-3, schedule='cosine', warmup_steps=100)

@@ -98,7 +98,7 @@ def test_images_may_be_rectangular():
 
 
 def test_changed_keys_leave_out_what_may_change():
-  earlier = config_lib.flatten(config_lib.base())
+  earlier = config_lib.flatten(config_lib.base()) | {'model.gelu': 'erf'}
   config = config_lib.base(seed=3, keep_checkpoints=9)
   assert config_lib.changed_keys(config, earlier) == ['seed: 0 -> 3']
 
@@ -108,3 +108,21 @@ def test_changed_keys_leave_out_what_may_change():
 )
 def test_shipped_configs_pass_the_check(name):
   config_lib.check(load(name))
+
+
+def test_set_key_parses_by_type():
+  config = config_lib.base()
+  config_lib.set_key(config, 'optim.lr', '1e-2')
+  config_lib.set_key(config, 'data.flip', 'false')
+  config_lib.set_key(config, 'seed', '3')
+  assert (config.optim.lr, config.data.flip, config.seed) == (0.01, False, 3)
+  for name, value in [('data.flip', 'no'), ('seed', '1.5')]:
+    with pytest.raises(ValueError, match=f"{name}='{value}' is not of type"):
+      config_lib.set_key(config, name, value)
+
+
+def test_integers():
+  config = config_lib.base()
+  assert config_lib.integers(config, 'model.stage_depths') == ()
+  config.model.stage_depths = '3,4, 6,3'
+  assert config_lib.integers(config, 'model.stage_depths') == (3, 4, 6, 3)

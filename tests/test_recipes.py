@@ -2,6 +2,7 @@
 
 import pytest
 
+from vit_jax import config as config_lib
 from vit_jax import recipes
 
 MODELS = ['ViT-B/32', 'ViT-B/16', 'ViT-L/32', 'ViT-L/16', 'ViT-H/14']
@@ -41,5 +42,112 @@ def test_second_length_of_table_3():
 
 @pytest.mark.parametrize('argument', ['cifar10', 'jft300m,30', 'jft300m,x'])
 def test_unknown_row_lists_the_known(argument):
-  with pytest.raises(ValueError, match='jft300m,7 and jft300m and imagenet21k'):
+  with pytest.raises(
+    ValueError, match='on jft300m,7; ViT-L/16 on jft300m; .* on imagenet21k,30'
+  ):
     recipes.pretraining('ViT-L/16', argument)
+
+
+@pytest.mark.parametrize(
+  ('model', 'lr'),
+  [
+    ('R50x1', 10e-4),
+    ('R50x2', 10e-4),
+    ('R101x1', 8e-4),
+    ('R152x1', 6e-4),
+    ('R152x2', 6e-4),
+    ('R50+ViT-B/32', 8e-4),
+    ('R50+ViT-B/16', 8e-4),
+    ('R50+ViT-L/32', 2e-4),
+    ('R50+ViT-L/16', 4e-4),
+  ],
+)
+def test_table_3_of_resnets_and_hybrids(model, lr):
+  two = model in ('R152x2', 'R50+ViT-L/16')
+  config = recipes.pretraining(model, 'jft300m,7')
+  assert config.total_epochs == 7
+  assert recipes.pretraining(model, 'jft300m').total_epochs == (
+    14 if two else 7
+  )
+  assert config.optim.lr == pytest.approx(lr)
+  assert config.optim.schedule == 'linear'
+  assert (config.optim.weight_decay, config.model.dropout) == (0.1, 0.0)
+  hidden_layer = -1 if 'ViT' in model else 0
+  assert config.model.representation_size == hidden_layer
+
+
+def test_unknown_model_lists_all():
+  with pytest.raises(ValueError, match='ViT-B/32 on jft300m; .*R200x3'):
+    recipes.pretraining('ViT-X/16', 'imagenet21k')
+
+
+@pytest.mark.parametrize(
+  ('data', 'steps', 'warmup', 'lrs', 'share'),
+  [
+    ('imagenet2012', 20_000, 500, (0.003, 0.01, 0.03, 0.06), '99%'),
+    ('cifar100', 10_000, 500, (0.001, 0.003, 0.01, 0.03), '98%'),
+    ('cifar10', 10_000, 500, (0.001, 0.003, 0.01, 0.03), '98%'),
+    ('oxford_iiit_pet', 500, 100, (0.001, 0.003, 0.01, 0.03), '90%'),
+    ('oxford_flowers102', 500, 100, (0.001, 0.003, 0.01, 0.03), '80%'),
+  ],
+)
+def test_table_4(data, steps, warmup, lrs, share):
+  row = recipes.TABLE_4[data]
+  assert row.lrs == lrs
+  assert row.select.endswith(f'[:{share}]')
+  assert row.val.endswith(f'[{share}:]')
+  config = recipes.finetuning(f'ViT-B/16,{data}')
+  config_lib.check(config)
+  assert config.total_steps == steps
+  assert config.optim.warmup_steps == warmup
+  assert config.batch_size == 512
+  assert config.data.image_size == 384
+  assert (config.optim.name, config.optim.momentum) == ('sgd', 0.9)
+  assert (config.optim.clip_norm, config.optim.weight_decay) == (1.0, 0.0)
+  assert config.optim.schedule == 'cosine'
+  assert config.optim.ema_decay == 0
+  assert config.model.dropout == 0
+
+
+def test_finetuning_settings():
+  config = recipes.finetuning('ViT-H/14,imagenet2012,table2')
+  assert (config.data.image_size, config.optim.ema_decay) == (518, 0.9999)
+  assert config.model.dropout == 0.1
+  config = recipes.finetuning('R50x1,cifar100,bit')
+  assert config.optim.schedule == 'steps'
+  assert config.optim.boundaries == '3000,6000,9000'
+  assert (config.mixup, config.optim.lr) == (0.1, 0.003)
+  assert recipes.finetuning('R50x1,oxford_iiit_pet,bit').mixup == 0
+
+
+@pytest.mark.parametrize(
+  ('argument', 'message'),
+  [
+    ('ViT-B/16', 'MODEL,DATASET'),
+    ('ViT-B/16,mnist', 'not a dataset of Table 4'),
+    ('ViT-B/16,imagenet2012,table2', 'ViT-L/16 and ViT-H/14 on imagenet2012'),
+    ('ViT-B/16,cifar10,table3', 'MODEL,DATASET,table2'),
+    ('R50x1,folder:/photos,bit', '500, 10,000 and 20,000 steps'),
+  ],
+)
+def test_unknown_finetuning_is_explained(argument, message):
+  with pytest.raises(ValueError, match=message):
+    recipes.finetuning(argument)
+
+
+def test_sweep_of_table_4_and_the_bit_recipe():
+  config = recipes.sweep('ViT-B/16,imagenet2012')
+  assert config.sweep.grid == 'optim.lr=0.003|0.01|0.03|0.06'
+  assert config.sweep.train == 'train[:99%]'
+  assert config.sweep.also == ''
+  also = recipes.sweep('R50x1,cifar10').sweep.also.split()
+  assert set(also) == {
+    'mixup=0.1',
+    'data.crop=random',
+    'optim.lr=0.003',
+    'optim.schedule=steps',
+    'optim.boundaries=3000,6000,9000',
+    'optim.clip_norm=0.0',
+  }
+  own = recipes.sweep('ViT-S/16,folder:/photos')
+  assert own.sweep.grid == 'optim.lr=0.000125|0.000375|0.00125|0.00375'

@@ -36,6 +36,18 @@ TABLE_3 = {
   ('ViT-L/32', 'jft300m'): Pretraining((7,), 6e-4, **_JFT),
   ('ViT-L/16', 'jft300m'): Pretraining((7, 14), 4e-4, **_JFT),
   ('ViT-H/14', 'jft300m'): Pretraining((14,), 3e-4, **_JFT),
+  ('R50x1', 'jft300m'): Pretraining((7,), 1e-3, **_JFT),
+  ('R50x2', 'jft300m'): Pretraining((7,), 1e-3, **_JFT),
+  ('R101x1', 'jft300m'): Pretraining((7,), 8e-4, **_JFT),
+  ('R152x1', 'jft300m'): Pretraining((7,), 6e-4, **_JFT),
+  # Table 6 also has R152x2 and R200x3 at 14 epochs, which Table 3 leaves out;
+  # our choice is the rate of its deepest ResNets.
+  ('R152x2', 'jft300m'): Pretraining((7, 14), 6e-4, **_JFT),
+  ('R200x3', 'jft300m'): Pretraining((14,), 6e-4, **_JFT),
+  ('R50+ViT-B/32', 'jft300m'): Pretraining((7,), 8e-4, **_JFT),
+  ('R50+ViT-B/16', 'jft300m'): Pretraining((7,), 8e-4, **_JFT),
+  ('R50+ViT-L/32', 'jft300m'): Pretraining((7,), 2e-4, **_JFT),
+  ('R50+ViT-L/16', 'jft300m'): Pretraining((7, 14), 4e-4, **_JFT),
   ('ViT-B/32', 'imagenet21k'): Pretraining((90,), 1e-3, **_I21K),
   ('ViT-B/16', 'imagenet21k'): Pretraining((90,), 1e-3, **_I21K),
   ('ViT-L/32', 'imagenet21k'): Pretraining((30, 90), 1e-3, **_I21K),
@@ -58,6 +70,181 @@ _SPLITS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Finetuning:
+  """A row of Table 4, and where its images come from.
+
+  Attributes:
+    steps: length.
+    lrs: learning rates to choose from.
+    train: the split of the final runs.
+    select: a part of it to train on while choosing; and
+    val: the rest, to choose by.
+    test: the split that is reported.
+  """
+
+  steps: int
+  lrs: tuple[float, ...]
+  train: str
+  select: str
+  val: str
+  test: str
+
+
+_LRS = (1e-3, 3e-3, 1e-2, 3e-2)
+_CIFAR = Finetuning(10_000, _LRS, 'train', 'train[:98%]', 'train[98%:]', 'test')
+
+TABLE_4 = {
+  'imagenet2012': Finetuning(
+    20_000,
+    (3e-3, 1e-2, 3e-2, 6e-2),
+    'train',
+    'train[:99%]',
+    'train[99%:]',
+    'validation',
+  ),
+  'cifar100': _CIFAR,
+  'cifar10': _CIFAR,
+  'oxford_iiit_pet': Finetuning(
+    500, _LRS, 'train', 'train[:90%]', 'train[90%:]', 'test'
+  ),
+  # 2,040 images for training, of which the last 204 are a tenth.
+  'oxford_flowers102': Finetuning(
+    500,
+    _LRS,
+    'train+validation',
+    'train+validation[:80%]',
+    'validation[80%:]',
+    'test',
+  ),
+}
+
+# What the official code's best runs drop during fine-tuning.
+_FINETUNING_DROPOUT = {'ViT-L/16': 0.1, 'ViT-H/14': 0.1, 'R50+ViT-B/16': 0.1}
+
+# Resolutions of Table 2, in px, where the average of the weights counts.
+TABLE_2_SIZE = {'ViT-L/16': 512, 'ViT-H/14': 518}
+
+
+def finetuning(argument: str) -> ml_collections.ConfigDict:
+  """Fine-tuning as Table 4 has it, or on a user's folder.
+
+  Args:
+    argument: 'MODEL,DATASET' with a dataset of Table 4 or folder:PATH. A third
+      part, 'table2', asks for the ImageNet setting of Table 2: larger images
+      and averaged weights; 'bit' for the BiT-HyperRule with MixUp, which
+      Appendix B.1.1 tries for ResNets too.
+
+  Raises:
+    ValueError: if there is no such setting.
+  """
+  model, _, rest = argument.partition(',')
+  data, _, setting = rest.partition(',')
+  if not data or setting not in ('', 'table2', 'bit'):
+    raise ValueError(
+      f'{argument!r} is not MODEL,DATASET, MODEL,DATASET,bit or'
+      ' MODEL,DATASET,table2, as in ViT-B/16,cifar10.'
+    )
+  config = config_lib.base(
+    job='finetune', batch_size=512, eval_every=500, checkpoint_every=500
+  )
+  config.model.update(
+    name=model,
+    dropout=_FINETUNING_DROPOUT.get(model, 0.0),
+    dtype='bfloat16',
+  )
+  config.data.update(name=data, image_size=384)
+  config.optim.update(
+    name='sgd', lr=0.03, momentum=0.9, schedule='cosine', clip_norm=1.0
+  )
+  if data.startswith('folder:'):
+    # Short sets and small batches: our choice, see configs/finetune.py.
+    config.update(batch_size=64, total_epochs=20.0)
+    config.optim.update(lr=0.03 * 64 / 512, warmup_steps=-1)
+  elif data in TABLE_4:
+    row = TABLE_4[data]
+    config.total_steps = row.steps
+    config.optim.warmup_steps = 100 if row.steps == 500 else 500
+    config.data.update(train=row.train, eval=f'test={row.test}')
+  else:
+    raise ValueError(
+      f'{data!r} is not a dataset of Table 4, which has'
+      f' {", ".join(TABLE_4)}; for your own images write folder:PATH, and for'
+      ' another dataset set data.name, data.train, data.eval and total_steps'
+      ' beside one of these.'
+    )
+  if setting == 'bit':
+    _set_bit_recipe(config)
+  elif setting == 'table2':
+    if model not in TABLE_2_SIZE or data != 'imagenet2012':
+      raise ValueError(
+        f'Table 2 has no such setting for {model} on {data}; it has'
+        f' {" and ".join(TABLE_2_SIZE)} on imagenet2012.'
+      )
+    config.data.image_size = TABLE_2_SIZE[model]
+    config.optim.ema_decay = 0.9999
+  return config
+
+
+# Of the BiT-HyperRule: boundaries of its decay by the length of the run.
+_BIT_BOUNDARIES = {
+  500: '200,300,400',
+  10_000: '3000,6000,9000',
+  20_000: '6000,12000,18000',
+}
+
+
+def _set_bit_recipe(config: ml_collections.ConfigDict) -> None:
+  if config.total_steps not in _BIT_BOUNDARIES:
+    raise ValueError(
+      'the BiT-HyperRule is for runs of 500, 10,000 and 20,000 steps; choose a'
+      ' dataset of Table 4.'
+    )
+  config.data.crop = 'random'  # Of an image resized to a square.
+  config.optim.update(
+    lr=0.003,
+    schedule='steps',
+    boundaries=_BIT_BOUNDARIES[config.total_steps],
+    warmup_steps=100 if config.total_steps == 500 else 500,
+    clip_norm=0.0,
+  )
+  if config.total_steps > 500:
+    config.mixup = 0.1
+
+
+def sweep(argument: str) -> ml_collections.ConfigDict:
+  """The choice of a learning rate for fine-tuning, and its repetition.
+
+  Args:
+    argument: as for `finetuning`. A user's folder gets the rates of the small
+      sets, scaled to its batch, and a tenth of it chooses.
+
+  Raises:
+    ValueError: if there is no such setting.
+  """
+  config = finetuning(argument)
+  config.job = 'sweep'
+  data = config.data.name
+  row = TABLE_4.get(data)
+  if row:
+    config.sweep.update(train=row.select, val=row.val)
+    lrs = row.lrs
+  else:
+    lrs = tuple(lr * config.batch_size / 512 for lr in _LRS)
+  config.sweep.grid = 'optim.lr=' + '|'.join(f'{lr:g}' for lr in lrs)
+  if row and 'ViT' not in config.model.name:
+    recipe = finetuning(f'{config.model.name},{data},bit')
+    keys = config_lib.changed_keys(recipe, config_lib.flatten(config))
+    names = [key.partition(':')[0] for key in keys]
+    flat = config_lib.flatten(recipe)
+    config.sweep.also = ' '.join(
+      f'{name}={flat[name]}'
+      for name in names
+      if name != 'job' and not name.startswith('sweep.')
+    )
+  return config
+
+
 def pretraining(model: str, argument: str) -> ml_collections.ConfigDict:
   """Pre-training of `model` as Table 3 has it.
 
@@ -72,15 +259,9 @@ def pretraining(model: str, argument: str) -> ml_collections.ConfigDict:
   data, _, epochs = argument.partition(',')
   row = TABLE_3.get((model, data))
   if row is None or epochs not in ('', *map(str, row.epochs)):
-    known = [
-      f'{known_data}{f",{n}" if n != known_row.epochs[-1] else ""}'
-      for (known_model, known_data), known_row in TABLE_3.items()
-      if known_model == model
-      for n in known_row.epochs
-    ]
     raise ValueError(
-      f'{argument!r} is no pre-training of {model}; Table 3 has'
-      f' {" and ".join(known)}.'
+      f'Table 3 has no pre-training of {model} on {argument!r}; it has'
+      f' {"; ".join(_table_3_arguments(model))}.'
     )
   train, evals = _SPLITS[data]
   config = config_lib.base(
@@ -92,7 +273,7 @@ def pretraining(model: str, argument: str) -> ml_collections.ConfigDict:
   )
   config.model.update(
     name=model,
-    representation_size=-1,
+    representation_size=-1 if 'ViT' in model else 0,
     dropout=row.dropout,
     dtype='bfloat16',
   )
@@ -111,3 +292,14 @@ def pretraining(model: str, argument: str) -> ml_collections.ConfigDict:
     config.loss = 'sigmoid'
     config.model.head_bias = -10.0
   return config
+
+
+def _table_3_arguments(model: str) -> list[str]:
+  """What `pretraining` takes for a model, or for all if there is no such."""
+  models = {known for known, _ in TABLE_3}
+  return [
+    f'{known} on {data}' + (f',{epochs}' if epochs != row.epochs[-1] else '')
+    for (known, data), row in TABLE_3.items()
+    if known == model or model not in models
+    for epochs in row.epochs
+  ]
