@@ -35,21 +35,41 @@ def override(config, **values):
 
 def shrink(config):
   """The same experiment in miniature, on digits: two steps, a tiny model."""
+  name = config.model.name
+  if name.startswith('R'):
+    override(config, model__stage_depths='1,1', model__width_factor=0.5)
+  if 'ViT' in name:
+    override(
+      config,
+      model__depth=1,
+      model__width=16,
+      model__mlp_dim=16,
+      model__heads=2,
+    )
   return override(
     config,
     batch_size=8,
     total_steps=2,
     total_epochs=0.0,
     best_metric='',
-    model__depth=1,
-    model__width=16,
-    model__mlp_dim=16,
-    model__heads=2,
     optim__warmup_steps=1,
     data__name='digits',
     data__train='train',
     data__eval='test[:16]',
-    data__image_size=56 if config.model.name.endswith('14') else 64,
+    data__image_size=56 if name.endswith('14') else 64,
+  )
+
+
+def start_from(config, workdir):
+  """Lets a config in miniature begin with what the digits in miniature left."""
+  checkpoint = str(workdir / 'final.npz')
+  return override(
+    config,
+    init_from=checkpoint,
+    model__name=config.model.name and 'ViT-Ti/2',
+    interpolate__paths=f'{checkpoint},{checkpoint}',
+    sweep__grid='optim.lr=0.1|0.2',
+    sweep__seeds=1,
   )
 
 

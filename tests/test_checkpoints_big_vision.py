@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import weights
 
 from vit_jax import checkpoints
 from vit_jax.checkpoints import big_vision, official
+import weights
 
 
 @pytest.mark.parametrize('pool', ['token', 'gap'])

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import weights
 
 from vit_jax import checkpoints, models
 from vit_jax.checkpoints import official
+import weights
 
 
 def bit_arrays(params):

@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 import pytest
-import weights
 
 from vit_jax import checkpoints
+import weights
 
 PARAMS = {'head': {'kernel': np.eye(4, dtype='f4')}}
 

@@ -5,10 +5,10 @@ import logging
 import jax
 import numpy as np
 import pytest
-import weights
 
 from vit_jax import checkpoints, models
 from vit_jax.checkpoints import surgery
+import weights
 
 SQUARE = (16, 16)
 

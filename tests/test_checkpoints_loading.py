@@ -7,9 +7,9 @@ import zipfile
 
 import numpy as np
 import pytest
-import weights
 
 from vit_jax import checkpoints, models
+import weights
 
 PARAMS = {'head': {'kernel': np.eye(4, dtype='f4')}}
 

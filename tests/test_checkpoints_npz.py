@@ -7,10 +7,10 @@ from etils import epath
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import weights
 
 from vit_jax import checkpoints
 from vit_jax.checkpoints import npz
+import weights
 
 ARRAYS = {
   'cls': np.arange(4, dtype='f4').reshape(1, 1, 4),

@@ -7,10 +7,10 @@ from flax import traverse_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import weights
 
 from vit_jax import checkpoints
 from vit_jax.checkpoints import pytorch
+import weights
 
 safetensors = pytest.importorskip('safetensors.numpy')
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import weights
 
 from vit_jax import checkpoints
 from vit_jax.checkpoints import store as store_lib
 from vit_jax.training import state as state_lib
+import weights
 
 
 def params_at(step):

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import weights
 
 from vit_jax.checkpoints import surgery
+import weights
 
 
 def test_a_row_of_two_becomes_a_row_of_three():

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
-import weights
 
 from vit_jax import checkpoints, models
+import weights
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')

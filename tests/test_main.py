@@ -6,19 +6,34 @@ import shutil
 import subprocess
 
 import numpy as np
+from PIL import Image
 import pytest
-import runs
 
+import runs
 from vit_jax import checkpoints, main
 
 CONFIGS = sorted(path.stem for path in runs.CONFIGS.glob('*.py'))
 
 
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('pretrained')
+  runs.run(runs.shrink(runs.load_config('digits')), workdir)
+  return workdir
+
+
 @pytest.mark.parametrize('name', CONFIGS)
-def test_every_config_runs_in_miniature(name, tmp_path):
+def test_every_config_runs_in_miniature(name, pretrained, tmp_path):
   config = runs.shrink(runs.load_config(name))
+  if config.job != 'pretrain':
+    runs.start_from(config, pretrained)
+  if config.job == 'predict':
+    config.predict.paths = str(tmp_path / 'photo.png')
+    Image.new('RGB', (8, 8)).save(config.predict.paths)
   results = runs.run(config, tmp_path)
   assert results['job'] == config.job
+  if config.job not in ('pretrain', 'finetune'):
+    return
   assert results['step'] == 2
   assert 0 <= results['metrics']['test/accuracy'] <= 1
   assert results['device_count'] == 1

@@ -60,7 +60,7 @@ def count(name, size):
   'name, depths, factor, published',
   [
     ('R26x1', (2, 2, 2, 2), 1, None),
-    ('R50x1', (3, 4, 6, 3), 1, 25.549352),  # To the unit: published for BiT-S R50x1.
+    ('R50x1', (3, 4, 6, 3), 1, 25.549352),  # To the unit.
     ('R50x2', (3, 4, 6, 3), 2, None),
     ('R50x3', (3, 4, 6, 3), 3, 217.32),
     ('R101x1', (3, 4, 23, 3), 1, 44.54),

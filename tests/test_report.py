@@ -87,10 +87,8 @@ def test_progress_line(tmp_path, caplog):
 def test_predictions_by_name(tmp_path, labels, names):
   predictions = classification.Predictions(
     index=np.array([7, 8]),
-    predicted=np.array([1, 1]),
-    probability=np.array([0.75, 0.5], np.float32),
-    correct=np.array([True, False]),
-    loss=np.zeros(2),
+    top_classes=np.array([[1, 0], [1, 0]]),
+    top_probabilities=np.array([[0.75, 0.25], [0.5, 0.5]], np.float32),
     label=labels,
   )
   path = epath.Path(tmp_path) / 'predictions.jsonl'

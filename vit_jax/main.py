@@ -16,10 +16,23 @@ import ml_collections
 from ml_collections import config_flags
 
 from vit_jax import config as config_lib
-from vit_jax.jobs import pretrain
+from vit_jax.jobs import (
+  evaluate,
+  finetune,
+  interpolate,
+  predict,
+  pretrain,
+  sweep,
+)
+from vit_jax.keys import KEYS
 
 JOBS = {
   'pretrain': pretrain.run,
+  'finetune': finetune.run,
+  'sweep': sweep.run,
+  'evaluate': evaluate.run,
+  'predict': predict.run,
+  'interpolate': interpolate.run,
 }
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -79,7 +92,7 @@ def _explain(message: str) -> str:
     error = re.split(r'\n(?=\S)', trace)[-1].strip()
     return f'{head.strip()} {error}'
   named = re.search(r'--config\.([\w.]+)', message)
-  key = named and config_lib.KEYS.get(named[1])
+  key = named and KEYS.get(named[1])
   if key:
     kind = type(key.default).__name__
     return f'{message}; {kind} is expected: {key.meaning}'

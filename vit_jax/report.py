@@ -140,13 +140,23 @@ def write_predictions(
   predictions: classification.Predictions,
   class_names: Sequence[str],
   describe: Callable[[int], str],
+  label_names: Sequence[str] | None = None,
 ) -> None:
-  """A JSON line an example: what it is, its label, what the model says."""
+  """A JSON line an example: what it is, its label, what the model says.
+
+  Args:
+    path: of the file.
+    predictions: of a split.
+    class_names: of the classes that the model chooses among.
+    describe: from an index to what a person can find the example by.
+    label_names: of the labels, where they are no such classes.
+  """
+  label_names = label_names or class_names
 
   def named(label):
     if label.ndim == 0:
-      return class_names[label]
-    return [class_names[k] for k in label.nonzero()[0]]
+      return label_names[label]
+    return [label_names[k] for k in label.nonzero()[0]]
 
   p = predictions
   lines = [
@@ -162,6 +172,17 @@ def write_predictions(
   ]
   path.write_text('\n'.join(lines) + '\n')
   _log.info('%d predictions, by class name, in %s', len(lines), path)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+  """Lines of aligned columns; all but the first column to the right."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = []
+  for first, *others in rows:
+    cells = [first.ljust(widths[0])]
+    cells += [c.rjust(w) for c, w in zip(others, widths[1:], strict=True)]
+    lines.append('  '.join(cells).rstrip())
+  return '\n'.join(lines)
 
 
 def device_use(seconds: float) -> dict[str, Any]:

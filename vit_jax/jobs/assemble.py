@@ -4,24 +4,30 @@ from collections.abc import Callable
 import dataclasses
 
 import jax
+from jaxtyping import PyTree
 import ml_collections
 import optax
 
+from vit_jax import checkpoints, models
 from vit_jax import config as config_lib
-from vit_jax import models
-from vit_jax.data import preprocess, sources
-from vit_jax.models import positions
-from vit_jax.training import optim
+from vit_jax.data import pipeline, preprocess, sources
+from vit_jax.training import losses, optim, steps
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
-  """Opened sources and what happens to their images."""
+class EvalData:
+  """Opened sources to evaluate, and what happens to their images."""
+
+  evals: dict[str, sources.Source]
+  eval_transform: Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Data(EvalData):
+  """The same with a source to train on."""
 
   train: sources.Source
-  evals: dict[str, sources.Source]
   train_transform: Callable
-  eval_transform: Callable
 
   @property
   def class_names(self) -> tuple[str, ...]:
@@ -36,64 +42,136 @@ def data(config: ml_collections.ConfigDict) -> Data:
     ValueError: if data is missing or does not fit the rest of the config.
   """
   c = config.data
-  where = {
-    'data_dir': c.dir,
-    'manual_dir': c.manual_dir,
-    'download': c.download,
-  }
   train = sources.open_source(
-    c.name, c.train, subset=c.subset, seed=config.seed, **where
+    c.name, c.train, subset=c.subset, seed=config.seed, **_where(config)
   )
-  evals = {
-    name: sources.open_source(c.name, split, **where)
-    for name, split in config_lib.eval_splits(config).items()
-  }
+  held_out = eval_data(config)
   if train.multi_label and config.loss == 'softmax':
     raise ValueError(
       f'the images of {c.name} have several labels each, which softmax'
       " cross-entropy cannot express; use loss='sigmoid'."
     )
   best = config.best_metric
-  if best and best not in {f'{name}/accuracy' for name in evals}:
+  names = [f'{name}/accuracy' for name in held_out.evals]
+  if best and best not in names:
     raise ValueError(
       f'best_metric={best!r} is not measured; with data.eval={c.eval!r} it can'
-      f' be {" or ".join(f"{name}/accuracy" for name in evals)}.'
-    )
-  size = config_lib.image_size(config)
-  precrop = (c.precrop_size,) * 2 if c.precrop_size else None
-  if precrop is None:
-    precrop = tuple(round(side * 7 / 6) for side in size)
-  if min(precrop[0] - size[0], precrop[1] - size[1]) < 0:
-    raise ValueError(
-      f'data.precrop_size={c.precrop_size} is smaller than the image,'
-      f' {size[0]}x{size[1]}; a crop of it needs at least that size.'
+      f' be {" or ".join(names)}.'
     )
   return Data(
+    **vars(held_out),
     train=train,
-    evals=evals,
     train_transform=preprocess.train_transform(
-      image_size=size,
+      image_size=config_lib.image_size(config),
       crop=c.crop,
-      precrop_size=precrop,
+      precrop_size=_precrop_size(config),
       area=(c.crop_area, 1.0),
       flip=c.flip,
       rotate_degrees=c.rotate_degrees,
       scale=c.scale,
       shift=c.shift,
     ),
-    eval_transform=preprocess.eval_transform(
-      image_size=size, crop=c.eval_crop, precrop_size=precrop
-    ),
   )
 
 
-def model(config: ml_collections.ConfigDict, num_classes: int):
+def eval_data(config: ml_collections.ConfigDict) -> EvalData:
+  """Opens the splits to evaluate alone.
+
+  Raises:
+    ValueError: if data is missing or an image size makes no sense.
+  """
+  evals = {
+    name: sources.open_source(config.data.name, split, **_where(config))
+    for name, split in config_lib.eval_splits(config).items()
+  }
+  return EvalData(evals=evals, eval_transform=eval_transform(config))
+
+
+def eval_transform(config: ml_collections.ConfigDict) -> Callable:
+  """What happens to an image that is not for training.
+
+  Raises:
+    ValueError: if an image size makes no sense.
+  """
+  return preprocess.eval_transform(
+    image_size=config_lib.image_size(config),
+    crop=config.data.eval_crop,
+    precrop_size=_precrop_size(config),
+    trim_px=config.data.trim_px,
+  )
+
+
+def _where(config):
+  """Where TFDS finds data, as arguments of `open_source`."""
+  c = config.data
+  return {
+    'data_dir': c.dir,
+    'manual_dir': c.manual_dir,
+    'download': c.download,
+  }
+
+
+def _precrop_size(config):
+  """Height and width before a random or center crop."""
+  given = config.data.precrop_size
+  size = config_lib.image_size(config)
+  if not given:
+    return tuple(round(side * 7 / 6) for side in size)
+  if given < max(size):
+    raise ValueError(
+      f'data.precrop_size={given} is smaller than the image,'
+      f' {size[0]}x{size[1]}; a crop of it needs at least that size.'
+    )
+  return given, given
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+  """What a run starts from.
+
+  Attributes:
+    path: where it was read.
+    params: as in the file.
+    description: what the file tells of its model.
+  """
+
+  path: str
+  params: PyTree
+  description: checkpoints.Description
+
+
+def weights(config: ml_collections.ConfigDict) -> Weights | None:
+  """Reads `init_from`; None if it is empty.
+
+  Raises:
+    ValueError: if the file is missing, damaged or of no known format.
+  """
+  if not config.init_from:
+    return None
+  params, description = checkpoints.load_with_description(
+    config.init_from, heads=config.model.heads or None
+  )
+  return Weights(config.init_from, params, description)
+
+
+def model(
+  config: ml_collections.ConfigDict,
+  num_classes: int,
+  start: Weights | None = None,
+):
   """The Linen module that `config.model` describes.
+
+  Args:
+    config: of the run.
+    num_classes: size of the head.
+    start: weights that the model will get; they tell the form of GELU and the
+      epsilon of norms where the config does not.
 
   Raises:
     ValueError: if the parts of the model, or the image, do not fit.
   """
   c = config.model
+  told = start.description if start else None
   built = models.create(
     c.name,
     num_classes=num_classes,
@@ -102,21 +180,60 @@ def model(config: ml_collections.ConfigDict, num_classes: int):
     mlp_dim=c.mlp_dim or None,
     heads=c.heads or None,
     patch_size=c.patch_size or None,
+    stage_depths=config_lib.integers(config, 'model.stage_depths') or None,
+    width_factor=c.width_factor or None,
     pool=c.pool,
     representation_size={0: None, -1: 'width'}.get(
       c.representation_size, c.representation_size
     ),
     dropout=c.dropout,
     dtype=c.dtype,
-    gelu=c.gelu,
+    gelu=c.gelu or (told.gelu if told else 'tanh'),
+    norm_eps=c.norm_eps or (told.norm_eps if told else 1e-6),
     head_bias=c.head_bias,
   )
-  positions.grid_shape(config_lib.image_size(config), built.patch_size)
+  built.grid_shape(config_lib.image_size(config))
   return built
 
 
+def note_derived(config: ml_collections.ConfigDict, built) -> None:
+  """Sets what the config left to the checkpoint, for whoever loads the run."""
+  if hasattr(built, 'gelu'):  # ResNets have neither.
+    config.model.update(gelu=built.gelu, norm_eps=built.norm_eps)
+
+
+def fit(config: ml_collections.ConfigDict, built, start: Weights) -> PyTree:
+  """The weights as the model needs them; what became of them is logged.
+
+  Raises:
+    ValueError: if they are of another model.
+  """
+  params, _ = checkpoints.adapt(
+    start.params,
+    built,
+    config_lib.image_size(config),
+    head=config.init_head,
+    old_image_size=start.description.image_size,
+    source=start.path,
+  )
+  return params
+
+
+def frozen(config: ml_collections.ConfigDict, params: PyTree) -> PyTree | None:
+  """True for every weight that `optim.freeze` matches; None without one.
+
+  Raises:
+    ValueError: if it matches no weight, or all.
+  """
+  if not config.optim.freeze:
+    return None
+  return optim.is_frozen(params, config.optim.freeze)
+
+
 def optimizer(
-  config: ml_collections.ConfigDict, total_steps: int
+  config: ml_collections.ConfigDict,
+  total_steps: int,
+  frozen: PyTree | None = None,
 ) -> tuple[optax.GradientTransformation, optim.Schedule]:
   """The optimiser and its learning rate by step."""
   c = config.optim
@@ -125,6 +242,7 @@ def optimizer(
     lr=c.lr,
     total_steps=total_steps,
     warmup_steps=config_lib.warmup_steps(config, total_steps),
+    boundaries=config_lib.integers(config, 'optim.boundaries'),
   )
   built = optim.create(
     c.name,
@@ -134,8 +252,26 @@ def optimizer(
     momentum=c.momentum,
     weight_decay=c.weight_decay,
     clip_norm=c.clip_norm,
+    frozen=frozen,
   )
   return built, learning_rate
+
+
+def objective(
+  config: ml_collections.ConfigDict, built, data: Data
+) -> steps.Objective:
+  """The loss that a supervised run minimises."""
+  class_weights = None
+  if config.class_weights == 'balanced':
+    class_weights = losses.balanced_weights(pipeline.label_counts(data.train))
+  return steps.classification(
+    built,
+    num_classes=len(data.class_names),
+    loss=config.loss,
+    label_smoothing=config.label_smoothing,
+    mixup=config.mixup,
+    class_weights=class_weights,
+  )
 
 
 def profiled_steps(config: ml_collections.ConfigDict) -> tuple[int, int] | None:

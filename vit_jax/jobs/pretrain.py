@@ -7,5 +7,15 @@ from vit_jax.jobs import supervised
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Trains a model from its random initialisation."""
+  """Trains a model from its random initialisation.
+
+  Raises:
+    ValueError: if the config names a checkpoint to start from, or does not fit
+      the data.
+  """
+  if config.init_from:
+    raise ValueError(
+      f'init_from={config.init_from!r}: pre-training starts from random'
+      " weights; leave it empty, or choose job='finetune'."
+    )
   supervised.train(config, workdir)

@@ -1,11 +1,12 @@
 """Scores weights on every evaluation split of a run."""
 
+from collections.abc import Callable
 import logging
 import time
 
 import jax
 from jax.sharding import Mesh
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 import ml_collections
 
 from vit_jax.data import pipeline
@@ -25,17 +26,18 @@ class Scorer:
   def __init__(
     self,
     config: ml_collections.ConfigDict,
-    data: assemble.Data,
+    data: assemble.EvalData,
     model,
     mesh: Mesh,
+    *,
+    project: Callable[[Array], Array] | None = None,
   ):
+    """Takes a job's parts; `project` is that of `make_eval_step`."""
     self._batch_size = config.eval_batch_size or config.batch_size
     self._data = data
     self._mesh = mesh
     self._eval_step = jax.jit(
-      classification.make_eval_step(
-        model, num_classes=len(data.class_names), loss=config.loss
-      )
+      classification.make_eval_step(model, loss=config.loss, project=project)
     )
 
   def score(
@@ -50,12 +52,15 @@ class Scorer:
     """
     metrics, predictions = {}, {}
     begin = time.perf_counter()
-    for name in self._data.evals:
-      predictions[name] = self._predict(name, params)
-      for metric, value in predictions[name].metrics().items():
+    for name, source in self._data.evals.items():
+      predictions[name] = self.predict(name, params)
+      for metric, value in (
+        predictions[name].metrics(source.num_classes).items()
+      ):
         metrics[f'{name}/{metric}'] = value
       if raw_params is not None:
-        for metric, value in self._predict(name, raw_params).metrics().items():
+        raw = self.predict(name, raw_params).metrics(source.num_classes)
+        for metric, value in raw.items():
           metrics[f'{name}/raw_{metric}'] = value
     _log.info(
       'evaluated in %.1f s: %s',
@@ -64,7 +69,8 @@ class Scorer:
     )
     return metrics, predictions
 
-  def _predict(self, name: str, params: PyTree) -> classification.Predictions:
+  def predict(self, name: str, params: PyTree) -> classification.Predictions:
+    """Runs the model over every example of one split."""
     source = self._data.evals[name]
     size = min(self._batch_size, source.num_examples)
     batches = pipeline.eval_batches(

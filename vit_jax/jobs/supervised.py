@@ -36,8 +36,8 @@ def train(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """
   if workdirs.is_finished(config, workdir):
     return
-  run = _Run(config, workdir)
-  workdirs.claim(config, workdir)
+  run = _Run(config.copy_and_resolve_references(), workdir)
+  workdirs.claim(run.config, workdir)
   with (
     preemption.StopSignal() as stop_signal,
     store_lib.Store(
@@ -67,18 +67,23 @@ class _Run:
     self.profiler = report.Profiler(workdir, assemble.profiled_steps(config))
     with report.phase('opening the data'):
       self.data = assemble.data(config)
-    self.model = assemble.model(config, len(self.data.class_names))
+    start = assemble.weights(config)
+    self.model = assemble.model(config, len(self.data.class_names), start)
+    assemble.note_derived(config, self.model)
     self.scorer = scoring.Scorer(config, self.data, self.model, self.mesh)
     self.total_steps = config_lib.total_steps(
       config, self.data.train.num_examples
     )
+    self.start_params = start and assemble.fit(config, self.model, start)
+    param_shapes = jax.eval_shape(self._initial_params)
+    self.frozen = assemble.frozen(config, param_shapes)
     self.optimizer, self.learning_rate = assemble.optimizer(
-      config, self.total_steps
+      config, self.total_steps, self.frozen
     )
     sharding = mesh_lib.replicated(self.mesh)
     self.state_shapes = jax.tree.map(
       lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
-      jax.eval_shape(self._initial_state),
+      jax.eval_shape(self._initial_state, param_shapes),
     )
     self.begin = time.perf_counter()
 
@@ -87,10 +92,12 @@ class _Run:
     """Time of the run, earlier starts included up to their checkpoint."""
     return time.perf_counter() - self.begin
 
-  def _initial_state(self) -> state_lib.State:
+  def _initial_params(self) -> PyTree:
     image = jnp.zeros((1, *config_lib.image_size(self.config), 3))
     key = randomness.stream_key(self.config.seed, 'params')
-    params = self.model.init(key, image, train=False)['params']
+    return self.model.init(key, image, train=False)['params']
+
+  def _initial_state(self, params: PyTree) -> state_lib.State:
     return state_lib.create(
       params, self.optimizer, average=self.config.optim.ema_decay > 0
     )
@@ -111,7 +118,14 @@ class _Run:
       return restored.state, restored.step
     with report.phase('initialising the parameters'):
       sharding = mesh_lib.replicated(self.mesh)
-      return jax.jit(self._initial_state, out_shardings=sharding)(), 0
+      if self.start_params:
+        params = jax.device_put(self.start_params, sharding)
+      else:
+        params = jax.jit(self._initial_params, out_shardings=sharding)()
+      create = jax.jit(
+        self._initial_state, out_shardings=sharding, donate_argnums=0
+      )
+      return create(params), 0
 
   def train(
     self,
@@ -159,12 +173,9 @@ class _Run:
 
   def _compiled_step(self, state: state_lib.State) -> steps.Step:
     config = self.config
-    objective = steps.classification(
-      self.model,
-      num_classes=len(self.data.class_names),
-      loss=config.loss,
-      label_smoothing=config.label_smoothing,
-    )
+    objective = assemble.objective(config, self.model, self.data)
+    if self.frozen:
+      objective = steps.hold(objective, self.frozen)
     train_step = steps.make_train_step(
       objective,
       self.optimizer,

@@ -32,14 +32,35 @@ def is_finished(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
   results = workdir / report.RESULTS
   if not results.exists():
     return False
-  step = json.loads(results.read_text())['step']
   _log.info(
-    'the run in %s is finished, at step %d; %s has its results',
+    'the run in %s is finished%s; %s has its results',
     workdir,
-    step,
+    f', at step {step}' if (step := _step(results)) is not None else '',
     results,
   )
   return True
+
+
+def _step(results: epath.Path) -> int | None:
+  """The last step of a finished run; None for jobs that take none."""
+  return json.loads(results.read_text()).get('step')
+
+
+def reuse(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
+  """Like `claim`, for a job that does its work anew each time.
+
+  Raises:
+    ValueError: if the folder holds a run of another job.
+  """
+  path = workdir / CONFIG
+  if path.exists():
+    job = json.loads(path.read_text()).get('job')
+    if job != config.job:
+      raise ValueError(
+        f'{workdir} holds a run of the job {job!r}, not of {config.job!r};'
+        ' choose another --workdir.'
+      )
+  claim(config, workdir)
 
 
 def claim(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:

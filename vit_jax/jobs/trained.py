@@ -1,0 +1,107 @@
+"""A trained model out of a checkpoint, with its head: to evaluate, to use."""
+
+import dataclasses
+import math
+
+from flax import linen as nn
+from jaxtyping import PyTree
+import ml_collections
+
+from vit_jax import config as config_lib
+from vit_jax import models
+from vit_jax.checkpoints import official
+from vit_jax.jobs import assemble
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """What `load` returns.
+
+  Attributes:
+    config: the job's, with the image size where that was the checkpoint's.
+    model: gives the logits of the checkpoint's classes.
+    params: for the model, on the host.
+    num_classes: k.
+    class_names: (k,) names; numbers where no file tells them.
+  """
+
+  config: ml_collections.ConfigDict
+  model: nn.Module
+  params: PyTree
+  num_classes: int
+  class_names: tuple[str, ...]
+
+
+def load(config: ml_collections.ConfigDict) -> Trained:
+  """Reads `init_from` and builds the model that it is of.
+
+  With `model.name`, it has to be that model, under the overrides beside the
+  name; how it pools and whether its head has a hidden layer, the checkpoint
+  tells in any case.
+
+  Raises:
+    ValueError: if there is no such checkpoint, it has no head, or it is of
+      another model than the config's.
+  """
+  start = assemble.weights(config)
+  if start is None:
+    raise ValueError(
+      f'to {config.job} needs a trained model: set init_from to the path of its'
+      ' checkpoint (npz, safetensors, or the folder of a run).'
+    )
+  told = start.description
+  if not told.num_classes:
+    raise ValueError(
+      f'{start.path} has no head, and so no classes; fine-tune it first.'
+    )
+  config = config.copy_and_resolve_references()
+  config.init_head = 'keep'
+  model = models.create(
+    _any_name(told.sizes),
+    num_classes=told.num_classes,
+    dtype=config.model.dtype,
+    **told.overrides,
+  )
+  if not config.data.image_size:
+    height, width = told.image_size or _image_size(start, model)
+    config.data.update(image_size=height, image_width=width)
+  if config.model.name:
+    config.model.update(
+      pool=told.sizes.get('pool', 'token'),
+      representation_size=told.sizes.get('representation_size', 0),
+    )
+    model = assemble.model(config, told.num_classes, start)
+  model.grid_shape(config_lib.image_size(config))
+  names = told.class_names
+  if names is None or len(names) != told.num_classes:
+    names = tuple(str(k) for k in range(told.num_classes))
+  return Trained(
+    config,
+    model,
+    params=assemble.fit(config, model, start),
+    num_classes=told.num_classes,
+    class_names=names,
+  )
+
+
+def _any_name(sizes) -> str:
+  """A name of the checkpoint's kind; its sizes take the place of the name's."""
+  if 'depth' not in sizes:
+    return 'R50x1'
+  return 'R50+ViT-B/32' if 'stage_depths' in sizes else 'ViT-B/16'
+
+
+def _image_size(start: assemble.Weights, model) -> tuple[int, int]:
+  """The square image whose patches have as many positions as there are."""
+  flat = official.flatten(start.params)
+  positions = flat.get(official.POSITIONS)
+  if positions is not None:
+    number = positions.shape[1] - ('cls' in flat)
+    side = math.isqrt(number)
+    stride = 1 if model.stem is None else model.stem.total_stride
+    if side * side == number:
+      return tuple(side * patch * stride for patch in model.patch_size)
+  raise ValueError(
+    f'{start.path} does not tell for which size of images it was trained; set'
+    ' data.image_size.'
+  )
