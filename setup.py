@@ -27,6 +27,7 @@ setuptools.setup(
     'numpy>=2.0',
     'optax>=0.2.5',
     'orbax-checkpoint>=0.12.8,<0.13',
+    'pillow>=11',  # Turns photos as their EXIF orientation says.
     'scikit-learn>=1.5',  # Carries the embedded data, 1,797 digits.
     'tensorboard>=2.19',  # clu's TensorBoard writer needs it.
     'tensorflow-cpu>=2.19; sys_platform != "darwin"',
@@ -34,10 +35,10 @@ setuptools.setup(
     'tensorflow-datasets>=4.9.9',
   ],
   extras_require={
-    'test': ['pillow>=11', 'pytest>=8.3', 'ruff>=0.12'],
+    'test': ['pytest>=8.3', 'ruff>=0.12', 'safetensors>=0.5'],
     'tpu': ['jax[tpu]>=0.10,<0.12'],
     'cuda': ['jax[cuda12]>=0.10,<0.12'],
-    # Weights to and from PyTorch tools; torch itself is for the tests.
+    # Weight files of timm and Hugging Face, without PyTorch itself.
     'interop': ['safetensors>=0.5'],
   },
 )
