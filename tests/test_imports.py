@@ -84,3 +84,9 @@ def test_rooms_of_the_model_need_no_tensorflow(room):
     'assert not bad, bad',
   ]
   subprocess.run([sys.executable, '-c', '\n'.join(lines)], check=True)
+
+
+def test_tensorflow_only_reads_data():
+  for name, path in MODULES.items():
+    if name.split('.')[0] != 'data':
+      assert 'import tensorflow' not in path.read_text(), name

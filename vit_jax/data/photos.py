@@ -1,10 +1,10 @@
 """Single image files, as a camera or a user left them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import io
 
 from etils import epath
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 import tensorflow as tf
@@ -60,6 +60,28 @@ def upright(file: bytes) -> UInt8[np.ndarray, 'h w 3']:
   image = Image.fromarray(decode.to_rgb(tf.constant(file)).numpy())
   image.getexif()[ExifTags.Base.Orientation] = _orientation(file)
   return np.asarray(ImageOps.exif_transpose(image))
+
+
+def read(
+  path: str, transform: Callable[[tf.Tensor], tf.Tensor]
+) -> Float[np.ndarray, 'h w 3']:
+  """An image file, upright and as the model wants it.
+
+  Args:
+    path: local or gs://.
+    transform: from a raw image to an image, see `preprocess`.
+
+  Raises:
+    ValueError: if it cannot be read or decoded, saying why.
+  """
+  try:
+    return transform(
+      tf.constant(upright(epath.Path(path).read_bytes()))
+    ).numpy()
+  except tf.errors.OpError as error:
+    raise ValueError(error.message.splitlines()[0]) from error
+  except OSError as error:
+    raise ValueError(str(error)) from error
 
 
 def _orientation(file: bytes) -> int:

@@ -10,7 +10,6 @@ from etils import epath
 import jax
 import ml_collections
 import numpy as np
-import tensorflow as tf
 
 from vit_jax import report
 from vit_jax.data import photos
@@ -127,11 +126,8 @@ class _Predictor:
   def _load(self, path: str) -> np.ndarray | str:
     """An image for the model, or why there is none."""
     try:
-      pixels = photos.upright(epath.Path(path).read_bytes())
-      return self._transform(tf.constant(pixels)).numpy()
-    except tf.errors.OpError as error:
-      return error.message.splitlines()[0]
-    except OSError as error:
+      return photos.read(path, self._transform)
+    except ValueError as error:
       return str(error)
 
   def _top(self, images: list[np.ndarray], batch_size: int):
