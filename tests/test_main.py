@@ -134,7 +134,7 @@ def test_impossible_configs_are_refused_before_anything_is_written(
     ),
     (
       ('--config=configs/vit_l16.py:cifar10',),
-      ["'cifar10' is no pre-training of ViT-L/16", 'imagenet2012'],
+      ["no pre-training of ViT-L/16 on 'cifar10'", 'imagenet2012'],
     ),
   ],
 )
