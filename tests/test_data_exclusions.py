@@ -155,6 +155,14 @@ def test_a_part_and_a_subset_of_what_was_searched(opened, tmp_path):
   assert set(ids(some)) < set(names[1::2])
 
 
+def test_two_parts_of_one_file(opened, tmp_path):
+  whole = opened()
+  names = ids(whole)
+  path = write(tmp_path / 'list.json', whole, [names[0], names[8], names[20]])
+  parts = opened('train[:2]+train[7:10]', exclude=path)
+  assert ids(parts) == [names[1], names[7], names[9]]
+
+
 def test_nothing_to_leave_out(opened, tmp_path):
   whole = opened()
   rest = opened(exclude=write(tmp_path / 'list.json', whole, []))

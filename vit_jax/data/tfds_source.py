@@ -7,6 +7,7 @@ comes before, without decoding it. Every process reads all records and decodes
 its own.
 """
 
+import collections
 from collections.abc import Mapping
 import dataclasses
 import os
@@ -297,15 +298,13 @@ def _find_shards(builder, name, split):
 
 def _positions(ids, shards):
   """Rising positions in the split of those stable ids that it holds."""
-  shard_of = {
-    os.path.basename(path): i for i, path in enumerate(shards['path'])
-  }
-  positions = []
+  rows = collections.defaultdict(list)
   for stable_id in ids:
     file, _, row = stable_id.rpartition('__')
-    if file in shard_of and row.isdigit():
-      shard = shard_of[file]
-      offset = int(row) - shards['skip'][shard]
-      if 0 <= offset < shards['take'][shard]:
-        positions.append(shards['first'][shard] + offset)
-  return np.sort(np.array(positions, np.int64))
+    if row.isdigit():
+      rows[file].append(int(row))
+  positions = [np.zeros(0, np.int64)]
+  for path, skip, take, first in zip(*shards.values(), strict=True):
+    offsets = np.array(rows.get(os.path.basename(path), ()), np.int64) - skip
+    positions.append(first + offsets[(offsets >= 0) & (offsets < take)])
+  return np.sort(np.concatenate(positions))
