@@ -35,9 +35,17 @@ setuptools.setup(
     'tensorflow-datasets>=4.9.9',
   ],
   extras_require={
-    'test': ['pytest>=8.3', 'ruff>=0.12', 'safetensors>=0.5'],
+    'test': [
+      'faiss-cpu>=1.11',
+      'pytest>=8.3',
+      'ruff>=0.12',
+      'safetensors>=0.5',
+    ],
     'tpu': ['jax[tpu]>=0.10,<0.12'],
     'cuda': ['jax[cuda12]>=0.10,<0.12'],
+    # Compares hashes for the de-duplication job. Of libraries that do, it is
+    # exact, quick and well kept (MIT), and brings only itself and `packaging`.
+    'dedup': ['faiss-cpu>=1.11'],
     # Weight files of timm and Hugging Face, without PyTorch itself.
     'interop': ['safetensors>=0.5'],
   },

@@ -68,6 +68,7 @@ def start_from(config, workdir):
     init_from=checkpoint,
     model__name=config.model.name and 'ViT-Ti/2',
     interpolate__paths=f'{checkpoint},{checkpoint}',
+    dedup__against='digits=test',
     sweep__grid='optim.lr=0.1|0.2',
     sweep__seeds=1,
   )

@@ -182,6 +182,13 @@ def test_evaluation_sees_every_example_once(source, batch_size, process_count):
   assert_equal(passes[0], list(shares[0]))
 
 
+def test_evaluation_can_begin_late(source):
+  whole = list(pipeline.eval_batches(source, RESIZE, batch_size=8))
+  late = pipeline.eval_batches(source, RESIZE, batch_size=8, start_step=3)
+  assert len(late) == 2
+  assert_equal(late, whole[3:])
+
+
 def test_images_and_labels_belong_together(folder):
   source = sources.open_source(f'folder:{folder}', 'train')
   batches = pipeline.eval_batches(source, RESIZE, batch_size=6)

@@ -138,6 +138,11 @@ KEYS = {
   'data.subset': Key(
     0, 'Train on this many random examples of the split; 0: all.', low=0
   ),
+  'data.exclude': Key(
+    '',
+    'List of examples that are not trained on, as configs/dedup.py writes it;'
+    ' empty: none. data.subset is drawn from the others.',
+  ),
   'data.dir': Key('', 'TFDS data folder; empty: the default.', on_resume=True),
   'data.manual_dir': Key(
     '', 'Folder of files downloaded by hand for TFDS.', on_resume=True
@@ -273,6 +278,20 @@ KEYS = {
     '',
     'File of class names, a line each, or JSON: a list, {INDEX: NAME} or'
     ' {INDEX: [WORDNET_ID, NAME]}; empty: those of the checkpoint.',
+  ),
+  'dedup.against': Key(
+    '',
+    'Test splits whose images are looked for in data.train of data.name,'
+    ' DATASET=SPLIT separated by commas, such as cifar10=test.',
+  ),
+  'dedup.threshold': Key(
+    0.92,
+    'Similarity from which on images are near-duplicates.',
+    low=0.5,
+    high=1,
+  ),
+  'dedup.pictures': Key(
+    60, 'How many pairs to draw, the least similar ones.', low=1
   ),
   'mesh.data': Key(
     -1,

@@ -17,6 +17,7 @@ from ml_collections import config_flags
 
 from vit_jax import config as config_lib
 from vit_jax.jobs import (
+  dedup,
   evaluate,
   finetune,
   interpolate,
@@ -33,6 +34,7 @@ JOBS = {
   'evaluate': evaluate.run,
   'predict': predict.run,
   'interpolate': interpolate.run,
+  'dedup': dedup.run,
 }
 
 _CONFIG = config_flags.DEFINE_config_file(

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from vit_jax.data import splits
 from vit_jax.data.examples import IndexedSource
+from vit_jax.data.exclusions import Exclusions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,12 +32,22 @@ class DigitsSource(IndexedSource):
   def describe(self, example_id: int) -> str:  # noqa: D102
     return f'digits#{self.ids[example_id]}'
 
+  def stable_id(self, index: int) -> str:  # noqa: D102
+    return str(self.ids[index])
 
-def open_digits(split: str, *, subset: int = 0, seed: int = 0) -> DigitsSource:
+
+def open_digits(
+  split: str,
+  *,
+  subset: int = 0,
+  seed: int = 0,
+  exclude: Exclusions | None = None,
+) -> DigitsSource:
   """Opens `train`, `test`, or split arithmetic over them.
 
   Raises:
-    ValueError: if the split is unknown or empty.
+    ValueError: if the split is unknown or empty, or what to leave out does not
+      fit it.
   """
   table = datasets.load_digits()
   in_test = np.zeros(len(table.target), bool)
@@ -47,6 +58,9 @@ def open_digits(split: str, *, subset: int = 0, seed: int = 0) -> DigitsSource:
   )
   parts = {'train': ids[~in_test[ids]], 'test': ids[in_test[ids]]}
   ids = splits.select(split, parts, 'digits')
+  if exclude:
+    left_out = np.flatnonzero(np.isin(ids.astype(str), list(exclude.ids)))
+    ids = ids[exclude.kept(left_out, len(ids))]
   if subset:
     ids = ids[splits.random_subset(subset, len(ids), seed, f'digits {split}')]
   pixels = table.images[ids][..., None] * (255 / 16)  # Stored as 0 to 16.

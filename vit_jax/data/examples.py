@@ -90,6 +90,10 @@ class Source(abc.ABC):
   def describe(self, example_id: int) -> str:
     """What a person can find the example of that index by."""
 
+  @abc.abstractmethod
+  def stable_id(self, index: int) -> str:
+    """What the example of that index is called in every part of the dataset."""
+
   def file_names(self) -> list[str]:
     """The name of every example's file, without folders, by rising index.
 

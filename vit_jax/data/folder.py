@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from vit_jax.data import decode, splits
 from vit_jax.data.examples import IndexedSource
+from vit_jax.data.exclusions import Exclusions
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,10 @@ class FolderSource(IndexedSource):
 
   def describe(self, example_id: int) -> str:  # noqa: D102
     return self.paths[example_id].numpy().decode()
+
+  def stable_id(self, index: int) -> str:  # noqa: D102
+    root = epath.Path(self.name.removeprefix('folder:')).expanduser()
+    return self.describe(index).removeprefix(f'{root}/')
 
   def file_names(self) -> list[str]:  # noqa: D102
     return [os.path.basename(path.decode()) for path in self.paths.numpy()]
@@ -77,7 +82,12 @@ class FolderSource(IndexedSource):
 
 
 def open_folder(
-  path: str, split: str, *, subset: int = 0, seed: int = 0
+  path: str,
+  split: str,
+  *,
+  subset: int = 0,
+  seed: int = 0,
+  exclude: Exclusions | None = None,
 ) -> FolderSource:
   """Opens a folder of class folders.
 
@@ -88,8 +98,8 @@ def open_folder(
 
   Raises:
     ValueError: if the folder or its classes are missing, a class folder holds
-      no images or is unknown to train, a file is no image, or the split is
-      unknown or empty.
+      no images or is unknown to train, a file is no image, the split is unknown
+      or empty, or what to leave out does not fit it.
   """
   root = epath.Path(path).expanduser()
   if not root.is_dir():
@@ -119,6 +129,9 @@ def open_folder(
     for part, listing in listings.items()
   }
   files = splits.select(split, parts, name)
+  if exclude:
+    left_out = np.array([file in exclude.ids for file in files])
+    files = files[exclude.kept(np.flatnonzero(left_out), len(files))]
   if subset:
     files = files[splits.random_subset(subset, len(files), seed, name)]
   paths = [os.fspath(root / file) for file in files]

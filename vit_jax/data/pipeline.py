@@ -70,10 +70,13 @@ def eval_batches(
   transform: Callable[[tf.Tensor], tf.Tensor],
   *,
   batch_size: int,
+  start_step: int = 0,
   process_index: int = 0,
   process_count: int = 1,
 ) -> 'EvalBatches':
   """This process's rows of batches that hold every example once.
+
+  The batches before start_step are left out.
 
   All processes get the same number of batches; the last global batch is padded
   with rows of mask 0.
@@ -82,6 +85,7 @@ def eval_batches(
     source: where examples come from.
     transform: from a raw image to an image.
     batch_size: rows of a global batch.
+    start_step: number of the first batch.
     process_index: which process this is.
     process_count: number of processes that share every batch.
 
@@ -97,24 +101,28 @@ def eval_batches(
     return source.ordered().skip(step * batch_size)
 
   share = _Share(batch_size, process_index, process_count)
-  return EvalBatches(_Reader(source, example, records_from, share))
+  return EvalBatches(_Reader(source, example, records_from, share), start_step)
 
 
 class EvalBatches:
   """Batches of a whole source, anew at every `iter`; `len` counts them."""
 
-  def __init__(self, reader: '_Reader'):
+  def __init__(self, reader: '_Reader', start_step: int):
     self._reader = reader
-    self._dataset = reader.dataset(0)  # Tracing takes longer than digits do.
+    self._start_step = start_step
+    # Tracing takes longer than digits do.
+    self._dataset = reader.dataset(start_step)
 
   def __len__(self) -> int:
     batch_size = self._reader.share.batch_size
-    return -(-self._reader.source.num_examples // batch_size)
+    num_batches = -(-self._reader.source.num_examples // batch_size)
+    return num_batches - self._start_step
 
   def __iter__(self) -> Iterator[Batch]:
     # A process whose rows are padding alone reads a batch less than others.
     batches = itertools.chain(
-      self._reader.read(self._dataset, 0), itertools.repeat(None)
+      self._reader.read(self._dataset, self._start_step),
+      itertools.repeat(None),
     )
     for batch in itertools.islice(batches, len(self)):
       yield self._pad(batch)

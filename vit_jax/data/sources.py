@@ -3,20 +3,22 @@
 from collections.abc import Callable, Mapping
 import types
 
-from vit_jax.data import catalog, digits, folder
+from vit_jax.data import catalog, digits, exclusions, folder
 from vit_jax.data.examples import Source
 
 
-def _open_digits(path, split, *, name, subset, seed, **_):
+def _open_digits(path, split, *, name, subset, seed, exclude, **_):
   if path:
     raise ValueError(f"the embedded data is called 'digits', not {name!r}.")
-  return digits.open_digits(split, subset=subset, seed=seed)
+  return digits.open_digits(split, subset=subset, seed=seed, exclude=exclude)
 
 
-def _open_folder(path, split, *, name, subset, seed, **_):
+def _open_folder(path, split, *, name, subset, seed, exclude, **_):
   if not path:
     raise ValueError(f'{name!r} names no folder; write folder:PATH.')
-  return folder.open_folder(path, split, subset=subset, seed=seed)
+  return folder.open_folder(
+    path, split, subset=subset, seed=seed, exclude=exclude
+  )
 
 
 def _open_tfds(path, split, **options):
@@ -40,6 +42,7 @@ def open_source(
   download: bool = False,
   subset: int = 0,
   seed: int = 0,
+  exclude: str = '',
 ) -> Source:
   """Opens a split of a dataset.
 
@@ -53,10 +56,13 @@ def open_source(
     download: TFDS: whether to download and prepare what is not there.
     subset: if not zero, how many examples to draw at random.
     seed: seed of the subset.
+    exclude: if not empty, the path of a list of examples to leave out; a subset
+      is drawn from the others.
 
   Raises:
     ValueError: if the name or the split is unknown, the data is not there, or
-      it does not have the form expected; the message says what to do.
+      it or the list does not have the form expected; the message says what to
+      do.
   """
   options = {
     'name': name,
@@ -65,6 +71,7 @@ def open_source(
     'download': download,
     'subset': subset,
     'seed': seed,
+    'exclude': exclusions.read(exclude, name, split) if exclude else None,
   }
   kind, _, path = name.partition(':')
   if name in catalog.DATASETS:

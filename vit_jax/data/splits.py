@@ -64,6 +64,11 @@ def _boundary(text: str | None, size: int, default: int) -> int:
   return int(text) + (size if text.startswith('-') else 0)
 
 
+def plain_name(term: str) -> str:
+  """The split that a term such as `train[:98%]` is a part of."""
+  return term.partition('[')[0].strip()
+
+
 def order_key(purpose: str, name: str) -> bytes:
   """A sort key that shuffles names in the same way on every machine.
 

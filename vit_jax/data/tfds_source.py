@@ -7,6 +7,7 @@ comes before, without decoding it. Every process reads all records and decodes
 its own.
 """
 
+import collections
 from collections.abc import Mapping
 import dataclasses
 import os
@@ -18,6 +19,7 @@ import tensorflow_datasets as tfds
 
 from vit_jax.data import splits
 from vit_jax.data.examples import ORDER_STREAM, Source, random_key
+from vit_jax.data.exclusions import Exclusions
 
 CONCURRENT_FILES = 16  # Part of the order, so never a matter of the machine.
 SHUFFLE_BUFFER = 16_384  # Records; 1.8 GB of ImageNet's photos.
@@ -33,8 +35,8 @@ class TfdsSource(Source):
     file_name: its connector of `file_name`, alone; None if it has none.
     shards: for every file its `path`, how many records to `skip` and then to
       `take`, and the `first` position of these in the split.
-    kept: rising positions in the split of the examples of a subset; None where
-      all are kept.
+    kept: rising positions in the split of the examples that are not left out;
+      None where all are kept.
   """
 
   features: Any
@@ -108,6 +110,14 @@ class TfdsSource(Source):
     position = example_id if self.kept is None else int(self.kept[example_id])
     return f'{self.name}/{self.split}#{position}'
 
+  def stable_id(self, index: int) -> str:
+    """File and position in it, as TFDS's own ReadConfig(add_tfds_id=True)."""
+    position = index if self.kept is None else int(self.kept[index])
+    shards = self.shards
+    shard = np.searchsorted(shards['first'], position, 'right') - 1
+    row = position - shards['first'][shard] + shards['skip'][shard]
+    return f'{os.path.basename(shards["path"][shard])}__{row}'
+
   def file_names(self) -> list[str]:  # noqa: D102
     if self.file_name is None:
       return super().file_names()
@@ -132,6 +142,7 @@ def open_tfds(
   download: bool = False,
   subset: int = 0,
   seed: int = 0,
+  exclude: Exclusions | None = None,
 ) -> TfdsSource:
   """Opens a split, with TFDS's own split arithmetic.
 
@@ -146,10 +157,11 @@ def open_tfds(
     download: whether to download and prepare what is not there.
     subset: if not zero, how many examples to draw at random.
     seed: seed of the subset.
+    exclude: what to leave out.
 
   Raises:
     ValueError: if the data is not there or cannot be prepared, has no image
-      with labels, or the split is unknown.
+      with labels, the split is unknown, or what to leave out does not fit it.
   """
   builder = _find_builder(builder_name, name, data_dir)
   features = _image_and_label(builder, name, label)
@@ -166,22 +178,24 @@ def open_tfds(
   classes = labels.feature if multi_label else labels
   shards = _find_shards(builder, name, split)
   num_examples = int(shards['take'].sum())
-  kept = None
+  kept = np.arange(num_examples)
+  if exclude:
+    kept = exclude.kept(_positions(exclude.ids, shards), num_examples)
   if subset:
-    kept = tf.constant(
-      splits.random_subset(subset, num_examples, seed, f'{name}/{split}')
-    )
+    kept = kept[
+      splits.random_subset(subset, len(kept), seed, f'{name}/{split}')
+    ]
   return TfdsSource(
     name=name,
     split=split,
-    num_examples=subset or num_examples,
+    num_examples=len(kept),
     class_names=tuple(map(classes.int2str, range(classes.num_classes))),
     multi_label=multi_label,
     features=features,
     label=label,
     file_name=_file_name(builder),
     shards=shards,
-    kept=kept,
+    kept=None if len(kept) == num_examples else tf.constant(kept),
   )
 
 
@@ -280,3 +294,17 @@ def _find_shards(builder, name, split):
     'take': take,
     'first': np.cumsum(take) - take,
   }
+
+
+def _positions(ids, shards):
+  """Rising positions in the split of those stable ids that it holds."""
+  rows = collections.defaultdict(list)
+  for stable_id in ids:
+    file, _, row = stable_id.rpartition('__')
+    if row.isdigit():
+      rows[file].append(int(row))
+  positions = [np.zeros(0, np.int64)]
+  for path, skip, take, first in zip(*shards.values(), strict=True):
+    offsets = np.array(rows.get(os.path.basename(path), ()), np.int64) - skip
+    positions.append(first + offsets[(offsets >= 0) & (offsets < take)])
+  return np.sort(np.concatenate(positions))
