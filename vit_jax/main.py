@@ -18,6 +18,7 @@ from ml_collections import config_flags
 from vit_jax import config as config_lib
 from vit_jax.jobs import (
   evaluate,
+  few_shot,
   finetune,
   interpolate,
   predict,
@@ -31,6 +32,7 @@ JOBS = {
   'finetune': finetune.run,
   'sweep': sweep.run,
   'evaluate': evaluate.run,
+  'few_shot': few_shot.run,
   'predict': predict.run,
   'interpolate': interpolate.run,
 }

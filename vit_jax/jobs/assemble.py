@@ -81,10 +81,21 @@ def eval_data(config: ml_collections.ConfigDict) -> EvalData:
     ValueError: if data is missing or an image size makes no sense.
   """
   evals = {
-    name: sources.open_source(config.data.name, split, **_where(config))
+    name: open_split(config, config.data.name, split)
     for name, split in config_lib.eval_splits(config).items()
   }
   return EvalData(evals=evals, eval_transform=eval_transform(config))
+
+
+def open_split(
+  config: ml_collections.ConfigDict, name: str, split: str
+) -> sources.Source:
+  """Opens a split of any dataset; TFDS looks where the config says.
+
+  Raises:
+    ValueError: if it is not there.
+  """
+  return sources.open_source(name, split, **_where(config))
 
 
 def eval_transform(config: ml_collections.ConfigDict) -> Callable:
