@@ -182,22 +182,21 @@ def test_heads_do_not_matter(run_of_ours, tmp_path):
   assert found[0] == found[1]
 
 
-def test_random_weights_are_functions_of_the_seed(tmp_path, caplog):
-  found = {}
-  for name, seed in (('a', 0), ('b', 0), ('c', 1)):
-    config = few_shots(
-      '',
-      seed=seed,
-      model__name='ViT-Ti/2',
-      model__depth=1,
-      model__width=16,
-      model__mlp_dim=16,
-      model__heads=2,
-      data__image_size=8,
-      few_shot__seeds=1,
-    )
-    found[name] = runs.run(config, tmp_path / name)['accuracies']
-  assert found['a'] == found['b'] != found['c']
+def test_random_weights_are_those_that_a_run_starts_from(tmp_path, caplog):
+  start = runs.override(
+    runs.shrink(runs.load_config('digits')),
+    seed=1,
+    data__image_size=8,
+    optim__lr=0.0,
+  )
+  runs.run(start, tmp_path / 'start')
+  found = {'run': few_shots(tmp_path / 'start' / 'final.npz')}
+  for seed in (0, 1):
+    found[seed] = few_shots('', seed=seed, data__image_size=8)
+    found[seed].model.update(start.model)
+  for name, config in found.items():
+    found[name] = runs.run(config, tmp_path / str(name))['accuracies']
+  assert found[0] != found[1] == found['run']
   assert 'the weights are random' in caplog.text
 
 

@@ -180,7 +180,7 @@ KEYS = {
   'data.eval_crop': Key(
     'resize',
     'Evaluation crop: resize straight to the size, center, or resize_center'
-    ' (resize to a square, then its middle).',
+    ' (resize straight to data.precrop_size, then the middle).',
     choices=('resize', 'center', 'resize_center'),
   ),
   'data.trim_px': Key(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 import ml_collections
 import optax
@@ -11,7 +12,7 @@ import optax
 from vit_jax import checkpoints, models
 from vit_jax import config as config_lib
 from vit_jax.data import pipeline, preprocess, sources
-from vit_jax.training import losses, optim, steps
+from vit_jax.training import losses, optim, randomness, steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +206,13 @@ def model(
   )
   built.grid_shape(config_lib.image_size(config))
   return built
+
+
+def initial_params(config: ml_collections.ConfigDict, built) -> PyTree:
+  """Random weights of the model, by `seed`; to be jitted."""
+  image = jnp.zeros((1, *config_lib.image_size(config), 3))
+  key = randomness.stream_key(config.seed, 'params')
+  return built.init(key, image, train=False)['params']
 
 
 def note_derived(config: ml_collections.ConfigDict, built) -> None:

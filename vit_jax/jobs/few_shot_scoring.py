@@ -83,7 +83,7 @@ def datasets(config: ml_collections.ConfigDict) -> list[Named]:
 def _short_name(dataset: str) -> str:
   kind, _, path = dataset.partition(':')
   if kind == 'folder':
-    return os.path.basename(os.path.normpath(path))
+    return os.path.basename(os.path.abspath(path))
   if kind == 'tfds':
     return path.partition(':')[0].replace('/', '-')
   return dataset

@@ -8,7 +8,6 @@ from typing import Any
 from clu import parameter_overview
 from etils import epath
 import jax
-import jax.numpy as jnp
 from jaxtyping import PyTree
 import ml_collections
 
@@ -19,7 +18,7 @@ from vit_jax.data import pipeline
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import preemption
 from vit_jax.jobs import assemble, few_shot_scoring, scoring, workdirs
-from vit_jax.training import loop, randomness, steps
+from vit_jax.training import loop, steps
 from vit_jax.training import state as state_lib
 
 _log = logging.getLogger(__name__)
@@ -96,9 +95,7 @@ class _Run:
     return time.perf_counter() - self.begin
 
   def _initial_params(self) -> PyTree:
-    image = jnp.zeros((1, *config_lib.image_size(self.config), 3))
-    key = randomness.stream_key(self.config.seed, 'params')
-    return self.model.init(key, image, train=False)['params']
+    return assemble.initial_params(self.config, self.model)
 
   def _initial_state(self, params: PyTree) -> state_lib.State:
     return state_lib.create(

@@ -6,7 +6,6 @@ import math
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 from jaxtyping import PyTree
 import ml_collections
 
@@ -14,7 +13,6 @@ from vit_jax import config as config_lib
 from vit_jax import models
 from vit_jax.checkpoints import official
 from vit_jax.jobs import assemble
-from vit_jax.training import randomness
 
 _log = logging.getLogger(__name__)
 
@@ -82,14 +80,10 @@ def load_features(config: ml_collections.ConfigDict) -> Trained:
     )
   _log.warning('init_from is empty: the weights are random')
   model = assemble.model(config, num_classes=0)
-
-  def init():
-    image = jnp.zeros((1, *config_lib.image_size(config), 3))
-    key = randomness.stream_key(config.seed, 'params')
-    return model.init(key, image, train=False)['params']
-
-  params = jax.device_get(jax.jit(init)())
-  return Trained(config, model, params, num_classes=0, class_names=())
+  init = jax.jit(lambda: assemble.initial_params(config, model))
+  return Trained(
+    config, model, jax.device_get(init()), num_classes=0, class_names=()
+  )
 
 
 def _fitted(
