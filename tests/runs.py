@@ -57,6 +57,7 @@ def shrink(config):
     data__train='train',
     data__eval='test[:16]',
     data__image_size=56 if name.endswith('14') else 64,
+    few_shot__datasets='digits|train[:32]|test[:16]',
   )
 
 

@@ -189,6 +189,40 @@ def test_evaluation_can_begin_late(source):
   assert_equal(late, whole[3:])
 
 
+@pytest.mark.parametrize(('batch_size', 'process_count'), [(3, 1), (4, 2)])
+def test_evaluation_of_some_examples(source, batch_size, process_count):
+  shares = [
+    pipeline.eval_batches(
+      source,
+      RESIZE,
+      batch_size=batch_size,
+      only=np.array([34, 2, 7, 0, 20]),
+      process_index=i,
+      process_count=process_count,
+    )
+    for i in range(process_count)
+  ]
+  assert [len(share) for share in shares] == [2] * process_count
+  steps = list(zip(*shares, strict=True))
+  index, label = (
+    np.concatenate([batch[name] for step in steps for batch in step])
+    for name in ('index', 'label')
+  )
+  padding = 2 * batch_size - 5
+  np.testing.assert_array_equal(index, [0, 2, 7, 20, 34, *[-1] * padding])
+  labels = pipeline.labels(source)
+  np.testing.assert_array_equal(label[:5], labels[index[:5]])
+
+
+def test_labels_of_all_examples(source):
+  (whole,) = pipeline.eval_batches(source, RESIZE, batch_size=35)
+  np.testing.assert_array_equal(pipeline.labels(source), whole['label'])
+  np.testing.assert_array_equal(
+    pipeline.label_counts(source),
+    np.bincount(whole['label'], minlength=source.num_classes),
+  )
+
+
 def test_images_and_labels_belong_together(folder):
   source = sources.open_source(f'folder:{folder}', 'train')
   batches = pipeline.eval_batches(source, RESIZE, batch_size=6)

@@ -114,6 +114,19 @@ def test_center_crop_by_hand():
   np.testing.assert_allclose(image[20, 20, :2], [19.5, 39.5], atol=1e-3)
 
 
+def test_resize_center_crop_by_hand():
+  # Twice as high and as wide as it is high: proportions are not kept. Values
+  # between two whole ones lose what is behind the point.
+  transform = preprocess.eval_transform(
+    image_size=(4, 4), crop='resize_center', precrop_size=(40, 40)
+  )
+  image = pixels(transform(tf.constant(ramps(20, 40))))
+  # Rows 18 to 21 of 40 are at 8.75, 9.25, 9.75 and 10.25 of 20.
+  rows, columns = [17, 18, 19, 20], [36, 38, 40, 42]
+  np.testing.assert_allclose(image[:, 0, 0], rows, atol=1e-4)
+  np.testing.assert_allclose(image[0, :, 1], columns, atol=1e-4)
+
+
 def test_inception_crop_keeps_area_and_proportions():
   transform = tf.function(
     preprocess.train_transform(

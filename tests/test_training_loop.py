@@ -19,9 +19,13 @@ def count_step(state, batch):
   return new, {'loss': (2 * value, 2 * ONE), 'learning_rate': (ONE, ONE)}
 
 
-def run(total_steps, *, start_step=0, bad_at=None, **kwargs):
+def run(total_steps, *, start_step=0, bad_at=None, evaluate=(), **kwargs):
   """Runs the loop over batches 0, 1, 2, ...; returns what it called."""
   calls = []
+
+  def note(name):
+    return lambda step, state: calls.append((name, step))
+
   batches = (
     {'x': jnp.float32(np.nan if i == bad_at else i)}
     for i in itertools.count(start_step)
@@ -35,8 +39,8 @@ def run(total_steps, *, start_step=0, bad_at=None, **kwargs):
       start_step=start_step,
       total_steps=total_steps,
       report=lambda p: calls.append(('report', p.step, p.metrics['loss'])),
-      evaluate=lambda step, state: calls.append(('evaluate', step)),
-      save=lambda step, state: calls.append(('save', step)),
+      evaluations=[(every, note(name)) for name, every in evaluate],
+      save=note('save'),
       **{'log_every': 2} | kwargs,
     )
   except loop.NonFiniteError as error:
@@ -45,12 +49,14 @@ def run(total_steps, *, start_step=0, bad_at=None, **kwargs):
 
 
 def test_order_of_report_evaluate_save():
-  calls, end = run(5, eval_every=2, checkpoint_every=4)
+  evaluate = [('evaluate', 2), ('never', 0), ('few_shot', 4)]
+  calls, end = run(5, evaluate=evaluate, checkpoint_every=4)
   assert calls == [
     ('report', 2, 1.0),
     ('evaluate', 2),
     ('report', 4, 6.0),
     ('evaluate', 4),
+    ('few_shot', 4),
     ('save', 4),
     ('report', 5, 10.0),
     ('save', 5),
@@ -59,7 +65,7 @@ def test_order_of_report_evaluate_save():
 
 
 def test_last_step_is_evaluated_by_the_caller():
-  calls, _ = run(4, eval_every=2)
+  calls, _ = run(4, evaluate=[('evaluate', 2)])
   assert ('evaluate', 2) in calls
   assert ('evaluate', 4) not in calls
 
@@ -97,6 +103,5 @@ def test_hidden_transfers_in_the_step_are_errors():
       total_steps=1,
       log_every=1,
       report=json.dumps,
-      evaluate=None,
       save=None,
     )

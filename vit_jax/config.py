@@ -15,7 +15,7 @@ import ml_collections
 from vit_jax.keys import KEYS, Key
 
 # Jobs that take no steps, and so need no length.
-WITHOUT_STEPS = ('dedup', 'evaluate', 'interpolate', 'predict')
+WITHOUT_STEPS = ('dedup', 'evaluate', 'few_shot', 'interpolate', 'predict')
 
 
 def base(**values: Any) -> ml_collections.ConfigDict:
@@ -204,9 +204,9 @@ def changed_keys(
   """Keys that differ from an earlier run's and may not, as 'key: a -> b'."""
   flat = flatten(config)
   return [
-    f'{name}: {earlier.get(name)!r} -> {flat[name]!r}'
+    f'{name}: {earlier.get(name, key.default)!r} -> {flat[name]!r}'
     for name, key in KEYS.items()
-    if flat[name] != earlier.get(name)
+    if flat[name] != earlier.get(name, key.default)
     and not key.on_resume
     and not (key.derived and not flat[name])
   ]

@@ -81,7 +81,7 @@ KEYS = {
   ),
   'model.name': Key(
     'ViT-B/16',
-    'Size and patch side, such as ViT-B/16; empty, to evaluate and predict: as'
+    'Size and patch side, such as ViT-B/16; empty, where nothing is trained: as'
     ' the checkpoint has it.',
   ),
   'model.depth': Key(0, "Layers; 0: the name's.", low=0),
@@ -152,7 +152,7 @@ KEYS = {
   ),
   'data.image_size': Key(
     224,
-    'Image height in px, and width unless set; 0, to evaluate and predict: as'
+    'Image height in px, and width unless set; 0, where nothing is trained: as'
     ' the checkpoint has it.',
     low=0,
   ),
@@ -184,8 +184,9 @@ KEYS = {
   ),
   'data.eval_crop': Key(
     'resize',
-    'Evaluation crop: resize straight to the size, or center.',
-    choices=('resize', 'center'),
+    'Evaluation crop: resize straight to the size, center, or resize_center'
+    ' (resize straight to data.precrop_size, then the middle).',
+    choices=('resize', 'center', 'resize_center'),
   ),
   'data.trim_px': Key(
     0,
@@ -261,6 +262,27 @@ KEYS = {
   ),
   'evaluate.objectnet_restricted': Key(
     False, "Whether a model chooses among ObjectNet's classes alone."
+  ),
+  'few_shot.every': Key(
+    0,
+    'Steps between few-shot evaluations of a training run, which then also ends'
+    ' with one; 0: none.',
+    low=0,
+  ),
+  'few_shot.datasets': Key(
+    '',
+    'What few-shot evaluations are of, [METRIC_NAME=]DATASET[|TRAIN|TEST],'
+    ' separated by commas, such as caltech101,folder:PATH,digits|train|test;'
+    ' DATASET as for data.name, and the splits to learn from and to test on.',
+  ),
+  'few_shot.shots': Key(
+    '1,5,10,25', 'Examples of a class to learn from, separated by commas.'
+  ),
+  'few_shot.seeds': Key(
+    3, 'Draws of these examples; the same ones for every model.', low=1
+  ),
+  'few_shot.l2': Key(
+    1024.0, 'Weight of the regulariser of the least squares.', low=1e-6
   ),
   'interpolate.paths': Key(
     '', 'Checkpoints of one shape, separated by commas.'

@@ -19,6 +19,7 @@ from vit_jax import config as config_lib
 from vit_jax.jobs import (
   dedup,
   evaluate,
+  few_shot,
   finetune,
   interpolate,
   predict,
@@ -32,6 +33,7 @@ JOBS = {
   'finetune': finetune.run,
   'sweep': sweep.run,
   'evaluate': evaluate.run,
+  'few_shot': few_shot.run,
   'predict': predict.run,
   'interpolate': interpolate.run,
   'dedup': dedup.run,

@@ -24,6 +24,8 @@ class Dataset:
     label: the builder's feature that holds the labels.
     in_tfds: whether TFDS can download it, or prepare it from manual files;
       otherwise a builder of that name has to be prepared by its user.
+    few_shot: the splits of few-shot evaluations, to learn from and to test on,
+      as in the public code (big_vision).
   """
 
   builder: str
@@ -32,6 +34,7 @@ class Dataset:
   multi_label: bool = False
   label: str = 'label'
   in_tfds: bool = True
+  few_shot: tuple[str, str] = ('train', 'test')
 
 
 DATASETS: Mapping[str, Dataset] = types.MappingProxyType(
@@ -47,8 +50,12 @@ DATASETS: Mapping[str, Dataset] = types.MappingProxyType(
     'dtd': Dataset(
       'dtd:3.0.1', {'train': 1_880, 'validation': 1_880, 'test': 1_880}, 47
     ),
+    # These 65,000 have 30 images or more of any class.
     'imagenet2012': Dataset(
-      'imagenet2012:5.1.0', {'train': 1_281_167, 'validation': 50_000}, 1_000
+      'imagenet2012:5.1.0',
+      {'train': 1_281_167, 'validation': 50_000},
+      1_000,
+      few_shot=('train[:65000]', 'validation'),
     ),
     # Beyer et al. (2020), arXiv 2006.07159: 3,163 of its images have no label.
     'imagenet2012_real': Dataset(
@@ -82,6 +89,11 @@ DATASETS: Mapping[str, Dataset] = types.MappingProxyType(
     'oxford_iiit_pet': Dataset(
       'oxford_iiit_pet:4.0.0', {'train': 3_680, 'test': 3_669}, 37
     ),
-    'uc_merced': Dataset('uc_merced:2.0.0', {'train': 2_100}, 21),
+    'uc_merced': Dataset(
+      'uc_merced:2.0.0',
+      {'train': 2_100},
+      21,
+      few_shot=('train[:1000]', 'train[1000:]'),
+    ),
   }
 )

@@ -71,6 +71,7 @@ def eval_batches(
   *,
   batch_size: int,
   start_step: int = 0,
+  only: np.ndarray | None = None,
   process_index: int = 0,
   process_count: int = 1,
 ) -> 'EvalBatches':
@@ -86,6 +87,8 @@ def eval_batches(
     transform: from a raw image to an image.
     batch_size: rows of a global batch.
     start_step: number of the first batch.
+    only: (m,) indices, each once, of the examples to take, by rising index in
+      any case; None for all.
     process_index: which process this is.
     process_count: number of processes that share every batch.
 
@@ -98,24 +101,32 @@ def eval_batches(
     return _row(record, transform(raw), label)
 
   def records_from(step):
-    return source.ordered().skip(step * batch_size)
+    return records.skip(step * batch_size)
 
+  records, num_examples = source.ordered(), source.num_examples
+  if only is not None:
+    wanted = np.zeros(num_examples, bool)
+    wanted[only] = True
+    wanted = tf.constant(wanted)
+    records = records.filter(lambda record: wanted[record['index']])
+    num_examples = len(only)
   share = _Share(batch_size, process_index, process_count)
-  return EvalBatches(_Reader(source, example, records_from, share), start_step)
+  reader = _Reader(source, example, records_from, share)
+  return EvalBatches(reader, num_examples, start_step)
 
 
 class EvalBatches:
-  """Batches of a whole source, anew at every `iter`; `len` counts them."""
+  """Batches of one pass, anew at every `iter`; `len` counts them."""
 
-  def __init__(self, reader: '_Reader', start_step: int):
+  def __init__(self, reader: '_Reader', num_examples: int, start_step: int):
     self._reader = reader
+    self._num_examples = num_examples
     self._start_step = start_step
     # Tracing takes longer than digits do.
     self._dataset = reader.dataset(start_step)
 
   def __len__(self) -> int:
-    batch_size = self._reader.share.batch_size
-    num_batches = -(-self._reader.source.num_examples // batch_size)
+    num_batches = -(-self._num_examples // self._reader.share.batch_size)
     return num_batches - self._start_step
 
   def __iter__(self) -> Iterator[Batch]:
@@ -143,16 +154,25 @@ class EvalBatches:
 
 def label_counts(source: Source) -> np.ndarray:
   """Counts the examples of each class, (k,); images are not decoded."""
-  labels = source.ordered().map(
-    lambda record: source.load(record)[1], num_parallel_calls=tf.data.AUTOTUNE
-  )
   counts = np.zeros(source.num_classes, np.int64)
-  for batch in labels.batch(1024).as_numpy_iterator():
+  for batch in _label_batches(source):
     if source.multi_label:
       counts += np.sum(batch > 0, axis=0)
     else:
       counts += np.bincount(batch, minlength=source.num_classes)
   return counts
+
+
+def labels(source: Source) -> np.ndarray:
+  """The label of each example by rising index; images are not decoded."""
+  return np.concatenate(list(_label_batches(source)))
+
+
+def _label_batches(source: Source) -> Iterator[np.ndarray]:
+  read = source.ordered().map(
+    lambda record: source.load(record)[1], num_parallel_calls=tf.data.AUTOTUNE
+  )
+  return read.batch(1024).as_numpy_iterator()
 
 
 def _row(record, image, label):

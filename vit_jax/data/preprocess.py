@@ -84,7 +84,7 @@ def eval_transform(
   Args:
     image_size: height and width of the result, pixels.
     crop: a key of EVAL_CROPS.
-    precrop_size: size before the crop, pixels; `center` needs it.
+    precrop_size: size before the crop, pixels; all but `resize` need it.
     trim_px: width in pixels of a border that is cut off first, as ObjectNet's
       images have one.
 
@@ -186,6 +186,17 @@ def _center_crop(raw, key, image_size, precrop_size, area):
   size = tf.cast(tf.shape(image)[:2], tf.float32)
   factor = tf.reduce_max(tf.constant(precrop_size, tf.float32) / size)
   image = tf.image.resize(image, tf.cast(tf.round(size * factor), tf.int32))
+  return _middle(image, image_size)
+
+
+def _resize_center_crop(raw, key, image_size, precrop_size, area):
+  """Resized to precrop_size, back to whole values; its middle."""
+  del key, area
+  image = tf.image.resize(decode.to_rgb(raw), precrop_size)
+  return _middle(tf.cast(tf.cast(image, tf.uint8), tf.float32), image_size)
+
+
+def _middle(image, image_size):
   top, left = tf.unstack((tf.shape(image)[:2] - image_size) // 2)
   return image[top : top + image_size[0], left : left + image_size[1]]
 
@@ -199,9 +210,13 @@ TRAIN_CROPS: Mapping[str, Callable] = types.MappingProxyType(
   }
 )
 EVAL_CROPS: Mapping[str, Callable] = types.MappingProxyType(
-  {'resize': _resize, 'center': _center_crop}
+  {
+    'resize': _resize,
+    'center': _center_crop,
+    'resize_center': _resize_center_crop,
+  }
 )
-_NEED_PRECROP = ('random', 'center')
+_NEED_PRECROP = ('random', 'center', 'resize_center')
 
 
 def _choose_crop(crops, crop, image_size, precrop_size):

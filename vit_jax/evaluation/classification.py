@@ -170,12 +170,24 @@ def predict(
     batches: one pass, with `image`, `label`, `mask` and `index`.
     put: moves a batch to the devices.
   """
-  parts = list(_real_rows(eval_step, params, batches, put))
-  merged = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
-  return Predictions(**merged)
+  return Predictions(**real_rows(eval_step, params, batches, put))
 
 
-def _real_rows(eval_step, params, batches, put) -> Iterator[dict]:
+def real_rows(
+  eval_step: EvalStep,
+  params: PyTree,
+  batches: Iterable[dict[str, np.ndarray]],
+  put: Callable[[dict[str, np.ndarray]], steps.Batch],
+) -> dict[str, np.ndarray]:
+  """What the step gives for each example, its `index` and its `label`.
+
+  Arguments are those of `predict`; padding is dropped.
+  """
+  parts = list(_parts(eval_step, params, batches, put))
+  return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def _parts(eval_step, params, batches, put) -> Iterator[dict]:
   waiting = None
   for batch in batches:
     on_device = put({k: batch[k] for k in ('image', 'label')})

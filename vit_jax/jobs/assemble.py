@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 import dataclasses
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 import ml_collections
 import optax
@@ -11,7 +13,7 @@ import optax
 from vit_jax import checkpoints, models
 from vit_jax import config as config_lib
 from vit_jax.data import pipeline, preprocess, sources
-from vit_jax.training import losses, optim, steps
+from vit_jax.training import losses, optim, randomness, steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +44,13 @@ def data(config: ml_collections.ConfigDict) -> Data:
     ValueError: if data is missing or does not fit the rest of the config.
   """
   c = config.data
-  train = sources.open_source(
+  train = open_split(
+    config,
     c.name,
     c.train,
     subset=c.subset,
     seed=config.seed,
     exclude=c.exclude,
-    **where(config),
   )
   held_out = eval_data(config)
   if train.multi_label and config.loss == 'softmax':
@@ -86,10 +88,35 @@ def eval_data(config: ml_collections.ConfigDict) -> EvalData:
     ValueError: if data is missing or an image size makes no sense.
   """
   evals = {
-    name: sources.open_source(config.data.name, split, **where(config))
+    name: open_split(config, config.data.name, split)
     for name, split in config_lib.eval_splits(config).items()
   }
   return EvalData(evals=evals, eval_transform=eval_transform(config))
+
+
+def open_split(
+  config: ml_collections.ConfigDict, name: str, split: str, **options: Any
+) -> sources.Source:
+  """Opens a split of any dataset; TFDS looks where the config says.
+
+  Args:
+    config: of the job.
+    name: of the dataset.
+    split: of it.
+    **options: further ones of `open_source`.
+
+  Raises:
+    ValueError: if it is not there.
+  """
+  c = config.data
+  return sources.open_source(
+    name,
+    split,
+    data_dir=c.dir,
+    manual_dir=c.manual_dir,
+    download=c.download,
+    **options,
+  )
 
 
 def eval_transform(config: ml_collections.ConfigDict) -> Callable:
@@ -104,16 +131,6 @@ def eval_transform(config: ml_collections.ConfigDict) -> Callable:
     precrop_size=_precrop_size(config),
     trim_px=config.data.trim_px,
   )
-
-
-def where(config: ml_collections.ConfigDict) -> dict[str, str | bool]:
-  """Where TFDS finds data, as arguments of `open_source`."""
-  c = config.data
-  return {
-    'data_dir': c.dir,
-    'manual_dir': c.manual_dir,
-    'download': c.download,
-  }
 
 
 def _precrop_size(config):
@@ -199,6 +216,13 @@ def model(
   )
   built.grid_shape(config_lib.image_size(config))
   return built
+
+
+def initial_params(config: ml_collections.ConfigDict, built) -> PyTree:
+  """Random weights of the model, by `seed`; to be jitted."""
+  image = jnp.zeros((1, *config_lib.image_size(config), 3))
+  key = randomness.stream_key(config.seed, 'params')
+  return built.init(key, image, train=False)['params']
 
 
 def note_derived(config: ml_collections.ConfigDict, built) -> None:

@@ -40,9 +40,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     return
   begin = time.perf_counter()
   tests = _Tests(config)
-  source = sources.open_source(
-    config.data.name, config.data.train, **assemble.where(config)
-  )
+  source = assemble.open_split(config, config.data.name, config.data.train)
   with report.phase(f'reading {tests.num_examples} test images'):
     matcher = dedup.Matcher(tests.thumbnails(config.batch_size))
   workdirs.claim(config, workdir)
@@ -90,9 +88,7 @@ class _Tests:
           f'dedup.against={config.dedup.against!r}: expected DATASET=SPLIT,'
           f' separated by commas, such as cifar10=test; got {item!r}.'
         )
-      self.sources[item.strip()] = sources.open_source(
-        name, split, **assemble.where(config)
-      )
+      self.sources[item.strip()] = assemble.open_split(config, name, split)
     sizes = [source.num_examples for source in self.sources.values()]
     self.num_examples = sum(sizes)
     self._ends = list(itertools.accumulate(sizes))

@@ -8,7 +8,6 @@ from typing import Any
 from clu import parameter_overview
 from etils import epath
 import jax
-import jax.numpy as jnp
 from jaxtyping import PyTree
 import ml_collections
 
@@ -18,8 +17,8 @@ from vit_jax.checkpoints import store as store_lib
 from vit_jax.data import pipeline
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import preemption
-from vit_jax.jobs import assemble, scoring, workdirs
-from vit_jax.training import loop, randomness, steps
+from vit_jax.jobs import assemble, few_shot_scoring, scoring, workdirs
+from vit_jax.training import loop, steps
 from vit_jax.training import state as state_lib
 
 _log = logging.getLogger(__name__)
@@ -71,6 +70,9 @@ class _Run:
     self.model = assemble.model(config, len(self.data.class_names), start)
     assemble.note_derived(config, self.model)
     self.scorer = scoring.Scorer(config, self.data, self.model, self.mesh)
+    self.few_shot = None
+    if config.few_shot.every:
+      self.few_shot = few_shot_scoring.Scorer(config, self.model, self.mesh)
     self.total_steps = config_lib.total_steps(
       config, self.data.train.num_examples
     )
@@ -93,9 +95,7 @@ class _Run:
     return time.perf_counter() - self.begin
 
   def _initial_params(self) -> PyTree:
-    image = jnp.zeros((1, *config_lib.image_size(self.config), 3))
-    key = randomness.stream_key(self.config.seed, 'params')
-    return self.model.init(key, image, train=False)['params']
+    return assemble.initial_params(self.config, self.model)
 
   def _initial_state(self, params: PyTree) -> state_lib.State:
     return state_lib.create(
@@ -151,6 +151,9 @@ class _Run:
     def evaluate(step: int, state: state_lib.State) -> None:
       self._evaluate(step, state, metric_log)
 
+    def evaluate_few_shot(step: int, state: state_lib.State) -> None:
+      self._evaluate_few_shot(step, state, metric_log)
+
     def save(step: int, state: state_lib.State) -> None:
       store.save(step, state, meta={'seconds': self.seconds})
 
@@ -163,8 +166,10 @@ class _Run:
         total_steps=self.total_steps,
         log_every=config.log_every,
         report=log,
-        eval_every=config.eval_every,
-        evaluate=evaluate,
+        evaluations=[
+          (config.eval_every, evaluate),
+          (config.few_shot.every, evaluate_few_shot),
+        ],
         checkpoint_every=config.checkpoint_every,
         save=save,
         before_step=self.profiler.before_step,
@@ -223,6 +228,13 @@ class _Run:
       self._export(state, 'best.npz')
     return metrics, predictions
 
+  def _evaluate_few_shot(
+    self, step: int, state: state_lib.State, metric_log: report.MetricLog
+  ) -> dict[str, float]:
+    metrics = few_shot_scoring.means(self.few_shot.score(_weights(state)))
+    metric_log.write(step, metrics)
+    return metrics
+
   def _best(self, metric_log: report.MetricLog) -> tuple[int, float] | None:
     name = self.config.best_metric
     return metric_log.best(name) if name else None
@@ -235,6 +247,10 @@ class _Run:
   ) -> None:
     """Evaluates the last step and writes what stays of the run."""
     metrics, predictions = self._evaluate(self.total_steps, state, metric_log)
+    if self.few_shot:
+      metrics = metrics | self._evaluate_few_shot(
+        self.total_steps, state, metric_log
+      )
     self._export(state, 'final.npz')
     if best := self._best(metric_log):
       name = f'best/{self.config.best_metric}'

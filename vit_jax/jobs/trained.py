@@ -1,9 +1,11 @@
-"""A trained model out of a checkpoint, with its head: to evaluate, to use."""
+"""A trained model out of a checkpoint: to evaluate, to use."""
 
 import dataclasses
+import logging
 import math
 
 from flax import linen as nn
+import jax
 from jaxtyping import PyTree
 import ml_collections
 
@@ -12,16 +14,18 @@ from vit_jax import models
 from vit_jax.checkpoints import official
 from vit_jax.jobs import assemble
 
+_log = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """What `load` returns.
+  """What `load` and `load_features` return.
 
   Attributes:
     config: the job's, with the image size where that was the checkpoint's.
     model: gives the logits of the checkpoint's classes.
     params: for the model, on the host.
-    num_classes: k.
+    num_classes: k; 0 without a head.
     class_names: (k,) names; numbers where no file tells them.
   """
 
@@ -49,11 +53,44 @@ def load(config: ml_collections.ConfigDict) -> Trained:
       f'to {config.job} needs a trained model: set init_from to the path of its'
       ' checkpoint (npz, safetensors, or the folder of a run).'
     )
-  told = start.description
-  if not told.num_classes:
+  if not start.description.num_classes:
     raise ValueError(
       f'{start.path} has no head, and so no classes; fine-tune it first.'
     )
+  return _fitted(config, start)
+
+
+def load_features(config: ml_collections.ConfigDict) -> Trained:
+  """Like `load`, for features alone: the checkpoint need not have a head.
+
+  Without `init_from`, the weights are the random ones that a run with this
+  model and seed starts from.
+
+  Raises:
+    ValueError: if there is no such checkpoint, it is of another model than the
+      config's, or neither tells the model.
+  """
+  start = assemble.weights(config)
+  if start is not None:
+    return _fitted(config, start)
+  if not (config.model.name and config.data.image_size):
+    raise ValueError(
+      'which weights? Set init_from to the path of a checkpoint; or, for random'
+      ' ones, model.name and data.image_size.'
+    )
+  _log.warning('init_from is empty: the weights are random')
+  model = assemble.model(config, num_classes=0)
+  init = jax.jit(lambda: assemble.initial_params(config, model))
+  return Trained(
+    config, model, jax.device_get(init()), num_classes=0, class_names=()
+  )
+
+
+def _fitted(
+  config: ml_collections.ConfigDict, start: assemble.Weights
+) -> Trained:
+  """The checkpoint's model, with the head that it has, and its weights."""
+  told = start.description
   config = config.copy_and_resolve_references()
   config.init_head = 'keep'
   model = models.create(

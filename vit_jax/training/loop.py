@@ -1,7 +1,7 @@
 """The one training loop. It is handed what saves, evaluates and reports."""
 
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import math
 import time
@@ -12,6 +12,8 @@ from vit_jax.training import state as state_lib
 from vit_jax.training import steps
 
 STEPS_AHEAD = 2  # Dispatched and not yet waited for; each holds a batch.
+
+Evaluation = Callable[[int, state_lib.State], None]  # Of the step reached.
 
 
 class NonFiniteError(ValueError):
@@ -45,8 +47,7 @@ def train(
   total_steps: int,
   log_every: int,
   report: Callable[[Progress], None],
-  eval_every: int = 0,
-  evaluate: Callable[[int, state_lib.State], None],
+  evaluations: Sequence[tuple[int, Evaluation]] = (),
   checkpoint_every: int = 0,
   save: Callable[[int, state_lib.State], None],
   before_step: Callable[[int], None] = lambda step: None,
@@ -66,8 +67,8 @@ def train(
     total_steps: the step to end at.
     log_every: steps between reports; the last step is reported too.
     report: called with what a progress line says.
-    eval_every: steps between evaluations; 0 for none.
-    evaluate: called with the step and its state.
+    evaluations: the steps between calls, 0 for none, and what is called with
+      the step and its state.
     checkpoint_every: steps between saves; 0 for the last step alone.
     save: called with the step and its state.
     before_step: called before each step with the steps taken so far.
@@ -108,13 +109,14 @@ def train(
     stop = should_stop()
     log_now = last or step % log_every == 0
     save_now = last or stop or _is_due(step, checkpoint_every)
-    if not (log_now or save_now or _is_due(step, eval_every)):
+    due = [] if last else [e for n, e in evaluations if _is_due(step, n)]
+    if not (log_now or save_now or due):
       continue
     settle(0)
     if log_now:
       report(Progress(step, fetched, *timer.lap()))
     with timer.paused():
-      if _is_due(step, eval_every) and not last:
+      for evaluate in due:
         evaluate(step, state)
       if save_now:
         save(step, state)

@@ -1,0 +1,60 @@
+"""Few-shot linear accuracy of a checkpoint, or of random weights."""
+
+import logging
+import time
+
+from clu import parameter_overview
+from etils import epath
+import jax
+import ml_collections
+
+from vit_jax import report
+from vit_jax.distributed import mesh as mesh_lib
+from vit_jax.jobs import few_shot_scoring, trained, workdirs
+
+_log = logging.getLogger(__name__)
+
+
+def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
+  """Scores the features of `init_from` on `few_shot.datasets`.
+
+  Prints a table, and leaves `results.json`: mean and standard deviation over
+  the draws as metrics, and the accuracy of each draw.
+
+  Raises:
+    ValueError: if the checkpoint, the data and the config do not fit.
+  """
+  if workdirs.is_finished(config, workdir):
+    return
+  begin = time.perf_counter()
+  with report.phase('reading the checkpoint'):
+    model = trained.load_features(config)
+  mesh = mesh_lib.create(config.mesh.data)
+  scorer = few_shot_scoring.Scorer(model.config, model.model, mesh)
+  params = jax.device_put(model.params, mesh_lib.replicated(mesh))
+  workdirs.claim(config, workdir)
+
+  accuracies = scorer.score(params)
+  means = few_shot_scoring.means(accuracies)
+  spreads = few_shot_scoring.spreads(accuracies)
+  rows = [('few-shot accuracy', 'mean', 'std')]
+  rows += [(k, f'{v:.4f}', f'{spreads[k]:.4f}') for k, v in means.items()]
+  print(report.table(rows))
+  seconds = time.perf_counter() - begin
+  report.write_json(
+    workdir / report.RESULTS,
+    {
+      'job': config.job,
+      'init_from': config.init_from,
+      'seconds': seconds,
+      **report.device_use(seconds),
+      'parameters': int(parameter_overview.count_parameters(model.params)),
+      'metrics': means | {f'{k}_std': v for k, v in spreads.items()},
+      'accuracies': accuracies,
+      'num_examples': {
+        name: {'train': len(task.rows), 'test': task.queries.num_examples}
+        for name, task in scorer.tasks.items()
+      },
+    },
+  )
+  _log.info('finished; results in %s', workdir / report.RESULTS)
