@@ -15,7 +15,7 @@ import ml_collections
 from vit_jax.keys import KEYS, Key
 
 # Jobs that take no steps, and so need no length.
-WITHOUT_STEPS = ('evaluate', 'interpolate', 'predict')
+WITHOUT_STEPS = ('evaluate', 'interpolate', 'predict', 'prepare')
 
 
 def base(**values: Any) -> ml_collections.ConfigDict:

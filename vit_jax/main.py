@@ -21,8 +21,10 @@ from vit_jax.jobs import (
   finetune,
   interpolate,
   predict,
+  prepare,
   pretrain,
   sweep,
+  vtab,
 )
 from vit_jax.keys import KEYS
 
@@ -33,6 +35,8 @@ JOBS = {
   'evaluate': evaluate.run,
   'predict': predict.run,
   'interpolate': interpolate.run,
+  'vtab': vtab.run,
+  'prepare': prepare.run,
 }
 
 _CONFIG = config_flags.DEFINE_config_file(

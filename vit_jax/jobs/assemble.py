@@ -43,7 +43,7 @@ def data(config: ml_collections.ConfigDict) -> Data:
   """
   c = config.data
   train = sources.open_source(
-    c.name, c.train, subset=c.subset, seed=config.seed, **_where(config)
+    c.name, c.train, subset=c.subset, seed=config.seed, **where(config)
   )
   held_out = eval_data(config)
   if train.multi_label and config.loss == 'softmax':
@@ -81,7 +81,7 @@ def eval_data(config: ml_collections.ConfigDict) -> EvalData:
     ValueError: if data is missing or an image size makes no sense.
   """
   evals = {
-    name: sources.open_source(config.data.name, split, **_where(config))
+    name: sources.open_source(config.data.name, split, **where(config))
     for name, split in config_lib.eval_splits(config).items()
   }
   return EvalData(evals=evals, eval_transform=eval_transform(config))
@@ -101,8 +101,8 @@ def eval_transform(config: ml_collections.ConfigDict) -> Callable:
   )
 
 
-def _where(config):
-  """Where TFDS finds data, as arguments of `open_source`."""
+def where(config: ml_collections.ConfigDict) -> dict[str, str | bool]:
+  """Where TFDS finds data, as arguments of `sources.open_source`."""
   c = config.data
   return {
     'data_dir': c.dir,
