@@ -23,6 +23,7 @@ setuptools.setup(
     'importlib_resources>=6',  # TFDS imports it and does not ask for it.
     'jax>=0.10,<0.12',
     'jaxtyping>=0.3',
+    'matplotlib>=3.10',  # Draws the figures that runs leave.
     'ml_collections>=1.1',
     'numpy>=2.0',
     'optax>=0.2.5',

@@ -8,7 +8,7 @@ import pytest
 
 import runs
 from vit_jax import main
-from vit_jax.jobs import sweep
+from vit_jax.jobs import grid
 
 
 def small_sweep(**values):
@@ -117,7 +117,7 @@ def test_grid_and_further_settings_combine():
     sweep__grid='optim.lr=1|2 model.dropout=0.0|0.5',
     sweep__also='mixup=0.1 optim.lr=3; mixup=0.2',
   )
-  names = [sweep._name(setting) for setting in sweep._settings(config)]
+  names = [grid.name(setting) for setting in grid.settings(config)]
   assert names == [
     'optim.lr=1,model.dropout=0.0',
     'optim.lr=1,model.dropout=0.5',

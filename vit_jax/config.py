@@ -15,7 +15,14 @@ import ml_collections
 from vit_jax.keys import KEYS, Key
 
 # Jobs that take no steps, and so need no length.
-WITHOUT_STEPS = ('dedup', 'evaluate', 'few_shot', 'interpolate', 'predict')
+WITHOUT_STEPS = (
+  'dedup',
+  'evaluate',
+  'few_shot',
+  'interpolate',
+  'predict',
+  'prepare',
+)
 
 
 def base(**values: Any) -> ml_collections.ConfigDict:

@@ -250,6 +250,20 @@ KEYS = {
   'sweep.seeds': Key(
     3, 'Runs of the chosen setting, on all of data.train.', low=1
   ),
+  'vtab.tasks': Key(
+    '', 'Tasks of VTAB to run, separated by commas; empty: all 19.'
+  ),
+  'vtab.skip_missing': Key(
+    False, 'Whether to leave out tasks whose data is absent.', on_resume=True
+  ),
+  'vtab.keep_weights': Key(
+    False, 'Whether final.npz of every run stays.', on_resume=True
+  ),
+  'prepare.datasets': Key(
+    'vtab',
+    'What TFDS is to download and prepare, separated by commas: vtab for all of'
+    ' its tasks, vtab:TASK, tfds:BUILDER or catalogue names.',
+  ),
   'evaluate.real_json': Key(
     '',
     "ReaL's published real.json, to score ImageNet's validation images by its"

@@ -23,8 +23,10 @@ from vit_jax.jobs import (
   finetune,
   interpolate,
   predict,
+  prepare,
   pretrain,
   sweep,
+  vtab,
 )
 from vit_jax.keys import KEYS
 
@@ -37,6 +39,8 @@ JOBS = {
   'predict': predict.run,
   'interpolate': interpolate.run,
   'dedup': dedup.run,
+  'vtab': vtab.run,
+  'prepare': prepare.run,
 }
 
 _CONFIG = config_flags.DEFINE_config_file(

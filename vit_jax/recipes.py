@@ -245,6 +245,41 @@ def sweep(argument: str) -> ml_collections.ConfigDict:
   return config
 
 
+def vtab(argument: str) -> ml_collections.ConfigDict:
+  """The 19 tasks of VTAB-1k as Table 4 and Appendix B.1.1 have them.
+
+  Args:
+    argument: 'MODEL', or 'MODEL,TASK' for one task; more may follow.
+  """
+  model, _, tasks = argument.partition(',')
+  config = config_lib.base(
+    job='vtab',
+    batch_size=512,
+    total_steps=2500,
+    checkpoint_every=500,
+    keep_checkpoints=1,
+  )
+  config.model.update(name=model, dtype='bfloat16')
+  config.data.update(
+    name='vtab',
+    train='train800val200',
+    eval='test',
+    image_size=384,
+    crop='random',  # Of an image resized to 448 px.
+  )
+  config.optim.update(
+    name='sgd',
+    lr=0.01,
+    momentum=0.9,
+    schedule='cosine',
+    warmup_steps=500,
+    clip_norm=1.0,
+  )
+  config.sweep.update(train='train800', val='val200', seeds=3)
+  config.vtab.tasks = tasks
+  return config
+
+
 def pretraining(model: str, argument: str) -> ml_collections.ConfigDict:
   """Pre-training of `model` as Table 3 has it.
 

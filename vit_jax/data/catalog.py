@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import dataclasses
 import types
 
+from vit_jax.data.label_rules import LabelRule
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -21,20 +23,23 @@ class Dataset:
     num_examples: images of each split.
     num_classes: size of the label set.
     multi_label: whether an image may have several labels.
-    label: the builder's feature that holds the labels.
+    label: the builder's feature that holds the labels, or a rule that computes
+      them.
     in_tfds: whether TFDS can download it, or prepare it from manual files;
       otherwise a builder of that name has to be prepared by its user.
     few_shot: the splits of few-shot evaluations, to learn from and to test on,
       as in the public code (big_vision).
+    pixel_factor: what the pixels of an image are multiplied by.
   """
 
   builder: str
   num_examples: Mapping[str, int]
   num_classes: int
   multi_label: bool = False
-  label: str = 'label'
+  label: str | LabelRule = 'label'
   in_tfds: bool = True
   few_shot: tuple[str, str] = ('train', 'test')
+  pixel_factor: int = 1
 
 
 DATASETS: Mapping[str, Dataset] = types.MappingProxyType(
@@ -47,9 +52,19 @@ DATASETS: Mapping[str, Dataset] = types.MappingProxyType(
     'cifar100': Dataset(
       'cifar100:3.0.2', {'train': 50_000, 'test': 10_000}, 100
     ),
+    # As Ben Graham, the winner of the competition, prepared its images.
+    'diabetic_retinopathy': Dataset(
+      'diabetic_retinopathy_detection/btgraham-300:3.0.0',
+      {'train': 35_126, 'validation': 10_906, 'test': 42_670},
+      5,
+    ),
+    'dmlab': Dataset(
+      'dmlab:2.0.1', {'train': 65_550, 'validation': 22_628, 'test': 22_735}, 6
+    ),
     'dtd': Dataset(
       'dtd:3.0.1', {'train': 1_880, 'validation': 1_880, 'test': 1_880}, 47
     ),
+    'eurosat': Dataset('eurosat/rgb:2.0.0', {'train': 27_000}, 10),
     # These 65,000 have 30 images or more of any class.
     'imagenet2012': Dataset(
       'imagenet2012:5.1.0',
@@ -88,6 +103,20 @@ DATASETS: Mapping[str, Dataset] = types.MappingProxyType(
     ),
     'oxford_iiit_pet': Dataset(
       'oxford_iiit_pet:4.0.0', {'train': 3_680, 'test': 3_669}, 37
+    ),
+    'patch_camelyon': Dataset(
+      'patch_camelyon:2.0.0',
+      {'train': 262_144, 'validation': 32_768, 'test': 32_768},
+      2,
+    ),
+    'resisc45': Dataset('resisc45:3.0.0', {'train': 31_500}, 45),
+    'sun397': Dataset(
+      'sun397/tfds:4.0.0',
+      {'train': 76_128, 'validation': 10_875, 'test': 21_750},
+      397,
+    ),
+    'svhn_cropped': Dataset(
+      'svhn_cropped:3.1.0', {'train': 73_257, 'test': 26_032}, 10
     ),
     'uc_merced': Dataset(
       'uc_merced:2.0.0',

@@ -18,6 +18,10 @@ tf.config.set_visible_devices([], 'GPU')
 ORDER_STREAM, AUGMENT_STREAM = 0, 1
 
 
+class NotPreparedError(ValueError):
+  """Data that is not there, and what to do about it."""
+
+
 def random_key(seed: int, stream: int, *positions) -> tf.Tensor:
   """A key for TensorFlow's stateless random operations.
 

@@ -10,6 +10,7 @@ its own.
 import collections
 from collections.abc import Mapping
 import dataclasses
+import operator
 import os
 from typing import Any
 
@@ -17,9 +18,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from vit_jax.data import splits
+from vit_jax.data import decode, splits, tfds_builders
 from vit_jax.data.examples import ORDER_STREAM, Source, random_key
 from vit_jax.data.exclusions import Exclusions
+from vit_jax.data.label_rules import LabelRule
 
 CONCURRENT_FILES = 16  # Part of the order, so never a matter of the machine.
 SHUFFLE_BUFFER = 16_384  # Records; 1.8 GB of ImageNet's photos.
@@ -30,8 +32,10 @@ class TfdsSource(Source):
   """A split of a prepared TFDS dataset.
 
   Attributes:
-    features: the builder's connectors of image and label alone.
-    label: the feature that holds the labels.
+    features: the builder's connectors of the image, and of what the label is
+      computed from.
+    label: how it is computed.
+    pixel_factor: what the pixels of an image are multiplied by.
     file_name: its connector of `file_name`, alone; None if it has none.
     shards: for every file its `path`, how many records to `skip` and then to
       `take`, and the `first` position of these in the split.
@@ -40,7 +44,8 @@ class TfdsSource(Source):
   """
 
   features: Any
-  label: str
+  label: LabelRule
+  pixel_factor: int
   file_name: Any
   shards: Mapping[str, np.ndarray]
   kept: tf.Tensor | None
@@ -98,13 +103,15 @@ class TfdsSource(Source):
     example = self.features.deserialize_example(
       record['serialized'], decoders={'image': tfds.decode.SkipDecoding()}
     )
-    label = example[self.label]
+    image, label = example['image'], self.label.compute(example)
+    if self.pixel_factor != 1:
+      image = decode.to_rgb(image) * self.pixel_factor
     if self.multi_label:
       one_hot = tf.one_hot(label, self.num_classes, True, False)
       label = tf.cast(tf.reduce_any(one_hot, axis=0), tf.float32)
     else:
       label = tf.cast(label, tf.int32)
-    return example['image'], label
+    return image, label
 
   def describe(self, example_id: int) -> str:  # noqa: D102
     position = example_id if self.kept is None else int(self.kept[example_id])
@@ -136,7 +143,9 @@ def open_tfds(
   split: str,
   *,
   name: str,
-  label: str = 'label',
+  label: str | LabelRule = 'label',
+  pixel_factor: int = 1,
+  num_examples: Mapping[str, int] | None = None,
   data_dir: str = '',
   manual_dir: str = '',
   download: bool = False,
@@ -150,7 +159,10 @@ def open_tfds(
     builder_name: `name[/config][:version]`.
     split: such as `train[:98%]` or `train+validation`.
     name: the name of the source for people.
-    label: the feature that holds an example's label or labels.
+    label: the feature that holds an example's label or labels, or a rule.
+    pixel_factor: what the pixels of an image are multiplied by.
+    num_examples: what the builder's splits must hold; None where it does not
+      matter.
     data_dir: where prepared data lies; empty for TFDS's own default.
     manual_dir: where files lie that TFDS cannot download; empty for TFDS's own
       default.
@@ -160,27 +172,25 @@ def open_tfds(
     exclude: what to leave out.
 
   Raises:
-    ValueError: if the data is not there or cannot be prepared, has no image
-      with labels, the split is unknown, or what to leave out does not fit it.
+    NotPreparedError: if the data is not there or cannot be prepared.
+    ValueError: if it has no image with labels, the split is unknown, splits
+      have other sizes than they must, or what to leave out does not fit them.
   """
-  builder = _find_builder(builder_name, name, data_dir)
+  builder = tfds_builders.find(builder_name, name, data_dir)
   features = _image_and_label(builder, name, label)
   if not builder.info.splits and download:
-    _prepare(builder, name, manual_dir)
-  if not builder.info.splits:
-    raise ValueError(
-      f'{name}: TFDS has prepared nothing in {builder.data_path}. Name the'
-      ' folder that holds its prepared data, or ask for download=true to'
-      f' prepare it there.{_manual_files(builder)}'
-    )
-  labels = features[label]
-  multi_label = isinstance(labels, tfds.features.Sequence)
-  classes = labels.feature if multi_label else labels
+    tfds_builders.prepare(builder, name, manual_dir)
+  tfds_builders.check_prepared(builder, name)
+  _check_sizes(builder, name, num_examples or {})
+  multi_label = False
+  if isinstance(label, str):
+    multi_label = isinstance(features[label], tfds.features.Sequence)
+    label = _stored_label(features, label)
   shards = _find_shards(builder, name, split)
-  num_examples = int(shards['take'].sum())
-  kept = np.arange(num_examples)
+  size = int(shards['take'].sum())
+  kept = np.arange(size)
   if exclude:
-    kept = exclude.kept(_positions(exclude.ids, shards), num_examples)
+    kept = exclude.kept(_positions(exclude.ids, shards), size)
   if subset:
     kept = kept[
       splits.random_subset(subset, len(kept), seed, f'{name}/{split}')
@@ -189,74 +199,71 @@ def open_tfds(
     name=name,
     split=split,
     num_examples=len(kept),
-    class_names=tuple(map(classes.int2str, range(classes.num_classes))),
+    class_names=label.class_names,
     multi_label=multi_label,
     features=features,
     label=label,
+    pixel_factor=pixel_factor,
     file_name=_file_name(builder),
     shards=shards,
-    kept=None if len(kept) == num_examples else tf.constant(kept),
-  )
-
-
-def _find_builder(builder_name, name, data_dir):
-  """The builder, from TFDS's own or from what is prepared in data_dir."""
-  try:
-    return tfds.builder(builder_name, data_dir=data_dir or None)
-  except tfds.core.DatasetNotFoundError as error:
-    raise ValueError(
-      f'TFDS {tfds.__version__} does not know {builder_name!r}, and'
-      f' {data_dir or tfds.core.constants.DATA_DIR!r} holds no prepared dataset'
-      ' of that name. Prepare a TFDS builder of that name there (see'
-      ' https://www.tensorflow.org/datasets/add_dataset), or name another'
-      ' folder with prepared data, or give the images in class folders as'
-      ' folder:PATH.'
-    ) from error
-  except (ValueError, AssertionError) as error:  # Unknown config or version.
-    raise ValueError(f'{name}: {error}') from error
-
-
-def _prepare(builder, name, manual_dir):
-  try:
-    builder.download_and_prepare(
-      download_config=tfds.download.DownloadConfig(
-        manual_dir=manual_dir or None
-      )
-    )
-  except Exception as error:  # Builders raise whatever they like.
-    raise ValueError(
-      f'{name} could not be prepared in {builder.data_path}:'
-      f' {type(error).__name__}: {error}'
-    ) from error
-
-
-def _manual_files(builder):
-  """What has to be fetched by hand, if anything."""
-  instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
-  if not instructions:
-    return ''
-  return (
-    ' It needs files in the manual folder (by default downloads/manual in the'
-    f' data folder): {" ".join(instructions.split())}'
+    kept=None if len(kept) == size else tf.constant(kept),
   )
 
 
 def _image_and_label(builder, name, label):
   """The connectors that decode image and label, and nothing else."""
-  features = builder.info.features
-  image, labels = (dict(features.items()).get(k) for k in ('image', label))
-  classes = getattr(labels, 'feature', labels)
+  features = dict(builder.info.features.items())
+  image = features.get('image')
+  if isinstance(label, LabelRule):
+    needed, meaning = label.features, 'of which its label is made'
+    labelled = all(feature in features for feature in needed)
+  else:
+    needed, meaning = (label,), '(ClassLabel, or a Sequence of them)'
+    classes = features.get(label)
+    classes = getattr(classes, 'feature', classes)
+    labelled = isinstance(classes, tfds.features.ClassLabel)
   if (
     not isinstance(image, tfds.features.Image)
     or image.np_dtype not in (np.uint8, np.uint16)
-    or not isinstance(classes, tfds.features.ClassLabel)
+    or not labelled
   ):
     raise ValueError(
       f'{name} needs a feature `image` (Image of type uint8 or uint16) and a'
-      f' feature `{label}` (ClassLabel, or a Sequence of them); it has'
-      f' {features}.'
+      f' feature `{"`, `".join(needed)}` {meaning}; it has'
+      f' {builder.info.features}.'
     )
-  return tfds.features.FeaturesDict({'image': image, label: labels})
+  return tfds.features.FeaturesDict(
+    {feature: features[feature] for feature in ('image', *needed)}
+  )
+
+
+def _stored_label(features, label):
+  """The rule of a label that is stored as it is."""
+  classes = getattr(features[label], 'feature', features[label])
+  return LabelRule(
+    (label,),
+    tuple(map(classes.int2str, range(classes.num_classes))),
+    operator.itemgetter(label),
+  )
+
+
+def _check_sizes(builder, name, expected):
+  found = {
+    split: builder.info.splits[split].num_examples
+    if split in builder.info.splits
+    else 0
+    for split in expected
+  }
+  if found != dict(expected):
+    raise ValueError(
+      f'{name}: the data in {builder.data_path} has splits of'
+      f' {_sizes(found)} examples, but {_sizes(expected)} are expected, of'
+      ' which the splits of the task are parts; prepare it anew.'
+    )
+
+
+def _sizes(num_examples):
+  return ', '.join(f'{split} ({size})' for split, size in num_examples.items())
 
 
 def _file_name(builder):
@@ -276,9 +283,8 @@ def _find_shards(builder, name, split):
   try:
     shards = builder.info.splits[split].file_instructions
   except (ValueError, KeyError, AssertionError) as error:
-    known = ', '.join(
-      f'{key} ({part.num_examples})'
-      for key, part in builder.info.splits.items()
+    known = _sizes(
+      {key: part.num_examples for key, part in builder.info.splits.items()}
     )
     reason = str(error).splitlines()[0]
     raise ValueError(

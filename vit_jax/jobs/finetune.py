@@ -13,10 +13,19 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     ValueError: if the config names no checkpoint, or does not fit it or the
       data.
   """
+  check(config)
+  supervised.train(config, workdir)
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Refuses a config without a checkpoint.
+
+  Raises:
+    ValueError: saying so.
+  """
   if not config.init_from:
     raise ValueError(
       'fine-tuning needs a checkpoint to start from: set init_from to its path'
       " (npz, safetensors, or the folder of a run), or choose job='pretrain' to"
       ' train from scratch.'
     )
-  supervised.train(config, workdir)

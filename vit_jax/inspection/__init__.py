@@ -1,0 +1,1 @@
+"""What can be seen: numbers about models and runs as figures."""
