@@ -66,7 +66,8 @@ def main():
     hits = sum(pair in pairs for pair in planted.items())
     print(
       f'{name}: {len(others):,} hashes against {len(stored):,} in'
-      f' {seconds:.0f} s ({cpu_seconds:.0f} s of all cores), {hits} of {len(planted)} planted neighbours found,'
+      f' {seconds:.0f} s ({cpu_seconds:.0f} s of all cores), {hits} of'
+      f' {len(planted)} planted neighbours found,'
       f' {len(pairs) - hits} other candidates'
     )
     total += seconds
