@@ -22,7 +22,8 @@ given with all of them counted as wrong.
 Ends by opening the rest for training with `data.exclude`
 and checking that nothing of what was found is in it.
 
-Expected: recall 0.998 and 1 on CIFAR-10 and flowers, precision 1 on both.
+Expected: on CIFAR-10 recall 0.998 and precision 1 (with `--seed=1` 1 and
+0.996), on flowers 1 and 1.
 """
 
 import argparse
@@ -76,13 +77,15 @@ def _draw(folder, count, rng):
   return [paths[i] for i in sorted(rng.permutation(len(paths))[:count])]
 
 
-def plant(name: str, photos: pathlib.Path, data: pathlib.Path) -> dict:
+def plant(
+  name: str, photos: pathlib.Path, data: pathlib.Path, seed: int
+) -> dict:
   """Writes the training set with copies in it, and the test set.
 
   Returns:
     Of each planted file, its kind and the test image it was made of.
   """
-  rng = np.random.default_rng(0)
+  rng = np.random.default_rng(seed)
   planted = {}
   originals = {}
   for part, count in zip(('train', 'test'), SIZES[name], strict=True):
@@ -143,13 +146,16 @@ def main():
   parser.add_argument('name', choices=SIZES)
   parser.add_argument('photos', type=pathlib.Path)
   parser.add_argument(
+    '--seed', type=int, default=0, help='NATURAL knows the finds of 0 and 1'
+  )
+  parser.add_argument(
     '--keep', type=pathlib.Path, help='folder for data and results'
   )
   options = parser.parse_args()
   with tempfile.TemporaryDirectory() as temporary:
     folder = options.keep or pathlib.Path(temporary)
     data = folder / 'data'
-    planted = plant(options.name, options.photos, data)
+    planted = plant(options.name, options.photos, data, options.seed)
     config = base_config.base(job='dedup', batch_size=1024)
     config.data.name = f'folder:{data}'
     config.dedup.against = f'folder:{data}=test'
