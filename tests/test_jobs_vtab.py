@@ -118,8 +118,9 @@ def test_one_setting_is_chosen_for_all_tasks(data_dir, tmp_path):
   assert results['chosen'] == dict([chosen.split('=')])
   table = (tmp_path / 'table.txt').read_text()
   assert f'{chosen}  <- chosen' in table
-  assert (tmp_path / 'smallnorb_azimuth/seed-0/final.npz').exists()
-  own = read(tmp_path / 'smallnorb_azimuth' / 'seed-0' / 'config.json')
+  final = tmp_path / chosen / 'smallnorb_azimuth' / 'seed-0'
+  assert (final / 'final.npz').exists()
+  own = read(final / 'config.json')
   assert own['optim.lr'] == float(chosen.split('=')[1])
   assert (own['data.crop'], own['data.flip']) == ('random', False)
 
