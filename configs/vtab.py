@@ -24,11 +24,11 @@ the paper chose its own:
   --config.sweep.grid='optim.lr=0.001|0.01' \\
   --config.sweep.also='total_steps=500 optim.warmup_steps=100'
 
-Every run lies in TASK/seed-N of the workdir; the same command again goes on
-with what is not finished. `table.txt` has all tasks in the order of Table 9
-beside the paper's values, `vtab.png` the means of groups (Figure 2),
-`results.json` all numbers. Weights of the runs are kept with
-`--config.vtab.keep_weights=true`.
+Every run lies in TASK/seed-N of the workdir (below the name of the setting, if
+that was chosen); the same command again goes on with what is not finished.
+`table.txt` has all tasks in the order of Table 9 beside the paper's values,
+`vtab.png` the means of groups (Figure 2), `results.json` all numbers. Weights
+of the runs are kept with `--config.vtab.keep_weights=true`.
 
 Hardware: a TPU slice of 8 cores; 57 runs of 2500 steps. Expected mean over
 tasks (Table 9): ViT-L/16 from ImageNet-21k 72.71, from JFT 76.29; ViT-H/14 from

@@ -11,21 +11,6 @@ from vit_jax import main
 import vtab_data
 
 TASKS = ('dtd', 'kitti_distance', 'smallnorb_azimuth')
-SMALL = {
-  'total_steps': 4,
-  'batch_size': 16,
-  'eval_batch_size': 2048,
-  'data__image_size': 8,
-  'model__patch_size': 8,
-  'model__depth': 1,
-  'model__width': 16,
-  'model__mlp_dim': 16,
-  'model__heads': 2,
-  'model__dtype': 'float32',
-  'optim__warmup_steps': 1,
-  'sweep__job': 'pretrain',
-  'sweep__seeds': 1,
-}
 
 
 @pytest.fixture(scope='module')
@@ -37,7 +22,9 @@ def data_dir(tmp_path_factory):
 
 def small_vtab(data_dir, tasks, **values):
   config = runs.load_config('vtab', f'ViT-Ti/16,{",".join(tasks)}')
-  return runs.override(config, **SMALL | {'data__dir': data_dir} | values)
+  return runs.override(
+    config, **vtab_data.SMALL | {'data__dir': data_dir} | values
+  )
 
 
 def read(path):
@@ -131,8 +118,9 @@ def test_one_setting_is_chosen_for_all_tasks(data_dir, tmp_path):
   assert results['chosen'] == dict([chosen.split('=')])
   table = (tmp_path / 'table.txt').read_text()
   assert f'{chosen}  <- chosen' in table
-  assert (tmp_path / 'smallnorb_azimuth/seed-0/final.npz').exists()
-  own = read(tmp_path / 'smallnorb_azimuth' / 'seed-0' / 'config.json')
+  final = tmp_path / chosen / 'smallnorb_azimuth' / 'seed-0'
+  assert (final / 'final.npz').exists()
+  own = read(final / 'config.json')
   assert own['optim.lr'] == float(chosen.split('=')[1])
   assert (own['data.crop'], own['data.flip']) == ('random', False)
 
@@ -173,16 +161,9 @@ def test_data_that_comes_later_is_run_later(tmp_path):
 
 
 def test_killed_in_the_middle_goes_on_with_unfinished_tasks(data_dir, tmp_path):
-  arguments = [
-    f'--config=configs/vtab.py:ViT-Ti/16,{",".join(TASKS)}',
-    f'--config.data.dir={data_dir}',
-    '--config.checkpoint_every=10',
-    *(
-      f'--config.{name.replace("__", ".")}={value}'
-      for name, value in (SMALL | {'total_steps': 40}).items()
-    ),
-    f'--workdir={tmp_path}',
-  ]
+  arguments = vtab_data.arguments(
+    data_dir, tmp_path, TASKS, total_steps=40, checkpoint_every=10
+  )
   process = runs.start(*arguments)
   second = tmp_path / 'kitti_distance' / 'seed-0' / 'checkpoints' / '20'
   while not second.exists():

@@ -16,6 +16,34 @@ from vit_jax.data import vtab
 NUM_ROWS = 24  # Different rows of a dataset; a split repeats them.
 
 
+# Keys that make a run on such data short.
+SMALL = {
+  'total_steps': 4,
+  'batch_size': 16,
+  'eval_batch_size': 2048,
+  'data__image_size': 8,
+  'model__patch_size': 8,
+  'model__depth': 1,
+  'model__width': 16,
+  'model__mlp_dim': 16,
+  'model__heads': 2,
+  'model__dtype': 'float32',
+  'optim__warmup_steps': 1,
+  'sweep__job': 'pretrain',
+  'sweep__seeds': 1,
+}
+
+
+def arguments(data_dir, workdir, tasks=(), **values):
+  """The command line of such a run."""
+  keys = SMALL | {'data__dir': data_dir} | values
+  return [
+    f'--config=configs/vtab.py:{",".join(("ViT-Ti/16", *tasks))}',
+    f'--workdir={workdir}',
+    *(f'--config.{k.replace("__", ".")}={v}' for k, v in keys.items()),
+  ]
+
+
 def prepare(data_dir, names=tuple(vtab.TASKS)):
   """Prepares what the tasks of these names read."""
   by_builder = {}

@@ -127,7 +127,9 @@ KEYS = {
     0.0, 'Initial bias of the head; -10 suits sigmoid and many classes.'
   ),
   'data.name': Key(
-    'digits', 'digits, folder:PATH, tfds:BUILDER or a catalogue name.'
+    'digits',
+    'digits, folder:PATH, tfds:BUILDER, vtab:TASK or a catalogue name; vtab,'
+    ' in the job of that name, for all tasks.',
   ),
   'data.train': Key('train', 'Training split, such as train[:98%].'),
   'data.eval': Key(

@@ -105,11 +105,12 @@ def held_out_score(
   Raises:
     Stopped: if the run was asked to stop.
   """
-  config.best_metric = ''
-  config.data.train = config.sweep.train
-  config.data.eval = f'val={config.sweep.val}'
+  own = config.copy_and_resolve_references()
+  own.best_metric = ''
+  own.data.train = own.sweep.train
+  own.data.eval = f'val={own.sweep.val}'
   try:
-    return results_of(config, folder)['metrics'][METRIC]
+    return results_of(own, folder)['metrics'][METRIC]
   except loop.NonFiniteError as error:
     _log.warning('%s diverged: %s', folder, error)
     return None

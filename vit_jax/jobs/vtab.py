@@ -44,15 +44,16 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     _log.info('but without %s; looking for them', ', '.join(missing))
   settings = grid.settings(config)
   names = _names(config)
-  start = assemble.weights(config)
-  assemble.model(config, vtab_data.find(names[0]).dataset.num_classes, start)
+  _check_model(config, names[0])
   present, missing = _look_for_data(config, names)
   workdirs.claim(config, workdir)
   try:
     scores = _compare(config, workdir, settings, present)
     chosen = grid.best(scores) if scores else settings[0]
     _log.info('setting: %s', grid.name(chosen))
-    results = _repeat(config, workdir, chosen, present)
+    # The choice may change when data is added; each has runs of its own.
+    folder = workdir / grid.name(chosen) if scores else workdir
+    results = _repeat(config, folder, chosen, present)
   except grid.Stopped:
     return
   _finish(config, workdir, scores, chosen, results, missing)
@@ -65,6 +66,12 @@ def _names(config: ml_collections.ConfigDict) -> list[str]:
   for name in asked:
     vtab_data.find(name)
   return [name for name in vtab_data.TASKS if name in asked]
+
+
+def _check_model(config, name):
+  """Refuses a checkpoint or a model that cannot be, before any run."""
+  start = assemble.weights(config)
+  assemble.model(config, vtab_data.find(name).dataset.num_classes, start)
 
 
 def _look_for_data(config, names):
@@ -118,7 +125,7 @@ def _compare(config, workdir, settings, names):
   return scores
 
 
-def _repeat(config, workdir, chosen, names):
+def _repeat(config, folder, chosen, names):
   """Results of every seed, by task."""
   results = {name: [] for name in names}
   for place, name in enumerate(names):
@@ -128,9 +135,9 @@ def _repeat(config, workdir, chosen, names):
       _log.info(
         'task %d of %d, %s, seed %d', place + 1, len(names), name, final.seed
       )
-      folder = workdir / name / f'seed-{final.seed}'
-      results[name].append(grid.results_of(final, folder))
-      _clean(config, folder)
+      own = folder / name / f'seed-{final.seed}'
+      results[name].append(grid.results_of(final, own))
+      _clean(config, own)
   return results
 
 
