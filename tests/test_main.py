@@ -127,7 +127,10 @@ def test_impossible_configs_are_refused_before_anything_is_written(
   [
     ((), ['--config=configs/NAME.py is missing']),
     (('--config=configs/nothing.py',), ['configs/nothing.py', 'No such file']),
-    (('--config=configs/digits.py', '--config.sed=1'), ['sed', '"seed"']),
+    (
+      ('--config=configs/digits.py', '--config.sed=1'),
+      ["'sed'", 'did you mean seed?'],
+    ),
     (
       ('--config=configs/digits.py', '--config.batch_size=many'),
       ['batch_size=many', 'int is expected'],

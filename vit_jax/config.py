@@ -177,11 +177,11 @@ def eval_splits(config: ml_collections.ConfigDict) -> dict[str, str]:
   return splits
 
 
-def set_key(config: ml_collections.ConfigDict, name: str, value: str) -> None:
-  """Sets a key by its dotted name to what a text says.
+def check_name(name: str) -> None:
+  """Refuses what is no key, such as 'optm.lr'.
 
   Raises:
-    ValueError: if there is no such key, or the text is not of its type.
+    ValueError: naming the nearest key.
   """
   if name not in KEYS:
     near = difflib.get_close_matches(name, KEYS, n=1)
@@ -189,6 +189,15 @@ def set_key(config: ml_collections.ConfigDict, name: str, value: str) -> None:
       f'{name!r} is no config key'
       + (f'; did you mean {near[0]}?' if near else '.')
     )
+
+
+def set_key(config: ml_collections.ConfigDict, name: str, value: str) -> None:
+  """Sets a key by its dotted name to what a text says.
+
+  Raises:
+    ValueError: if there is no such key, or the text is not of its type.
+  """
+  check_name(name)
   kind = type(KEYS[name].default)
   try:
     if kind is bool:

@@ -77,6 +77,9 @@ def default_workdir(config_file: str) -> str:
 def _parse_flags(argv: list[str]) -> list[str]:
   """Like absl's parser, but a bad config or override is one message."""
   try:
+    for argument in argv:
+      if override := re.match(r'--config\.([\w.]+)', argument):
+        config_lib.check_name(override[1])
     rest = flags.FLAGS(argv)
     if _CONFIG.value is None:
       raise ValueError('--config=configs/NAME.py is missing.')
@@ -85,8 +88,6 @@ def _parse_flags(argv: list[str]) -> list[str]:
         f'{" ".join(rest[1:])} is no flag; write --config=... and, for its'
         ' keys, --config.key=value.'
       )
-  except (AttributeError, KeyError) as e:
-    _exit(e, f'no such config key: {str(e).strip()}')
   except (flags.Error, TypeError, ValueError, OSError) as e:
     _exit(e, _explain(str(e)))
   return rest
