@@ -10,7 +10,6 @@ import time
 from etils import epath
 import ml_collections
 import numpy as np
-import tensorflow as tf
 
 from vit_jax import report
 from vit_jax.data import decode, dedup, exclusions, pipeline, sources
@@ -212,14 +211,10 @@ def _read_images(source, indices: set[int]) -> dict[int, np.ndarray]:
   """Images by index; the others are passed over without decoding them."""
   if not indices:
     return {}
-  wanted = tf.constant(sorted(indices), tf.int64)
-  records = source.ordered().filter(
-    lambda record: tf.reduce_any(record['index'] == wanted)
+  batches = pipeline.eval_batches(
+    source, decode.to_rgb, batch_size=1, only=np.array(sorted(indices))
   )
-  images = records.take(len(indices)).map(
-    lambda record: (record['index'], decode.to_rgb(source.load(record)[0]))
-  )
-  return {int(index): image for index, image in images.as_numpy_iterator()}
+  return {int(b['index'][0]): b['image'][0] for b in batches}
 
 
 def _print_table(tests, found) -> None:
