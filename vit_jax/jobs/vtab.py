@@ -88,10 +88,13 @@ def _look_for_data(config, names):
       [f'{len(reasons)} of {len(names)} tasks have no data:', *reasons.values()]
     )
     if not config.vtab.skip_missing or not present:
-      raise ValueError(
-        f'{message}\nconfigs/prepare.py prepares what TFDS can. To run the'
-        f' {len(present)} other tasks alone, set vtab.skip_missing=true.'
-      )
+      message += '\nconfigs/prepare.py prepares what TFDS can.'
+      if present:
+        message += (
+          f' To run the {len(present)} other tasks alone, set'
+          ' vtab.skip_missing=true.'
+        )
+      raise ValueError(message)
     _log.warning('%s\nThey are left out.', message)
   return present, list(reasons)
 
