@@ -35,11 +35,11 @@ def make_eval_step(
   rate: float,
   seed: int,
 ) -> classification.EvalStep:
-  """A function of (params, batch) to sums of each image; to be jitted.
+  """A function of (params, batch) to values of each image; to be jitted.
 
-  The batch holds `image` and `index`. The sums are those of
-  `training.masked_patch.image_sums` and `histogram` (b, 512), how often each
-  colour is there in corrupted patches.
+  The batch holds `image` and `index`. The values are those of the m corrupted
+  patches: `loss` (b, m); `hits` (b, m, s), which of their s colours are right;
+  and `histogram` (b, 512), how often each colour is among the true ones.
   """
 
   def eval_step(params, batch):
@@ -47,23 +47,20 @@ def make_eval_step(
     grid = model.grid_shape(images.shape[1:3])
     drawn = corruption(seed, batch['index'], math.prod(grid), rate)
     predictions = model.apply({'params': params}, images, drawn, train=False)
-    patches = patch_targets.cut(images, grid)
-    sums = objective.image_sums(target, predictions, patches, drawn)
+    patches = objective.corrupted_patches(images, grid, drawn)
     colours = target.true_colours(patches)
-    counted = jnp.broadcast_to(drawn.corrupted[..., None], colours.shape)
-    return sums | {'histogram': _histograms(colours, counted)}
+    return {
+      'loss': target.losses(predictions, patches),
+      'hits': target.colours(predictions) == colours,
+      'histogram': jax.vmap(_histogram)(colours),
+    }
 
   return eval_step
 
 
-def _histograms(colours, counted):
-  """(b, 512) numbers of the colours that count."""
-
-  def of_image(colours, counted):
-    zeros = jnp.zeros(patch_targets.NUM_COLOURS, jnp.int32)
-    return zeros.at[colours.ravel()].add(counted.ravel().astype(jnp.int32))
-
-  return jax.vmap(of_image)(colours, counted)
+def _histogram(colours):
+  """(512,) how often each colour is there."""
+  return jnp.zeros(patch_targets.NUM_COLOURS, jnp.int32).at[colours].add(1)
 
 
 def evaluate(
@@ -86,10 +83,9 @@ def evaluate(
     answer has a higher one.
   """
   rows = classification.real_rows(eval_step, params, batches, put)
-  total = {name: np.sum(v, dtype=np.float64) for name, v in rows.items()}
-  commonest = np.sum(rows['histogram'], axis=0, dtype=np.int64).max()
+  histogram = np.sum(rows['histogram'], axis=0, dtype=np.int64)
   return {
-    'loss': float(total['loss'] / total['patches']),
-    'accuracy': float(total['correct'] / total['colours']),
-    'baseline_accuracy': float(commonest / total['colours']),
+    'loss': float(np.mean(rows['loss'], dtype=np.float64)),
+    'accuracy': float(np.mean(rows['hits'], dtype=np.float64)),
+    'baseline_accuracy': int(histogram.max()) / int(histogram.sum()),
   }

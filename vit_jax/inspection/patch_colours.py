@@ -15,7 +15,7 @@ _HEADING_PX = 14
 
 def draw(
   images: Float[np.ndarray, 'b h w 3'],
-  predicted: Float[np.ndarray, 'b n p q 3'],
+  predicted: Float[np.ndarray, 'b m p q 3'],
   corruption: masked_patch.Corruption,
   grid: tuple[int, int],
 ) -> UInt8[np.ndarray, 'y x 3']:
@@ -27,7 +27,7 @@ def draw(
 
   Args:
     images: in [-1, 1].
-    predicted: what the model says of the pixels of each patch.
+    predicted: what the model says of the pixels of the corrupted patches.
     corruption: of the images, on the host.
     grid: rows and columns of patches.
   """
@@ -39,7 +39,9 @@ def draw(
     [np.zeros_like(patches), np.take_along_axis(patches, donor, axis=1)],
     patches,
   )
-  restored = np.where(kind != masked_patch.UNTOUCHED, predicted, patches)
+  restored = patches.copy()
+  positions = corruption.positions[..., None, None, None]
+  np.put_along_axis(restored, positions, predicted, axis=1)
   columns = [
     np.asarray(patch_targets.join(p, grid))
     for p in (patches, corrupted, restored)

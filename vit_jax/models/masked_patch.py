@@ -29,15 +29,12 @@ class Corruption:
     kind: one of UNTOUCHED, MASKED, REPLACED, KEPT for every patch.
     donor: the position, never a patch's own, whose embedding it gets if it is
       REPLACED.
+    positions: where the m corrupted patches are, in rising order.
   """
 
   kind: Int[Array, '*b n']
   donor: Int[Array, '*b n']
-
-  @property
-  def corrupted(self) -> Array:
-    """True for the patches to be predicted."""
-    return self.kind != UNTOUCHED
+  positions: Int[Array, '*b m']
 
 
 def num_corrupted(num_patches: int, rate: float) -> int:
@@ -65,16 +62,20 @@ def draw(key: Key[Array, ''], num_patches: int, rate: float) -> Corruption:
   """
   order_key, way_key, donor_key = jax.random.split(key, 3)
   order = jax.random.permutation(order_key, num_patches)
-  corrupted = order < num_corrupted(num_patches, rate)
+  count = num_corrupted(num_patches, rate)
+  corrupted = order < count
   way = jax.random.uniform(way_key, (num_patches,))
   kind = jnp.select(
     [~corrupted, way < MASKED_SHARE, way < MASKED_SHARE + REPLACED_SHARE],
     [UNTOUCHED, MASKED, REPLACED],
     KEPT,
   )
-  positions = jnp.arange(num_patches)
   donor = jax.random.randint(donor_key, (num_patches,), 0, num_patches - 1)
-  return Corruption(kind, donor + (donor >= positions))
+  return Corruption(
+    kind,
+    donor=donor + (donor >= jnp.arange(num_patches)),  # Skips its own.
+    positions=jnp.nonzero(corrupted, size=count)[0],
+  )
 
 
 def corrupt(
@@ -101,7 +102,7 @@ def corrupt(
 
 
 class MaskedPatchPredictor(nn.Module):
-  """A Vision Transformer that predicts something of every patch.
+  """A Vision Transformer that predicts something of each corrupted patch.
 
   Its parameters are the transformer's, under their own names, `mask_token` and
   a linear `patch_head`, both from zero (our choice).
@@ -130,8 +131,8 @@ class MaskedPatchPredictor(nn.Module):
     corruption: Corruption | None = None,
     *,
     train: bool = False,
-  ) -> Float[Array, 'b n o']:
-    """Predicts from corrupted patch embeddings, or without one from all.
+  ) -> Float[Array, 'b m o']:
+    """Predicts corrupted patches from all of their image.
 
     In training, REPLACED patches get the embedding of a patch of another image:
     that before theirs in the batch, whose images are shuffled; so devices
@@ -141,11 +142,11 @@ class MaskedPatchPredictor(nn.Module):
 
     Args:
       images: as for the encoder.
-      corruption: of the batch.
+      corruption: of the batch; None corrupts nothing and predicts all patches.
       train: whether to apply dropout, and where REPLACED patches come from.
 
     Returns:
-      (b, n, outputs) float32, of all patches, corrupted or not.
+      Float32 predictions of the m corrupted patches in rising order.
     """
     mask_token = self.param(
       'mask_token', nn.initializers.zeros, (1, 1, self.encoder.width)
@@ -158,7 +159,9 @@ class MaskedPatchPredictor(nn.Module):
       return corrupt(patches, donors, mask_token, corruption)
 
     _, features = self.encoder(images, train=train, change_patches=change)
-    num_patches = features['patches'].shape[1]
+    tokens = features['encoded'][:, -features['patches'].shape[1] :]
+    if corruption is not None:
+      tokens = jnp.take_along_axis(tokens, corruption.positions[..., None], 1)
     return nn.Dense(
       self.outputs, kernel_init=nn.initializers.zeros, name='patch_head'
-    )(features['encoded'][:, -num_patches:])
+    )(tokens)

@@ -1,5 +1,7 @@
 """The objective of masked patch prediction (section 4.6, Appendix B.1.2)."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
@@ -41,12 +43,17 @@ def objective(
       train=True,
       rngs={'dropout': key},
     )
-    patches = patch_targets.cut(images, (rows, columns))
-    values = image_sums(target, predictions, patches, corruption)
-    sums = {name: jnp.sum(mask * value) for name, value in values.items()}
-    return sums['loss'], {
-      'loss': (sums['loss'], sums['patches']),
-      'accuracy': (sums['correct'], sums['colours']),
+    patches = corrupted_patches(images, (rows, columns), corruption)
+    losses = target.losses(predictions, patches)
+    hits = target.colours(predictions) == target.true_colours(patches)
+    count = jnp.sum(mask)
+    loss_sum = jnp.sum(mask[:, None] * losses)
+    return loss_sum, {
+      'loss': (loss_sum, count * losses.shape[1]),
+      'accuracy': (
+        jnp.sum(mask[:, None, None] * hits),
+        count * math.prod(hits.shape[1:]),
+      ),
     }
 
   return compute
@@ -59,29 +66,12 @@ def draw(
   return jax.vmap(lambda key: masked_patch.draw(key, num_patches, rate))(keys)
 
 
-def image_sums(
-  target: patch_targets.Target,
-  predictions: Float[Array, 'b n o'],
-  patches: Float[Array, 'b n p q 3'],
+def corrupted_patches(
+  images: Float[Array, 'b h w 3'],
+  grid: tuple[int, int],
   corruption: masked_patch.Corruption,
-) -> dict[str, Float[Array, ' b']]:
-  """Sums over the corrupted patches of each image.
-
-  Args:
-    target: what is predicted.
-    predictions: of it.
-    patches: the pixels that are there, in [-1, 1].
-    corruption: of the batch.
-
-  Returns:
-    `loss`; the number of `patches` it is summed over; of their `colours`; and
-    of those that are predicted right, `correct`.
-  """
-  weights = corruption.corrupted.astype(jnp.float32)
-  correct = target.colours(predictions) == target.true_colours(patches)
-  return {
-    'loss': jnp.sum(weights * target.losses(predictions, patches), axis=1),
-    'patches': jnp.sum(weights, axis=1),
-    'colours': jnp.sum(weights, axis=1) * correct.shape[2],
-    'correct': jnp.sum(weights * jnp.sum(correct, axis=2), axis=1),
-  }
+) -> Float[Array, 'b m p q 3']:
+  """The pixels of the patches to predict, in the order of the predictions."""
+  patches = patch_targets.cut(images, grid)
+  positions = corruption.positions[..., None, None, None]
+  return jnp.take_along_axis(patches, positions, axis=1)

@@ -64,12 +64,12 @@ def join(
 
 
 def downsize(
-  patches: Float[Array, 'b n p q c'], side: int
-) -> Float[Array, 'b n s s c']:
+  patches: Float[Array, 'b m p q c'], side: int
+) -> Float[Array, 'b m s s c']:
   """Means over side x side equal cells, which may cut through pixels."""
   p, q = patches.shape[2:4]
   return jnp.einsum(
-    'sp,tq,bnpqc->bnstc', _shares(p, side), _shares(q, side), patches
+    'sp,tq,bmpqc->bmstc', _shares(p, side), _shares(q, side), patches
   )
 
 
@@ -109,9 +109,9 @@ class Colours:
 
   def losses(
     self,
-    predictions: Float[Array, 'b n o'],
-    patches: Float[Array, 'b n p q 3'],
-  ) -> Float[Array, 'b n']:
+    predictions: Float[Array, 'b m o'],
+    patches: Float[Array, 'b m p q 3'],
+  ) -> Float[Array, 'b m']:
     """Cross-entropy in nats, the mean over the colours of a patch."""
     log_probabilities = jax.nn.log_softmax(self._logits(predictions))
     of_targets = jnp.take_along_axis(
@@ -120,19 +120,19 @@ class Colours:
     return -jnp.mean(of_targets, axis=(2, 3))
 
   def true_colours(
-    self, patches: Float[Array, 'b n p q 3']
-  ) -> Int[Array, 'b n m']:
+    self, patches: Float[Array, 'b m p q 3']
+  ) -> Int[Array, 'b m s']:
     """The numbers of the colours that are there."""
     colours = quantize(downsize(patches, self.side))
     return colours.reshape(*colours.shape[:2], -1)
 
-  def colours(self, predictions: Float[Array, 'b n o']) -> Int[Array, 'b n m']:
+  def colours(self, predictions: Float[Array, 'b m o']) -> Int[Array, 'b m s']:
     """The numbers of the likeliest colours."""
     return jnp.argmax(self._logits(predictions), axis=-1)
 
   def pixels(
-    self, predictions: Float[Array, 'b n o'], patch_shape: Shape
-  ) -> Float[Array, 'b n p q 3']:
+    self, predictions: Float[Array, 'b m o'], patch_shape: Shape
+  ) -> Float[Array, 'b m p q 3']:
     """The likeliest colours as pixels of a patch."""
     cells = colour(self.colours(predictions))
     cells = cells.reshape(*cells.shape[:2], self.side, self.side, 3)
@@ -153,27 +153,27 @@ class Pixels:
 
   def losses(
     self,
-    predictions: Float[Array, 'b n o'],
-    patches: Float[Array, 'b n p q 3'],
-  ) -> Float[Array, 'b n']:
+    predictions: Float[Array, 'b m o'],
+    patches: Float[Array, 'b m p q 3'],
+  ) -> Float[Array, 'b m']:
     """Squared error of values in [-1, 1], the mean over a patch."""
     errors = predictions - patches.reshape(predictions.shape)
     return jnp.mean(errors**2, axis=-1)
 
   def true_colours(
-    self, patches: Float[Array, 'b n p q 3']
-  ) -> Int[Array, 'b n 1']:
+    self, patches: Float[Array, 'b m p q 3']
+  ) -> Int[Array, 'b m 1']:
     """The number of the mean colour."""
     return quantize(jnp.mean(patches, axis=(2, 3)))[..., None]
 
-  def colours(self, predictions: Float[Array, 'b n o']) -> Int[Array, 'b n 1']:
+  def colours(self, predictions: Float[Array, 'b m o']) -> Int[Array, 'b m 1']:
     """The number of the mean of the predicted pixels."""
     pixels = predictions.reshape(*predictions.shape[:2], -1, 3)
     return quantize(jnp.mean(pixels, axis=2))[..., None]
 
   def pixels(
-    self, predictions: Float[Array, 'b n o'], patch_shape: Shape
-  ) -> Float[Array, 'b n p q 3']:
+    self, predictions: Float[Array, 'b m o'], patch_shape: Shape
+  ) -> Float[Array, 'b m p q 3']:
     """The predicted pixels."""
     return predictions.reshape(*predictions.shape[:2], *patch_shape, 3)
 
