@@ -29,21 +29,24 @@ def pretrained(tmp_path_factory):
 @pytest.mark.parametrize('name', CONFIGS)
 def test_every_config_runs_in_miniature(name, pretrained, tmp_path):
   config = runs.shrink(runs.load_config(name))
-  if config.job != 'pretrain':
+  if config.job not in ('pretrain', 'masked_patch'):
     runs.start_from(config, pretrained)
   if config.job == 'predict':
     config.predict.paths = str(tmp_path / 'photo.png')
     Image.new('RGB', (8, 8)).save(config.predict.paths)
   results = runs.run(config, tmp_path)
   assert results['job'] == config.job
-  if config.job not in ('pretrain', 'finetune'):
+  if config.job not in ('pretrain', 'finetune', 'masked_patch'):
     return
   assert results['step'] == 2
   assert 0 <= results['metrics']['test/accuracy'] <= 1
   assert results['device_count'] == 1
   assert results['core_days'] == results['seconds'] / 86400
   params = checkpoints.load(tmp_path / 'final.npz')
-  assert params['head']['kernel'].shape[-1] == 10
+  head, outputs = 'head', 10
+  if config.job == 'masked_patch':
+    head, outputs = 'patch_head', 512
+  assert params[head]['kernel'].shape[-1] == outputs
   assert list(tmp_path.glob('events.out.tfevents.*'))
 
 

@@ -151,3 +151,19 @@ def test_sweep_of_table_4_and_the_bit_recipe():
   }
   own = recipes.sweep('ViT-S/16,folder:/photos')
   assert own.sweep.grid == 'optim.lr=0.000125|0.000375|0.00125|0.00375'
+
+
+def test_masked_patches_as_in_appendix_b_1_2():
+  config = recipes.masked_patches('jft300m')
+  config_lib.check(config)
+  assert config.model.name == 'ViT-B/16'
+  assert (config.batch_size, config.total_steps) == (4096, 1_000_000)
+  assert (config.optim.name, config.optim.lr) == ('adam', 2e-4)
+  assert (config.optim.warmup_steps, config.optim.schedule) == (10000, 'cosine')
+  assert config.optim.weight_decay == 0.1
+  assert config.masked_patch.rate == 0.5
+  assert config.masked_patch.target == 'mean_colour'
+  assert (config.data.image_size, config.data.crop) == (224, 'inception')
+  assert config.data.flip
+  for argument in ('imagenet2012', 'digits', 'folder:/photos'):
+    config_lib.check(recipes.masked_patches(argument))

@@ -3,6 +3,7 @@ import logging
 
 from etils import epath
 import numpy as np
+from PIL import Image
 import pytest
 
 from vit_jax import report
@@ -51,6 +52,15 @@ def test_best_is_the_first_of_the_highest(tmp_path):
     for step, accuracy in [(1, 0.5), (2, 0.75), (3, 0.75), (4, 0.5)]:
       log.write(step, {'val/accuracy': accuracy})
     assert log.best('val/accuracy') == (2, 0.75)
+
+
+def test_picture_is_a_file(tmp_path):
+  picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+  with report.MetricLog(epath.Path(tmp_path), resume_step=0) as log:
+    log.write_picture(500, 'patches', picture)
+  (path,) = tmp_path.glob('*.png')
+  assert path.name == 'patches_0000500.png'
+  np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
 
 
 def test_progress_line(tmp_path, caplog):

@@ -233,6 +233,24 @@ KEYS = {
   'optim.accumulate': Key(
     1, 'Micro-batches whose gradients make one step.', low=1
   ),
+  'masked_patch.target': Key(
+    'mean_colour',
+    'What is predicted of a corrupted patch: mean_colour, one of 512;'
+    ' downsized, 4x4 such colours; pixels, by regression.',
+    choices=('mean_colour', 'downsized', 'pixels'),
+  ),
+  'masked_patch.rate': Key(
+    0.5,
+    "Share of an image's patches to corrupt: 80 % of them masked, 10 % replaced"
+    ' by others, 10 % kept.',
+    low=0,
+    high=1,
+  ),
+  'masked_patch.picture_every': Key(
+    0,
+    'Steps between pictures of what is predicted; 0: at the end alone.',
+    low=0,
+  ),
   'sweep.job': Key(
     'finetune',
     'Job of each run of a sweep.',

@@ -22,6 +22,7 @@ from vit_jax.jobs import (
   few_shot,
   finetune,
   interpolate,
+  masked_patch,
   predict,
   prepare,
   pretrain,
@@ -33,6 +34,7 @@ from vit_jax.keys import KEYS
 JOBS = {
   'pretrain': pretrain.run,
   'finetune': finetune.run,
+  'masked_patch': masked_patch.run,
   'sweep': sweep.run,
   'evaluate': evaluate.run,
   'few_shot': few_shot.run,

@@ -329,6 +329,63 @@ def pretraining(model: str, argument: str) -> ml_collections.ConfigDict:
   return config
 
 
+def masked_patches(argument: str) -> ml_collections.ConfigDict:
+  """Masked patch prediction by ViT-B/16 as Appendix B.1.2 has it, or smaller.
+
+  Args:
+    argument: the pre-training set, jft300m, imagenet21k or imagenet2012;
+      'digits' or 'folder:PATH' for a small model on little data.
+
+  Raises:
+    ValueError: if there is no such setting.
+  """
+  config = config_lib.base(
+    job='masked_patch',
+    batch_size=4096,
+    total_steps=1_000_000,
+    eval_every=5000,
+    checkpoint_every=2500,
+  )
+  config.model.update(name='ViT-B/16', dtype='bfloat16')
+  config.data.update(name=argument, image_size=224)
+  config.optim.update(
+    name='adam',
+    lr=2e-4,
+    schedule='cosine',
+    warmup_steps=10_000,
+    weight_decay=0.1,  # Not said; that of Table 3 on JFT-300M.
+  )
+  config.masked_patch.picture_every = 5000
+  if argument in _SPLITS:
+    train, evals = _SPLITS[argument]
+    config.data.update(train=train, eval=evals)
+  elif argument == 'digits':
+    _set_small_masked_patches(config)
+    config.model.update(name='ViT-Ti/2', depth=4, width=64, mlp_dim=256)
+    config.model.heads = 4
+    config.data.update(image_size=8, crop='resize', flip=False)
+    config.update(batch_size=128, total_steps=2000)
+  elif argument.startswith('folder:'):
+    _set_small_masked_patches(config)
+    config.model.name = 'ViT-S/16'
+    config.data.crop_area = 0.3
+    config.update(batch_size=64, total_steps=0, total_epochs=200.0)
+  else:
+    raise ValueError(
+      f'there is no masked patch prediction on {argument!r}; there is on'
+      f' {", ".join(_SPLITS)}, digits and folder:PATH.'
+    )
+  return config
+
+
+def _set_small_masked_patches(config: ml_collections.ConfigDict) -> None:
+  """For some thousand images on one device: our choice."""
+  config.update(eval_every=500, checkpoint_every=500)
+  config.model.dtype = 'float32'
+  config.optim.update(lr=1e-3, warmup_steps=-1)
+  config.masked_patch.picture_every = 500
+
+
 def _table_3_arguments(model: str) -> list[str]:
   """What `pretraining` takes for a model, or for all if there is no such."""
   models = {known for known, _ in TABLE_3}

@@ -16,6 +16,8 @@ from typing import Any
 from clu import metric_writers
 from etils import epath
 import jax
+import numpy as np
+from PIL import Image
 
 from vit_jax.evaluation import classification
 from vit_jax.training import loop
@@ -91,6 +93,21 @@ class MetricLog:
     with self._path.open('a') as f:
       f.write(json.dumps(event) + '\n')
     self._tensorboard.write_scalars(step, metrics)
+
+  def write_picture(self, step: int, name: str, picture: np.ndarray) -> None:
+    """Writes `NAME_STEP.png`, and the same for TensorBoard.
+
+    Args:
+      step: reached.
+      name: of the picture.
+      picture: (h, w, 3) uint8.
+    """
+    path = self._path.with_name(f'{name}_{step:07d}.png')
+    partial = path.with_name(path.name + '.partial')
+    with partial.open('wb') as file:
+      Image.fromarray(picture).save(file, format='png')
+    partial.replace(path)
+    self._tensorboard.write_images(step, {name: picture[None]})
 
   def best(self, name: str) -> tuple[int, float] | None:
     """The first step with the highest value of a metric, and that value."""

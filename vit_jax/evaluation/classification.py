@@ -190,7 +190,7 @@ def real_rows(
 def _parts(eval_step, params, batches, put) -> Iterator[dict]:
   waiting = None
   for batch in batches:
-    on_device = put({k: batch[k] for k in ('image', 'label')})
+    on_device = put({k: batch[k] for k in ('image', 'label', 'index')})
     running = batch, eval_step(params, on_device)
     if waiting:
       yield _fetch(*waiting)

@@ -12,8 +12,8 @@ import optax
 
 from vit_jax import checkpoints, models
 from vit_jax import config as config_lib
-from vit_jax.data import pipeline, preprocess, sources
-from vit_jax.training import losses, optim, randomness, steps
+from vit_jax.data import preprocess, sources
+from vit_jax.training import optim, randomness
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +53,6 @@ def data(config: ml_collections.ConfigDict) -> Data:
     exclude=c.exclude,
   )
   held_out = eval_data(config)
-  if train.multi_label and config.loss == 'softmax':
-    raise ValueError(
-      f'the images of {c.name} have several labels each, which softmax'
-      " cross-entropy cannot express; use loss='sigmoid'."
-    )
   best = config.best_metric
   names = [f'{name}/accuracy' for name in held_out.evals]
   if best and best not in names:
@@ -284,23 +279,6 @@ def optimizer(
     frozen=frozen,
   )
   return built, learning_rate
-
-
-def objective(
-  config: ml_collections.ConfigDict, built, data: Data
-) -> steps.Objective:
-  """The loss that a supervised run minimises."""
-  class_weights = None
-  if config.class_weights == 'balanced':
-    class_weights = losses.balanced_weights(pipeline.label_counts(data.train))
-  return steps.classification(
-    built,
-    num_classes=len(data.class_names),
-    loss=config.loss,
-    label_smoothing=config.label_smoothing,
-    mixup=config.mixup,
-    class_weights=class_weights,
-  )
 
 
 def profiled_steps(config: ml_collections.ConfigDict) -> tuple[int, int] | None:

@@ -3,7 +3,7 @@
 from etils import epath
 import ml_collections
 
-from vit_jax.jobs import supervised
+from vit_jax.jobs import classification
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
@@ -14,7 +14,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       data.
   """
   check(config)
-  supervised.train(config, workdir)
+  classification.train(config, workdir)
 
 
 def check(config: ml_collections.ConfigDict) -> None:

@@ -3,7 +3,7 @@
 from etils import epath
 import ml_collections
 
-from vit_jax.jobs import supervised
+from vit_jax.jobs import classification
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
@@ -18,4 +18,4 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       f'init_from={config.init_from!r}: pre-training starts from random'
       " weights; leave it empty, or choose job='finetune'."
     )
-  supervised.train(config, workdir)
+  classification.train(config, workdir)

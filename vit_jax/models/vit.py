@@ -3,6 +3,7 @@
 Parameters carry the names and shapes of the official checkpoints.
 """
 
+from collections.abc import Callable
 import functools
 
 import flax.linen as nn
@@ -149,7 +150,13 @@ class VisionTransformer(nn.Module):
 
   @nn.compact
   def __call__(
-    self, images: Float[Array, 'b h w 3'], *, train: bool = False
+    self,
+    images: Float[Array, 'b h w 3'],
+    *,
+    train: bool = False,
+    change_patches: Callable[
+      [Float[Array, 'b n d']], Float[Array, 'b n d']
+    ] = lambda patches: patches,
   ) -> tuple[Float[Array, 'b k'] | None, dict[str, Float[Array, 'b ...']]]:
     """Computes logits and features.
 
@@ -157,13 +164,15 @@ class VisionTransformer(nn.Module):
       images: RGB in [-1, 1], of any height and width that patches can tile;
         parameters made for one grid of patches serve that number of patches.
       train: whether to apply dropout, with the key of the stream 'dropout'.
+      change_patches: what happens to the patch embeddings before positions and
+        class token are added, as in masked patch prediction.
 
     Returns:
       Logits, None without classes, and features: 'patches' (b, n, d), the patch
-      embeddings before positions and class token; 'encoded' (b, n, d), all
-      tokens after the last norm; 'pooled' (b, d); 'pre_logits', what the linear
-      head sees: the hidden tanh layer (b, representation_size), or 'pooled'
-      again where there is none.
+      embeddings before positions and class token, and before any change;
+      'encoded' (b, n, d), all tokens after the last norm; 'pooled' (b, d);
+      'pre_logits', what the linear head sees: the hidden tanh layer
+      (b, representation_size), or 'pooled' again where there is none.
 
     Raises:
       ValueError: if images are not float (b, h, w, 3) or not a whole number of
@@ -181,7 +190,7 @@ class VisionTransformer(nn.Module):
       dtype=self.dtype,
       name='embedding',
     )(x).reshape(batch, rows * columns, self.width)
-    tokens = patches
+    tokens = change_patches(patches)
     if self.pool == 'token':
       cls = self.param('cls', nn.initializers.zeros, (1, 1, self.width))
       cls = jnp.broadcast_to(cls.astype(tokens.dtype), (batch, 1, self.width))

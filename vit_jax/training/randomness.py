@@ -20,5 +20,9 @@ def stream_key(
       independent draws.
     step: the training step, traced or not.
   """
-  key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(stream.encode()))
-  return jax.random.fold_in(key, step)
+  return jax.random.fold_in(branch(jax.random.key(seed), stream), step)
+
+
+def branch(key: Key[Array, ''], stream: str) -> Key[Array, '']:
+  """The key of a named stream that grows from another key."""
+  return jax.random.fold_in(key, zlib.crc32(stream.encode()))

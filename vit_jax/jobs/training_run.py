@@ -1,13 +1,18 @@
-"""Training on labelled images: what supervised jobs share."""
+"""A training run: what all jobs that take steps share.
 
-from collections.abc import Iterator
+What they differ in, what is learnt and how it is scored, is a `Task`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 import logging
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from clu import parameter_overview
 from etils import epath
+import flax.linen as nn
 import jax
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 import ml_collections
 
@@ -17,14 +22,59 @@ from vit_jax.checkpoints import store as store_lib
 from vit_jax.data import pipeline
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import preemption
-from vit_jax.jobs import assemble, few_shot_scoring, scoring, workdirs
+from vit_jax.jobs import assemble, few_shot_scoring, workdirs
 from vit_jax.training import loop, steps
 from vit_jax.training import state as state_lib
 
 _log = logging.getLogger(__name__)
 
+# Of the step reached and the weights that the run stands for, to metrics; what
+# else it finds, it notes in the log.
+Evaluation = Callable[[int, PyTree, report.MetricLog], dict[str, float]]
 
-def train(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
+
+class Task(Protocol):
+  """What a run learns, put together before anything is compiled.
+
+  Attributes:
+    model: its parameters are trained.
+    backbone: the model whose features few-shot evaluations look at; it takes
+      the parameters of `model`.
+    evaluations: further ones beside `score`, each with the steps between them,
+      0 for the end of the run alone.
+  """
+
+  model: nn.Module
+  backbone: nn.Module
+  evaluations: Sequence[tuple[int, Evaluation]]
+
+  def objective(self) -> steps.Objective:
+    """The loss that the run minimises."""
+
+  def score(
+    self, params: PyTree, *, raw_params: PyTree | None = None
+  ) -> tuple[dict[str, float], Any]:
+    """Exact metrics of the evaluation splits, and what `finish` needs of them.
+
+    Args:
+      params: the weights that the run stands for.
+      raw_params: where those are averaged ones, the weights themselves.
+    """
+
+  def finish(self, workdir: epath.Path, scored: Any) -> dict[str, Any]:
+    """Writes what else stays of the run; returns its part of the results."""
+
+
+# From the config, the data, the mesh and the weights of `init_from`.
+MakeTask = Callable[
+  [ml_collections.ConfigDict, assemble.Data, Mesh, assemble.Weights | None],
+  Task,
+]
+
+
+def train(
+  config: ml_collections.ConfigDict, workdir: epath.Path, make_task: MakeTask
+) -> None:
   """Trains, evaluates, and leaves `final.npz` and `results.json`.
 
   Goes on from the newest checkpoint in `workdir`; says so and returns if the
@@ -35,7 +85,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """
   if workdirs.is_finished(config, workdir):
     return
-  run = _Run(config.copy_and_resolve_references(), workdir)
+  run = _Run(config.copy_and_resolve_references(), workdir, make_task)
   workdirs.claim(run.config, workdir)
   with (
     preemption.StopSignal() as stop_signal,
@@ -58,7 +108,12 @@ def train(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 class _Run:
   """The parts of one run, put together before anything is compiled."""
 
-  def __init__(self, config: ml_collections.ConfigDict, workdir: epath.Path):
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    workdir: epath.Path,
+    make_task: MakeTask,
+  ):
     self.config = config
     self.workdir = workdir
     self.mesh = mesh_lib.create(config.mesh.data)
@@ -67,16 +122,16 @@ class _Run:
     with report.phase('opening the data'):
       self.data = assemble.data(config)
     start = assemble.weights(config)
-    self.model = assemble.model(config, len(self.data.class_names), start)
-    assemble.note_derived(config, self.model)
-    self.scorer = scoring.Scorer(config, self.data, self.model, self.mesh)
-    self.few_shot = None
+    self.task = make_task(config, self.data, self.mesh, start)
+    assemble.note_derived(config, self.task.backbone)
+    self.evaluations = list(self.task.evaluations)
     if config.few_shot.every:
-      self.few_shot = few_shot_scoring.Scorer(config, self.model, self.mesh)
+      scorer = few_shot_scoring.Scorer(config, self.task.backbone, self.mesh)
+      self.evaluations.append((config.few_shot.every, _few_shot(scorer)))
     self.total_steps = config_lib.total_steps(
       config, self.data.train.num_examples
     )
-    self.start_params = start and assemble.fit(config, self.model, start)
+    self.start_params = start and assemble.fit(config, self.task.model, start)
     param_shapes = jax.eval_shape(self._initial_params)
     self.frozen = assemble.frozen(config, param_shapes)
     self.optimizer, self.learning_rate = assemble.optimizer(
@@ -95,7 +150,7 @@ class _Run:
     return time.perf_counter() - self.begin
 
   def _initial_params(self) -> PyTree:
-    return assemble.initial_params(self.config, self.model)
+    return assemble.initial_params(self.config, self.task.model)
 
   def _initial_state(self, params: PyTree) -> state_lib.State:
     return state_lib.create(
@@ -148,11 +203,11 @@ class _Run:
         batch_size=config.batch_size,
       )
 
-    def evaluate(step: int, state: state_lib.State) -> None:
-      self._evaluate(step, state, metric_log)
+    def score(step: int, state: state_lib.State) -> None:
+      self._score(step, state, metric_log)
 
-    def evaluate_few_shot(step: int, state: state_lib.State) -> None:
-      self._evaluate_few_shot(step, state, metric_log)
+    def also(evaluate: Evaluation) -> loop.Evaluation:
+      return lambda step, state: evaluate(step, _weights(state), metric_log)
 
     def save(step: int, state: state_lib.State) -> None:
       store.save(step, state, meta={'seconds': self.seconds})
@@ -167,8 +222,8 @@ class _Run:
         log_every=config.log_every,
         report=log,
         evaluations=[
-          (config.eval_every, evaluate),
-          (config.few_shot.every, evaluate_few_shot),
+          (config.eval_every, score),
+          *((every, also(evaluate)) for every, evaluate in self.evaluations),
         ],
         checkpoint_every=config.checkpoint_every,
         save=save,
@@ -178,7 +233,7 @@ class _Run:
 
   def _compiled_step(self, state: state_lib.State) -> steps.Step:
     config = self.config
-    objective = assemble.objective(config, self.model, self.data)
+    objective = self.task.objective()
     if self.frozen:
       objective = steps.hold(objective, self.frozen)
     train_step = steps.make_train_step(
@@ -214,11 +269,11 @@ class _Run:
       del batch['index']
       yield mesh_lib.put_batch(batch, self.mesh)
 
-  def _evaluate(
+  def _score(
     self, step: int, state: state_lib.State, metric_log: report.MetricLog
-  ) -> tuple[dict[str, float], scoring.Predictions]:
+  ) -> tuple[dict[str, float], Any]:
     averaged = state.ema_params is not None
-    metrics, predictions = self.scorer.score(
+    metrics, scored = self.task.score(
       _weights(state), raw_params=state.params if averaged else None
     )
     metric_log.write(step, metrics)
@@ -226,14 +281,7 @@ class _Run:
     if best and best[0] == step:
       _log.info('%s is the best so far', self.config.best_metric)
       self._export(state, 'best.npz')
-    return metrics, predictions
-
-  def _evaluate_few_shot(
-    self, step: int, state: state_lib.State, metric_log: report.MetricLog
-  ) -> dict[str, float]:
-    metrics = few_shot_scoring.means(self.few_shot.score(_weights(state)))
-    metric_log.write(step, metrics)
-    return metrics
+    return metrics, scored
 
   def _best(self, metric_log: report.MetricLog) -> tuple[int, float] | None:
     name = self.config.best_metric
@@ -246,32 +294,20 @@ class _Run:
     self, state: state_lib.State, metric_log: report.MetricLog
   ) -> None:
     """Evaluates the last step and writes what stays of the run."""
-    metrics, predictions = self._evaluate(self.total_steps, state, metric_log)
-    if self.few_shot:
-      metrics = metrics | self._evaluate_few_shot(
-        self.total_steps, state, metric_log
-      )
+    metrics, scored = self._score(self.total_steps, state, metric_log)
+    for _, evaluate in self.evaluations:
+      metrics |= evaluate(self.total_steps, _weights(state), metric_log)
     self._export(state, 'final.npz')
     if best := self._best(metric_log):
       name = f'best/{self.config.best_metric}'
-      metrics = metrics | {'best/step': best[0], name: best[1]}
-    for name, predicted in predictions.items():
-      report.write_predictions(
-        self.workdir / f'predictions_{name}.jsonl',
-        predicted,
-        self.data.class_names,
-        self.data.evals[name].describe,
-      )
-    report.write_json(
-      self.workdir / report.RESULTS, self._results(metrics, predictions)
-    )
+      metrics |= {'best/step': best[0], name: best[1]}
+    details = self.task.finish(self.workdir, scored)
+    results = self._results(metrics) | details
+    report.write_json(self.workdir / report.RESULTS, results)
     _log.info('finished; results in %s', self.workdir / report.RESULTS)
 
-  def _results(
-    self, metrics: dict[str, float], predictions: scoring.Predictions
-  ) -> dict[str, Any]:
+  def _results(self, metrics: dict[str, float]) -> dict[str, Any]:
     seconds = self.seconds
-    names = self.data.class_names
     return {
       'job': self.config.job,
       'step': self.total_steps,
@@ -281,16 +317,18 @@ class _Run:
         parameter_overview.count_parameters(self.state_shapes.params)
       ),
       'metrics': metrics,
-      'class_names': names,
-      'class_accuracy': {
-        split: dict(
-          zip(names, predicted.class_accuracy(len(names)), strict=True)
-        )
-        for split, predicted in predictions.items()
-      },
     }
 
 
 def _weights(state: state_lib.State) -> PyTree:
   """What the run stands for: the average where one is kept."""
   return state.params if state.ema_params is None else state.ema_params
+
+
+def _few_shot(scorer: few_shot_scoring.Scorer) -> Evaluation:
+  def evaluate(step, params, metric_log):
+    metrics = few_shot_scoring.means(scorer.score(params))
+    metric_log.write(step, metrics)
+    return metrics
+
+  return evaluate

@@ -1,0 +1,210 @@
+"""The objective of masked patch prediction, and a step of it on a mesh."""
+
+import json
+import os
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import runs
+from vit_jax import models
+from vit_jax.distributed import mesh as mesh_lib
+from vit_jax.models import masked_patch as model_lib
+from vit_jax.training import masked_patch, patch_targets, randomness, steps
+from vit_jax.training import state as state_lib
+
+B, N, RATE = 8, 16, 0.5
+M = 8  # Corrupted patches of an image.
+
+
+def make_model(target, dropout=0.0):
+  encoder = models.create(
+    'ViT-Ti/2',
+    num_classes=0,
+    depth=1,
+    width=16,
+    mlp_dim=16,
+    heads=2,
+    dropout=dropout,
+  )
+  outputs = patch_targets.TARGETS[target].num_outputs((2, 2))
+  return model_lib.MaskedPatchPredictor(encoder, outputs)
+
+
+def make_objective(target, **kwargs):
+  return masked_patch.objective(
+    make_model(target, **kwargs), patch_targets.TARGETS[target], rate=RATE
+  )
+
+
+def make_batch():
+  rng = np.random.default_rng(0)
+  return {
+    'image': rng.uniform(-1, 1, (B, 8, 8, 3)).astype(np.float32),
+    'label': np.zeros(B, np.int32),
+    'mask': np.ones(B, np.float32),
+  }
+
+
+def make_params(target):
+  params = make_model(target).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+  keys = iter(jax.random.split(jax.random.key(1), 99))
+  # Zeros would hide what depends on mask token and head.
+  return jax.tree.map(
+    lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), params
+  )['params']
+
+
+KEY = jax.random.key(5)
+
+
+def drawn():
+  keys = jax.random.split(randomness.branch(KEY, 'corruption'), B)
+  return masked_patch.draw(keys, N, RATE)
+
+
+@pytest.mark.parametrize('target', list(patch_targets.TARGETS))
+def test_sums_are_over_the_corrupted_patches_of_real_images(target):
+  params, batch = make_params(target), make_batch()
+  batch['mask'][5:] = 0
+  loss, metrics = jax.jit(make_objective(target))(params, batch, KEY)
+
+  chosen = patch_targets.TARGETS[target]
+  corruption = drawn()
+  predictions = make_model(target).apply(
+    {'params': params}, batch['image'], corruption, train=True
+  )
+  patches = patch_targets.cut(batch['image'], (4, 4))
+  expected, correct = 0.0, 0
+  for i in range(5):
+    there = patches[i, corruption.positions[i]][None]
+    said = predictions[i][None]
+    expected += float(jnp.sum(chosen.losses(said, there)))
+    correct += int(jnp.sum(chosen.colours(said) == chosen.true_colours(there)))
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+  np.testing.assert_allclose(metrics['loss'], (expected, 5 * M), rtol=1e-5)
+  colours = 16 if target == 'downsized' else 1
+  assert metrics['accuracy'] == (correct, 5 * M * colours)
+
+
+@pytest.mark.parametrize('target', list(patch_targets.TARGETS))
+def test_no_gradient_for_predictions_of_uncorrupted_patches(target):
+  params, batch = make_params(target), make_batch()
+  objective = make_objective(target)
+
+  def loss(change):
+    def intercept(call, args, kwargs, context):
+      result = call(*args, **kwargs)
+      last = context.module.name == 'encoder_norm'
+      return result + change if last else result
+
+    with nn.intercept_methods(intercept):
+      return objective(params, batch, KEY)[0]
+
+  # Of what predictions are made of: class token, then the patches.
+  gradient = jax.jit(jax.grad(loss))(jnp.zeros((B, 1 + N, 16)))
+  corrupted = drawn().kind != model_lib.UNTOUCHED
+  assert not np.any(gradient[:, 0])
+  assert not np.any(gradient[:, 1:][~corrupted])
+  assert np.all(np.any(gradient[:, 1:][corrupted] != 0, axis=-1))
+
+
+def test_untrained_loss_is_that_of_guessing():
+  params = make_model('mean_colour').init(
+    jax.random.key(0), jnp.zeros((1, 8, 8, 3))
+  )['params']
+  _, metrics = jax.jit(make_objective('mean_colour'))(params, make_batch(), KEY)
+  total, count = metrics['loss']
+  np.testing.assert_allclose(total / count, np.log(512), rtol=1e-6)
+
+
+def test_mask_token_and_donors_are_learnt():
+  grads, _ = jax.jit(jax.grad(make_objective('mean_colour'), has_aux=True))(
+    make_params('mean_colour'), make_batch(), KEY
+  )
+  for leaf in jax.tree.leaves(grads):
+    assert np.all(np.isfinite(leaf))
+  assert np.any(grads['mask_token'])
+
+
+def make_step(target, learning_rate=0.1, **kwargs):
+  return steps.make_train_step(
+    make_objective(target),
+    optax.sgd(learning_rate),
+    lambda step: jnp.asarray(learning_rate),
+    seed=0,
+    **kwargs,
+  )
+
+
+def make_state(target):
+  return state_lib.create(make_params(target), optax.sgd(0.1), average=False)
+
+
+def test_corruption_follows_seed_and_step():
+  step, state = jax.jit(make_step('mean_colour')), make_state('mean_colour')
+  loss = step(state, make_batch())[1]['loss'][0]
+  assert loss == step(state, make_batch())[1]['loss'][0]
+  later = state.replace(step=state.step + 1)
+  assert loss != step(later, make_batch())[1]['loss'][0]
+
+
+def one_step(target, devices):
+  """Loss, accuracy and weights after a step on a mesh."""
+  mesh = mesh_lib.create(devices)
+  state = jax.device_put(make_state(target), mesh_lib.replicated(mesh))
+  step = jax.jit(make_step(target), out_shardings=mesh_lib.replicated(mesh))
+  new, metrics = step(state, mesh_lib.put_batch(make_batch(), mesh))
+  metrics = {name: float(metrics[name][0]) for name in ('loss', 'accuracy')}
+  return metrics, jax.device_get(new.params)
+
+
+def compare_devices():
+  """Differences between a step on 1 and on 8 devices."""
+  found = {}
+  for target in patch_targets.TARGETS:
+    (one, params), (eight, others) = one_step(target, 1), one_step(target, 8)
+    apart = jax.tree.map(lambda a, b: np.abs(a - b).max(), params, others)
+    found[target] = {
+      'loss': abs(one['loss'] - eight['loss']) / one['loss'],
+      'accuracy': abs(one['accuracy'] - eight['accuracy']),
+      'weights': float(max(jax.tree.leaves(apart))),
+      'moved': float(
+        max(
+          np.abs(a - b).max()
+          for a, b in zip(
+            jax.tree.leaves(params),
+            jax.tree.leaves(make_params(target)),
+            strict=True,
+          )
+        )
+      ),
+    }
+  return found
+
+
+def test_a_step_on_eight_devices_is_that_on_one():
+  flags = '--xla_force_host_platform_device_count=8'
+  script = (
+    'import json, test_training_masked_patch as test\n'
+    'print(json.dumps(test.compare_devices()))'
+  )
+  output = subprocess.run(
+    [sys.executable, '-c', script],
+    cwd=runs.ROOT,
+    env=os.environ | {'XLA_FLAGS': flags, 'PYTHONPATH': 'tests'},
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout
+  for target, found in json.loads(output).items():
+    assert found['loss'] < 1e-6, target
+    assert found['accuracy'] == 0, target
+    assert found['weights'] < 1e-6, target
+    assert found['moved'] > 1e-3, target
