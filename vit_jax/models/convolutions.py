@@ -23,6 +23,7 @@ class StdConv(nn.Module):
     standardize: subtracts the mean of each output channel's weights and divides
       by their standard deviation, in float32.
     dtype: type of the product; the kernel stays float32.
+    constrain: applied to what comes out.
     stride: input positions from one output to the next.
     padding: zeros on each side of the image, or 'SAME': a side of h becomes
       ceil(h / stride), an odd zero goes to the bottom and right.
@@ -32,6 +33,7 @@ class StdConv(nn.Module):
   side: int
   standardize: Callable[[Kernel], Kernel]
   dtype: DTypeLike
+  constrain: layers.Constrain
   stride: int = 1
   padding: int | str = 'SAME'
 
@@ -44,13 +46,14 @@ class StdConv(nn.Module):
       nn.initializers.lecun_normal(),
       (self.side, self.side, x.shape[-1], self.features),
     )
-    return jax.lax.conv_general_dilated(
+    out = jax.lax.conv_general_dilated(
       x.astype(self.dtype),
       self.standardize(kernel).astype(self.dtype),
       window_strides=(self.stride,) * 2,
       padding=padding if padding == 'SAME' else [(padding, padding)] * 2,
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )
+    return self.constrain(out)
 
 
 class Stage(nn.Module):
@@ -61,14 +64,12 @@ class Stage(nn.Module):
     depth: number of units.
     width: channels of the units' bottlenecks.
     stride: of the first unit.
-    constrain: applied to what the units return.
   """
 
   unit: Callable[..., nn.Module]
   depth: int
   width: int
   stride: int
-  constrain: layers.Constrain
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 d']:
@@ -76,7 +77,6 @@ class Stage(nn.Module):
     for i in range(self.depth):
       stride = self.stride if i == 0 else 1
       x = self.unit(self.width, stride, name=f'unit{i + 1}')(x)
-      x = self.constrain(x)
     return x
 
 
@@ -85,19 +85,15 @@ def stages(
   unit: Callable[..., nn.Module],
   stage_depths: Sequence[int],
   width: int,
-  constrain: layers.Constrain,
 ) -> Float[Array, 'b h2 w2 d']:
   """Applies the stages of a ResNet, in the caller's scope `block1`, `block2`...
 
   Every stage but the first halves the map and doubles the width of the
-  bottlenecks, which is `width` in the first. `unit` and `constrain` as of
-  `Stage`.
+  bottlenecks, which is `width` in the first. `unit` as of `Stage`.
   """
   for i, depth in enumerate(stage_depths):
     stride = 1 if i == 0 else 2
-    x = Stage(
-      unit, depth, width * 2**i, stride, constrain, name=f'block{i + 1}'
-    )(x)
+    x = Stage(unit, depth, width * 2**i, stride, name=f'block{i + 1}')(x)
   return x
 
 

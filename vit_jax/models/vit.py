@@ -156,8 +156,8 @@ class VisionTransformer(nn.Module):
       faster and keeps less in memory; its parameters are then stacked as in
       `stacking`. To have the same initial values, stack those without scan.
     remat: a key of `REMAT_POLICIES`.
-    constrain: applied to the tokens at both sides of every encoder block (and
-      to what a stem's units return); its transpose applies to their gradients.
+    constrain: applied to the tokens at both sides of every encoder block, and
+      its transpose to their gradients.
   """
 
   num_classes: int
