@@ -7,10 +7,9 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 import ml_collections
 
+from vit_jax import config as config_lib
 from vit_jax import report
-from vit_jax.data import pipeline
-from vit_jax.jobs import assemble, scoring, training_run
-from vit_jax.training import losses, steps
+from vit_jax.jobs import assemble, program, scoring, training_run
 
 
 def train(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
@@ -46,27 +45,18 @@ class Classification(training_run.Task):
         f'the images of {config.data.name} have several labels each, which'
         " softmax cross-entropy cannot express; use loss='sigmoid'."
       )
-    self._config = config
     self._data = data
-    self.model = assemble.model(config, len(data.class_names), start)
-    self.backbone = self.model
-    self._scorer = scoring.Scorer(config, data, self.model, mesh)
-
-  def objective(self) -> steps.Objective:
-    """Cross-entropy of the labels, with all that the config adds to it."""
-    config = self._config
-    class_weights = None
-    if config.class_weights == 'balanced':
-      counts = pipeline.label_counts(self._data.train)
-      class_weights = losses.balanced_weights(counts)
-    return steps.classification(
-      self.model,
-      num_classes=len(self._data.class_names),
-      loss=config.loss,
-      label_smoothing=config.label_smoothing,
-      mixup=config.mixup,
-      class_weights=class_weights,
+    self.program = program.supervised(
+      config,
+      mesh,
+      num_classes=len(data.class_names),
+      total_steps=config_lib.total_steps(config, data.train.num_examples),
+      several_labels=data.train.multi_label,
+      class_weights=program.class_weights(config, data.train),
+      start=start,
     )
+    self.backbone = self.program.model
+    self._scorer = scoring.Scorer(config, data, self.backbone, mesh)
 
   def score(
     self, params: PyTree, *, raw_params: PyTree | None = None

@@ -18,11 +18,9 @@ from vit_jax.data import pipeline
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.evaluation import masked_patch as evaluation
 from vit_jax.inspection import patch_colours
-from vit_jax.jobs import assemble, training_run
+from vit_jax.jobs import assemble, program, training_run
 from vit_jax.keys import KEYS
-from vit_jax.models import masked_patch as masked_patch_model
-from vit_jax.models import resnet
-from vit_jax.training import masked_patch, patch_targets, steps
+from vit_jax.training import patch_targets
 
 _log = logging.getLogger(__name__)
 
@@ -73,20 +71,13 @@ class MaskedPatches(training_run.Task):
     """
     del start
     c = config.masked_patch
-    self.backbone = assemble.model(config, num_classes=0)
-    if isinstance(self.backbone, resnet.ResNet):
-      raise ValueError(
-        f'{config.model.name} has no patches to mask; choose a Vision'
-        ' Transformer, or a hybrid such as R50+ViT-B/16.'
-      )
+    total_steps = config_lib.total_steps(config, data.train.num_examples)
+    self.program = program.masked_patches(config, mesh, total_steps=total_steps)
+    self.backbone = self.program.model.encoder
     image_size = config_lib.image_size(config)
     self._grid = self.backbone.grid_shape(image_size)
     self._patch_shape = patch_targets.patch_shape(image_size, self._grid)
-    masked_patch_model.num_corrupted(math.prod(self._grid), c.rate)
     self._target = patch_targets.TARGETS[c.target]
-    self.model = masked_patch_model.MaskedPatchPredictor(
-      self.backbone, self._target.num_outputs(self._patch_shape)
-    )
     self.evaluations = [(c.picture_every, self._draw)]
     self._config = config
     self._data = data
@@ -94,16 +85,10 @@ class MaskedPatches(training_run.Task):
     self._pictured = None
     self._eval_step = jax.jit(
       evaluation.make_eval_step(
-        self.model, self._target, rate=c.rate, seed=config.seed
+        self.program.model, self._target, rate=c.rate, seed=config.seed
       )
     )
     self._predict = jax.jit(self._predicted_patches)
-
-  def objective(self) -> steps.Objective:
-    """The loss on corrupted patches."""
-    return masked_patch.objective(
-      self.model, self._target, rate=self._config.masked_patch.rate
-    )
 
   def score(
     self, params: PyTree, *, raw_params: PyTree | None = None
@@ -175,7 +160,9 @@ class MaskedPatches(training_run.Task):
       math.prod(self._grid),
       self._config.masked_patch.rate,
     )
-    predictions = self.model.apply({'params': params}, images, corruption)
+    predictions = self.program.model.apply(
+      {'params': params}, images, corruption
+    )
     return self._target.pixels(predictions, self._patch_shape), corruption
 
   def finish(self, workdir: epath.Path, scored: None) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from jaxtyping import PyTree
 import ml_collections
 
 from vit_jax import checkpoints, report
-from vit_jax import config as config_lib
 from vit_jax.checkpoints import store as store_lib
 from vit_jax.data import pipeline
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.distributed import preemption
+from vit_jax.distributed import preemption, sharding
 from vit_jax.jobs import assemble, few_shot_scoring, workdirs
+from vit_jax.jobs import program as program_lib
+from vit_jax.models import stacking
 from vit_jax.training import loop, steps
 from vit_jax.training import state as state_lib
 
@@ -37,19 +38,16 @@ class Task(Protocol):
   """What a run learns, put together before anything is compiled.
 
   Attributes:
-    model: its parameters are trained.
+    program: the training step.
     backbone: the model whose features few-shot evaluations look at; it takes
-      the parameters of `model`.
+      the parameters of the program's.
     evaluations: further ones beside `score`, each with the steps between them,
       0 for the end of the run alone.
   """
 
-  model: nn.Module
+  program: program_lib.Program
   backbone: nn.Module
   evaluations: Sequence[tuple[int, Evaluation]]
-
-  def objective(self) -> steps.Objective:
-    """The loss that the run minimises."""
 
   def score(
     self, params: PyTree, *, raw_params: PyTree | None = None
@@ -116,31 +114,22 @@ class _Run:
   ):
     self.config = config
     self.workdir = workdir
-    self.mesh = mesh_lib.create(config.mesh.data)
+    self.mesh = assemble.mesh(config)
     mesh_lib.check_batch(config.batch_size, self.mesh, config.optim.accumulate)
     self.profiler = report.Profiler(workdir, assemble.profiled_steps(config))
     with report.phase('opening the data'):
       self.data = assemble.data(config)
     start = assemble.weights(config)
     self.task = make_task(config, self.data, self.mesh, start)
+    self.program = self.task.program
     assemble.note_derived(config, self.task.backbone)
     self.evaluations = list(self.task.evaluations)
     if config.few_shot.every:
       scorer = few_shot_scoring.Scorer(config, self.task.backbone, self.mesh)
       self.evaluations.append((config.few_shot.every, _few_shot(scorer)))
-    self.total_steps = config_lib.total_steps(
-      config, self.data.train.num_examples
-    )
-    self.start_params = start and assemble.fit(config, self.task.model, start)
-    param_shapes = jax.eval_shape(self._initial_params)
-    self.frozen = assemble.frozen(config, param_shapes)
-    self.optimizer, self.learning_rate = assemble.optimizer(
-      config, self.total_steps, self.frozen
-    )
-    sharding = mesh_lib.replicated(self.mesh)
-    self.state_shapes = jax.tree.map(
-      lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
-      jax.eval_shape(self._initial_state, param_shapes),
+    self.total_steps = self.program.total_steps
+    self.start_params = start and assemble.fit(
+      config, self.program.plain_model, start
     )
     self.begin = time.perf_counter()
 
@@ -149,38 +138,24 @@ class _Run:
     """Time of the run, earlier starts included up to their checkpoint."""
     return time.perf_counter() - self.begin
 
-  def _initial_params(self) -> PyTree:
-    return assemble.initial_params(self.config, self.task.model)
-
-  def _initial_state(self, params: PyTree) -> state_lib.State:
-    return state_lib.create(
-      params, self.optimizer, average=self.config.optim.ema_decay > 0
-    )
-
   def start(self, store: store_lib.Store) -> tuple[state_lib.State, int]:
     """The newest checkpoint's state, or a new one, and its step."""
     _log.info(
       'parameters:\n%s',
       parameter_overview.get_parameter_overview(
-        self.state_shapes.params, include_stats=False
+        self.program.file_state.params, include_stats=False
       ),
     )
+    if self.mesh.size > 1:
+      _log.info('mesh %s', sharding.summary(self.program.state, self.mesh))
     with report.phase('looking for a checkpoint'):
-      restored = store.restore(self.state_shapes)
+      restored = store.restore(self.program.file_state)
     if restored:
       _log.info('going on from step %d', restored.step)
       self.begin -= restored.meta['seconds']
-      return restored.state, restored.step
+      return self.program.from_file(restored.state), restored.step
     with report.phase('initialising the parameters'):
-      sharding = mesh_lib.replicated(self.mesh)
-      if self.start_params:
-        params = jax.device_put(self.start_params, sharding)
-      else:
-        params = jax.jit(self._initial_params, out_shardings=sharding)()
-      create = jax.jit(
-        self._initial_state, out_shardings=sharding, donate_argnums=0
-      )
-      return create(params), 0
+      return self.program.create_state(self.start_params), 0
 
   def train(
     self,
@@ -210,12 +185,15 @@ class _Run:
       return lambda step, state: evaluate(step, _weights(state), metric_log)
 
     def save(step: int, state: state_lib.State) -> None:
-      store.save(step, state, meta={'seconds': self.seconds})
+      in_file = self.program.to_file(state)
+      store.save(step, in_file, meta={'seconds': self.seconds})
 
+    with report.phase('compiling the training step'):
+      train_step = self.program.compile()
     with self.profiler:
       return loop.train(
         state,
-        self._compiled_step(state),
+        train_step,
         self._batches(start_step),
         start_step=start_step,
         total_steps=self.total_steps,
@@ -231,30 +209,6 @@ class _Run:
         should_stop=stop_signal.received,
       )
 
-  def _compiled_step(self, state: state_lib.State) -> steps.Step:
-    config = self.config
-    objective = self.task.objective()
-    if self.frozen:
-      objective = steps.hold(objective, self.frozen)
-    train_step = steps.make_train_step(
-      objective,
-      self.optimizer,
-      self.learning_rate,
-      seed=config.seed,
-      accumulate=config.optim.accumulate,
-      ema_decay=config.optim.ema_decay,
-    )
-    jitted = jax.jit(
-      train_step,
-      donate_argnums=0,
-      out_shardings=mesh_lib.replicated(self.mesh),
-    )
-    batch = assemble.batch_shapes(
-      config, self.data.train, mesh_lib.batch_sharding(self.mesh)
-    )
-    with report.phase('compiling the training step'):
-      return jitted.lower(state, batch).compile()
-
   def _batches(self, start_step: int) -> Iterator[steps.Batch]:
     batches = pipeline.train_batches(
       self.data.train,
@@ -266,8 +220,8 @@ class _Run:
       process_count=jax.process_count(),
     )
     for batch in batches:
-      del batch['index']
-      yield mesh_lib.put_batch(batch, self.mesh)
+      needed = {name: batch[name] for name in self.program.batch}
+      yield mesh_lib.put_batch(needed, self.mesh)
 
   def _score(
     self, step: int, state: state_lib.State, metric_log: report.MetricLog
@@ -288,7 +242,8 @@ class _Run:
     return metric_log.best(name) if name else None
 
   def _export(self, state: state_lib.State, name: str) -> None:
-    checkpoints.export(jax.device_get(_weights(state)), self.workdir / name)
+    params = stacking.unstack(jax.device_get(_weights(state)))
+    checkpoints.export(params, self.workdir / name)
 
   def finish(
     self, state: state_lib.State, metric_log: report.MetricLog
@@ -314,7 +269,7 @@ class _Run:
       'seconds': seconds,
       **report.device_use(seconds),
       'parameters': int(
-        parameter_overview.count_parameters(self.state_shapes.params)
+        parameter_overview.count_parameters(self.program.state.params)
       ),
       'metrics': metrics,
     }

@@ -7,6 +7,8 @@ import jax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from vit_jax.models import layers
+
 Kernel = Float[Array, 'h w c d']
 
 
@@ -21,6 +23,7 @@ class StdConv(nn.Module):
     standardize: subtracts the mean of each output channel's weights and divides
       by their standard deviation, in float32.
     dtype: type of the product; the kernel stays float32.
+    constrain: applied to what comes out.
     stride: input positions from one output to the next.
     padding: zeros on each side of the image, or 'SAME': a side of h becomes
       ceil(h / stride), an odd zero goes to the bottom and right.
@@ -30,6 +33,7 @@ class StdConv(nn.Module):
   side: int
   standardize: Callable[[Kernel], Kernel]
   dtype: DTypeLike
+  constrain: layers.Constrain
   stride: int = 1
   padding: int | str = 'SAME'
 
@@ -42,13 +46,14 @@ class StdConv(nn.Module):
       nn.initializers.lecun_normal(),
       (self.side, self.side, x.shape[-1], self.features),
     )
-    return jax.lax.conv_general_dilated(
+    out = jax.lax.conv_general_dilated(
       x.astype(self.dtype),
       self.standardize(kernel).astype(self.dtype),
       window_strides=(self.stride,) * 2,
       padding=padding if padding == 'SAME' else [(padding, padding)] * 2,
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )
+    return self.constrain(out)
 
 
 class Stage(nn.Module):

@@ -13,7 +13,7 @@ import flax.linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vit_jax.models import convolutions
+from vit_jax.models import convolutions, layers
 
 
 def standardize(kernel: convolutions.Kernel) -> convolutions.Kernel:
@@ -29,16 +29,18 @@ class Unit(nn.Module):
     width: channels of the bottleneck; the result has four times as many.
     stride: of the 3x3 convolution.
     dtype: type of the activations.
+    constrain: applied to what convolutions return.
   """
 
   width: int
   stride: int
   dtype: DTypeLike
+  constrain: layers.Constrain
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 d']:
     """Transforms a batch of feature maps."""
-    conv, norm = _layers(self.dtype)
+    conv, norm = _layers(self.dtype, self.constrain)
     width, stride = self.width, self.stride
     shortcut = x
     if x.shape[-1] != 4 * width or stride != 1:
@@ -61,11 +63,13 @@ class HybridStem(nn.Module):
     width: channels of the root and of the first stage's bottlenecks.
     dtype: type of the activations. Parameters, the standardisation of kernels
       and the statistics of norms are float32 always.
+    constrain: applied to what convolutions return.
   """
 
   stage_depths: tuple[int, ...]
   width: int
   dtype: DTypeLike
+  constrain: layers.Constrain = layers.unconstrained
 
   @property
   def total_stride(self) -> int:
@@ -77,17 +81,21 @@ class HybridStem(nn.Module):
     self, images: Float[Array, 'b h w 3']
   ) -> Float[Array, 'b h2 w2 c']:
     """Maps images to ceil(h / total_stride) by ceil(w / total_stride)."""
-    conv, norm = _layers(self.dtype)
+    conv, norm = _layers(self.dtype, self.constrain)
     x = conv(self.width, 7, stride=2, name='conv_root')(images)
     x = nn.relu(norm(name='gn_root')(x))
     x = nn.max_pool(x, (3, 3), strides=(2, 2), padding='SAME')
-    unit = functools.partial(Unit, dtype=self.dtype)
+    unit = functools.partial(Unit, dtype=self.dtype, constrain=self.constrain)
     return convolutions.stages(x, unit, self.stage_depths, self.width)
 
 
-def _layers(dtype):
+def _layers(dtype, constrain):
   conv = functools.partial(
-    convolutions.StdConv, standardize=standardize, dtype=dtype, padding='SAME'
+    convolutions.StdConv,
+    standardize=standardize,
+    dtype=dtype,
+    constrain=constrain,
+    padding='SAME',
   )
   norm = functools.partial(
     nn.GroupNorm, num_groups=32, epsilon=1e-6, dtype=dtype

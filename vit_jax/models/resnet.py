@@ -39,16 +39,18 @@ class Unit(nn.Module):
     width: channels of the bottleneck; the result has four times as many.
     stride: of the 3x3 convolution.
     dtype: type of the activations.
+    constrain: applied to what convolutions return.
   """
 
   width: int
   stride: int
   dtype: DTypeLike
+  constrain: layers.Constrain
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 d']:
     """Transforms a batch of feature maps."""
-    conv, norm = _conv(self.dtype), _norm(self.dtype)
+    conv, norm = _conv(self.dtype, self.constrain), _norm(self.dtype)
     width, stride = self.width, self.stride
     y = nn.relu(norm(name='gn1')(x))
     shortcut = x
@@ -72,6 +74,7 @@ class ResNet(nn.Module):
       the statistics of norms and all from the last norm to the logits are
       float32 always.
     head_bias: initial bias of the head.
+    constrain: applied to what convolutions return.
   """
 
   num_classes: int
@@ -79,6 +82,7 @@ class ResNet(nn.Module):
   width: int
   dtype: DTypeLike
   head_bias: float
+  constrain: layers.Constrain = layers.unconstrained
 
   @nn.nowrap
   def grid_shape(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -112,14 +116,14 @@ class ResNet(nn.Module):
     """
     del train
     layers.check_images(images)
-    x = _conv(self.dtype)(self.width, 7, stride=2, padding=3, name='conv_root')(
-      images
-    )
+    x = _conv(self.dtype, self.constrain)(
+      self.width, 7, stride=2, padding=3, name='conv_root'
+    )(images)
     # There has been no ReLU, so to pad by zeros is not to pad by -inf.
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     x = nn.max_pool(x, (3, 3), strides=(2, 2))
     patches = _tokens(x)
-    unit = functools.partial(Unit, dtype=self.dtype)
+    unit = functools.partial(Unit, dtype=self.dtype, constrain=self.constrain)
     x = convolutions.stages(x, unit, self.stage_depths, self.width)
     encoded = _tokens(nn.relu(_norm(jnp.float32)(name='gn_final')(x)))
     pooled = jnp.mean(encoded, axis=1)
@@ -131,9 +135,13 @@ class ResNet(nn.Module):
     }
 
 
-def _conv(dtype):
+def _conv(dtype, constrain):
   return functools.partial(
-    convolutions.StdConv, standardize=standardize, dtype=dtype, padding=0
+    convolutions.StdConv,
+    standardize=standardize,
+    dtype=dtype,
+    constrain=constrain,
+    padding=0,
   )
 
 
