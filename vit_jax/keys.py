@@ -261,6 +261,32 @@ KEYS = {
   'vtab.keep_weights': Key(
     False, 'Whether final.npz of every run stays.', on_resume=True
   ),
+  'plan.job': Key(
+    'pretrain',
+    'The job whose training step is planned.',
+    choices=('pretrain', 'finetune', 'masked_patch'),
+  ),
+  'plan.topologies': Key(
+    'v3:2x2',
+    'TPU slices, GENERATION:CHIPS separated by commas, such as'
+    ' v3:2x2,v3:4x4,v5e:2x4,v4:2x2x2.',
+  ),
+  'plan.models': Key('', 'Models, separated by commas; empty: model.name.'),
+  'plan.batch_sizes': Key(
+    '', 'Global batch sizes, separated by commas; empty: batch_size.'
+  ),
+  'plan.fit': Key(
+    'accumulate',
+    'What to change if a step does not fit: none; accumulate, doubles the'
+    ' micro-batches; largest, halves the batch.',
+    choices=('none', 'accumulate', 'largest'),
+  ),
+  'plan.utilisation': Key(
+    0.5,
+    "Share of the slice's peak for which times are given.",
+    low=0.01,
+    high=1,
+  ),
   'prepare.datasets': Key(
     'vtab',
     'What TFDS is to download and prepare, separated by commas: vtab for all of'

@@ -22,6 +22,7 @@ from vit_jax.jobs import (
   few_shot,
   finetune,
   interpolate,
+  plan,
   predict,
   prepare,
   pretrain,
@@ -41,6 +42,7 @@ JOBS = {
   'dedup': dedup.run,
   'vtab': vtab.run,
   'prepare': prepare.run,
+  'plan': plan.run,
 }
 
 _CONFIG = config_flags.DEFINE_config_file(
