@@ -126,6 +126,19 @@ KEYS = {
   'model.head_bias': Key(
     0.0, 'Initial bias of the head; -10 suits sigmoid and many classes.'
   ),
+  'model.scan': Key(
+    False,
+    'Whether training runs the encoder as a scan over its blocks: it compiles'
+    ' faster and needs less memory.',
+    on_resume=True,
+  ),
+  'model.remat': Key(
+    'none',
+    'What training computes again to save memory: none; full, all of a block;'
+    ' dots, all but the outputs of dense layers.',
+    choices=('none', 'full', 'dots'),
+    on_resume=True,
+  ),
   'data.name': Key(
     'digits',
     'digits, folder:PATH, tfds:BUILDER, vtab:TASK or a catalogue name; vtab,'
@@ -216,6 +229,11 @@ KEYS = {
   'optim.b1': Key(0.9, "Adam's decay of the mean.", low=0, high=1),
   'optim.b2': Key(0.999, "Adam's decay of the square.", low=0, high=1),
   'optim.momentum': Key(0.9, 'Momentum of sgd.', low=0, high=1),
+  'optim.mu_dtype': Key(
+    'float32',
+    "Type in which Adam's mean or the momentum of sgd is kept.",
+    choices=('float32', 'bfloat16'),
+  ),
   'optim.weight_decay': Key(
     0.0, 'Decoupled decay of kernels, times the learning rate.', low=0
   ),
@@ -359,7 +377,21 @@ KEYS = {
   ),
   'mesh.data': Key(
     -1,
-    'Devices over which the batch is sharded; -1: all.',
+    'Groups of devices that share the batch and each keep the whole state; -1:'
+    ' as many as there are devices left.',
+    low=-1,
+    on_resume=True,
+  ),
+  'mesh.fsdp': Key(
+    1,
+    'Devices of a group that share its part of the batch, and over which'
+    ' weights, averages and optimiser state are sharded; -1: the rest.',
+    low=-1,
+    on_resume=True,
+  ),
+  'mesh.tensor': Key(
+    1,
+    'Devices over which attention heads and MLPs are sharded; -1: the rest.',
     low=-1,
     on_resume=True,
   ),

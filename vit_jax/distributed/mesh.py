@@ -1,39 +1,104 @@
-"""The device mesh, and batches and states laid out on it."""
+"""The device mesh, and batches laid out on it."""
 
+from collections.abc import Sequence
 import math
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
-DATA = 'data'
+DATA, FSDP, TENSOR = AXES = ('data', 'fsdp', 'tensor')
+# Every device along these axes has rows of the batch of its own.
+BATCH = (DATA, FSDP)
 
 
-def create(data: int = -1) -> Mesh:
-  """A mesh whose `data` axis shards the batch.
+def create(
+  data: int = -1,
+  fsdp: int = 1,
+  tensor: int = 1,
+  devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+  """A mesh of devices with the axes `data`, `fsdp` and `tensor`.
+
+  The batch is sharded over the first two, states and activations as `sharding`
+  has it. Several TPU slices form an outer part of `data`, so that the other
+  axes stay within the fast network of a slice.
 
   Args:
-    data: number of devices; -1 for all that there are.
+    data: size of the axis; of all three, one may be -1 for the rest.
+    fsdp: size of the axis.
+    tensor: size of the axis.
+    devices: what the mesh is made of, or of the first of which, if the sizes
+      are for fewer; they may be mere descriptions. None for all that there are.
 
   Raises:
-    ValueError: if there are fewer devices than asked for.
+    ValueError: if the sizes do not fit the devices.
   """
-  devices = jax.devices()
-  size = len(devices) if data == -1 else data
-  if not 1 <= size <= len(devices):
+  devices = jax.devices() if devices is None else list(devices)
+  shape = _shape((data, fsdp, tensor), devices)
+  size = math.prod(shape)
+  if size < len(devices) and len({d.process_index for d in devices}) > 1:
     raise ValueError(
-      f'mesh.data={data} devices were asked for, but there are'
-      f' {len(devices)} ({devices[0].device_kind}); use -1 for all of them.'
+      f'{_describe(shape)} uses {size} of {len(devices)} devices, but several'
+      ' processes have to use all of theirs; set one of the sizes to -1.'
+    )
+  devices = devices[:size]
+  slices = _num_slices(devices)
+  if shape[0] % slices:
+    raise ValueError(
+      f'{_describe(shape)} does not fit {slices} slices: mesh.data has to be a'
+      ' multiple of their number, since the other axes stay within a slice.'
+    )
+  if slices > 1:
+    grid = mesh_utils.create_hybrid_device_mesh(
+      (shape[0] // slices, *shape[1:]),
+      (slices, 1, 1),
+      devices,
+      allow_split_physical_axes=True,
+    )
+  else:
+    grid = mesh_utils.create_device_mesh(
+      shape, devices, allow_split_physical_axes=True
     )
   # Linen does not work with jax's default, explicit axes.
-  return jax.make_mesh(
-    (size,), (DATA,), (AxisType.Auto,), devices=devices[:size]
-  )
+  return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _shape(sizes, devices):
+  """The sizes, with the rest in the place of -1."""
+  total = len(devices)
+  known = math.prod(size for size in sizes if size != -1)
+  open_axes = sizes.count(-1)
+  if min(sizes) < -1 or 0 in sizes or open_axes > 1:
+    raise ValueError(
+      f'{_describe(sizes)}: each is a number of devices, and one alone may be'
+      ' -1 for the rest.'
+    )
+  if known > total or (open_axes and total % known):
+    raise ValueError(
+      f'{_describe(sizes)} asks for {"a multiple of " * open_axes}{known}'
+      f' devices, but there are {total} ({devices[0].device_kind}); -1 for one'
+      ' size alone takes what the others leave.'
+    )
+  return tuple(total // known if size == -1 else size for size in sizes)
+
+
+def _describe(sizes):
+  pairs = zip(AXES, sizes, strict=True)
+  return ', '.join(f'mesh.{axis}={size}' for axis, size in pairs)
+
+
+def _num_slices(devices):
+  """TPU slices; on other platforms, a slice is no border worth minding."""
+  if devices[0].platform != 'tpu':
+    return 1
+  return len({getattr(device, 'slice_index', 0) for device in devices})
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Examples over the data axis."""
-  return NamedSharding(mesh, PartitionSpec(DATA))
+  """Examples over the axes of the batch."""
+  return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -50,10 +115,15 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
   }
 
 
+def batch_shards(mesh: Mesh) -> int:
+  """Into how many parts a batch is divided."""
+  return math.prod(mesh.shape[axis] for axis in BATCH)
+
+
 def round_up(batch_size: int, mesh: Mesh) -> int:
-  """The smallest multiple of the data axis that holds `batch_size` rows."""
-  devices = mesh.shape[DATA]
-  return math.ceil(batch_size / devices) * devices
+  """The smallest batch that holds `batch_size` rows and divides over `mesh`."""
+  shards = batch_shards(mesh)
+  return math.ceil(batch_size / shards) * shards
 
 
 def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
@@ -62,11 +132,12 @@ def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
   Raises:
     ValueError: naming the nearest batch sizes that do.
   """
-  unit = mesh.shape[DATA] * accumulate
+  shards = batch_shards(mesh)
+  unit = shards * accumulate
   if batch_size % unit:
     below, above = batch_size // unit * unit, (batch_size // unit + 1) * unit
     nearest = f'{below} or {above}' if below else f'{above}'
     raise ValueError(
-      f'batch_size={batch_size} does not divide over {mesh.shape[DATA]} devices'
-      f' and {accumulate} micro-batches a step; use {nearest}.'
+      f'batch_size={batch_size} does not divide over {shards} devices and'
+      f' {accumulate} micro-batches a step; use {nearest}.'
     )

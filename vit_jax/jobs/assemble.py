@@ -1,6 +1,6 @@
 """From the config to parts, with the checks that need several of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
@@ -12,8 +12,10 @@ import optax
 
 from vit_jax import checkpoints, models
 from vit_jax import config as config_lib
-from vit_jax.data import pipeline, preprocess, sources
-from vit_jax.training import losses, optim, randomness, steps
+from vit_jax.data import preprocess, sources
+from vit_jax.distributed import mesh as mesh_lib
+from vit_jax.distributed import sharding as sharding_lib
+from vit_jax.training import optim, randomness
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,10 +178,24 @@ def weights(config: ml_collections.ConfigDict) -> Weights | None:
   return Weights(config.init_from, params, description)
 
 
+def mesh(
+  config: ml_collections.ConfigDict,
+  devices: Sequence[jax.Device] | None = None,
+) -> jax.sharding.Mesh:
+  """The mesh that the config asks for, of all devices unless given some.
+
+  Raises:
+    ValueError: if it does not fit them.
+  """
+  c = config.mesh
+  return mesh_lib.create(c.data, c.fsdp, c.tensor, devices)
+
+
 def model(
   config: ml_collections.ConfigDict,
   num_classes: int,
   start: Weights | None = None,
+  mesh: jax.sharding.Mesh | None = None,
 ):
   """The Linen module that `config.model` describes.
 
@@ -188,6 +204,9 @@ def model(
     num_classes: size of the head.
     start: weights that the model will get; they tell the form of GELU and the
       epsilon of norms where the config does not.
+    mesh: to train on; the model then keeps activations where their images are,
+      and heeds `model.scan`, with stacked blocks, and `model.remat`. Without
+      one it has the official parameters.
 
   Raises:
     ValueError: if the parts of the model, or the image, do not fit.
@@ -213,9 +232,18 @@ def model(
     gelu=c.gelu or (told.gelu if told else 'tanh'),
     norm_eps=c.norm_eps or (told.norm_eps if told else 1e-6),
     head_bias=c.head_bias,
+    **({} if mesh is None else _how_to_train(config, mesh)),
   )
   built.grid_shape(config_lib.image_size(config))
   return built
+
+
+def _how_to_train(config, mesh):
+  return {
+    'scan': config.model.scan,
+    'remat': config.model.remat,
+    'constrain': sharding_lib.constrain_activations(mesh),
+  }
 
 
 def initial_params(config: ml_collections.ConfigDict, built) -> PyTree:
@@ -279,28 +307,12 @@ def optimizer(
     b1=c.b1,
     b2=c.b2,
     momentum=c.momentum,
+    mu_dtype=c.mu_dtype,
     weight_decay=c.weight_decay,
     clip_norm=c.clip_norm,
     frozen=frozen,
   )
   return built, learning_rate
-
-
-def objective(
-  config: ml_collections.ConfigDict, built, data: Data
-) -> steps.Objective:
-  """The loss that a supervised run minimises."""
-  class_weights = None
-  if config.class_weights == 'balanced':
-    class_weights = losses.balanced_weights(pipeline.label_counts(data.train))
-  return steps.classification(
-    built,
-    num_classes=len(data.class_names),
-    loss=config.loss,
-    label_smoothing=config.label_smoothing,
-    mixup=config.mixup,
-    class_weights=class_weights,
-  )
 
 
 def profiled_steps(config: ml_collections.ConfigDict) -> tuple[int, int] | None:
@@ -318,23 +330,3 @@ def profiled_steps(config: ml_collections.ConfigDict) -> tuple[int, int] | None:
       ' 10:15.'
     )
   return int(first), int(last)
-
-
-def batch_shapes(
-  config: ml_collections.ConfigDict,
-  source: sources.Source,
-  sharding: jax.sharding.Sharding,
-) -> dict[str, jax.ShapeDtypeStruct]:
-  """What a training step gets, for compiling it before there is data."""
-  labels = (len(source.class_names),) if source.multi_label else ()
-  shapes = {
-    'image': (config_lib.image_size(config) + (3,), 'float32'),
-    'label': (labels, 'float32' if source.multi_label else 'int32'),
-    'mask': ((), 'float32'),
-  }
-  return {
-    name: jax.ShapeDtypeStruct(
-      (config.batch_size, *shape), dtype, sharding=sharding
-    )
-    for name, (shape, dtype) in shapes.items()
-  }

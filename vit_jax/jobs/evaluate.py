@@ -69,7 +69,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       _check_classes(config, model, data)
     real_labels = _real_labels(config, model, data)
   restricted = config.evaluate.objectnet_restricted and groups is not None
-  mesh = mesh_lib.create(config.mesh.data)
+  mesh = assemble.mesh(config)
   scorer = scoring.Scorer(
     model.config,
     data,

@@ -10,7 +10,7 @@ import ml_collections
 
 from vit_jax import report
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.jobs import few_shot_scoring, trained, workdirs
+from vit_jax.jobs import assemble, few_shot_scoring, trained, workdirs
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   begin = time.perf_counter()
   with report.phase('reading the checkpoint'):
     model = trained.load_features(config)
-  mesh = mesh_lib.create(config.mesh.data)
+  mesh = assemble.mesh(config)
   scorer = few_shot_scoring.Scorer(model.config, model.model, mesh)
   params = jax.device_put(model.params, mesh_lib.replicated(mesh))
   workdirs.claim(config, workdir)

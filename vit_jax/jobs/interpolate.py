@@ -40,7 +40,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   scorer = None
   if config.data.eval:
     data = assemble.eval_data(first.config)
-    mesh = mesh_lib.create(config.mesh.data)
+    mesh = assemble.mesh(config)
     scorer = scoring.Scorer(first.config, data, first.model, mesh)
   workdirs.claim(config, workdir)
 

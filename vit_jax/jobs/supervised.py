@@ -16,8 +16,15 @@ from vit_jax import config as config_lib
 from vit_jax.checkpoints import store as store_lib
 from vit_jax.data import pipeline
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.distributed import preemption
-from vit_jax.jobs import assemble, few_shot_scoring, scoring, workdirs
+from vit_jax.distributed import preemption, sharding
+from vit_jax.jobs import (
+  assemble,
+  few_shot_scoring,
+  program,
+  scoring,
+  workdirs,
+)
+from vit_jax.models import stacking
 from vit_jax.training import loop, steps
 from vit_jax.training import state as state_lib
 
@@ -61,32 +68,31 @@ class _Run:
   def __init__(self, config: ml_collections.ConfigDict, workdir: epath.Path):
     self.config = config
     self.workdir = workdir
-    self.mesh = mesh_lib.create(config.mesh.data)
+    self.mesh = assemble.mesh(config)
     mesh_lib.check_batch(config.batch_size, self.mesh, config.optim.accumulate)
     self.profiler = report.Profiler(workdir, assemble.profiled_steps(config))
     with report.phase('opening the data'):
       self.data = assemble.data(config)
     start = assemble.weights(config)
-    self.model = assemble.model(config, len(self.data.class_names), start)
-    assemble.note_derived(config, self.model)
-    self.scorer = scoring.Scorer(config, self.data, self.model, self.mesh)
-    self.few_shot = None
-    if config.few_shot.every:
-      self.few_shot = few_shot_scoring.Scorer(config, self.model, self.mesh)
     self.total_steps = config_lib.total_steps(
       config, self.data.train.num_examples
     )
-    self.start_params = start and assemble.fit(config, self.model, start)
-    param_shapes = jax.eval_shape(self._initial_params)
-    self.frozen = assemble.frozen(config, param_shapes)
-    self.optimizer, self.learning_rate = assemble.optimizer(
-      config, self.total_steps, self.frozen
+    self.program = program.supervised(
+      config,
+      self.mesh,
+      num_classes=len(self.data.class_names),
+      total_steps=self.total_steps,
+      several_labels=self.data.train.multi_label,
+      class_weights=program.class_weights(config, self.data.train),
+      start=start,
     )
-    sharding = mesh_lib.replicated(self.mesh)
-    self.state_shapes = jax.tree.map(
-      lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
-      jax.eval_shape(self._initial_state, param_shapes),
-    )
+    model, plain_model = self.program.model, self.program.plain_model
+    assemble.note_derived(config, model)
+    self.start_params = start and assemble.fit(config, plain_model, start)
+    self.scorer = scoring.Scorer(config, self.data, model, self.mesh)
+    self.few_shot = None
+    if config.few_shot.every:
+      self.few_shot = few_shot_scoring.Scorer(config, model, self.mesh)
     self.begin = time.perf_counter()
 
   @property
@@ -94,38 +100,24 @@ class _Run:
     """Time of the run, earlier starts included up to their checkpoint."""
     return time.perf_counter() - self.begin
 
-  def _initial_params(self) -> PyTree:
-    return assemble.initial_params(self.config, self.model)
-
-  def _initial_state(self, params: PyTree) -> state_lib.State:
-    return state_lib.create(
-      params, self.optimizer, average=self.config.optim.ema_decay > 0
-    )
-
   def start(self, store: store_lib.Store) -> tuple[state_lib.State, int]:
     """The newest checkpoint's state, or a new one, and its step."""
     _log.info(
       'parameters:\n%s',
       parameter_overview.get_parameter_overview(
-        self.state_shapes.params, include_stats=False
+        self.program.file_state.params, include_stats=False
       ),
     )
+    if self.mesh.size > 1:
+      _log.info('mesh %s', sharding.summary(self.program.state, self.mesh))
     with report.phase('looking for a checkpoint'):
-      restored = store.restore(self.state_shapes)
+      restored = store.restore(self.program.file_state)
     if restored:
       _log.info('going on from step %d', restored.step)
       self.begin -= restored.meta['seconds']
-      return restored.state, restored.step
+      return self.program.from_file(restored.state), restored.step
     with report.phase('initialising the parameters'):
-      sharding = mesh_lib.replicated(self.mesh)
-      if self.start_params:
-        params = jax.device_put(self.start_params, sharding)
-      else:
-        params = jax.jit(self._initial_params, out_shardings=sharding)()
-      create = jax.jit(
-        self._initial_state, out_shardings=sharding, donate_argnums=0
-      )
-      return create(params), 0
+      return self.program.create_state(self.start_params), 0
 
   def train(
     self,
@@ -155,12 +147,15 @@ class _Run:
       self._evaluate_few_shot(step, state, metric_log)
 
     def save(step: int, state: state_lib.State) -> None:
-      store.save(step, state, meta={'seconds': self.seconds})
+      in_file = self.program.to_file(state)
+      store.save(step, in_file, meta={'seconds': self.seconds})
 
+    with report.phase('compiling the training step'):
+      train_step = self.program.compile()
     with self.profiler:
       return loop.train(
         state,
-        self._compiled_step(state),
+        train_step,
         self._batches(start_step),
         start_step=start_step,
         total_steps=self.total_steps,
@@ -175,30 +170,6 @@ class _Run:
         before_step=self.profiler.before_step,
         should_stop=stop_signal.received,
       )
-
-  def _compiled_step(self, state: state_lib.State) -> steps.Step:
-    config = self.config
-    objective = assemble.objective(config, self.model, self.data)
-    if self.frozen:
-      objective = steps.hold(objective, self.frozen)
-    train_step = steps.make_train_step(
-      objective,
-      self.optimizer,
-      self.learning_rate,
-      seed=config.seed,
-      accumulate=config.optim.accumulate,
-      ema_decay=config.optim.ema_decay,
-    )
-    jitted = jax.jit(
-      train_step,
-      donate_argnums=0,
-      out_shardings=mesh_lib.replicated(self.mesh),
-    )
-    batch = assemble.batch_shapes(
-      config, self.data.train, mesh_lib.batch_sharding(self.mesh)
-    )
-    with report.phase('compiling the training step'):
-      return jitted.lower(state, batch).compile()
 
   def _batches(self, start_step: int) -> Iterator[steps.Batch]:
     batches = pipeline.train_batches(
@@ -240,7 +211,8 @@ class _Run:
     return metric_log.best(name) if name else None
 
   def _export(self, state: state_lib.State, name: str) -> None:
-    checkpoints.export(jax.device_get(_weights(state)), self.workdir / name)
+    params = stacking.unstack(jax.device_get(_weights(state)))
+    checkpoints.export(params, self.workdir / name)
 
   def finish(
     self, state: state_lib.State, metric_log: report.MetricLog
@@ -278,7 +250,7 @@ class _Run:
       'seconds': seconds,
       **report.device_use(seconds),
       'parameters': int(
-        parameter_overview.count_parameters(self.state_shapes.params)
+        parameter_overview.count_parameters(self.program.state.params)
       ),
       'metrics': metrics,
       'class_names': names,

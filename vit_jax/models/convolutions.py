@@ -7,6 +7,8 @@ import jax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from vit_jax.models import layers
+
 Kernel = Float[Array, 'h w c d']
 
 
@@ -59,12 +61,14 @@ class Stage(nn.Module):
     depth: number of units.
     width: channels of the units' bottlenecks.
     stride: of the first unit.
+    constrain: applied to what the units return.
   """
 
   unit: Callable[..., nn.Module]
   depth: int
   width: int
   stride: int
+  constrain: layers.Constrain
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 d']:
@@ -72,6 +76,7 @@ class Stage(nn.Module):
     for i in range(self.depth):
       stride = self.stride if i == 0 else 1
       x = self.unit(self.width, stride, name=f'unit{i + 1}')(x)
+      x = self.constrain(x)
     return x
 
 
@@ -80,15 +85,19 @@ def stages(
   unit: Callable[..., nn.Module],
   stage_depths: Sequence[int],
   width: int,
+  constrain: layers.Constrain,
 ) -> Float[Array, 'b h2 w2 d']:
   """Applies the stages of a ResNet, in the caller's scope `block1`, `block2`...
 
   Every stage but the first halves the map and doubles the width of the
-  bottlenecks, which is `width` in the first. `unit` as of `Stage`.
+  bottlenecks, which is `width` in the first. `unit` and `constrain` as of
+  `Stage`.
   """
   for i, depth in enumerate(stage_depths):
     stride = 1 if i == 0 else 2
-    x = Stage(unit, depth, width * 2**i, stride, name=f'block{i + 1}')(x)
+    x = Stage(
+      unit, depth, width * 2**i, stride, constrain, name=f'block{i + 1}'
+    )(x)
   return x
 
 

@@ -37,6 +37,9 @@ def create(
   gelu: str = 'tanh',
   norm_eps: float = 1e-6,
   head_bias: float = 0.0,
+  scan: bool = False,
+  remat: str = 'none',
+  constrain: layers.Constrain = layers.unconstrained,
 ) -> vit.VisionTransformer | resnet.ResNet:
   """Builds a model by its name, such as 'ViT-B/16', 'R50x1', 'R50+ViT-B/32'.
 
@@ -65,6 +68,11 @@ def create(
     gelu: 'tanh' (approximate, the official code's) or 'erf' (exact, PyTorch's).
     norm_eps: added to the variance by every LayerNorm.
     head_bias: initial bias of the head; ImageNet-21k starts from -10.
+    scan: whether the encoder runs as a scan over its blocks, whose parameters
+      are then stacked (see `stacking`).
+    remat: what is kept for the backward pass, a key of `vit.REMAT_POLICIES`.
+    constrain: applied to activations at the borders of blocks, to say where
+      devices keep them.
 
   Raises:
     ValueError: if the name is unknown, or an override is out of its range or of
@@ -93,6 +101,8 @@ def create(
       patch_size=patch_size,
       representation_size=representation_size,
       dropout=dropout or None,
+      scan=scan or None,
+      remat=None if remat == 'none' else remat,
     )
     return resnet.ResNet(
       num_classes=num_classes,
@@ -100,6 +110,7 @@ def create(
       width=resnet_size.width,
       dtype=dtype,
       head_bias=head_bias,
+      constrain=constrain,
     )
   # Refused before any trace.
   attention.head_size(encoder_size.width, encoder_size.heads)
@@ -121,6 +132,7 @@ def create(
       stage_depths=resnet_size.stage_depths,
       width=resnet_size.width,
       dtype=dtype,
+      constrain=constrain,
     )
   return vit.VisionTransformer(
     num_classes=num_classes,
@@ -136,6 +148,9 @@ def create(
     gelu=_known('gelu', gelu, layers.GELUS),
     norm_eps=norm_eps,
     head_bias=head_bias,
+    scan=scan,
+    remat=_known('remat', remat, vit.REMAT_POLICIES),
+    constrain=constrain,
   )
 
 

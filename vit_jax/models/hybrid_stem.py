@@ -13,7 +13,7 @@ import flax.linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vit_jax.models import convolutions
+from vit_jax.models import convolutions, layers
 
 
 def standardize(kernel: convolutions.Kernel) -> convolutions.Kernel:
@@ -61,11 +61,13 @@ class HybridStem(nn.Module):
     width: channels of the root and of the first stage's bottlenecks.
     dtype: type of the activations. Parameters, the standardisation of kernels
       and the statistics of norms are float32 always.
+    constrain: applied to what the residual units return.
   """
 
   stage_depths: tuple[int, ...]
   width: int
   dtype: DTypeLike
+  constrain: layers.Constrain = layers.unconstrained
 
   @property
   def total_stride(self) -> int:
@@ -82,7 +84,9 @@ class HybridStem(nn.Module):
     x = nn.relu(norm(name='gn_root')(x))
     x = nn.max_pool(x, (3, 3), strides=(2, 2), padding='SAME')
     unit = functools.partial(Unit, dtype=self.dtype)
-    return convolutions.stages(x, unit, self.stage_depths, self.width)
+    return convolutions.stages(
+      x, unit, self.stage_depths, self.width, self.constrain
+    )
 
 
 def _layers(dtype):

@@ -1,5 +1,6 @@
 """Layers that several networks share."""
 
+from collections.abc import Callable
 import functools
 
 import flax.linen as nn
@@ -13,6 +14,14 @@ GELUS = {
   'tanh': functools.partial(nn.gelu, approximate=True),
   'erf': functools.partial(nn.gelu, approximate=False),
 }
+
+# Says where the devices are to keep activations, which come first by image.
+Constrain = Callable[[Array], Array]
+
+
+def unconstrained(x: Float[Array, 'b ...']) -> Float[Array, 'b ...']:
+  """Leaves it to the compiler where x is kept."""
+  return x
 
 
 def dropout(

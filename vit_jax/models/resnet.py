@@ -72,6 +72,7 @@ class ResNet(nn.Module):
       the statistics of norms and all from the last norm to the logits are
       float32 always.
     head_bias: initial bias of the head.
+    constrain: applied to what the residual units return.
   """
 
   num_classes: int
@@ -79,6 +80,7 @@ class ResNet(nn.Module):
   width: int
   dtype: DTypeLike
   head_bias: float
+  constrain: layers.Constrain = layers.unconstrained
 
   @nn.nowrap
   def grid_shape(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -120,7 +122,9 @@ class ResNet(nn.Module):
     x = nn.max_pool(x, (3, 3), strides=(2, 2))
     patches = _tokens(x)
     unit = functools.partial(Unit, dtype=self.dtype)
-    x = convolutions.stages(x, unit, self.stage_depths, self.width)
+    x = convolutions.stages(
+      x, unit, self.stage_depths, self.width, self.constrain
+    )
     encoded = _tokens(nn.relu(_norm(jnp.float32)(name='gn_final')(x)))
     pooled = jnp.mean(encoded, axis=1)
     return layers.head(pooled, self.num_classes, self.head_bias), {

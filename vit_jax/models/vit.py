@@ -3,6 +3,7 @@
 Parameters carry the names and shapes of the official checkpoints.
 """
 
+from collections.abc import Callable
 import functools
 
 import flax.linen as nn
@@ -11,11 +12,26 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from vit_jax.models import attention, hybrid_stem, layers, positions
+from vit_jax.models import (
+  attention,
+  hybrid_stem,
+  layers,
+  positions,
+  stacking,
+)
 
 POOLS = {
   'token': lambda encoded: encoded[:, 0],  # The class token, equation 4.
   'gap': lambda encoded: jnp.mean(encoded, axis=1),  # Appendix D.3.
+}
+
+# What of an encoder block is kept from the forward pass to the backward pass;
+# the rest is computed again.
+REMAT_POLICIES = {
+  'none': jax.checkpoint_policies.everything_saveable,
+  'full': jax.checkpoint_policies.nothing_saveable,
+  # Outputs of dense layers, but no attention weights.
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 
 
@@ -56,43 +72,64 @@ class EncoderBlock(nn.Module):
 class Encoder(nn.Module):
   """Position embeddings, `depth` encoder blocks and a last norm.
 
-  Dropout keys are functions of one key alone, so that blocks may be called in a
-  loop or in a scan: block i uses `fold_in(key, i)`, the position embeddings
-  `fold_in(key, depth)`. Attributes as of `VisionTransformer`.
+  Dropout keys are functions of one key alone, so that a loop over the blocks
+  and a scan draw the same: block i uses `fold_in(key, i)`, the position
+  embeddings `fold_in(key, depth)`.
+
+  Attributes:
+    block: makes an encoder block from its `name`.
+    depth: number of blocks. This and the others as of `VisionTransformer`.
   """
 
+  block: Callable[..., EncoderBlock]
   depth: int
-  mlp_dim: int
-  heads: int
   dropout: float
-  dtype: DTypeLike
-  gelu: str
   norm_eps: float
+  scan: bool = False
+  remat: str = 'none'
+  constrain: layers.Constrain = layers.unconstrained
 
   @nn.compact
   def __call__(
     self, x: Float[Array, 'b n d'], *, train: bool
   ) -> Float[Array, 'b n d']:
     """Encodes a sequence of tokens; the result is float32."""
-    keys = [None] * (self.depth + 1)
+    keys = position_key = None
     if train and self.dropout:
       key = self.make_rng('dropout')
-      keys = [jax.random.fold_in(key, i) for i in range(self.depth + 1)]
+      fold_in = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+      keys = fold_in(key, jnp.arange(self.depth))
+      position_key = jax.random.fold_in(key, self.depth)
     x = positions.LearnedPositions(name='posembed_input')(x)
-    x = layers.dropout(x, self.dropout, keys[self.depth])
-    for i in range(self.depth):
-      x = EncoderBlock(
-        mlp_dim=self.mlp_dim,
-        heads=self.heads,
-        dropout=self.dropout,
-        dtype=self.dtype,
-        gelu=self.gelu,
-        norm_eps=self.norm_eps,
-        name=f'encoderblock_{i}',
-      )(x, keys[i])
+    x = layers.dropout(x, self.dropout, position_key)
+    x = self._apply_blocks(self.constrain(x), keys)
     return nn.LayerNorm(
       epsilon=self.norm_eps, dtype=jnp.float32, name='encoder_norm'
     )(x)
+
+  def _apply_blocks(self, x, keys):
+    def apply(block, x, key):
+      return self.constrain(block(self.constrain(x), key)), None
+
+    if self.remat != 'none':
+      apply = nn.remat(
+        apply,
+        policy=REMAT_POLICIES[self.remat],
+        # A scan keeps the two computations apart by itself.
+        prevent_cse=not self.scan,
+      )
+    if self.scan:
+      scan = nn.scan(
+        apply,
+        variable_axes={'params': 0},
+        split_rngs={'params': True},
+        length=self.depth,
+      )
+      return scan(self.block(name=stacking.STACKED), x, keys)[0]
+    for i in range(self.depth):
+      block = self.block(name=f'{stacking.STACKED}_{i}')
+      x, _ = apply(block, x, None if keys is None else keys[i])
+    return x
 
 
 class VisionTransformer(nn.Module):
@@ -115,6 +152,12 @@ class VisionTransformer(nn.Module):
     gelu: a key of `layers.GELUS`.
     norm_eps: added to the variance by every LayerNorm.
     head_bias: initial bias of the head.
+    scan: whether the encoder runs as a scan over its blocks, which compiles
+      faster and keeps less in memory; its parameters are then stacked as in
+      `stacking`. To have the same initial values, stack those without scan.
+    remat: a key of `REMAT_POLICIES`.
+    constrain: applied to the tokens at both sides of every encoder block (and
+      to what a stem's units return); its transpose applies to their gradients.
   """
 
   num_classes: int
@@ -131,6 +174,9 @@ class VisionTransformer(nn.Module):
   gelu: str
   norm_eps: float
   head_bias: float
+  scan: bool = False
+  remat: str = 'none'
+  constrain: layers.Constrain = layers.unconstrained
 
   def setup(self):
     """Puts the stem's parameters beside the others, as official files do."""
@@ -187,13 +233,21 @@ class VisionTransformer(nn.Module):
       cls = jnp.broadcast_to(cls.astype(tokens.dtype), (batch, 1, self.width))
       tokens = jnp.concatenate([cls, tokens], axis=1)
     encoded = Encoder(
+      block=functools.partial(
+        EncoderBlock,
+        mlp_dim=self.mlp_dim,
+        heads=self.heads,
+        dropout=self.dropout,
+        dtype=self.dtype,
+        gelu=self.gelu,
+        norm_eps=self.norm_eps,
+      ),
       depth=self.depth,
-      mlp_dim=self.mlp_dim,
-      heads=self.heads,
       dropout=self.dropout,
-      dtype=self.dtype,
-      gelu=self.gelu,
       norm_eps=self.norm_eps,
+      scan=self.scan,
+      remat=self.remat,
+      constrain=self.constrain,
       name='Transformer',
     )(tokens, train=train)
     pooled = pre_logits = POOLS[self.pool](encoded)

@@ -66,15 +66,17 @@ def schedule(
 
 
 def _adam(
-  b1: float, b2: float, momentum: float
+  b1: float, b2: float, momentum: float, mu_dtype: str
 ) -> optax.GradientTransformation:
   del momentum
-  return optax.scale_by_adam(b1=b1, b2=b2)
+  return optax.scale_by_adam(b1=b1, b2=b2, mu_dtype=mu_dtype)
 
 
-def _sgd(b1: float, b2: float, momentum: float) -> optax.GradientTransformation:
+def _sgd(
+  b1: float, b2: float, momentum: float, mu_dtype: str
+) -> optax.GradientTransformation:
   del b1, b2
-  return optax.trace(decay=momentum)
+  return optax.trace(decay=momentum, accumulator_dtype=mu_dtype)
 
 
 OPTIMIZERS = {'adam': _adam, 'sgd': _sgd}
@@ -123,6 +125,7 @@ def create(
   b1: float = 0.9,
   b2: float = 0.999,
   momentum: float = 0.9,
+  mu_dtype: str = 'float32',
   weight_decay: float = 0.0,
   clip_norm: float = 0.0,
   frozen: PyTree | None = None,
@@ -138,11 +141,13 @@ def create(
     b1: Adam's decay of the gradients' mean.
     b2: Adam's decay of the gradients' square.
     momentum: decay of SGD's accumulated gradients.
+    mu_dtype: type in which Adam's mean or SGD's accumulated gradients are kept;
+      bfloat16 saves half of their memory.
     weight_decay: not yet multiplied by the learning rate.
     clip_norm: largest global norm of the gradient; 0 for no clipping.
     frozen: True for every weight that is never updated; None for none.
   """
-  parts = [OPTIMIZERS[name](b1=b1, b2=b2, momentum=momentum)]
+  parts = [OPTIMIZERS[name](b1=b1, b2=b2, momentum=momentum, mu_dtype=mu_dtype)]
   if clip_norm:
     parts.insert(0, optax.clip_by_global_norm(clip_norm))
   if weight_decay:

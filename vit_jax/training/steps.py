@@ -106,6 +106,7 @@ def make_train_step(
   seed: int,
   accumulate: int = 1,
   ema_decay: float = 0.0,
+  lay_out: Callable[[PyTree], PyTree] = lambda grads: grads,
 ) -> Step:
   """One update of weights, optimiser state and average.
 
@@ -116,6 +117,8 @@ def make_train_step(
     seed: of the dropout stream; every step and micro-batch has its own key.
     accumulate: micro-batches a step; must divide the batch.
     ema_decay: of the averaged weights, where the state holds some.
+    lay_out: applied to the gradients of every micro-batch, to say where devices
+      keep them.
 
   Returns:
     `(state, batch) -> (state, metrics)`, to be jitted with a donated state.
@@ -123,22 +126,21 @@ def make_train_step(
   value_and_grad = jax.value_and_grad(objective, has_aux=True)
 
   def gradient_sums(params, batch, key):
+    def gradients(micro, micro_key):
+      (_, metrics), grads = value_and_grad(params, micro, micro_key)
+      return lay_out(grads), metrics
+
     if accumulate == 1:
-      (_, metrics), grads = value_and_grad(params, batch, key)
-      return grads, metrics
+      return gradients(batch, key)
 
     def add(sums, inputs):
       index, micro = inputs
-      new = gradient_of_micro(micro, jax.random.fold_in(key, index))
+      new = gradients(micro, jax.random.fold_in(key, index))
       return jax.tree.map(jnp.add, sums, new), None
-
-    def gradient_of_micro(micro, micro_key):
-      (_, metrics), grads = value_and_grad(params, micro, micro_key)
-      return grads, metrics
 
     micros = jax.tree.map(lambda x: _split(x, accumulate), batch)
     first = jax.tree.map(lambda x: x[0], micros)
-    shapes = jax.eval_shape(gradient_of_micro, first, key)
+    shapes = jax.eval_shape(gradients, first, key)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     sums, _ = lax.scan(add, zeros, (jnp.arange(accumulate), micros))
     return sums
