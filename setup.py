@@ -29,6 +29,7 @@ setuptools.setup(
     'optax>=0.2.5',
     'orbax-checkpoint>=0.12.8,<0.13',
     'pillow>=11',  # Turns photos as their EXIF orientation says.
+    'scipy>=1.13',  # Blurs rollouts before they are drawn.
     'scikit-learn>=1.5',  # Carries the embedded data, 1,797 digits.
     'tensorboard>=2.19',  # clu's TensorBoard writer needs it.
     'tensorflow-cpu>=2.19; sys_platform != "darwin"',

@@ -29,9 +29,6 @@ reaches 88.55 per cent on ImageNet, 90.72 on ReaL (Table 2), and 61.7 on
 ObjectNet (Appendix D.9).
 """
 
-import json
-
-from etils import epath
 import ml_collections
 
 from vit_jax import config as base_config
@@ -50,7 +47,14 @@ def get_config(
     config.model.name = model
     _set_dataset(config, dataset)
   else:
-    _set_run(config, epath.Path(argument))
+    of_run, config.init_from = base_config.of_run(argument)
+    config.update_from_flattened_dict(
+      {
+        name: value
+        for name, value in of_run.items()
+        if name.startswith('data.') or name == 'loss'
+      }
+    )
   return config
 
 
@@ -69,23 +73,3 @@ def _set_dataset(config, dataset):
   splits = known.num_examples if known else ('test',)
   split = next(s for s in ('test', 'validation', 'train') if s in splits)
   config.data.update(name=dataset, eval=f'test={split}')
-
-
-def _set_run(config, path):
-  folder = path if path.is_dir() else path.parent
-  if not (folder / 'config.json').exists():
-    raise ValueError(
-      f'{path} is neither MODEL,DATASET nor a run, whose folder has a'
-      ' config.json.'
-    )
-  of_run = json.loads((folder / 'config.json').read_text())
-  config.update_from_flattened_dict(
-    {
-      name: value
-      for name, value in of_run.items()
-      if name in base_config.KEYS
-      and (name.startswith('data.') or name == 'loss')
-    }
-  )
-  final = folder / 'final.npz'
-  config.init_from = str(final if path.is_dir() and final.exists() else path)

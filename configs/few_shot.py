@@ -29,9 +29,6 @@ Expected: the paper shows 5-shot accuracies in figures; Table 8 has 64.2 per
 cent for ViT-B/16 on ImageNet.
 """
 
-import json
-
-from etils import epath
 import ml_collections
 
 from vit_jax import config as base_config
@@ -49,21 +46,9 @@ def get_config(
     config.model.name = model
     config.few_shot.datasets = datasets
   else:
-    _set_run(config, epath.Path(argument))
-  return config
-
-
-def _set_run(config, path):
-  folder = path if path.is_dir() else path.parent
-  if not (folder / 'config.json').exists():
-    raise ValueError(
-      f'{path} is neither MODEL,DATASET nor a run, whose folder has a'
-      ' config.json.'
+    of_run, config.init_from = base_config.of_run(argument)
+    config.few_shot.datasets = of_run['data.name']
+    config.data.update(
+      {key: of_run[f'data.{key}'] for key in ('dir', 'manual_dir', 'download')}
     )
-  of_run = json.loads((folder / 'config.json').read_text())
-  config.few_shot.datasets = of_run['data.name']
-  config.data.update(
-    {key: of_run[f'data.{key}'] for key in ('dir', 'manual_dir', 'download')}
-  )
-  final = folder / 'final.npz'
-  config.init_from = str(final if path.is_dir() and final.exists() else path)
+  return config

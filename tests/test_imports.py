@@ -9,6 +9,8 @@ import sys
 import pytest
 
 ORDER = (  # A module may import from its own room or from one before it.
+  'key',
+  'job_keys',
   'keys',
   'config',
   'recipes',
@@ -73,7 +75,15 @@ def test_files_can_be_read_in_one_sitting():
 
 
 @pytest.mark.parametrize(
-  'room', ['models', 'checkpoints', 'distributed', 'training', 'evaluation']
+  'room',
+  [
+    'models',
+    'checkpoints',
+    'distributed',
+    'training',
+    'evaluation',
+    'inspection',
+  ],
 )
 def test_rooms_of_the_model_need_no_tensorflow(room):
   modules = [name for name in MODULES if name.split('.')[0] == room]

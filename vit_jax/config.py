@@ -7,9 +7,11 @@ the overrides of the command line.
 """
 
 import difflib
+import json
 import math
 from typing import Any
 
+from etils import epath
 import ml_collections
 
 from vit_jax.keys import KEYS, Key
@@ -19,6 +21,7 @@ WITHOUT_STEPS = (
   'dedup',
   'evaluate',
   'few_shot',
+  'inspect_model',
   'interpolate',
   'predict',
   'prepare',
@@ -50,6 +53,32 @@ def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
     else:
       flat[name] = value
   return flat
+
+
+def of_run(path: str) -> tuple[dict[str, Any], str]:
+  """Reads what is known of a run.
+
+  Args:
+    path: its workdir, or a weight file in it.
+
+  Returns:
+    All keys of its config that are still known, by their dotted names; and what
+    `init_from` is for its weights: the file given, or the final ones.
+
+  Raises:
+    ValueError: if there is no run.
+  """
+  given = epath.Path(path)
+  folder = given if given.is_dir() else given.parent
+  if not (folder / 'config.json').exists():
+    raise ValueError(
+      f'{path} is neither MODEL,DATASET nor a run, whose folder has a'
+      ' config.json.'
+    )
+  flat = json.loads((folder / 'config.json').read_text())
+  final = folder / 'final.npz'
+  weights = final if given.is_dir() and final.exists() else given
+  return {k: v for k, v in flat.items() if k in KEYS}, str(weights)
 
 
 def check(config: ml_collections.ConfigDict) -> None:

@@ -1,25 +1,7 @@
 """The table of all config keys: default, meaning with unit, range."""
 
-import dataclasses
-from typing import Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Key:
-  """A key's default, meaning (with unit) and bounds.
-
-  `on_resume` says that a run may go on after the key was changed; `derived`
-  that the run sets the key itself where the config does not.
-  """
-
-  default: Any
-  meaning: str
-  low: float | None = None
-  high: float | None = None
-  choices: tuple[str, ...] = ()
-  on_resume: bool = False
-  derived: bool = False
-
+from vit_jax.job_keys import JOB_KEYS
+from vit_jax.key import Key
 
 KEYS = {
   'job': Key('pretrain', 'The job to run, a name in vit_jax.main.JOBS.'),
@@ -288,85 +270,6 @@ KEYS = {
   'sweep.seeds': Key(
     3, 'Runs of the chosen setting, on all of data.train.', low=1
   ),
-  'vtab.tasks': Key(
-    '', 'Tasks of VTAB to run, separated by commas; empty: all 19.'
-  ),
-  'vtab.skip_missing': Key(
-    False, 'Whether to leave out tasks whose data is absent.', on_resume=True
-  ),
-  'vtab.keep_weights': Key(
-    False, 'Whether final.npz of every run stays.', on_resume=True
-  ),
-  'prepare.datasets': Key(
-    'vtab',
-    'What TFDS is to download and prepare, separated by commas: vtab for all of'
-    ' its tasks, vtab:TASK, tfds:BUILDER or catalogue names.',
-  ),
-  'evaluate.real_json': Key(
-    '',
-    "ReaL's published real.json, to score ImageNet's validation images by its"
-    ' labels too; empty: none.',
-  ),
-  'evaluate.objectnet_mappings': Key(
-    '',
-    "ObjectNet's folder of mapping files, to score its images with a model of"
-    " ImageNet's classes; empty: the data is not ObjectNet.",
-  ),
-  'evaluate.objectnet_restricted': Key(
-    False, "Whether a model chooses among ObjectNet's classes alone."
-  ),
-  'few_shot.every': Key(
-    0,
-    'Steps between few-shot evaluations of a training run, which then also ends'
-    ' with one; 0: none.',
-    low=0,
-  ),
-  'few_shot.datasets': Key(
-    '',
-    'What few-shot evaluations are of, [METRIC_NAME=]DATASET[|TRAIN|TEST],'
-    ' separated by commas, such as caltech101,folder:PATH,digits|train|test;'
-    ' DATASET as for data.name, and the splits to learn from and to test on.',
-  ),
-  'few_shot.shots': Key(
-    '1,5,10,25', 'Examples of a class to learn from, separated by commas.'
-  ),
-  'few_shot.seeds': Key(
-    3, 'Draws of these examples; the same ones for every model.', low=1
-  ),
-  'few_shot.l2': Key(
-    1024.0, 'Weight of the regulariser of the least squares.', low=1e-6
-  ),
-  'interpolate.paths': Key(
-    '', 'Checkpoints of one shape, separated by commas.'
-  ),
-  'interpolate.alphas': Key(
-    '',
-    'Where to look on the line from the first to the second, such as 0,0.5,1;'
-    ' empty: at the mean of all.',
-  ),
-  'predict.paths': Key(
-    '', 'Image files, and folders of such at any depth, separated by commas.'
-  ),
-  'predict.top': Key(5, 'How many classes to name for an image.', low=1),
-  'predict.class_names': Key(
-    '',
-    'File of class names, a line each, or JSON: a list, {INDEX: NAME} or'
-    ' {INDEX: [WORDNET_ID, NAME]}; empty: those of the checkpoint.',
-  ),
-  'dedup.against': Key(
-    '',
-    'Test splits whose images are looked for in data.train of data.name,'
-    ' DATASET=SPLIT separated by commas, such as cifar10=test.',
-  ),
-  'dedup.threshold': Key(
-    0.92,
-    'Similarity from which on images are near-duplicates.',
-    low=0.5,
-    high=1,
-  ),
-  'dedup.pictures': Key(
-    60, 'How many pairs to draw, the least similar ones.', low=1
-  ),
   'mesh.data': Key(
     -1,
     'Groups of devices that share the batch and each keep the whole state; -1:'
@@ -387,4 +290,5 @@ KEYS = {
     low=-1,
     on_resume=True,
   ),
+  **JOB_KEYS,
 }

@@ -21,8 +21,10 @@ from vit_jax.jobs import (
   evaluate,
   few_shot,
   finetune,
+  inspect_model,
   interpolate,
   masked_patch,
+  plan,
   predict,
   prepare,
   pretrain,
@@ -39,10 +41,12 @@ JOBS = {
   'evaluate': evaluate.run,
   'few_shot': few_shot.run,
   'predict': predict.run,
+  'inspect_model': inspect_model.run,
   'interpolate': interpolate.run,
   'dedup': dedup.run,
   'vtab': vtab.run,
   'prepare': prepare.run,
+  'plan': plan.run,
 }
 
 _CONFIG = config_flags.DEFINE_config_file(

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from etils import epath
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from vit_jax.inspection import figures
 
 _WIDTH = 0.4  # Of a bar; bars are 1 apart.
 _MARKS = ('o', 's', 'D', '^', 'v')
@@ -30,7 +31,6 @@ def draw(
     label: what the bars are.
   """
   figure = Figure(figsize=(8, 4.5), dpi=150, layout='constrained')
-  canvas = FigureCanvasAgg(figure)  # Needs no screen.
   axes = figure.add_subplot()
   places = range(len(scores))
   axes.bar(
@@ -73,7 +73,4 @@ def draw(
     ncols=4,
     bbox_to_anchor=(0.5, -0.08),
   )
-  partial = path.with_name(path.name + '.partial')
-  with partial.open('wb') as file:
-    canvas.print_png(file)
-  partial.replace(path)
+  figures.save(figure, path)

@@ -135,9 +135,8 @@ def _image_size(start: assemble.Weights, model) -> tuple[int, int]:
   if positions is not None:
     number = positions.shape[1] - ('cls' in flat)
     side = math.isqrt(number)
-    stride = 1 if model.stem is None else model.stem.total_stride
     if side * side == number:
-      return tuple(side * patch * stride for patch in model.patch_size)
+      return tuple(side * px for px in model.token_size)
   raise ValueError(
     f'{start.path} does not tell for which size of images it was trained; set'
     ' data.image_size.'

@@ -76,6 +76,9 @@ class Encoder(nn.Module):
   and a scan draw the same: block i uses `fold_in(key, i)`, the position
   embeddings `fold_in(key, depth)`.
 
+  What the first block reads, (b, n, d), is sown as `tokens` for callers that
+  make the collection 'intermediates' mutable.
+
   Attributes:
     block: makes an encoder block from its `name`.
     depth: number of blocks. This and the others as of `VisionTransformer`.
@@ -102,6 +105,7 @@ class Encoder(nn.Module):
       position_key = jax.random.fold_in(key, self.depth)
     x = positions.LearnedPositions(name='posembed_input')(x)
     x = layers.dropout(x, self.dropout, position_key)
+    self.sow('intermediates', 'tokens', x)
     x = self._apply_blocks(self.constrain(x), keys)
     return nn.LayerNorm(
       epsilon=self.norm_eps, dtype=jnp.float32, name='encoder_norm'
@@ -190,8 +194,29 @@ class VisionTransformer(nn.Module):
     Raises:
       ValueError: if the image is not a whole number of patches high and wide.
     """
-    stride = 1 if self.stem is None else self.stem.total_stride
-    return positions.grid_shape(image_size, self.patch_size, stride)
+    return positions.grid_shape(image_size, self.patch_size, self._stride)
+
+  @property
+  def token_size(self) -> tuple[int, int]:
+    """Height and width in px of the part of an image that is one token."""
+    return tuple(side * self._stride for side in self.patch_size)
+
+  @property
+  def _stride(self) -> int:
+    return 1 if self.stem is None else self.stem.total_stride
+
+  @nn.nowrap
+  def encoder_block(self) -> Callable[..., EncoderBlock]:
+    """Returns what makes blocks as the encoder has them."""
+    return functools.partial(
+      EncoderBlock,
+      mlp_dim=self.mlp_dim,
+      heads=self.heads,
+      dropout=self.dropout,
+      dtype=self.dtype,
+      gelu=self.gelu,
+      norm_eps=self.norm_eps,
+    )
 
   @nn.compact
   def __call__(
@@ -241,15 +266,7 @@ class VisionTransformer(nn.Module):
       cls = jnp.broadcast_to(cls.astype(tokens.dtype), (batch, 1, self.width))
       tokens = jnp.concatenate([cls, tokens], axis=1)
     encoded = Encoder(
-      block=functools.partial(
-        EncoderBlock,
-        mlp_dim=self.mlp_dim,
-        heads=self.heads,
-        dropout=self.dropout,
-        dtype=self.dtype,
-        gelu=self.gelu,
-        norm_eps=self.norm_eps,
-      ),
+      block=self.encoder_block(),
       depth=self.depth,
       dropout=self.dropout,
       norm_eps=self.norm_eps,

@@ -1,0 +1,67 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vit_jax.distributed import collectives
+from vit_jax.distributed.collectives import Traffic
+
+# As XLA writes it, without layouts: two loops of 12, in which one collective
+# is in a computation that an instruction calls.
+MODULE = """
+HloModule jit_f, is_scheduled=true
+
+%wrapped (p: f32[8]) -> f32[64] {
+  %p = f32[8]{0} parameter(0)
+  ROOT %all-gather.1 = f32[64]{0} all-gather(%p), dimensions={0}
+}
+
+%body (c: (s32[], bf16[4,8])) -> (s32[], bf16[4,8]) {
+  %c = (s32[]{:T(256)}, bf16[4,8]{1,0}) parameter(0)
+  %start = ((f32[8]{0}), f32[64]{0}) async-start(%c), calls=%wrapped
+  %all-reduce.2 = bf16[4,8]{1,0} all-reduce(%c), to_apply=%add
+  ROOT %tuple = (s32[], bf16[4,8]{1,0}) tuple(%c, %all-reduce.2)
+}
+
+%condition (c: (s32[], bf16[4,8])) -> pred[] {
+  %limit = s32[]{:T(256)} constant(12)
+  %c = (s32[], bf16[4,8]{1,0}) parameter(0)
+  ROOT %lt = pred[] compare(%c, %limit), direction=LT
+}
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(%x, %y)
+}
+
+ENTRY %main (a: bf16[4,8]) -> bf16[4,8] {
+  %a = bf16[4,8]{1,0} parameter(0)
+  %while.1 = (s32[], bf16[4,8]{1,0}) while(%a), condition=%condition, body=%body
+  %all-reduce.3 = (f32[10]{0}, f32[2,2]{1,0}) all-reduce(%a, %a), to_apply=%add
+  %begun = (f32[8]{0}, f32[64]{0}) all-gather-start(%a), dimensions={0}
+  %done = f32[64]{0} all-gather-done(%begun)
+  ROOT %result = bf16[4,8]{1,0} copy(%a)
+}
+"""
+
+
+def test_loops_count_as_often_as_they_run():
+  found = collectives.traffic(MODULE)
+  assert found['all-reduce'] == Traffic(12 + 1, 12 * 4 * 8 * 2 + (10 + 4) * 4)
+  assert found['all-gather'] == Traffic(12 + 1, 12 * 64 * 4 + 64 * 4)
+  assert found['reduce-scatter'] == Traffic(0, 0)
+
+
+def test_a_compiled_program():
+  compiled = jax.jit(lambda x: x @ x).lower(jnp.ones((4, 4))).compile()
+  found = collectives.traffic(compiled.as_text())
+  assert found == dict.fromkeys(collectives.KINDS, Traffic(0, 0))
+
+
+def test_a_loop_whose_length_is_not_told():
+  unclear = MODULE.replace('%limit = s32[]{:T(256)} constant(12)', '')
+  with pytest.raises(ValueError, match='loop'):
+    collectives.traffic(unclear)
+
+
+def test_what_is_no_module():
+  with pytest.raises(ValueError, match='ENTRY'):
+    collectives.traffic('nothing')

@@ -1,0 +1,42 @@
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+import pytest
+
+from vit_jax.distributed import compilation, topologies
+from vit_jax.distributed import mesh as mesh_lib
+
+pytest.importorskip('libtpu')
+
+
+def arguments(mesh, rows, width):
+  split = NamedSharding(mesh, PartitionSpec('data'))
+  whole = NamedSharding(mesh, PartitionSpec())
+  return (
+    jax.ShapeDtypeStruct((rows, width), jnp.float32, sharding=split),
+    jax.ShapeDtypeStruct((width, width), jnp.float32, sharding=whole),
+  )
+
+
+@pytest.fixture(scope='module')
+def mesh():
+  return mesh_lib.create(devices=topologies.describe('v3:2x2').devices)
+
+
+@jax.jit
+def loss_sum(x, w):
+  return jnp.sum(jnp.tanh(x @ w) @ w)
+
+
+def test_a_program_for_eight_cores(mesh):
+  cost = compilation.compile_for_tpu(loss_sum, *arguments(mesh, 1024, 512))
+  # An eighth of the rows, and all weights.
+  assert cost.arguments == (1024 // 8 * 512 + 512 * 512) * 4
+  assert cost.traffic['all-reduce'].count == 1
+  assert cost.peak >= cost.arguments
+
+
+def test_a_program_that_does_not_fit(mesh):
+  with pytest.raises(compilation.DoesNotFitError, match='15.48 GiB') as error:
+    compilation.compile_for_tpu(loss_sum, *arguments(mesh, 2**21, 2**15))
+  assert error.value.needed > error.value.available == round(15.48 * 2**30)

@@ -1,0 +1,86 @@
+"""Compiling for devices that are not there, and what a program takes."""
+
+import dataclasses
+import re
+import time
+from typing import Any
+
+import jax
+
+from vit_jax.distributed import collectives
+
+_UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30}
+_SIZE = r'(\d+(?:\.\d+)?)([KMG]?)'
+_DOES_NOT_FIT = (
+  rf'required for .*? \({_SIZE}\) exceeds available HBM \({_SIZE}\)',
+  rf'Used {_SIZE}i?B? of {_SIZE}i?B? hbm',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+  """What a compiled program takes on each device.
+
+  Attributes:
+    arguments: bytes of what it is given.
+    temporaries: bytes of what it makes and frees again.
+    peak: bytes at the moment when most are in use.
+    traffic: of its collectives, by kind.
+    compile_seconds: the compiler's time.
+  """
+
+  arguments: int
+  temporaries: int
+  peak: int
+  traffic: dict[str, collectives.Traffic]
+  compile_seconds: float
+
+
+class DoesNotFitError(ValueError):
+  """A program needs more memory than a device has.
+
+  Attributes:
+    needed: bytes of its temporaries.
+    available: bytes that a program can get.
+  """
+
+  def __init__(self, needed: int, available: int):
+    super().__init__(
+      f'the program needs {needed / 2**30:.2f} GiB of temporaries on a device'
+      f' that has {available / 2**30:.2f} GiB.'
+    )
+    self.needed = needed
+    self.available = available
+
+
+def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
+  """Compiles a jitted function for the devices of its arguments' shardings.
+
+  Args:
+    jitted: what `jax.jit` gave.
+    *args: shapes with shardings over the devices of a `topologies.Slice`.
+
+  Raises:
+    DoesNotFitError: if a device's memory is too small.
+  """
+  lowered = jitted.trace(*args).lower(lowering_platforms=('tpu',))
+  begin = time.perf_counter()
+  try:
+    compiled = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    for pattern in _DOES_NOT_FIT:
+      if found := re.search(pattern, str(error)):
+        needed, needed_unit, available, available_unit = found.groups()
+        raise DoesNotFitError(
+          round(float(needed) * _UNITS[needed_unit]),
+          round(float(available) * _UNITS[available_unit]),
+        ) from error
+    raise
+  memory = compiled.memory_analysis()
+  return Cost(
+    arguments=memory.argument_size_in_bytes,
+    temporaries=memory.temp_size_in_bytes,
+    peak=memory.peak_memory_in_bytes,
+    traffic=collectives.traffic(compiled.as_text()),
+    compile_seconds=time.perf_counter() - begin,
+  )

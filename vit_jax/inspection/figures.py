@@ -1,0 +1,224 @@
+"""Draws what this package computes, each as a figure of the paper.
+
+Every function returns a Matplotlib figure that needs no screen. Notebooks show
+it, once `%matplotlib inline` was said, and `save` writes it.
+"""
+
+from collections.abc import Sequence
+import io
+
+from etils import epath
+from jaxtyping import Float
+from matplotlib.figure import Figure
+import numpy as np
+
+from vit_jax.checkpoints import atomic
+from vit_jax.inspection import rollout
+
+MOST_FILTERS = 28  # As many as the paper shows.
+_GAP = 0.15  # Between the tiles of a mosaic, as a share of their side.
+
+
+def filters(
+  components: Float[np.ndarray, 'm h w 3'], shares: Float[np.ndarray, ' m']
+) -> Figure:
+  """The first principal components of RGB filters, as Figure 7 left.
+
+  Grey is zero; each is scaled by its own largest weight.
+
+  Args:
+    components: from `filters.principal_components`.
+    shares: of the variance that each explains.
+  """
+  number = min(len(components), MOST_FILTERS)
+  columns = min(number, 7)
+  rows = -(-number // columns)
+  figure = Figure(
+    figsize=(1.1 * columns + 0.3, 1.3 * rows + 0.7),
+    dpi=120,
+    layout='constrained',
+  )
+  grid = figure.subplots(rows, columns, squeeze=False)
+  for axes in grid.flat:
+    axes.set_axis_off()
+  for k in range(number):
+    axes, component = grid.flat[k], components[k]
+    axes.imshow(0.5 + 0.5 * component / np.abs(component).max())
+    axes.set_title(f'{shares[k]:.1%}', fontsize=8)
+  figure.suptitle(
+    f'Filters: principal components 1 to {number} of {len(components)},'
+    ' and the variance they explain',
+    fontsize=10,
+  )
+  return figure
+
+
+def position_similarity(
+  similarity: Float[np.ndarray, 'rows columns rows columns'],
+) -> Figure:
+  """Cosines of position embeddings, as Figure 7 centre and Figure 10.
+
+  A tile for every patch: the map of how similar others' embeddings are to its
+  own. Colours end at the most similar pair of different patches.
+
+  Args:
+    similarity: from `position_similarity.similarity`.
+  """
+  rows, columns = similarity.shape[:2]
+  figure = Figure(figsize=(7, 7 * rows / columns + 0.4), dpi=150)
+  figure.set_layout_engine('constrained')
+  axes = figure.add_subplot()
+  flat = similarity.reshape(rows * columns, -1)
+  others = flat[~np.eye(len(flat), dtype=bool)]
+  limit = np.abs(others).max() if others.size else 1.0
+  drawn = _draw_mosaic(axes, similarity, cmap='RdBu_r', vmin=-limit, vmax=limit)
+  axes.set_xlabel('column of the patch')
+  axes.set_ylabel('row of the patch')
+  axes.set_title('Cosine similarity of position embeddings', fontsize=10)
+  figure.colorbar(drawn, ax=axes, shrink=0.8, extend='max')
+  return figure
+
+
+def attention_distance(
+  distances: Float[np.ndarray, 'l heads'], *, uniform: float | None = None
+) -> Figure:
+  """Mean attention distance by depth, a dot a head, as Figure 7 right.
+
+  Args:
+    distances: in px, means over images.
+    uniform: the distance of a head that attends to all patches alike, which a
+      line then marks.
+  """
+  depth = np.arange(1, len(distances) + 1)
+  figure = Figure(figsize=(6, 4.2), dpi=150, layout='constrained')
+  axes = figure.add_subplot()
+  for k, head in enumerate(distances.T):
+    axes.scatter(depth, head, s=22, alpha=0.8, color=f'C{k % 10}', linewidths=0)
+  axes.plot(
+    depth, distances.mean(axis=1), color='black', lw=1, label='mean of heads'
+  )
+  if uniform is not None:
+    axes.axhline(
+      uniform, color='gray', ls=':', lw=1, label='attention to all alike'
+    )
+  axes.set_ylim(bottom=0)
+  axes.set_xlabel('layer')
+  axes.set_ylabel('mean attention distance [px]')
+  axes.xaxis.get_major_locator().set_params(integer=True)
+  axes.grid(alpha=0.3)
+  axes.legend(loc='lower right', fontsize=8)
+  axes.set_title(
+    f'A dot for each of {distances.shape[1]} heads in a layer', fontsize=10
+  )
+  return figure
+
+
+def rollouts(
+  images: Float[np.ndarray, 'b h w 3'],
+  shares: Float[np.ndarray, 'b rows columns'],
+  captions: Sequence[str],
+) -> Figure:
+  """Images beside what the model looks at, as Figures 6 and 14.
+
+  Args:
+    images: in [-1, 1].
+    shares: rollouts, from `attention_summary`.
+    captions: of each image.
+  """
+  across = min(len(images), 4)
+  down = -(-len(images) // across)
+  height, width = images.shape[1:3]
+  figure = Figure(
+    figsize=(2 * across * 1.3, down * (1.3 * height / width + 0.25) + 0.3),
+    dpi=150,
+    layout='constrained',
+  )
+  grid = figure.subplots(down, 2 * across, squeeze=False)
+  for axes in grid.flat:
+    axes.set_axis_off()
+  pairs = grid.reshape(-1, 2)
+  for (left, right), image, share, caption in zip(
+    pairs, images, shares, captions, strict=False
+  ):
+    pixels = to_pixels(image)
+    left.imshow(pixels)
+    right.imshow(pixels * rollout.mask(share, (height, width))[..., None])
+    left.set_title(_shorten(caption), fontsize=7)
+  figure.suptitle('Image, and attention rollout', fontsize=10)
+  return figure
+
+
+def attention_maps(
+  image: Float[np.ndarray, 'h w 3'],
+  maps: Float[np.ndarray, 'l heads rows columns'],
+  caption: str,
+) -> Figure:
+  """What every head gathers for the model's head, a row for each layer.
+
+  Args:
+    image: in [-1, 1].
+    maps: from `attention_summary`; each is scaled by its own largest weight.
+    caption: of the image.
+  """
+  depth, heads, rows, columns = maps.shape
+  side = 0.55  # Of a map, in inches.
+  tall, wide = side * depth * rows / columns, side * heads
+  photo = 1.8
+  figure = Figure(
+    figsize=(photo + wide + 0.8, max(tall + 0.8, photo + 0.6)),
+    dpi=150,
+    layout='constrained',
+  )
+  left, right = figure.subplots(1, 2, width_ratios=(photo, wide))
+  left.imshow(to_pixels(image))
+  left.set_title(_shorten(caption), fontsize=8)
+  left.set_axis_off()
+  largest = maps.max(axis=(-2, -1), keepdims=True)
+  scaled = maps / np.maximum(largest, np.finfo(np.float32).tiny)
+  _draw_mosaic(right, scaled, cmap='magma', vmin=0, vmax=1)
+  right.set_xlabel('head')
+  right.set_ylabel('layer')
+  right.set_title('attention weights of single heads', fontsize=8)
+  return figure
+
+
+def save(figure: Figure, path: epath.Path) -> None:
+  """Writes a PNG: it is whole or not there."""
+  picture = io.BytesIO()
+  figure.savefig(picture, format='png')
+  atomic.write_bytes(path, picture.getvalue())
+
+
+def to_pixels(image: Float[np.ndarray, 'h w 3']) -> Float[np.ndarray, 'h w 3']:
+  """From [-1, 1], as models look at images, to [0, 1]."""
+  return np.clip((np.asarray(image, np.float32) + 1) / 2, 0, 1)
+
+
+def _draw_mosaic(axes, tiles, **options):
+  """Maps (i, j, rows, columns) side by side, i and j counted from 1."""
+  down, across, rows, columns = tiles.shape
+  # Whole cells, so that a small map is drawn without seams.
+  gap = max(1, round(_GAP * max(rows, columns)))
+  padded = np.pad(
+    np.asarray(tiles, np.float64),
+    ((0, 0), (0, 0), (0, gap), (0, gap)),
+    constant_values=np.nan,
+  )
+  joined = padded.swapaxes(1, 2).reshape(
+    down * (rows + gap), across * (columns + gap)
+  )[:-gap, :-gap]
+  drawn = axes.imshow(joined, interpolation='nearest', **options)
+  for axis, number, side in (
+    (axes.yaxis, down, rows),
+    (axes.xaxis, across, columns),
+  ):
+    # As many numbers as can be read.
+    shown = np.arange(0, number, -(-number // 16))
+    axis.set_ticks(shown * (side + gap) + (side - 1) / 2, shown + 1)
+  axes.tick_params(length=0, labelsize=8)
+  axes.spines[:].set_visible(False)
+  return drawn
+
+
+def _shorten(caption, most=24):
+  return caption if len(caption) <= most else '…' + caption[1 - most :]
