@@ -1,11 +1,14 @@
 """Compiling for devices that are not there, and what a program takes."""
 
+from collections.abc import Iterator
+import contextlib
 import dataclasses
 import re
 import time
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from vit_jax.distributed import collectives
 
@@ -66,7 +69,8 @@ def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
   lowered = jitted.trace(*args).lower(lowering_platforms=('tpu',))
   begin = time.perf_counter()
   try:
-    compiled = lowered.compile()
+    with _no_compilation_cache():
+      compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
     for pattern in _DOES_NOT_FIT:
       if found := re.search(pattern, str(error)):
@@ -84,3 +88,16 @@ def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
     traffic=collectives.traffic(compiled.as_text()),
     compile_seconds=time.perf_counter() - begin,
   )
+
+
+@contextlib.contextmanager
+def _no_compilation_cache() -> Iterator[None]:
+  """Without it: what is compiled for no device cannot be read back."""
+  enabled = jax.config.jax_enable_compilation_cache
+  try:
+    jax.config.update('jax_enable_compilation_cache', False)
+    compilation_cache.reset_cache()  # It asks for the setting only once.
+    yield
+  finally:
+    jax.config.update('jax_enable_compilation_cache', enabled)
+    compilation_cache.reset_cache()

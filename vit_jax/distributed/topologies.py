@@ -47,6 +47,7 @@ GENERATIONS = {
 
 # Else libtpu looks for this machine's own TPU, and complains of what it misses.
 _NO_TPU_HERE = {
+  'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
   'TPU_SKIP_MDS_QUERY': '1',
   'TPU_ACCELERATOR_TYPE': 'v3-8',
   'TPU_WORKER_HOSTNAMES': 'localhost',

@@ -1,6 +1,5 @@
 """What a training run would take on TPU slices that are not here."""
 
-import bisect
 from collections.abc import Iterator, Sequence
 import dataclasses
 import itertools
@@ -11,13 +10,14 @@ from typing import Any
 
 from etils import epath
 import jax
+from jax.sharding import Mesh
 import ml_collections
 
 from vit_jax import config as config_lib
 from vit_jax import report
 from vit_jax.distributed import compilation, sharding, topologies
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.jobs import plan_table, planned, workdirs
+from vit_jax.jobs import plan_table, planned, program, workdirs
 from vit_jax.models import flops
 
 _log = logging.getLogger(__name__)
@@ -98,10 +98,8 @@ def _plan(
   config.batch_size = point.batch_size
   mesh = mesh_lib.create(**config.mesh, devices=slice_.devices)
   candidates = CANDIDATES[config.plan.fit](config, mesh_lib.batch_shards(mesh))
-  chosen, cost, error = _first_that_fits(candidates, mesh, point.topology)
-  program = planned.build(chosen, mesh)
-  steps = planned.total_steps(chosen)
-  forward = flops.forward(program.model, config_lib.image_size(chosen))
+  chosen, built, cost = _first_that_fits(candidates, mesh, point.topology)
+  forward = flops.forward(built.plain_model, config_lib.image_size(chosen))
   return {
     'model': point.model,
     'topology': point.topology,
@@ -111,17 +109,15 @@ def _plan(
     'batch_size': chosen.batch_size,
     'accumulate': chosen.optim.accumulate,
     'image_size': config_lib.image_size(chosen),
-    'parameters': sum(x.size for x in jax.tree.leaves(program.state.params)),
-    'state_bytes': sharding.device_bytes(program.state),
+    'parameters': sum(x.size for x in jax.tree.leaves(built.state.params)),
+    'state_bytes': sharding.device_bytes(built.state),
     'available_bytes': slice_.core.available,
     'fits': cost is not None,
-    **({'needed_bytes': error.needed} if error else dataclasses.asdict(cost)),
-    'operations_per_step': flops.count(
-      program.step, program.state, program.batch
-    ),
+    **(dataclasses.asdict(cost) if cost else {}),
+    'operations_per_step': flops.count(built.step, built.state, built.batch),
     # Three passes' worth: what is computed again brings training no further.
     'useful_operations_per_step': 3 * forward * chosen.batch_size,
-    'steps': steps,
+    'steps': planned.total_steps(chosen),
     'given_utilisation': chosen.plan.utilisation,
   }
 
@@ -165,44 +161,20 @@ def _with(config, batch_size, accumulate):
 
 
 def _first_that_fits(
-  candidates: Sequence[ml_collections.ConfigDict], mesh, topology: str
-) -> tuple[
-  ml_collections.ConfigDict,
-  compilation.Cost | None,
-  compilation.DoesNotFitError | None,
-]:
-  """Compiles half-way between what fits and what does not, until they meet.
-
-  Args:
-    candidates: each needs less memory than the one before it.
-    mesh: of the slice.
-    topology: its name, for the log.
-
-  Returns:
-    The first that fits and its cost; or the last, and why it does not fit.
-  """
-  results = {}
-
-  def fits(i: int) -> bool:
-    config = candidates[i]
-    program = planned.build(config, mesh)
+  candidates: Sequence[ml_collections.ConfigDict], mesh: Mesh, topology: str
+) -> tuple[ml_collections.ConfigDict, program.Program, compilation.Cost | None]:
+  """The first config whose step fits, or the last, with its cost if it fits."""
+  for config in candidates:
+    built = planned.build(config, mesh)
     what = (
       f'compiling {config.model.name} for {topology}, batch'
-      f' {config.batch_size}, {config.optim.accumulate} micro-batches'
+      f' {config.batch_size}, micro-batches {config.optim.accumulate}'
     )
+    # What does not fit is refused within seconds.
     with report.phase(what):
       try:
-        results[i] = (
-          compilation.compile_for_tpu(
-            program.step, program.state, program.batch
-          ),
-          None,
-        )
+        cost = compilation.compile_for_tpu(built.step, built.state, built.batch)
+        return config, built, cost
       except compilation.DoesNotFitError as error:
-        results[i] = None, error
         _log.info('%s', error)
-    return results[i][0] is not None
-
-  first = bisect.bisect_left(range(len(candidates)), True, key=fits)
-  first = min(first, len(candidates) - 1)
-  return candidates[first], *results[first]
+  return config, built, None

@@ -81,11 +81,7 @@ def _details(row: Row) -> str:
 def _memory(row: Row) -> list[list[str]]:
   available = row['available_bytes']
   if not row['fits']:
-    return [
-      ['fits', 'no'],
-      ['temporaries on a core', f'{_gib(row["needed_bytes"])}'],
-      ['available on a core', _gib(available)],
-    ]
+    return [['fits', f'no, not into {_gib(available)}']]
   spare = available - row['peak']
   return [
     ['arguments on a core', _gib(row['arguments'])],
