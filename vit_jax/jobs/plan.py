@@ -117,7 +117,7 @@ def _plan(
     'operations_per_step': flops.count(built.step, built.state, built.batch),
     # Three passes' worth: what is computed again brings training no further.
     'useful_operations_per_step': 3 * forward * chosen.batch_size,
-    'steps': planned.total_steps(chosen),
+    'steps': built.total_steps,
     'given_utilisation': chosen.plan.utilisation,
   }
 

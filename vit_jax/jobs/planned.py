@@ -33,6 +33,8 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh) -> program.Program:
   Raises:
     ValueError: if parts of the config do not fit each other or the mesh.
   """
+  if config.plan.job == 'masked_patch':
+    return program.masked_patches(config, mesh, total_steps=total_steps(config))
   dataset = _dataset(config)
   return program.supervised(
     config,
