@@ -158,6 +158,7 @@ KEYS = {
     ' processes share them. 0: as many as there are files, but a power of two'
     ' up to 64 that divides batch_size.',
     low=0,
+    high=4096,
   ),
   'data.skip_corrupt': Key(
     False,

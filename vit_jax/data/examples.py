@@ -41,8 +41,14 @@ def random_key(seed: int, stream: int, *positions) -> tf.Tensor:
   return key
 
 
-def part(size: int, number: int, parts: int) -> tuple[int, int]:
-  """Where one of the equal parts of a sequence begins, and where it ends."""
+def part(size: int, number, parts: int) -> tuple:
+  """Where one of the equal parts of a sequence begins, and where it ends.
+
+  Args:
+    size: of the sequence.
+    number: which part, an integer or a tensor; the result is of that kind.
+    parts: how many there are.
+  """
   return number * size // parts, (number + 1) * size // parts
 
 
@@ -80,7 +86,7 @@ class Source(abc.ABC):
 
   @abc.abstractmethod
   def shuffled(
-    self, seed: int, start: int, reader: int = 0, readers: int = 1
+    self, seed: int, start: int, reader: tf.Tensor | int = 0, readers: int = 1
   ) -> tf.data.Dataset:
     """One endless stream of records over epochs, each in an order of its own.
 
@@ -149,10 +155,10 @@ class IndexedSource(Source):
     return tf.data.Dataset.range(begin, end).map(lambda index: {'index': index})
 
   def shuffled(  # noqa: D102
-    self, seed: int, start: int, reader: int = 0, readers: int = 1
+    self, seed: int, start: int, reader: tf.Tensor | int = 0, readers: int = 1
   ) -> tf.data.Dataset:
     begin, end = part(self.num_examples, reader, readers)
-    first_epoch, offset = divmod(start, end - begin)
+    first_epoch, offset = start // (end - begin), start % (end - begin)
 
     def epoch_records(epoch):
       order = tf.random.experimental.stateless_shuffle(

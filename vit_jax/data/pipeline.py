@@ -85,20 +85,27 @@ def train_batches(
     raw, label = source.load(record)
     return _row(record, transform(raw, key), label)
 
+  rows = batch_size // readers  # Of each reader.
+  first, last = share.begin // rows, -(-share.end // rows)
+
   def records_from(step):
-    rows = batch_size // readers
-    streams, turns = [], []
-    for number in range(readers):
-      begin = max(share.begin - number * rows, 0)
-      end = min(share.end - number * rows, rows)
-      if begin < end:
-        stream = source.shuffled(seed, step * rows, number, readers)
-        streams.append(_rows_of_each(stream, rows, begin, end))
-        turns += [len(streams) - 1] * (end - begin)
-    if len(streams) == 1:
-      return streams[0]
-    choice = tf.data.Dataset.from_tensor_slices(np.array(turns)).repeat()
-    return tf.data.Dataset.choose_from_datasets(streams, choice)
+    def stream(number):
+      return source.shuffled(seed, step * rows, number, readers)
+
+    def part_of_stream(number):
+      # Other processes take the other rows of this reader.
+      begin = tf.maximum(share.begin - number * rows, 0)
+      end = tf.minimum(share.end - number * rows, rows)
+      return (
+        stream(number)
+        .batch(rows)
+        .map(lambda block: {name: x[begin:end] for name, x in block.items()})
+      )
+
+    numbers = tf.data.Dataset.range(first, last)
+    if share.rows == (last - first) * rows:
+      return numbers.interleave(stream, last - first, block_length=rows)
+    return numbers.interleave(part_of_stream, last - first).unbatch()
 
   loader = _Loader(source, example, records_from, share.rows, skip_corrupt)
   return loader.read(loader.dataset(start_step), start_step)
@@ -112,18 +119,6 @@ def choose_readers(source: Source, batch_size: int) -> int:
   """
   most = min(MOST_READERS, source.max_readers, source.num_examples)
   return math.gcd(batch_size, 1 << (most.bit_length() - 1))
-
-
-def _rows_of_each(
-  stream: tf.data.Dataset, rows: int, begin: int, end: int
-) -> tf.data.Dataset:
-  """Of every `rows` records those from begin to before end."""
-  if (begin, end) == (0, rows):
-    return stream
-  blocks = stream.batch(rows).map(
-    lambda block: {name: values[begin:end] for name, values in block.items()}
-  )
-  return blocks.unbatch()
 
 
 def eval_batches(

@@ -65,10 +65,10 @@ class TfdsSource(Source):
     return self._records(order, begin, end, concurrent=1)
 
   def shuffled(  # noqa: D102
-    self, seed: int, start: int, reader: int = 0, readers: int = 1
+    self, seed: int, start: int, reader: tf.Tensor | int = 0, readers: int = 1
   ) -> tf.data.Dataset:
     begin, end = part(self.num_examples, reader, readers)
-    first_epoch, offset = divmod(start, end - begin)
+    first_epoch, offset = start // (end - begin), start % (end - begin)
     concurrent = max(CONCURRENT_FILES // readers, MIN_CONCURRENT_FILES)
 
     def epoch_records(epoch):
@@ -78,7 +78,7 @@ class TfdsSource(Source):
       )
       key = random_key(seed, ORDER_STREAM, epoch, reader)
       records = self._records(order, begin, end, concurrent).shuffle(
-        min(SHUFFLE_BUFFER // readers, end - begin),
+        min(SHUFFLE_BUFFER // readers, self.num_examples),
         seed=tf.random.stateless_uniform((), key, None, None, tf.int64),
         reshuffle_each_iteration=False,
       )

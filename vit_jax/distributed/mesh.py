@@ -1,5 +1,7 @@
 """The device mesh, and batches and states laid out on it."""
 
+import collections
+import itertools
 import math
 
 import jax
@@ -48,6 +50,36 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     name: jax.make_array_from_process_local_data(sharding, rows)
     for name, rows in batch.items()
   }
+
+
+def share(mesh: Mesh) -> dict[str, int]:
+  """Which share of every batch this process reads, for the input pipeline.
+
+  Processes whose devices hold the same rows read the same share.
+
+  Returns:
+    `process_index` and `process_count` of the functions in data/pipeline.py.
+
+  Raises:
+    ValueError: if the mesh leaves a process out, or two of them have some rows
+      in common, but not all.
+  """
+  blocks = collections.defaultdict(set)  # Of rows, by their starts.
+  sharding = batch_sharding(mesh)
+  for device, (rows,) in sharding.devices_indices_map((mesh.size,)).items():
+    blocks[device.process_index].add(rows.start or 0)
+  shares = sorted({tuple(sorted(starts)) for starts in blocks.values()})
+  if len(blocks) < jax.process_count() or (
+    len(set(itertools.chain(*shares))) != len(shares) * len(shares[0])
+  ):
+    raise ValueError(
+      f'a mesh of {dict(mesh.shape)} devices does not deal the rows of a batch'
+      f' to {jax.process_count()} processes in equal shares; let it use all'
+      f' {jax.device_count()} devices, and let tensor divide the'
+      f' {jax.local_device_count()} of a process, or be a multiple of them.'
+    )
+  own = tuple(sorted(blocks[jax.process_index()]))
+  return {'process_index': shares.index(own), 'process_count': len(shares)}
 
 
 def round_up(batch_size: int, mesh: Mesh) -> int:

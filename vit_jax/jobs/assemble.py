@@ -13,6 +13,7 @@ import optax
 from vit_jax import checkpoints, models
 from vit_jax import config as config_lib
 from vit_jax.data import pipeline, preprocess, sources
+from vit_jax.distributed import processes
 from vit_jax.training import losses, optim, randomness, steps
 
 
@@ -99,6 +100,8 @@ def open_split(
 ) -> sources.Source:
   """Opens a split of any dataset; TFDS looks where the config says.
 
+  With several processes, all have to open it.
+
   Args:
     config: of the job.
     name: of the dataset.
@@ -109,14 +112,26 @@ def open_split(
     ValueError: if it is not there.
   """
   c = config.data
-  return sources.open_source(
-    name,
-    split,
-    data_dir=c.dir,
-    manual_dir=c.manual_dir,
-    download=c.download,
-    **options,
-  )
+
+  def open_source(download):
+    return sources.open_source(
+      name,
+      split,
+      data_dir=c.dir,
+      manual_dir=c.manual_dir,
+      download=download,
+      **options,
+    )
+
+  if not (c.download and processes.several()):
+    return open_source(c.download)
+  # Process 0 prepares what is missing; the others find it prepared.
+  try:
+    if processes.is_first():
+      return open_source(download=True)
+  finally:
+    processes.wait_for_all(f'{name} is prepared')
+  return open_source(download=False)
 
 
 def eval_transform(config: ml_collections.ConfigDict) -> Callable:
@@ -292,7 +307,10 @@ def objective(
   """The loss that a supervised run minimises."""
   class_weights = None
   if config.class_weights == 'balanced':
-    class_weights = losses.balanced_weights(pipeline.label_counts(data.train))
+    counts = pipeline.label_counts(
+      data.train, skip_corrupt=config.data.skip_corrupt
+    )
+    class_weights = losses.balanced_weights(counts)
   return steps.classification(
     built,
     num_classes=len(data.class_names),

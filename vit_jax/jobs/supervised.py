@@ -10,13 +10,14 @@ from etils import epath
 import jax
 from jaxtyping import PyTree
 import ml_collections
+import numpy as np
 
 from vit_jax import checkpoints, report
 from vit_jax import config as config_lib
 from vit_jax.checkpoints import store as store_lib
 from vit_jax.data import pipeline
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.distributed import preemption
+from vit_jax.distributed import preemption, processes
 from vit_jax.jobs import assemble, few_shot_scoring, scoring, workdirs
 from vit_jax.training import loop, steps
 from vit_jax.training import state as state_lib
@@ -37,6 +38,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     return
   run = _Run(config.copy_and_resolve_references(), workdir)
   workdirs.claim(run.config, workdir)
+  workdirs.check_shared(workdir)
   with (
     preemption.StopSignal() as stop_signal,
     store_lib.Store(
@@ -88,11 +90,22 @@ class _Run:
       jax.eval_shape(self._initial_state, param_shapes),
     )
     self.begin = time.perf_counter()
+    self._skipped = 0  # Examples before this start that could not be read,
+    self._skipped_here = 0  # and since, in this process.
 
   @property
   def seconds(self) -> float:
     """Time of the run, earlier starts included up to their checkpoint."""
     return time.perf_counter() - self.begin
+
+  def _count_skipped(self) -> int | None:
+    """Examples of all processes that could not be read; None if none may be."""
+    if not self.config.data.skip_corrupt:
+      return None
+    # Several processes may read the same rows.
+    shares = mesh_lib.share(self.mesh)['process_count']
+    total = processes.total(self._skipped_here)
+    return self._skipped + total * shares // jax.process_count()
 
   def _initial_params(self) -> PyTree:
     return assemble.initial_params(self.config, self.model)
@@ -115,6 +128,7 @@ class _Run:
     if restored:
       _log.info('going on from step %d', restored.step)
       self.begin -= restored.meta['seconds']
+      self._skipped = restored.meta['skipped']
       return restored.state, restored.step
     with report.phase('initialising the parameters'):
       sharding = mesh_lib.replicated(self.mesh)
@@ -146,6 +160,7 @@ class _Run:
         metric_log,
         total_steps=self.total_steps,
         batch_size=config.batch_size,
+        skipped=self._count_skipped(),
       )
 
     def evaluate(step: int, state: state_lib.State) -> None:
@@ -155,7 +170,12 @@ class _Run:
       self._evaluate_few_shot(step, state, metric_log)
 
     def save(step: int, state: state_lib.State) -> None:
-      store.save(step, state, meta={'seconds': self.seconds})
+      meta = {'seconds': self.seconds, 'skipped': self._count_skipped() or 0}
+      store.save(step, state, meta=meta)
+
+    def before_step(step: int) -> None:
+      self.profiler.before_step(step)
+      store.check()
 
     with self.profiler:
       return loop.train(
@@ -172,7 +192,7 @@ class _Run:
         ],
         checkpoint_every=config.checkpoint_every,
         save=save,
-        before_step=self.profiler.before_step,
+        before_step=before_step,
         should_stop=stop_signal.received,
       )
 
@@ -207,10 +227,12 @@ class _Run:
       batch_size=self.config.batch_size,
       seed=self.config.seed,
       start_step=start_step,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      readers=self.config.data.readers,
+      skip_corrupt=self.config.data.skip_corrupt,
+      **mesh_lib.share(self.mesh),
     )
     for batch in batches:
+      self._skipped_here += int(np.sum(batch['mask'] == 0))
       del batch['index']
       yield mesh_lib.put_batch(batch, self.mesh)
 
@@ -240,7 +262,9 @@ class _Run:
     return metric_log.best(name) if name else None
 
   def _export(self, state: state_lib.State, name: str) -> None:
-    checkpoints.export(jax.device_get(_weights(state)), self.workdir / name)
+    weights = processes.fetch(_weights(state))
+    if processes.is_first():
+      checkpoints.export(weights, self.workdir / name)
 
   def finish(
     self, state: state_lib.State, metric_log: report.MetricLog
