@@ -170,11 +170,12 @@ def main(argv: list[str]) -> None:
     run(_CONFIG.value, workdir)
   except (ValueError, OSError) as e:
     _exit(e, processes.explain(e))
-  except BaseException:
-    if jax.distributed.is_initialized():
+  except BaseException as e:
+    if not jax.distributed.is_initialized():
+      raise
+    if not processes.is_end_of_another(e):
       traceback.print_exc()
-      processes.leave(1)
-    raise
+    _exit(e, processes.explain(e))
 
 
 if __name__ == '__main__':

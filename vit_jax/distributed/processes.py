@@ -28,7 +28,7 @@ ALONE = 'none'  # In place of a coordinator: do not look for other processes.
 
 
 class StartError(OSError):
-  """The processes did not find each other."""
+  """The processes could not be joined."""
 
 
 def start(
@@ -55,7 +55,8 @@ def start(
 
   Raises:
     ValueError: if what is given is incomplete or contradicts itself.
-    StartError: if the processes do not all come.
+    StartError: if they cannot be joined. If they do not all come, this process
+      ends with a message.
   """
   if coordinator == ALONE:
     return
@@ -65,43 +66,46 @@ def start(
   if index < 0:
     index = _from_environment('JAX_PROCESS_ID')
   _check(address, number, index)
-  failure = _initialize(
-    start_timeout,
-    coordinator_address=address,
-    num_processes=number,
-    process_id=index,
-    heartbeat_timeout_seconds=heartbeat_timeout,
-  )
-  if failure is None:
-    _log.info(
-      'process %d of %d, with %d of %d devices',
-      jax.process_index(), jax.process_count(), jax.local_device_count(),
-      jax.device_count(),
-    )  # fmt: skip
-    return
   given = {
     'distributed.coordinator': address,
     'distributed.num_processes': number,
     'distributed.process_index': index,
   }
   known = {name: value for name, value in given.items() if value is not None}
-  what = ', '.join(f'{name}={value}' for name, value in known.items())
-  if isinstance(failure, ValueError) and 'defined' in str(failure):
-    if not known:
-      return
-    missing = ' and '.join(name for name in given if name not in known)
-    raise ValueError(
-      f'{what} tells of several processes, but {missing} is missing, and no'
-      ' cluster that JAX knows supplies it; give all three to every process,'
-      ' or none for a run of one process.'
-    ) from failure
-  if isinstance(failure, TimeoutError):
-    raise StartError(_explain_timeout(what, address, start_timeout))
-  raise StartError(
-    f'the processes could not be joined ({what or "as the cluster says"}):'
-    f' {failure}. Process 0 must be able to listen at the address of the'
-    f' coordinator; distributed.coordinator={ALONE} starts one process alone.'
-  ) from failure
+  told = ', '.join(f'{name}={value}' for name, value in known.items())
+  told = told or 'as the cluster says'
+  if address and index == 0:
+    _check_port(int(address.rpartition(':')[2]))
+  try:
+    _initialize(
+      {
+        'coordinator_address': address,
+        'num_processes': number,
+        'process_id': index,
+        'heartbeat_timeout_seconds': heartbeat_timeout,
+      },
+      start_timeout,
+      lambda: _explain_timeout(told, address, start_timeout),
+    )
+  except Exception as error:  # Clusters raise whatever they like.
+    if isinstance(error, ValueError) and 'defined' in str(error):
+      if not known:
+        return
+      missing = ' and '.join(name for name in given if name not in known)
+      raise ValueError(
+        f'{told} tells of several processes, but {missing} is missing, and no'
+        ' cluster that JAX knows supplies it; give all three to every process,'
+        ' or none for a run of one process.'
+      ) from error
+    raise StartError(
+      f'the processes could not be joined ({told}): {error}. To start one'
+      f' process alone, set distributed.coordinator={ALONE}.'
+    ) from error
+  _log.info(
+    'process %d of %d, with %d of %d devices',
+    jax.process_index(), jax.process_count(), jax.local_device_count(),
+    jax.device_count(),
+  )  # fmt: skip
 
 
 def _from_environment(name: str) -> int | None:
@@ -123,30 +127,45 @@ def _check(address, number, index) -> None:
     )
 
 
-def _initialize(timeout: float, **arguments) -> Exception | None:
-  """Starts `jax.distributed`; returns what went wrong."""
-  outcome = []
-
-  def initialize():
-    try:
-      with warnings.catch_warnings():
-        # In any container of Kubernetes JAX asks for a package of its.
-        warnings.filterwarnings('ignore', message='Kubernetes environment')
-        # Its own time-out would abort the process with a stack trace.
-        jax.distributed.initialize(
-          **arguments, initialization_timeout=int(timeout) + 60
-        )
-      outcome.append(None)
-    except Exception as error:  # Clusters raise whatever they like.
-      outcome.append(error)
-
-  thread = threading.Thread(target=initialize, daemon=True)
-  thread.start()
-  thread.join(timeout)
-  return outcome[0] if outcome else TimeoutError()
+def _check_port(port: int) -> None:
+  """Refuses a port in use, which would end JAX with a segmentation fault."""
+  try:
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    socket.create_server(('', port), family=family, dualstack_ipv6=both).close()
+  except OSError as error:
+    raise StartError(
+      f'process 0 cannot listen at port {port} of distributed.coordinator'
+      f' ({error}); choose another one for all processes.'
+    ) from error
 
 
-def _explain_timeout(what: str, address: str | None, timeout: float) -> str:
+def _initialize(arguments, timeout: float, explain: Callable[[], str]) -> None:
+  """Starts `jax.distributed`, or ends this process if that takes too long.
+
+  Nothing can be raised instead: JAX waits in compiled code, which aborts with a
+  stack trace when its own time is over.
+  """
+
+  def give_up():
+    print(f'error: {explain()}', file=sys.stderr)
+    leave(1)
+
+  watchdog = threading.Timer(timeout, give_up)
+  watchdog.daemon = True
+  watchdog.start()
+  try:
+    with warnings.catch_warnings():
+      # In any container of Kubernetes JAX asks for a package of its.
+      warnings.filterwarnings('ignore', message='Kubernetes environment')
+      jax.distributed.initialize(
+        **arguments, initialization_timeout=int(timeout) + 60
+      )
+  finally:
+    watchdog.cancel()
+
+
+def _explain_timeout(told: str, address: str | None, timeout: float) -> str:
   reason = 'not all processes have come; start the others with the same keys'
   if address:
     host, _, port = address.rpartition(':')
@@ -159,7 +178,7 @@ def _explain_timeout(what: str, address: str | None, timeout: float) -> str:
       )
   return (
     f'the processes did not all find each other in {timeout:g} s'
-    f' ({what or "as the cluster says"}): {reason}.'
+    f' ({told}): {reason}.'
   )
 
 
@@ -204,12 +223,17 @@ def total(number: int) -> int:
   return int(np.sum(multihost_utils.process_allgather(np.int32(number))))
 
 
+def is_end_of_another(error: Exception) -> bool:
+  """Whether an error only tells that another process is gone."""
+  return 'Gloo' in str(error)
+
+
 def explain(error: Exception) -> str:
   """An error's message, with the process and, if that is so, another's end."""
   message = str(error)
   if isinstance(error, StartError) or not several():
     return message
-  if 'Gloo' in message:
+  if is_end_of_another(error):
     message = (
       'the connection to another process broke off, since it has ended; its'
       ' own log says why. The same command, on all, goes on from the last'
