@@ -4,8 +4,12 @@ import importlib.util
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
+import time
+
+import numpy as np
 
 from vit_jax import main
 
@@ -114,3 +118,83 @@ def events(workdir):
     {k: v for k, v in json.loads(line).items() if not k.startswith('perf/')}
     for line in lines
   ]
+
+
+class Processes:
+  """The program as several processes on loopback, each with one device."""
+
+  def __init__(self, count, *arguments, logs):
+    """Starts them; `logs` is a folder for what they log."""
+    logs.mkdir(parents=True, exist_ok=True)
+    with socket.create_server(('127.0.0.1', 0)) as server:
+      port = server.getsockname()[1]
+    self.logs = [logs / f'{index}.txt' for index in range(count)]
+    self.started = []
+    for index, log in enumerate(self.logs):
+      keys = {
+        'coordinator': f'127.0.0.1:{port}',
+        'num_processes': count,
+        'process_index': index,
+      }
+      keys = [f'--config.distributed.{k}={v}' for k, v in keys.items()]
+      with log.open('w') as file:
+        self.started.append(
+          subprocess.Popen(
+            command(*arguments, *keys), cwd=ROOT, stderr=file, stdout=file
+          )
+        )
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    for process in self.started:
+      process.kill()
+      process.wait()
+
+  def wait_until(self, reached, seconds=300):
+    """Waits until `reached()`, while all processes run."""
+    deadline = time.monotonic() + seconds
+    while not reached():
+      codes = [process.poll() for process in self.started]
+      assert codes == [None] * len(codes), self.log()
+      assert time.monotonic() < deadline, self.log()
+      time.sleep(0.001)
+
+  def end(self, seconds=600):
+    """Exit codes, once all have ended by themselves."""
+    deadline = time.monotonic() + seconds
+    return [
+      process.wait(timeout=deadline - time.monotonic())
+      for process in self.started
+    ]
+
+  def log(self):
+    """What all have logged, one after the other."""
+    return '\n'.join(path.read_text() for path in self.logs)
+
+
+def finish_processes(count, *arguments, logs):
+  """Runs the program to a good end; returns what process 0 logged."""
+  with Processes(count, *arguments, logs=logs) as processes:
+    assert processes.end() == [0] * count, processes.log()
+    return processes.logs[0].read_text()
+
+
+def assert_close(workdir, other, rtol=1e-5):
+  """The same losses, and exactly the same counts and predictions."""
+  ours, theirs = events(workdir), events(other)
+  assert len(ours) == len(theirs)
+  for a, b in zip(ours, theirs, strict=True):
+    assert a.keys() == b.keys()
+    for name in a:
+      if 'accuracy' in name:
+        assert a[name] == b[name], name
+      np.testing.assert_allclose(a[name], b[name], rtol=rtol, err_msg=name)
+  for path in pathlib.Path(other).glob('predictions_*.jsonl'):
+    theirs = [json.loads(line) for line in path.read_text().splitlines()]
+    text = (pathlib.Path(workdir) / path.name).read_text()
+    ours = [json.loads(line) for line in text.splitlines()]
+    for a, b in zip(ours, theirs, strict=True):
+      assert abs(a.pop('probability') - b.pop('probability')) < 2e-4
+      assert a == b

@@ -231,13 +231,15 @@ def test_a_failed_save_is_told_and_keeps_the_older_ones(tmp_path):
     try:
       store.save(2, state)
       with pytest.raises(
-        store_lib.SaveError, match='step 2 could not'
+        store_lib.SaveError, match='step 2 .* could not'
       ) as error:
         store.wait()
     finally:
       resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert 'kept there: steps [1]' in str(error.value)
-    assert 'File too large' in str(error.value)
+    assert 'step 2 (17.0 MiB)' in str(error.value)
+    assert f'in {tmp_path}: File too large.' in str(error.value)
+    assert 'MiB are free' in str(error.value)
+    assert 'Steps kept there: 1.' in str(error.value)
     assert '\n' not in str(error.value)
     store.save(2, state)
     store.wait()

@@ -103,7 +103,8 @@ def test_one_seed_one_stream(source):
 
 
 def test_epochs_follow_without_a_seam(source):
-  stream = train(source, 14)  # 112 rows: three epochs of 35 and 7 rows more.
+  # 112 rows: three epochs of 35 and 7 rows more.
+  stream = train(source, 14, readers=1)
   index = np.concatenate([batch['index'] for batch in stream])
   orders = [index[35 * epoch :][:35].tolist() for epoch in range(3)]
   for order in orders:
@@ -135,11 +136,20 @@ def test_random_access_restarts_at_once():
   assert time.perf_counter() - start < 5  # 0.2 s on an idle machine.
 
 
-@pytest.mark.parametrize('process_count', [2, 4])
-def test_processes_share_every_batch(source, process_count):
-  whole = train(source, 10)
+@pytest.mark.parametrize(
+  ('readers', 'process_count'),
+  [(0, 2), (0, 4), (1, 2), (4, 2), (8, 2), (2, 4), (8, 4)],
+)
+def test_processes_share_every_batch(source, readers, process_count):
+  whole = train(source, 10, readers=readers)
   shares = [
-    train(source, 10, process_index=i, process_count=process_count)
+    train(
+      source,
+      10,
+      readers=readers,
+      process_index=i,
+      process_count=process_count,
+    )
     for i in range(process_count)
   ]
   joined = [
@@ -147,6 +157,37 @@ def test_processes_share_every_batch(source, process_count):
     for rows in zip(*shares, strict=True)
   ]
   assert_equal(joined, whole)
+
+
+@pytest.mark.parametrize('readers', [1, 2, 4, 8])
+def test_readers_have_every_example_once_an_epoch(source, readers):
+  """Each goes round its own part, and all parts together are the whole."""
+  rows = 8 // readers
+  stream = train(source, 3 * 35, readers=readers)  # 24 epochs.
+  index = np.stack([batch['index'] for batch in stream])
+  parts = [
+    index[:, number * rows :][:, :rows].reshape(-1) for number in range(readers)
+  ]
+  sizes = [(i + 1) * 35 // readers - i * 35 // readers for i in range(readers)]
+  of_first = set()
+  for epoch in range(3):
+    seen = [
+      part[size * epoch :][:size]
+      for part, size in zip(parts, sizes, strict=True)
+    ]
+    assert sorted(np.concatenate(seen)) == list(range(35))
+    of_first.add(frozenset(seen[0]))
+  # What a reader has differs from epoch to epoch.
+  assert len(of_first) == (1 if readers == 1 else 3)
+  assert_equal(train(source, 5, readers=readers, start_step=50), stream[50:55])
+
+
+def test_number_of_readers_by_default(source):
+  num_files = {'tfds:tiny': 3}.get(source.name, 1)
+  assert source.max_readers == num_files
+  assert pipeline.choose_readers(source, 7) == 1
+  assert pipeline.choose_readers(source, 8) == {3: 2, 1: 1}[num_files]
+  assert pipeline.choose_readers(source, 96) == {3: 2, 1: 1}[num_files]
 
 
 @pytest.mark.parametrize(
@@ -169,16 +210,17 @@ def test_evaluation_sees_every_example_once(source, batch_size, process_count):
   assert [len(batches) for batches in passes] == [steps] * process_count
   for batch in itertools.chain(*passes):
     assert batch['image'].shape == (batch_size // process_count, 6, 8, 3)
-  # Process after process within a step, step after step.
-  index, mask = (
-    np.concatenate(
-      [b[name] for step in zip(*passes, strict=True) for b in step]
+  # Every process has a range of its own, and then padding.
+  examples = []
+  for batches in passes:
+    index, mask = (
+      np.concatenate([b[name] for b in batches]) for name in ('index', 'mask')
     )
-    for name in ('index', 'mask')
-  )
-  padding = steps * batch_size - 35
-  np.testing.assert_array_equal(index, [*range(35), *[-1] * padding])
-  np.testing.assert_array_equal(mask, [1] * 35 + [0] * padding)
+    real = int(mask.sum())
+    np.testing.assert_array_equal(mask, [1] * real + [0] * (len(mask) - real))
+    np.testing.assert_array_equal(index[real:], -1)
+    examples += index[:real].tolist()
+  assert examples == list(range(35))
   assert_equal(passes[0], list(shares[0]))
 
 
@@ -203,15 +245,14 @@ def test_evaluation_of_some_examples(source, batch_size, process_count):
     for i in range(process_count)
   ]
   assert [len(share) for share in shares] == [2] * process_count
-  steps = list(zip(*shares, strict=True))
-  index, label = (
-    np.concatenate([batch[name] for step in steps for batch in step])
-    for name in ('index', 'label')
+  index, label, mask = (
+    np.concatenate([batch[name] for share in shares for batch in share])
+    for name in ('index', 'label', 'mask')
   )
-  padding = 2 * batch_size - 5
-  np.testing.assert_array_equal(index, [0, 2, 7, 20, 34, *[-1] * padding])
-  labels = pipeline.labels(source)
-  np.testing.assert_array_equal(label[:5], labels[index[:5]])
+  index, label = index[mask > 0], label[mask > 0]
+  np.testing.assert_array_equal(index, [0, 2, 7, 20, 34])
+  np.testing.assert_array_equal(label, pipeline.labels(source)[index])
+  assert len(mask) == 2 * batch_size
 
 
 def test_labels_of_all_examples(source):
@@ -296,6 +337,113 @@ def test_a_broken_file_is_named_in_training(folder, process_count):
     next(batches)
   with pytest.raises(ValueError, match=rf'13\.png, example {index} of folder'):
     next(batches)
+
+
+def damaged(source, name, edit):
+  """The same source with one of its files edited."""
+  paths = source.shards['path'].copy()
+  copy = pathlib.Path(name)
+  content = bytearray(pathlib.Path(paths[1]).read_bytes())
+  copy.write_bytes(edit(content))
+  paths[1] = str(copy)
+  return dataclasses.replace(source, shards={**source.shards, 'path': paths})
+
+
+def flip(content):
+  content[len(content) // 2] ^= 255
+  return content
+
+
+DAMAGE = {
+  'a byte': flip,
+  'cut': lambda content: content[:-9],
+  'emptied': lambda content: b'',
+}
+
+
+@pytest.mark.parametrize('kind', DAMAGE)
+def test_a_damaged_file_of_records_is_named(kind, tfds_dir, tmp_path):
+  source = sources.open_source('tfds:tiny', 'train', data_dir=tfds_dir)
+  source = damaged(source, tmp_path / 'file', DAMAGE[kind])
+  batches = pipeline.eval_batches(source, RESIZE, batch_size=8)
+  message = (
+    rf'cannot read tfds:tiny/train#\d+ \(record \d+, from 0, of {tmp_path}'
+  )
+  with pytest.raises(ValueError, match=message):
+    list(batches)
+  with pytest.raises(ValueError, match=message):
+    train(source, 9)
+  with pytest.raises(ValueError, match=message):
+    pipeline.labels(source)
+
+
+def test_a_missing_file_of_records_is_named(tfds_dir, tmp_path):
+  source = sources.open_source('tfds:tiny', 'train', data_dir=tfds_dir)
+  source = damaged(source, tmp_path / 'file', bytes)
+  (tmp_path / 'file').unlink()
+  for skip in (False, True):
+    batches = pipeline.eval_batches(
+      source, RESIZE, batch_size=8, skip_corrupt=skip
+    )
+    with pytest.raises(ValueError, match=f'{tmp_path}/file; No such file'):
+      list(batches)
+
+
+@pytest.mark.parametrize('process_count', [1, 2])
+def test_what_cannot_be_read_is_skipped_and_named(
+  folder, process_count, caplog
+):
+  good = train(sources.open_source(f'folder:{folder}', 'train'), 10)
+  source, index = break_13(folder)
+  shares = [
+    train(
+      source,
+      10,
+      skip_corrupt=True,
+      process_index=i,
+      process_count=process_count,
+    )
+    for i in range(process_count)
+  ]
+  skipped = 0
+  for number, batch in enumerate(good):
+    rows = [share[number] for share in shares]
+    rows = {n: np.concatenate([r[n] for r in rows]) for n in batch}
+    broken = batch['index'] == index
+    skipped += broken.sum()
+    np.testing.assert_array_equal(rows['index'], batch['index'])
+    np.testing.assert_array_equal(rows['mask'], ~broken)
+    np.testing.assert_array_equal(rows['image'][broken], 0)
+    np.testing.assert_array_equal(
+      rows['image'][~broken], batch['image'][~broken]
+    )
+  assert skipped == 2  # In 80 rows, two epochs and 10 rows.
+  messages = [record.getMessage() for record in caplog.records]
+  assert len(messages) == 2
+  assert all('skipped' in m and '13.png, which cannot' in m for m in messages)
+  batches = pipeline.eval_batches(
+    source, RESIZE, batch_size=8, skip_corrupt=True
+  )
+  rows = np.concatenate([b['index'][b['mask'] > 0] for b in batches])
+  np.testing.assert_array_equal(rows, np.setdiff1d(np.arange(35), index))
+
+
+def test_the_rest_of_a_damaged_file_is_skipped(tfds_dir, tmp_path):
+  source = sources.open_source('tfds:tiny', 'train', data_dir=tfds_dir)
+  good = train(source, 9)
+  source = damaged(source, tmp_path / 'file', flip)
+  found = train(source, 9, skip_corrupt=True)
+  first, last = source.shards['first'][1], source.shards['first'][2]
+  lost = set()
+  for batch, other in zip(good, found, strict=True):
+    np.testing.assert_array_equal(batch['index'], other['index'])
+    real = other['mask'] > 0
+    np.testing.assert_array_equal(batch['image'][real], other['image'][real])
+    lost |= set(other['index'][~real])
+  assert lost == set(range(last - len(lost), last))
+  assert 0 < len(lost) < last - first
+  counts = pipeline.label_counts(source, skip_corrupt=True)
+  assert counts.sum() == 35 - len(lost)
 
 
 def test_a_broken_record_is_named(tfds_dir):

@@ -77,8 +77,7 @@ def test_start_in_the_middle():
 
 
 def test_stop_saves_at_once():
-  steps = itertools.count(1)
-  calls, end = run(9, should_stop=lambda: next(steps) == 3)
+  calls, end = run(9, should_stop=lambda step: step == 3)
   assert calls == [('report', 2, 1.0), ('save', 3)]
   assert end == (3, 3.0)
 

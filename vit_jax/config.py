@@ -113,6 +113,12 @@ def check(config: ml_collections.ConfigDict) -> None:
       f' optim.accumulate={config.optim.accumulate} micro-batches; choose a'
       ' batch size that is a multiple of it.'
     )
+  if config.data.readers and config.batch_size % config.data.readers:
+    raise ValueError(
+      f'batch_size={config.batch_size} does not divide into the equal parts of'
+      f' data.readers={config.data.readers}; choose a number of readers that'
+      ' divides it, or 0 for one that does.'
+    )
 
 
 def _check_value(name: str, key: Key, value: Any) -> None:

@@ -147,6 +147,19 @@ KEYS = {
   'data.download': Key(
     False, 'Whether TFDS may download and prepare the data.', on_resume=True
   ),
+  'data.readers': Key(
+    0,
+    'Readers that each give their part of every batch, from files of their own;'
+    ' processes share them. 0: as many as there are files, but a power of two'
+    ' up to 64 that divides batch_size.',
+    low=0,
+    high=4096,
+  ),
+  'data.skip_corrupt': Key(
+    False,
+    'Whether to go on without examples that cannot be read, counting them.',
+    on_resume=True,
+  ),
   'data.image_size': Key(
     224,
     'Image height in px, and width unless set; 0, where nothing is trained: as'
@@ -250,6 +263,33 @@ KEYS = {
     0,
     'Steps between pictures of what is predicted; 0: at the end alone.',
     low=0,
+  ),
+  'distributed.coordinator': Key(
+    '',
+    'HOST:PORT where process 0 of several listens; empty: as the environment'
+    ' says; none: this process is alone.',
+    on_resume=True,
+  ),
+  'distributed.num_processes': Key(
+    0,
+    'Processes of the run; 0: as the environment says.',
+    low=0,
+    on_resume=True,
+  ),
+  'distributed.process_index': Key(
+    -1,
+    'Which of them this is, from 0; -1: as the environment says.',
+    low=-1,
+    on_resume=True,
+  ),
+  'distributed.start_timeout': Key(
+    300, 'Seconds to wait for all processes.', low=1, on_resume=True
+  ),
+  'distributed.heartbeat_timeout': Key(
+    100,
+    'Seconds after which a process that is not heard of ends all others.',
+    low=5,
+    on_resume=True,
   ),
   'sweep.job': Key(
     'finetune',

@@ -1,21 +1,25 @@
 """The command line: `python -m vit_jax.main --config=configs/NAME.py[:ARG]`.
 
 Any key of the config can be set beside it, as in `--config.batch_size=256`.
-The same command again goes on where the run was interrupted.
+The same command again goes on where the run was interrupted. On several hosts
+all start it, each told by `distributed.*` or by its cluster who it is.
 """
 
 import logging
 import os
 import re
 import sys
+import traceback
 
 from absl import app, flags
 from absl import logging as absl_logging
 from etils import epath
+import jax
 import ml_collections
 from ml_collections import config_flags
 
 from vit_jax import config as config_lib
+from vit_jax.distributed import processes
 from vit_jax.jobs import (
   dedup,
   evaluate,
@@ -48,6 +52,9 @@ JOBS = {
   'prepare': prepare.run,
   'plan': plan.run,
 }
+ONE_PROCESS = ('dedup', 'prepare')  # Jobs that use no accelerator.
+
+LOG_FORMAT = '%(asctime)s %(message)s'
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Experiment: a file in configs/, with :ARG where it has one.'
@@ -68,6 +75,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
       f'job={config.job!r} is not one of the jobs {", ".join(JOBS)}.'
     )
   config_lib.check(config)
+  if config.job in ONE_PROCESS and processes.several():
+    raise ValueError(
+      f'the job {config.job!r} runs in one process, and there are'
+      f' {jax.process_count()}; start it on one host alone, with'
+      f' distributed.coordinator={processes.ALONE}.'
+    )
   JOBS[config.job](config, epath.Path(workdir))
 
 
@@ -117,13 +130,16 @@ def _explain(message: str) -> str:
 def _exit(error: Exception, message: str) -> None:
   """Ends with the message; --verbosity=1 also says where it comes from."""
   absl_logging.debug('the error came from here', exc_info=error)
+  if jax.distributed.is_initialized():
+    print(f'error: {message}', file=sys.stderr)
+    processes.leave(1)
   sys.exit(f'error: {message}')
 
 
 def _show_log() -> None:
   """Shows our own messages on stderr, of other libraries warnings alone."""
   handler = logging.StreamHandler()
-  handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
+  handler.setFormatter(logging.Formatter(LOG_FORMAT, '%H:%M:%S'))
   log = logging.getLogger('vit_jax')
   log.addHandler(handler)
   log.setLevel(logging.INFO)
@@ -136,6 +152,19 @@ def _show_log() -> None:
     )
 
 
+def _join_processes(config: ml_collections.ConfigDict) -> None:
+  """Finds the other processes of the run; of all, the first reports."""
+  config_lib.check(config)
+  processes.start(**config.distributed)
+  if not processes.is_first():
+    log = logging.getLogger('vit_jax')
+    log.setLevel(logging.WARNING)
+    for handler in log.handlers:
+      handler.setFormatter(
+        logging.Formatter(f'[{jax.process_index()}] {LOG_FORMAT}', '%H:%M:%S')
+      )
+
+
 def main(argv: list[str]) -> None:
   """Runs the job that the flags name."""
   del argv
@@ -143,9 +172,16 @@ def main(argv: list[str]) -> None:
   config_file = flags.FLAGS['config'].config_filename
   workdir = _WORKDIR.value or default_workdir(config_file)
   try:
+    _join_processes(_CONFIG.value)
     run(_CONFIG.value, workdir)
   except (ValueError, OSError) as e:
-    _exit(e, str(e))
+    _exit(e, processes.explain(e))
+  except BaseException as e:
+    if not jax.distributed.is_initialized():
+      raise
+    if not processes.is_end_of_another(e):
+      traceback.print_exc()
+    _exit(e, processes.explain(e))
 
 
 if __name__ == '__main__':

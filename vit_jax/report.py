@@ -3,7 +3,8 @@
 A work directory holds `config.json`; `metrics.jsonl`, a line an event, with
 `step` and flat names such as `train/loss` (names that start with `perf/`
 depend on the machine and the moment, all others on the config alone);
-TensorBoard events; and, once the run is finished, `results.json`.
+TensorBoard events; and, once the run is finished, `results.json`. Of several
+processes all call these functions, and process 0 alone writes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from vit_jax.distributed import processes
 from vit_jax.evaluation import classification
 from vit_jax.training import loop
 
@@ -28,11 +30,23 @@ _log = logging.getLogger(__name__)
 RESULTS = 'results.json'
 
 
-def write_json(path: epath.Path, content: Any) -> None:
+def write_text(path: epath.Path, text: str) -> None:
   """Writes beside the file, then renames: it is whole or not there."""
-  partial = path.with_name(path.name + '.partial')
-  partial.write_text(json.dumps(content, indent=2) + '\n')
-  partial.replace(path)
+  if processes.is_first():
+    partial = path.with_name(path.name + '.partial')
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def write_json(path: epath.Path, content: Any) -> None:
+  """The same for what JSON can hold."""
+  write_text(path, json.dumps(content, indent=2) + '\n')
+
+
+def show(text: str) -> None:
+  """Prints, once."""
+  if processes.is_first():
+    print(text, flush=True)
 
 
 @contextlib.contextmanager
@@ -65,12 +79,17 @@ class MetricLog:
   def __init__(self, workdir: epath.Path, *, resume_step: int):
     self._path = workdir / 'metrics.jsonl'
     self.events = [
-      event for event in self._read() if event['step'] <= resume_step
+      event
+      for event in processes.from_first(self._read)
+      if event['step'] <= resume_step
     ]
-    self._rewrite()
-    self._tensorboard = metric_writers.AsyncWriter(
-      metric_writers.SummaryWriter(str(workdir))
-    )
+    self._behind = False  # Whether the file lacks events.
+    self._tensorboard = None
+    if processes.is_first():
+      self._rewrite()
+      self._tensorboard = metric_writers.AsyncWriter(
+        metric_writers.SummaryWriter(str(workdir))
+      )
 
   def _read(self) -> list[dict[str, float]]:
     if not self._path.exists():
@@ -80,9 +99,8 @@ class MetricLog:
     return [json.loads(line) for line in lines if line.endswith('\n')]
 
   def _rewrite(self) -> None:
-    partial = self._path.with_name(self._path.name + '.partial')
-    partial.write_text(''.join(json.dumps(e) + '\n' for e in self.events))
-    partial.replace(self._path)
+    lines = [json.dumps(event) + '\n' for event in self.events]
+    write_text(self._path, ''.join(lines))
 
   def write(self, step: int, metrics: dict[str, float]) -> None:
     """Appends an event, unless an earlier start of this run has done so."""
@@ -90,8 +108,20 @@ class MetricLog:
     if any(e['step'] == step and set(metrics) <= set(e) for e in self.events):
       return
     self.events.append(event)
-    with self._path.open('a') as f:
-      f.write(json.dumps(event) + '\n')
+    if not processes.is_first():
+      return
+    try:
+      if self._behind:
+        self._rewrite()
+      else:
+        with self._path.open('a') as f:
+          f.write(json.dumps(event) + '\n')
+      self._behind = False
+    except OSError as error:  # Such as a full disk; there may be room later.
+      _log.warning(
+        '%s lacks the metrics of step %d: %s', self._path, step, error
+      )
+      self._behind = True
     self._tensorboard.write_scalars(step, metrics)
 
   def write_picture(self, step: int, name: str, picture: np.ndarray) -> None:
@@ -102,6 +132,8 @@ class MetricLog:
       name: of the picture.
       picture: (h, w, 3) uint8.
     """
+    if not processes.is_first():
+      return
     path = self._path.with_name(f'{name}_{step:07d}.png')
     partial = path.with_name(path.name + '.partial')
     with partial.open('wb') as file:
@@ -121,7 +153,8 @@ class MetricLog:
     return self
 
   def __exit__(self, *unused) -> None:
-    self._tensorboard.close()
+    if self._tensorboard:
+      self._tensorboard.close()
 
 
 def log_progress(
@@ -130,13 +163,22 @@ def log_progress(
   *,
   total_steps: int,
   batch_size: int,
+  skipped: int | None = None,
 ) -> None:
-  """Logs step, loss, rate, speed, waiting, time left; notes all metrics."""
+  """Logs step, loss, rate, speed, waiting, time left; notes all metrics.
+
+  Args:
+    progress: what the loop tells.
+    metric_log: notes it.
+    total_steps: of the run.
+    batch_size: in examples.
+    skipped: examples so far that could not be read; None if none may be.
+  """
   images_per_second = batch_size / progress.seconds_per_step
   left = (total_steps - progress.step) * progress.seconds_per_step
   _log.info(
     'step %*d/%d  loss %.4f  lr %.2e  %.0f images/s  waiting for data %.0f%%'
-    '  left %s',
+    '  left %s%s',
     len(str(total_steps)),
     progress.step,
     total_steps,
@@ -145,8 +187,11 @@ def log_progress(
     images_per_second,
     100 * progress.data_wait,
     duration(left),
+    f'  skipped {skipped}' if skipped else '',
   )
   metrics = {f'train/{k}': v for k, v in progress.metrics.items()}
+  if skipped is not None:
+    metrics['train/skipped'] = skipped
   metrics['perf/images_per_second'] = images_per_second
   metrics['perf/data_wait'] = progress.data_wait
   metric_log.write(progress.step, metrics)
@@ -187,7 +232,7 @@ def write_predictions(
     )
     for i in range(len(p.index))
   ]
-  path.write_text('\n'.join(lines) + '\n')
+  write_text(path, '\n'.join(lines) + '\n')
   _log.info('%d predictions, by class name, in %s', len(lines), path)
 
 

@@ -9,10 +9,14 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import logging
+import re
+import shutil
 
 from etils import epath
 import jax
+from jax.experimental import multihost_utils
 from jaxtyping import PyTree
+import numpy as np
 import orbax.checkpoint as ocp
 
 from vit_jax.checkpoints import checksums
@@ -72,7 +76,9 @@ class Store:
     folder = epath.Path(folder)
     # Orbax wants absolute paths; absolute() would garble gs:// ones.
     self._folder = folder if folder.is_absolute() else folder.absolute()
-    self._saving: int | None = None
+    self._saving: int | None = None  # The step that is being saved,
+    self._saving_bytes = 0  # and its size.
+    self._failure: SaveError | None = None  # Not yet told.
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
@@ -88,7 +94,8 @@ class Store:
     """Starts to save in the background; the arrays may be donated at once.
 
     Waits for the save before this one. Saving the newest step once more does
-    nothing.
+    nothing. A save that fails is told by `wait`; or, if another one follows
+    first, in the log, since that one is tried all the same.
 
     Args:
       step: number of steps taken, above those of all kept checkpoints.
@@ -96,10 +103,11 @@ class Store:
       meta: small values that JSON can hold.
 
     Raises:
-      SaveError: if the save before this one, or the start of this one, failed.
+      SaveError: if the save before this one failed in one of several processes,
+        of which the others know nothing.
       ValueError: if a later step is kept already.
     """
-    self.wait()
+    self._log_failure()
     newest = self._manager.latest_step()
     if newest == step:
       return
@@ -109,15 +117,29 @@ class Store:
         ' which is later; resume from it, or choose another folder.'
       )
     self._saving = step
-    with self._explain_failure():
-      self._manager.save(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state),
-          meta=ocp.args.JsonSave(meta or {}),
-        ),
-        force=True,  # When to save is the caller's choice.
-      )
+    self._saving_bytes = sum(x.nbytes for x in jax.tree.leaves(state))
+    try:
+      with self._explain_failure():
+        self._manager.save(
+          step,
+          args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            meta=ocp.args.JsonSave(meta or {}),
+          ),
+          force=True,  # When to save is the caller's choice.
+        )
+    except SaveError as error:
+      self._failure = error
+
+  def check(self) -> None:
+    """Logs it if the save under way has failed, without waiting for its end.
+
+    Raises:
+      SaveError: as for `save`.
+    """
+    ended = self._saving and not self._manager.is_saving_in_progress()
+    if ended or self._failure:
+      self._log_failure()
 
   def wait(self) -> None:
     """Waits for the save under way.
@@ -125,8 +147,13 @@ class Store:
     Raises:
       SaveError: if it failed.
     """
-    with self._explain_failure():
-      self._manager.wait_until_finished()
+    if self._failure:
+      failure, self._failure = self._failure, None
+      raise failure
+    if self._saving is not None:
+      with self._explain_failure():
+        self._manager.wait_until_finished()
+      self._saving = None
 
   def steps(self) -> list[int]:
     """The steps of the finished checkpoints, oldest first."""
@@ -156,22 +183,9 @@ class Store:
         type than the target's.
     """
     self.wait()
-    damages = {}
-    for step in reversed(self._manager.all_steps()):
-      damage = checksums.find_damage(self._step_folder(step))
-      if damage is None:
-        break
-      damages[step] = damage
-    else:
-      if not damages:
-        return None
-      raise DamagedCheckpointError(
-        f'every checkpoint in {self._folder} is damaged: '
-        + '; '.join(f'{step}: {damage}' for step, damage in damages.items())
-        + '. Choose another workdir, or remove this folder to start afresh.'
-      )
-    if damages:
-      self._set_aside(damages)
+    step = self._newest_whole()
+    if step is None:
+      return None
     self._check_matches(step, target)
     restored = self._manager.restore(
       step,
@@ -195,8 +209,14 @@ class Store:
   def __enter__(self) -> 'Store':
     return self
 
-  def __exit__(self, *exception) -> None:
-    self.close()
+  def __exit__(self, kind, *unused) -> None:
+    if kind is None:
+      self.close()
+    elif jax.process_count() == 1:  # Others might never come to the same place.
+      try:
+        self.close()
+      except SaveError as error:  # There is an earlier one to tell.
+        _log.warning('%s', error)
 
   def _step_folder(self, step: int) -> epath.Path:
     return self._folder / str(step)
@@ -212,34 +232,80 @@ class Store:
       folder = self._step_folder(self._saving)
     checksums.write_manifest(folder)
 
+  def _log_failure(self) -> None:
+    try:
+      self.wait()
+    except SaveError as error:
+      if jax.process_count() > 1:
+        raise
+      _log.warning('%s The run goes on; its next checkpoint is tried.', error)
+
   @contextlib.contextmanager
   def _explain_failure(self) -> Iterator[None]:
     try:
       yield
     except Exception as error:
-      self._manager.reload()
+      step, self._saving = self._saving, None
       cause = (str(error) or type(error).__name__).splitlines()[0]
+      if system := re.search(r'.*: (.*) \[os_error_code=', cause):
+        cause = system[1]  # What stands before is a dozen of paths.
+      if jax.process_count() == 1:
+        # What was written would take the space that other files need.
+        shutil.rmtree(self._unfinished_folder(step), ignore_errors=True)
+        self._manager.reload()
       raise SaveError(
-        f'the checkpoint of step {self._saving} could not be saved in'
-        f' {self._folder} (kept there: steps {self.steps()}). Once the cause is'
-        f' removed, the same command goes on from there. The cause: {cause}'
+        f'the checkpoint of step {step} ({_mebibytes(self._saving_bytes)})'
+        f' could not be saved in {self._folder}: {cause}.{self._space()} Steps'
+        f' kept there: {", ".join(map(str, self.steps())) or "none"}.'
       ) from error
+
+  def _space(self) -> str:
+    try:
+      free = shutil.disk_usage(self._folder).free
+    except OSError:  # gs:// has no end.
+      return ''
+    return (
+      f' {_mebibytes(free)} are free there now; lower keep_checkpoints, or make'
+      ' room.'
+    )
+
+  def _newest_whole(self) -> int | None:
+    """Finds the newest whole step, as process 0 sees it, for all processes."""
+    damages, found = {}, -1
+    if jax.process_index() == 0:
+      for step in reversed(self._manager.all_steps()):
+        damage = checksums.find_damage(self._step_folder(step))
+        if damage is None:
+          found = step
+          break
+        damages[step] = damage
+    told = np.array([found, len(damages)], np.int32)
+    found, num_damaged = map(int, multihost_utils.broadcast_one_to_all(told))
+    if not num_damaged:
+      return None if found < 0 else found
+    if found < 0:
+      details = '; '.join(f'{step}: {damages[step]}' for step in damages)
+      raise DamagedCheckpointError(
+        f'every checkpoint in {self._folder} is damaged:'
+        f' {details or "process 0 says how"}. Choose another workdir, or remove'
+        ' this folder to start afresh.'
+      )
+    self._set_aside(damages)
+    return found
 
   def _set_aside(self, damages: dict[int, str]) -> None:
     # Under its own name, a damaged step would stand in the way of saving it
-    # and lower ones. Nothing is renamed before all processes have verified.
-    ocp.multihost.sync_global_processes('checkpoints verified')
-    if jax.process_index() == 0:
-      for step, damage in damages.items():
-        folder = self._step_folder(step)
-        aside = _unused(folder.with_name(f'{step}.damaged'))
-        folder.rename(aside)
-        _log.warning(
-          'Checkpoint %s is damaged and left out: %s. It is now %s.',
-          folder,
-          damage,
-          aside.name,
-        )
+    # and lower ones. Only process 0 has something to rename.
+    for step, damage in damages.items():
+      folder = self._step_folder(step)
+      aside = _unused(folder.with_name(f'{step}.damaged'))
+      folder.rename(aside)
+      _log.warning(
+        'Checkpoint %s is damaged and left out: %s. It is now %s.',
+        folder,
+        damage,
+        aside.name,
+      )
     ocp.multihost.sync_global_processes('damaged checkpoints renamed')
     self._manager.reload()
 
@@ -277,6 +343,10 @@ def _unused(path: epath.Path) -> epath.Path:
     number += 1
     candidate = path.with_name(f'{path.name}-{number}')
   return candidate
+
+
+def _mebibytes(size: int) -> str:
+  return f'{size / 2**20:.1f} MiB'
 
 
 def _describe(array) -> str:

@@ -41,6 +41,17 @@ def random_key(seed: int, stream: int, *positions) -> tf.Tensor:
   return key
 
 
+def part(size: int, number, parts: int) -> tuple:
+  """Where one of the equal parts of a sequence begins, and where it ends.
+
+  Args:
+    size: of the sequence.
+    number: which part, an integer or a tensor; the result is of that kind.
+    parts: how many there are.
+  """
+  return number * size // parts, (number + 1) * size // parts
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Source(abc.ABC):
   """A split of a dataset.
@@ -64,20 +75,31 @@ class Source(abc.ABC):
     """Size of the label set."""
     return len(self.class_names)
 
+  @property
   @abc.abstractmethod
-  def ordered(self) -> tf.data.Dataset:
-    """Every record once, by rising index."""
+  def max_readers(self) -> int:
+    """Into how many parts reading can be divided and reads little twice."""
 
   @abc.abstractmethod
-  def shuffled(self, seed: int, start: int) -> tf.data.Dataset:
+  def ordered(self, begin: int = 0, end: int | None = None) -> tf.data.Dataset:
+    """Every record once, by rising index, of those from begin to before end."""
+
+  @abc.abstractmethod
+  def shuffled(
+    self, seed: int, start: int, reader: tf.Tensor | int = 0, readers: int = 1
+  ) -> tf.data.Dataset:
     """One endless stream of records over epochs, each in an order of its own.
 
-    Every epoch holds every record once; its order is a function of (seed,
-    epoch). Records also carry their `epoch`.
+    The order of an epoch, a function of (seed, epoch, readers), is cut into
+    parts for the readers, equal but for one record. So all readers together
+    have every record once in an epoch; each begins the next epoch on its own.
+    Records also carry their `epoch`.
 
     Args:
       seed: the seed of the run.
       start: how many records of the stream to leave out.
+      reader: whose part it is.
+      readers: how many there are.
     """
 
   @abc.abstractmethod
@@ -93,6 +115,10 @@ class Source(abc.ABC):
   @abc.abstractmethod
   def describe(self, example_id: int) -> str:
     """What a person can find the example of that index by."""
+
+  def locate(self, example_id: int) -> str:
+    """The same with file and position, for a file that has to be mended."""
+    return self.describe(example_id)
 
   @abc.abstractmethod
   def stable_id(self, index: int) -> str:
@@ -118,20 +144,28 @@ class IndexedSource(Source):
   Any position of the endless stream is reached at once.
   """
 
-  def ordered(self) -> tf.data.Dataset:  # noqa: D102
-    return tf.data.Dataset.range(self.num_examples).map(
-      lambda index: {'index': index}
-    )
+  @property
+  def max_readers(self) -> int:  # noqa: D102
+    return 1  # Processes that read other rows of it read nothing twice.
 
-  def shuffled(self, seed: int, start: int) -> tf.data.Dataset:  # noqa: D102
-    first_epoch, offset = divmod(start, self.num_examples)
+  def ordered(  # noqa: D102
+    self, begin: int = 0, end: int | None = None
+  ) -> tf.data.Dataset:
+    end = self.num_examples if end is None else end
+    return tf.data.Dataset.range(begin, end).map(lambda index: {'index': index})
+
+  def shuffled(  # noqa: D102
+    self, seed: int, start: int, reader: tf.Tensor | int = 0, readers: int = 1
+  ) -> tf.data.Dataset:
+    begin, end = part(self.num_examples, reader, readers)
+    first_epoch, offset = start // (end - begin), start % (end - begin)
 
     def epoch_records(epoch):
       order = tf.random.experimental.stateless_shuffle(
         tf.range(self.num_examples, dtype=tf.int64),
         random_key(seed, ORDER_STREAM, epoch),
       )
-      order = order[tf.where(epoch == first_epoch, offset, 0) :]
+      order = order[begin + tf.where(epoch == first_epoch, offset, 0) : end]
       return tf.data.Dataset.from_tensor_slices(order).map(
         lambda index: {'epoch': epoch, 'index': index}
       )

@@ -27,6 +27,9 @@ class InMemorySource(IndexedSource):
   def describe(self, example_id: int) -> str:  # noqa: D102
     return self.stored.describe(example_id)
 
+  def locate(self, example_id: int) -> str:  # noqa: D102
+    return self.stored.locate(example_id)
+
   def stable_id(self, index: int) -> str:  # noqa: D102
     return self.stored.stable_id(index)
 

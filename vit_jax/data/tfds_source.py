@@ -3,8 +3,8 @@
 TFDS stores examples in TFRecord files, which can only be read in sequence. An
 epoch therefore goes through the files in a random order, several at a time, and
 through a buffer that shuffles; entering it in the middle means to read what
-comes before, without decoding it. Every process reads all records and decodes
-its own.
+comes before, without decoding it. Several readers go through parts of the order
+of files, cut to equal numbers of examples, so that none reads what another has.
 """
 
 import collections
@@ -19,11 +19,13 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from vit_jax.data import decode, splits, tfds_builders
-from vit_jax.data.examples import ORDER_STREAM, Source, random_key
+from vit_jax.data.examples import ORDER_STREAM, Source, part, random_key
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.label_rules import LabelRule
 
-CONCURRENT_FILES = 16  # Part of the order, so never a matter of the machine.
+# Part of the order, so never a matter of the machine; of all readers together.
+CONCURRENT_FILES = 16
+MIN_CONCURRENT_FILES = 4  # Of one reader.
 SHUFFLE_BUFFER = 16_384  # Records; 1.8 GB of ImageNet's photos.
 
 
@@ -38,7 +40,8 @@ class TfdsSource(Source):
     pixel_factor: what the pixels of an image are multiplied by.
     file_name: its connector of `file_name`, alone; None if it has none.
     shards: for every file its `path`, how many records to `skip` and then to
-      `take`, and the `first` position of these in the split.
+      `take`, and the `first` position of these in the split; how many of them
+      are `kept`, and the `index` of the first of those.
     kept: rising positions in the split of the examples that are not left out;
       None where all are kept.
   """
@@ -50,19 +53,32 @@ class TfdsSource(Source):
   shards: Mapping[str, np.ndarray]
   kept: tf.Tensor | None
 
-  def ordered(self) -> tf.data.Dataset:  # noqa: D102
-    return self._records(tf.range(len(self.shards['path'])), concurrent=1)
+  @property
+  def max_readers(self) -> int:  # noqa: D102
+    return len(self.shards['path'])
 
-  def shuffled(self, seed: int, start: int) -> tf.data.Dataset:  # noqa: D102
-    first_epoch, offset = divmod(start, self.num_examples)
+  def ordered(  # noqa: D102
+    self, begin: int = 0, end: int | None = None
+  ) -> tf.data.Dataset:
+    end = self.num_examples if end is None else end
+    order = tf.range(len(self.shards['path']))
+    return self._records(order, begin, end, concurrent=1)
+
+  def shuffled(  # noqa: D102
+    self, seed: int, start: int, reader: tf.Tensor | int = 0, readers: int = 1
+  ) -> tf.data.Dataset:
+    begin, end = part(self.num_examples, reader, readers)
+    first_epoch, offset = start // (end - begin), start % (end - begin)
+    concurrent = max(CONCURRENT_FILES // readers, MIN_CONCURRENT_FILES)
 
     def epoch_records(epoch):
-      key = random_key(seed, ORDER_STREAM, epoch)
       order = tf.random.experimental.stateless_shuffle(
-        tf.range(len(self.shards['path'])), key
+        tf.range(len(self.shards['path'])),
+        random_key(seed, ORDER_STREAM, epoch),
       )
-      records = self._records(order, concurrent=CONCURRENT_FILES).shuffle(
-        min(SHUFFLE_BUFFER, self.num_examples),
+      key = random_key(seed, ORDER_STREAM, epoch, reader)
+      records = self._records(order, begin, end, concurrent).shuffle(
+        min(SHUFFLE_BUFFER // readers, self.num_examples),
         seed=tf.random.stateless_uniform((), key, None, None, tf.int64),
         reshuffle_each_iteration=False,
       )
@@ -71,18 +87,31 @@ class TfdsSource(Source):
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
     return epochs.flat_map(epoch_records).skip(offset)
 
-  def _records(self, order: tf.Tensor, concurrent: int) -> tf.data.Dataset:
-    """Records of the files in that order, some files read side by side."""
+  def _records(
+    self, order: tf.Tensor, begin: int, end: int, concurrent: int
+  ) -> tf.data.Dataset:
+    """Of the files in that order, the records begin to before end.
 
-    def read(shard):
-      values = {k: tf.gather(v, shard) for k, v in self.shards.items()}
-      records = tf.data.TFRecordDataset(values['path'])
-      records = records.skip(values['skip']).take(values['take'])
-      first = values['first']
-      positions = tf.data.Dataset.range(first, first + values['take'])
+    Some files are read side by side. A record that cannot be read, and all
+    behind it in its file, are empty.
+    """
+
+    def read(cut):
+      # Without this, a file that cannot be opened would be tried for ever.
+      opened = tf.data.FixedLengthRecordDataset(cut['path'], 1).take(1)
+      with tf.control_dependencies(
+        [opened.reduce(0, lambda count, _: count + 1)]
+      ):
+        path = tf.identity(cut['path'])
+      records = tf.data.TFRecordDataset(path).ignore_errors()
+      records = records.concatenate(tf.data.Dataset.from_tensors('').repeat())
+      records = records.skip(cut['skip']).take(cut['take'])
+      first = cut['first']
+      positions = tf.data.Dataset.range(first, first + cut['take'])
       return tf.data.Dataset.zip({'index': positions, 'serialized': records})
 
-    records = tf.data.Dataset.from_tensor_slices(order).interleave(
+    cuts = self._cut(order, begin, end)
+    records = tf.data.Dataset.from_tensor_slices(cuts).interleave(
       read,
       cycle_length=concurrent,
       num_parallel_calls=concurrent,
@@ -99,9 +128,41 @@ class TfdsSource(Source):
 
     return records.map(with_index).filter(lambda record: record['index'] >= 0)
 
+  def _cut(
+    self, order: tf.Tensor, begin: int, end: int
+  ) -> dict[str, tf.Tensor]:
+    """The same columns for what lies between two places of that order."""
+    shards = {name: tf.gather(v, order) for name, v in self.shards.items()}
+    stop = tf.cumsum(shards['kept'])
+    start = stop - shards['kept']
+    # Within each file, counted in examples that are kept.
+    low = tf.maximum(begin - start, 0)
+    high = tf.minimum(end - start, shards['kept'])
+    inside = low < high
+    shards = {n: tf.boolean_mask(v, inside) for n, v in shards.items()}
+    low, high = tf.boolean_mask(low, inside), tf.boolean_mask(high, inside)
+    first = self._positions(shards['index'] + low)
+    last = self._positions(shards['index'] + high - 1)
+    return {
+      'path': shards['path'],
+      'skip': shards['skip'] + first - shards['first'],
+      'take': last - first + 1,
+      'first': first,
+    }
+
+  def _positions(self, index: tf.Tensor) -> tf.Tensor:
+    """Positions in the split of examples."""
+    return index if self.kept is None else tf.gather(self.kept, index)
+
   def load(self, record):  # noqa: D102
+    readable = tf.debugging.Assert(
+      tf.strings.length(record['serialized']) > 0,
+      ['the file is damaged, in this record or before it, or is not there.'],
+    )
+    with tf.control_dependencies([readable]):
+      serialized = tf.identity(record['serialized'])
     example = self.features.deserialize_example(
-      record['serialized'], decoders={'image': tfds.decode.SkipDecoding()}
+      serialized, decoders={'image': tfds.decode.SkipDecoding()}
     )
     image, label = example['image'], self.label.compute(example)
     if self.pixel_factor != 1:
@@ -114,16 +175,25 @@ class TfdsSource(Source):
     return image, label
 
   def describe(self, example_id: int) -> str:  # noqa: D102
-    position = example_id if self.kept is None else int(self.kept[example_id])
+    position = int(self._positions(example_id))
     return f'{self.name}/{self.split}#{position}'
+
+  def locate(self, example_id: int) -> str:  # noqa: D102
+    path, row = self._place(example_id)
+    return f'{self.describe(example_id)} (record {row}, from 0, of {path})'
 
   def stable_id(self, index: int) -> str:
     """File and position in it, as TFDS's own ReadConfig(add_tfds_id=True)."""
-    position = index if self.kept is None else int(self.kept[index])
+    path, row = self._place(index)
+    return f'{os.path.basename(path)}__{row}'
+
+  def _place(self, index: int) -> tuple[str, int]:
+    """The file of an example, and its row there."""
+    position = int(self._positions(index))
     shards = self.shards
     shard = np.searchsorted(shards['first'], position, 'right') - 1
     row = position - shards['first'][shard] + shards['skip'][shard]
-    return f'{os.path.basename(shards["path"][shard])}__{row}'
+    return shards['path'][shard], int(row)
 
   def file_names(self) -> list[str]:  # noqa: D102
     if self.file_name is None:
@@ -195,6 +265,9 @@ def open_tfds(
     kept = kept[
       splits.random_subset(subset, len(kept), seed, f'{name}/{split}')
     ]
+  index = np.searchsorted(kept, shards['first'])
+  stop = np.searchsorted(kept, shards['first'] + shards['take'])
+  shards |= {'kept': stop - index, 'index': index}
   return TfdsSource(
     name=name,
     split=split,

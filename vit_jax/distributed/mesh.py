@@ -1,6 +1,8 @@
 """The device mesh, and batches laid out on it."""
 
+import collections
 from collections.abc import Sequence
+import itertools
 import math
 
 import jax
@@ -118,6 +120,36 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 def batch_shards(mesh: Mesh) -> int:
   """Into how many parts a batch is divided."""
   return math.prod(mesh.shape[axis] for axis in BATCH)
+
+
+def share(mesh: Mesh) -> dict[str, int]:
+  """Which share of every batch this process reads, for the input pipeline.
+
+  Processes whose devices hold the same rows read the same share.
+
+  Returns:
+    `process_index` and `process_count` of the functions in data/pipeline.py.
+
+  Raises:
+    ValueError: if the mesh leaves a process out, or two of them have some rows
+      in common, but not all.
+  """
+  blocks = collections.defaultdict(set)  # Of rows, by their starts.
+  sharding = batch_sharding(mesh)
+  for device, (rows,) in sharding.devices_indices_map((mesh.size,)).items():
+    blocks[device.process_index].add(rows.start or 0)
+  shares = sorted({tuple(sorted(starts)) for starts in blocks.values()})
+  if len(blocks) < jax.process_count() or (
+    len(set(itertools.chain(*shares))) != len(shares) * len(shares[0])
+  ):
+    raise ValueError(
+      f'a mesh of {dict(mesh.shape)} devices does not deal the rows of a batch'
+      f' to {jax.process_count()} processes in equal shares; let it use all'
+      f' {jax.device_count()} devices, and let tensor divide the'
+      f' {jax.local_device_count()} of a process, or be a multiple of them.'
+    )
+  own = tuple(sorted(blocks[jax.process_index()]))
+  return {'process_index': shares.index(own), 'process_count': len(shares)}
 
 
 def round_up(batch_size: int, mesh: Mesh) -> int:

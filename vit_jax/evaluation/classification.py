@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 import numpy as np
 
+from vit_jax.distributed import processes
 from vit_jax.training import losses, steps
 
 EvalStep = Callable[[PyTree, steps.Batch], dict[str, Array]]
@@ -181,25 +182,31 @@ def real_rows(
 ) -> dict[str, np.ndarray]:
   """What the step gives for each example, its `index` and its `label`.
 
-  Arguments are those of `predict`; padding is dropped.
+  Arguments are those of `predict`. Every process gets the examples of all, in
+  their order; padding is dropped.
   """
   parts = list(_parts(eval_step, params, batches, put))
-  return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+  rows = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+  order = np.argsort(rows['index'])
+  return {name: values[order] for name, values in rows.items()}
 
 
 def _parts(eval_step, params, batches, put) -> Iterator[dict]:
   waiting = None
   for batch in batches:
-    on_device = put({k: batch[k] for k in ('image', 'label', 'index')})
-    running = batch, eval_step(params, on_device)
+    inputs = {k: batch[k] for k in ('image', 'label', 'mask')}
+    inputs['index'] = batch['index'].astype(np.int32)
+    on_device = put(inputs)
+    told = {k: on_device[k] for k in ('index', 'label', 'mask')}
+    running = eval_step(params, on_device) | told
     if waiting:
-      yield _fetch(*waiting)
+      yield _fetch(waiting)
     waiting = running  # The next batch is prepared while this one computes.
   if waiting:
-    yield _fetch(*waiting)
+    yield _fetch(waiting)
 
 
-def _fetch(batch, outputs) -> dict[str, np.ndarray]:
-  real = batch['mask'] > 0
-  rows = jax.device_get(outputs) | {k: batch[k] for k in ('index', 'label')}
+def _fetch(outputs) -> dict[str, np.ndarray]:
+  rows = processes.fetch(outputs)
+  real = rows.pop('mask') > 0
   return {name: values[real] for name, values in rows.items()}

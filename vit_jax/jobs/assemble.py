@@ -14,6 +14,7 @@ from vit_jax import checkpoints, models
 from vit_jax import config as config_lib
 from vit_jax.data import preprocess, sources
 from vit_jax.distributed import mesh as mesh_lib
+from vit_jax.distributed import processes
 from vit_jax.distributed import sharding as sharding_lib
 from vit_jax.training import optim, randomness
 
@@ -96,6 +97,8 @@ def open_split(
 ) -> sources.Source:
   """Opens a split of any dataset; TFDS looks where the config says.
 
+  With several processes, all have to open it.
+
   Args:
     config: of the job.
     name: of the dataset.
@@ -106,14 +109,26 @@ def open_split(
     ValueError: if it is not there.
   """
   c = config.data
-  return sources.open_source(
-    name,
-    split,
-    data_dir=c.dir,
-    manual_dir=c.manual_dir,
-    download=c.download,
-    **options,
-  )
+
+  def open_source(download):
+    return sources.open_source(
+      name,
+      split,
+      data_dir=c.dir,
+      manual_dir=c.manual_dir,
+      download=download,
+      **options,
+    )
+
+  if not (c.download and processes.several()):
+    return open_source(c.download)
+  # Process 0 prepares what is missing; the others find it prepared.
+  try:
+    if processes.is_first():
+      return open_source(download=True)
+  finally:
+    processes.wait_for_all(f'{name} is prepared')
+  return open_source(download=False)
 
 
 def eval_transform(config: ml_collections.ConfigDict) -> Callable:

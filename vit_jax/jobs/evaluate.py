@@ -204,15 +204,16 @@ def _print(scores: dict[str, _Score]) -> None:
     values = [score.metrics.get(metric) for metric in metrics]
     images = int(score.predictions.labelled.sum())
     rows.append((name, str(images), *map(_text, values)))
-  print(report.table(rows))
+  report.show(report.table(rows))
   for name, score in scores.items():
     classes = [row for row in score.rows() if row[2] is not None]
     classes.sort(key=lambda row: row[2])
     rows = [(f'{name}, class', 'images', 'accuracy')]
     rows += [(n, str(c), _text(a)) for n, c, a in classes[:MOST_PRINTED]]
-    print(f'\n{report.table(rows)}')
+    report.show(f'\n{report.table(rows)}')
     if len(classes) > MOST_PRINTED:
-      print(f'... and {len(classes) - MOST_PRINTED} more in per_class.csv')
+      more = len(classes) - MOST_PRINTED
+      report.show(f'... and {more} more in per_class.csv')
 
 
 def _text(value: float | None) -> str:
@@ -226,7 +227,7 @@ def _write_classes(scores: dict[str, _Score], path: epath.Path) -> None:
   writer.writerow(['split', 'class', 'images', 'accuracy'])
   for name, score in scores.items():
     writer.writerows([name, *row] for row in score.rows())
-  path.write_text(text.getvalue())
+  report.write_text(path, text.getvalue())
 
 
 def _results(config, model, scores, seconds) -> dict:

@@ -39,7 +39,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   spreads = few_shot_scoring.spreads(accuracies)
   rows = [('few-shot accuracy', 'mean', 'std')]
   rows += [(k, f'{v:.4f}', f'{spreads[k]:.4f}') for k, v in means.items()]
-  print(report.table(rows))
+  report.show(report.table(rows))
   seconds = time.perf_counter() - begin
   report.write_json(
     workdir / report.RESULTS,

@@ -171,8 +171,7 @@ class Scorer:
       self._transform,
       batch_size=mesh_lib.round_up(min(self._batch_size, number), self._mesh),
       only=only,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      **mesh_lib.share(self._mesh),
     )
     return few_shot.extract(
       self._feature_step,

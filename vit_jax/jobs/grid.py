@@ -6,7 +6,6 @@ what was interrupted goes on where it was.
 """
 
 import itertools
-import json
 import logging
 import statistics
 from typing import Any
@@ -16,7 +15,7 @@ import ml_collections
 
 from vit_jax import config as config_lib
 from vit_jax import report
-from vit_jax.jobs import finetune, pretrain
+from vit_jax.jobs import finetune, pretrain, workdirs
 from vit_jax.training import loop
 
 _log = logging.getLogger(__name__)
@@ -88,10 +87,10 @@ def results_of(
     loop.NonFiniteError: if it diverged.
   """
   RUN_JOBS[config.job](config, folder)
-  path = folder / report.RESULTS
-  if not path.exists():
+  results = workdirs.read(folder / report.RESULTS)
+  if results is None:
     raise Stopped
-  return json.loads(path.read_text())
+  return results
 
 
 def held_out_score(

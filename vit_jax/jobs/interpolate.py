@@ -13,6 +13,7 @@ import ml_collections
 from vit_jax import checkpoints, report
 from vit_jax.checkpoints import surgery
 from vit_jax.distributed import mesh as mesh_lib
+from vit_jax.distributed import processes
 from vit_jax.jobs import assemble, scoring, trained, workdirs
 
 _log = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   metrics = {}
   for name, make in points.items():
     params = make()
-    checkpoints.export(params, workdir / f'{name}.npz')
+    if processes.is_first():
+      checkpoints.export(params, workdir / f'{name}.npz')
     if scorer:
       params = jax.device_put(params, mesh_lib.replicated(mesh))
       scores, _ = scorer.score(params)
@@ -112,4 +114,4 @@ def _print_table(names: list[str], metrics: dict[str, float]) -> None:
   for name in names:
     values = [metrics[f'{name}/{column}'] for column in columns]
     rows.append((name, *(f'{value:.4f}' for value in values)))
-  print(report.table(rows))
+  report.show(report.table(rows))

@@ -16,11 +16,12 @@ from vit_jax import config as config_lib
 from vit_jax import report
 from vit_jax.data import pipeline
 from vit_jax.distributed import mesh as mesh_lib
+from vit_jax.distributed import processes
 from vit_jax.evaluation import masked_patch as evaluation
 from vit_jax.inspection import patch_colours
 from vit_jax.jobs import assemble, program, training_run
 from vit_jax.keys import KEYS
-from vit_jax.training import patch_targets
+from vit_jax.training import patch_targets, steps
 
 _log = logging.getLogger(__name__)
 
@@ -117,8 +118,8 @@ class MaskedPatches(training_run.Task):
       source,
       self._data.eval_transform,
       batch_size=mesh_lib.round_up(min(size, source.num_examples), self._mesh),
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      skip_corrupt=self._config.data.skip_corrupt,
+      **mesh_lib.share(self._mesh),
     )
     return evaluation.evaluate(
       self._eval_step,
@@ -133,25 +134,31 @@ class MaskedPatches(training_run.Task):
     """Draws the first images of the first split, as the evaluation sees it."""
     if self._pictured is None:
       self._pictured = self._first_images()
-    predicted, corruption = jax.device_get(
-      self._predict(params, self._pictured['image'], self._pictured['index'])
+    number, batch = self._pictured
+    shown = (
+      batch['image'],
+      *self._predict(params, batch['image'], batch['index']),
     )
-    picture = patch_colours.draw(
-      self._pictured['image'], predicted, corruption, self._grid
+    images, predicted, corruption = jax.tree.map(
+      lambda rows: rows[:number], processes.fetch(shown)
     )
+    picture = patch_colours.draw(images, predicted, corruption, self._grid)
     metric_log.write_picture(step, 'patches', picture)
     return {}
 
-  def _first_images(self) -> dict[str, np.ndarray]:
+  def _first_images(self) -> tuple[int, steps.Batch]:
     source = next(iter(self._data.evals.values()))
     number = min(NUM_PICTURED, source.num_examples)
     (batch,) = pipeline.eval_batches(
       source,
       self._data.eval_transform,
-      batch_size=number,
+      batch_size=mesh_lib.round_up(number, self._mesh),
       only=np.arange(number),
+      skip_corrupt=self._config.data.skip_corrupt,
+      **mesh_lib.share(self._mesh),
     )
-    return batch
+    needed = {'image': batch['image'], 'index': batch['index'].astype(np.int32)}
+    return number, mesh_lib.put_batch(needed, self._mesh)
 
   def _predicted_patches(self, params, images, index):
     corruption = evaluation.corruption(

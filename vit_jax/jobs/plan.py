@@ -56,7 +56,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   points = list(_points(config))
   slices = {p.topology: topologies.describe(p.topology) for p in points}
   if workdirs.is_finished(config, workdir):
-    print((workdir / PLAN).read_text())
+    report.show((workdir / PLAN).read_text())
     return
   workdirs.claim(config, workdir)
   (workdir / 'points').mkdir(exist_ok=True)
@@ -67,11 +67,11 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       report.write_json(path, _plan(config, point, slices[point.topology]))
     rows.append(json.loads(path.read_text()))
   text = plan_table.write(rows)
-  (workdir / PLAN).write_text(text)
+  report.write_text(workdir / PLAN, text)
   report.write_json(
     workdir / report.RESULTS, {'job': config.job, 'points': rows}
   )
-  print(text)
+  report.show(text)
 
 
 def _points(config: ml_collections.ConfigDict) -> Iterator[Point]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 import json
 import logging
+import os
 import time
 
 from etils import epath
@@ -14,6 +15,7 @@ import numpy as np
 from vit_jax import report
 from vit_jax.data import photos
 from vit_jax.distributed import mesh as mesh_lib
+from vit_jax.distributed import processes
 from vit_jax.evaluation import classification
 from vit_jax.jobs import assemble, trained, workdirs
 
@@ -57,10 +59,13 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   workdirs.reuse(config, workdir)
   begin = time.perf_counter()
   unreadable = []
-  with (workdir / PREDICTIONS).open('w') as lines:
+  target = workdir / PREDICTIONS
+  if not processes.is_first():
+    target = epath.Path(os.devnull)
+  with target.open('w') as lines:
     for line in predictor.predict(paths, names, batch_size):
       lines.write(json.dumps(line, ensure_ascii=False) + '\n')
-      print(_text(line), flush=True)
+      report.show(_text(line))
       if 'error' in line:
         unreadable.append(line['example'])
   if len(unreadable) == len(paths):
@@ -134,8 +139,11 @@ class _Predictor:
     """Classes and probabilities of each image."""
     batch = np.zeros((batch_size, *images[0].shape), np.float32)
     batch[: len(images)] = images
+    # Every process has read all images; of these it gives its share.
+    share = mesh_lib.share(self._mesh)
+    batch = np.split(batch, share['process_count'])[share['process_index']]
     put = mesh_lib.put_batch({'image': batch}, self._mesh)
-    out = jax.device_get(self._step(self._params, put['image']))
+    out = processes.fetch(self._step(self._params, put['image']))
     rows = zip(out['top_classes'], out['top_probabilities'], strict=True)
     return list(rows)[: len(images)]
 

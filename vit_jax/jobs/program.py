@@ -249,7 +249,8 @@ def class_weights(
   """What `class_weights` asks for, for `supervised`."""
   if config.class_weights == 'none':
     return None
-  return losses.balanced_weights(pipeline.label_counts(source))
+  counts = pipeline.label_counts(source, skip_corrupt=config.data.skip_corrupt)
+  return losses.balanced_weights(counts)
 
 
 def batch_shapes(

@@ -34,6 +34,7 @@ class Scorer:
   ):
     """Takes a job's parts; `project` is that of `make_eval_step`."""
     self._batch_size = config.eval_batch_size or config.batch_size
+    self._skip_corrupt = config.data.skip_corrupt
     self._data = data
     self._mesh = mesh
     self._eval_step = jax.jit(
@@ -54,6 +55,8 @@ class Scorer:
     begin = time.perf_counter()
     for name, source in self._data.evals.items():
       predictions[name] = self.predict(name, params)
+      if skipped := source.num_examples - len(predictions[name].index):
+        metrics[f'{name}/skipped'] = skipped
       for metric, value in (
         predictions[name].metrics(source.num_classes).items()
       ):
@@ -77,8 +80,8 @@ class Scorer:
       source,
       self._data.eval_transform,
       batch_size=mesh_lib.round_up(size, self._mesh),
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      skip_corrupt=self._skip_corrupt,
+      **mesh_lib.share(self._mesh),
     )
     return classification.predict(
       self._eval_step,

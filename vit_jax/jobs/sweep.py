@@ -81,7 +81,7 @@ def _finish(config, workdir, scores, chosen, repeats, begin) -> None:
       )
   table = '\n'.join(lines)
   _log.info('%s', table)
-  (workdir / 'table.txt').write_text(table + '\n')
+  report.write_text(workdir / 'table.txt', table + '\n')
   report.write_json(
     workdir / report.RESULTS,
     {

@@ -15,12 +15,13 @@ import jax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 import ml_collections
+import numpy as np
 
 from vit_jax import checkpoints, report
 from vit_jax.checkpoints import store as store_lib
 from vit_jax.data import pipeline
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.distributed import preemption, sharding
+from vit_jax.distributed import preemption, processes, sharding
 from vit_jax.jobs import assemble, few_shot_scoring, workdirs
 from vit_jax.jobs import program as program_lib
 from vit_jax.models import stacking
@@ -85,6 +86,7 @@ def train(
     return
   run = _Run(config.copy_and_resolve_references(), workdir, make_task)
   workdirs.claim(run.config, workdir)
+  workdirs.check_shared(workdir)
   with (
     preemption.StopSignal() as stop_signal,
     store_lib.Store(
@@ -132,11 +134,22 @@ class _Run:
       config, self.program.plain_model, start
     )
     self.begin = time.perf_counter()
+    self._skipped = 0  # Examples before this start that could not be read,
+    self._skipped_here = 0  # and since, in this process.
 
   @property
   def seconds(self) -> float:
     """Time of the run, earlier starts included up to their checkpoint."""
     return time.perf_counter() - self.begin
+
+  def _count_skipped(self) -> int | None:
+    """Examples of all processes that could not be read; None if none may be."""
+    if not self.config.data.skip_corrupt:
+      return None
+    # Several processes may read the same rows.
+    shares = mesh_lib.share(self.mesh)['process_count']
+    total = processes.total(self._skipped_here)
+    return self._skipped + total * shares // jax.process_count()
 
   def start(self, store: store_lib.Store) -> tuple[state_lib.State, int]:
     """The newest checkpoint's state, or a new one, and its step."""
@@ -153,6 +166,7 @@ class _Run:
     if restored:
       _log.info('going on from step %d', restored.step)
       self.begin -= restored.meta['seconds']
+      self._skipped = restored.meta['skipped']
       return self.program.from_file(restored.state), restored.step
     with report.phase('initialising the parameters'):
       return self.program.create_state(self.start_params), 0
@@ -176,6 +190,7 @@ class _Run:
         metric_log,
         total_steps=self.total_steps,
         batch_size=config.batch_size,
+        skipped=self._count_skipped(),
       )
 
     def score(step: int, state: state_lib.State) -> None:
@@ -185,8 +200,12 @@ class _Run:
       return lambda step, state: evaluate(step, _weights(state), metric_log)
 
     def save(step: int, state: state_lib.State) -> None:
-      in_file = self.program.to_file(state)
-      store.save(step, in_file, meta={'seconds': self.seconds})
+      meta = {'seconds': self.seconds, 'skipped': self._count_skipped() or 0}
+      store.save(step, self.program.to_file(state), meta=meta)
+
+    def before_step(step: int) -> None:
+      self.profiler.before_step(step)
+      store.check()
 
     with report.phase('compiling the training step'):
       train_step = self.program.compile()
@@ -205,7 +224,7 @@ class _Run:
         ],
         checkpoint_every=config.checkpoint_every,
         save=save,
-        before_step=self.profiler.before_step,
+        before_step=before_step,
         should_stop=stop_signal.received,
       )
 
@@ -216,10 +235,12 @@ class _Run:
       batch_size=self.config.batch_size,
       seed=self.config.seed,
       start_step=start_step,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      readers=self.config.data.readers,
+      skip_corrupt=self.config.data.skip_corrupt,
+      **mesh_lib.share(self.mesh),
     )
     for batch in batches:
+      self._skipped_here += int(np.sum(batch['mask'] == 0))
       needed = {name: batch[name] for name in self.program.batch}
       yield mesh_lib.put_batch(needed, self.mesh)
 
@@ -242,8 +263,9 @@ class _Run:
     return metric_log.best(name) if name else None
 
   def _export(self, state: state_lib.State, name: str) -> None:
-    params = stacking.unstack(jax.device_get(_weights(state)))
-    checkpoints.export(params, self.workdir / name)
+    weights = processes.fetch(_weights(state))
+    if processes.is_first():
+      checkpoints.export(stacking.unstack(weights), self.workdir / name)
 
   def finish(
     self, state: state_lib.State, metric_log: report.MetricLog

@@ -8,7 +8,6 @@ on the whole test splits. Every run has a workdir of its own below the job's, so
 that what was interrupted goes on with what is not finished.
 """
 
-import json
 import logging
 import statistics
 
@@ -18,6 +17,7 @@ import ml_collections
 from vit_jax import report
 from vit_jax.data import examples
 from vit_jax.data import vtab as vtab_data
+from vit_jax.distributed import processes
 from vit_jax.evaluation import vtab_scores
 from vit_jax.inspection import vtab_chart
 from vit_jax.jobs import assemble, grid, workdirs
@@ -38,7 +38,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       it in one message; or a run cannot be.
   """
   if workdirs.is_finished(config, workdir):
-    missing = json.loads((workdir / report.RESULTS).read_text())['missing']
+    missing = workdirs.read(workdir / report.RESULTS)['missing']
     if not missing:
       return
     _log.info('but without %s; looking for them', ', '.join(missing))
@@ -146,6 +146,8 @@ def _repeat(config, folder, chosen, names):
 
 def _clean(config, folder):
   """Drops what would fill disks: 19 tasks times seeds, of large models."""
+  if not processes.is_first():
+    return
   if (folder / 'checkpoints').exists():
     (folder / 'checkpoints').rmtree()
   if not config.vtab.keep_weights:
@@ -172,8 +174,9 @@ def _finish(config, workdir, scores, chosen, results, missing) -> None:
     lines += ['', *grid.score_lines(scores, chosen, metric)]
   table = '\n'.join(lines)
   _log.info('%s', table)
-  (workdir / 'table.txt').write_text(table + '\n')
-  _draw(config, workdir / CHART, means, accuracies, references)
+  report.write_text(workdir / 'table.txt', table + '\n')
+  if processes.is_first():
+    _draw(config, workdir / CHART, means, accuracies, references)
   metrics = {}
   for name, values in (accuracies | means).items():
     fractions = [value / 100 for value in values]

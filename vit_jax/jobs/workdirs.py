@@ -2,17 +2,23 @@
 
 import json
 import logging
+import time
+from typing import Any
 
 from etils import epath
 import ml_collections
 
 from vit_jax import config as config_lib
 from vit_jax import report
+from vit_jax.distributed import processes
 
 _log = logging.getLogger(__name__)
 
 
 CONFIG = 'config.json'
+_SECONDS_TO_APPEAR = (
+  60  # Of a file; network drives remember what was not there.
+)
 
 
 def is_finished(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
@@ -21,29 +27,31 @@ def is_finished(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
   Raises:
     ValueError: if the folder holds a run of another config.
   """
-  path = workdir / CONFIG
-  if path.exists():
-    changed = config_lib.changed_keys(config, json.loads(path.read_text()))
+  earlier = read(workdir / CONFIG)
+  if earlier is not None:
+    changed = config_lib.changed_keys(config, earlier)
     if changed:
       raise ValueError(
         f'{workdir} holds a run with another config ({"; ".join(changed)});'
         ' choose another --workdir, or go back to the config it has.'
       )
-  results = workdir / report.RESULTS
-  if not results.exists():
+  results = read(workdir / report.RESULTS)
+  if results is None:
     return False
   _log.info(
     'the run in %s is finished%s; %s has its results',
     workdir,
-    f', at step {step}' if (step := _step(results)) is not None else '',
-    results,
+    f', at step {results["step"]}' if 'step' in results else '',
+    workdir / report.RESULTS,
   )
   return True
 
 
-def _step(results: epath.Path) -> int | None:
-  """The last step of a finished run; None for jobs that take none."""
-  return json.loads(results.read_text()).get('step')
+def read(path: epath.Path) -> Any:
+  """What a JSON file holds, None without one, as process 0 finds it for all."""
+  return processes.from_first(
+    lambda: json.loads(path.read_text()) if path.exists() else None
+  )
 
 
 def reuse(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
@@ -52,18 +60,35 @@ def reuse(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   Raises:
     ValueError: if the folder holds a run of another job.
   """
-  path = workdir / CONFIG
-  if path.exists():
-    job = json.loads(path.read_text()).get('job')
-    if job != config.job:
-      raise ValueError(
-        f'{workdir} holds a run of the job {job!r}, not of {config.job!r};'
-        ' choose another --workdir.'
-      )
+  earlier = read(workdir / CONFIG)
+  if earlier is not None and earlier.get('job') != config.job:
+    raise ValueError(
+      f'{workdir} holds a run of the job {earlier.get("job")!r}, not of'
+      f' {config.job!r}; choose another --workdir.'
+    )
   claim(config, workdir)
 
 
 def claim(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """Makes the folder, and notes in it the config that it is for."""
-  workdir.mkdir(parents=True, exist_ok=True)
+  if processes.is_first():
+    workdir.mkdir(parents=True, exist_ok=True)
   report.write_json(workdir / CONFIG, config_lib.flatten(config))
+
+
+def check_shared(workdir: epath.Path) -> None:
+  """Refuses a folder that is not the same one for all processes.
+
+  Raises:
+    ValueError: in a process that does not see what process 0 has written.
+  """
+  processes.wait_for_all(f'{workdir} is claimed')
+  deadline = time.monotonic() + _SECONDS_TO_APPEAR
+  while not (workdir / CONFIG).exists():
+    if time.monotonic() > deadline:
+      raise ValueError(
+        f'{workdir} is another folder here than in process 0, which keeps its'
+        ' part of the checkpoints there; give all processes one --workdir that'
+        ' they share, on gs:// or a network drive.'
+      )
+    time.sleep(1)

@@ -51,7 +51,7 @@ def train(
   checkpoint_every: int = 0,
   save: Callable[[int, state_lib.State], None],
   before_step: Callable[[int], None] = lambda step: None,
-  should_stop: Callable[[], bool] = lambda: False,
+  should_stop: Callable[[int], bool] = lambda step: False,
 ) -> tuple[state_lib.State, int]:
   """Trains until `total_steps`, or until asked to stop.
 
@@ -72,7 +72,7 @@ def train(
     checkpoint_every: steps between saves; 0 for the last step alone.
     save: called with the step and its state.
     before_step: called before each step with the steps taken so far.
-    should_stop: asked after each step; True saves and returns.
+    should_stop: asked after each step, with its number; True saves and returns.
 
   Returns:
     The state and the step that was reached.
@@ -106,7 +106,7 @@ def train(
     settle(STEPS_AHEAD)
 
     last = step == total_steps
-    stop = should_stop()
+    stop = should_stop(step)
     log_now = last or step % log_every == 0
     save_now = last or stop or _is_due(step, checkpoint_every)
     due = [] if last else [e for n, e in evaluations if _is_due(step, n)]

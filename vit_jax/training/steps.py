@@ -54,7 +54,10 @@ def classification(
   def objective(params, batch, key):
     images = batch['image']
     targets = losses.as_targets(batch['label'], num_classes)
-    weights = batch['mask']
+    mask = batch['mask']
+    if mixup:
+      mask *= mask[::-1]  # Nothing is mixed with an example that is missing.
+    weights = mask
     if class_weights is not None:
       weights = weights * (targets @ class_weights)
     if mixup:
@@ -70,10 +73,10 @@ def classification(
     correct = jnp.take_along_axis(
       targets, jnp.argmax(logits, axis=-1, keepdims=True), axis=-1
     )[:, 0]
-    count = jnp.sum(batch['mask'])
+    count = jnp.sum(mask)
     return loss_sum, {
       'loss': (loss_sum, count),
-      'accuracy': (jnp.sum(batch['mask'] * correct), count),
+      'accuracy': (jnp.sum(mask * correct), count),
     }
 
   return objective

@@ -1,0 +1,170 @@
+"""Several processes train, evaluate, stop and start again as one would."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import runs
+
+ARGUMENTS = (
+  '--config=configs/digits.py',
+  '--config.total_steps=200',
+  '--config.batch_size=16',
+  '--config.eval_batch_size=24',
+  '--config.log_every=1',
+  '--config.eval_every=60',
+  '--config.checkpoint_every=20',
+  '--config.best_metric=test/accuracy',
+  '--config.model.depth=1',
+  '--config.model.width=16',
+  '--config.model.mlp_dim=32',
+  '--config.model.dropout=0.1',
+  '--config.optim.accumulate=2',
+  '--config.optim.warmup_steps=10',
+)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('processes')
+
+
+@pytest.fixture(scope='module')
+def two(folder):
+  """The workdir of an undisturbed run of two processes."""
+  workdir = folder / 'two'
+  log = runs.finish_processes(
+    2, *ARGUMENTS, f'--workdir={workdir}', logs=folder / 'logs'
+  )
+  assert 'process 0 of 2, with 1 of 2 devices' in log
+  return workdir
+
+
+def test_two_processes_do_what_one_does(two, folder):
+  one = folder / 'one'
+  runs.finish(*ARGUMENTS, f'--workdir={one}')
+  runs.assert_close(two, one)
+  results = json.loads((two / 'results.json').read_text())
+  assert results['device_count'] == 2
+
+
+def test_stopped_and_killed_they_end_as_if_undisturbed(two, tmp_path):
+  workdir, logs = tmp_path / 'run', tmp_path / 'logs'
+  arguments = (*ARGUMENTS, f'--workdir={workdir}')
+
+  def has_come(step):
+    return lambda: (
+      (workdir / 'metrics.jsonl').exists()
+      and runs.events(workdir)[-1:] > []
+      and runs.events(workdir)[-1]['step'] >= step
+    )
+
+  # A notice to one process is one to all.
+  with runs.Processes(2, *arguments, logs=logs / 'stopped') as processes:
+    processes.wait_until(has_come(25))
+    processes.started[1].send_signal(signal.SIGTERM)
+    assert processes.end() == [0, 0], processes.log()
+    step = runs.events(workdir)[-1]['step']
+    assert f'stopped by SIGTERM at step {step}' in processes.log()
+  assert 25 <= step < 200
+  assert (workdir / 'checkpoints' / str(step)).exists()
+
+  # When one is killed, the others end soon.
+  with runs.Processes(2, *arguments, logs=logs / 'killed') as processes:
+    processes.wait_until(has_come(step + 50))
+    processes.started[1].kill()
+    killed = time.monotonic()
+    assert processes.end()[0] != 0
+    assert time.monotonic() - killed < 30
+    log = processes.log()
+    assert f'going on from step {step}' in log
+    assert 'connection to another process broke off' in log
+  assert not (workdir / 'results.json').exists()
+
+  log = runs.finish_processes(2, *arguments, logs=logs / 'end')
+  assert 'going on from step' in log
+  assert runs.events(workdir) == runs.events(two)
+  for name in ('final.npz', 'best.npz'):
+    ours, theirs = np.load(workdir / name), np.load(two / name)
+    for parameter in theirs.files:
+      np.testing.assert_array_equal(ours[parameter], theirs[parameter])
+
+
+START = """
+import sys
+from vit_jax.distributed import processes
+try:
+  processes.start(start_timeout=3, **eval(sys.argv[1]))
+  print('started')
+except (ValueError, OSError) as error:
+  print(type(error).__name__, error)
+  processes.leave(3)
+"""
+
+
+def start(arguments, **environment):
+  """What comes of a call in a fresh process."""
+  return subprocess.run(
+    [sys.executable, '-c', START, repr(arguments)],
+    cwd=runs.ROOT,
+    env=os.environ | environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    timeout=60,
+  ).stdout
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'environment', 'message'),
+  [
+    ({}, {}, 'started'),
+    (
+      {'coordinator': 'none'},
+      {'JAX_COORDINATOR_ADDRESS': '127.0.0.1:1'},
+      'started',
+    ),
+    (
+      {'num_processes': 2},
+      {},
+      'ValueError distributed.num_processes=2 tells of several processes, but'
+      ' distributed.coordinator and distributed.process_index is missing',
+    ),
+    (
+      {'num_processes': 2, 'process_index': 0},
+      {'JAX_COORDINATOR_ADDRESS': 'localhost'},
+      "ValueError the address 'localhost' of the coordinator is not HOST:PORT",
+    ),
+    (
+      {'coordinator': 'h:1', 'num_processes': 2, 'process_index': 2},
+      {},
+      'ValueError there is no process 2 of 2',
+    ),
+    (
+      {'coordinator': '127.0.0.1:9', 'num_processes': 2},
+      {'JAX_PROCESS_ID': '1'},
+      'nothing answers at 127.0.0.1:9',
+    ),
+  ],
+)
+def test_starts_that_cannot_be_are_told_in_one_message(
+  arguments, environment, message
+):
+  assert message in start(arguments, **environment)
+
+
+def test_processes_that_do_not_come_are_missed():
+  with runs.socket.create_server(('127.0.0.1', 0)) as server:
+    port = server.getsockname()[1]
+    address = f'127.0.0.1:{port}'
+    keys = {'coordinator': address, 'num_processes': 2, 'process_index': 0}
+    assert f'StartError process 0 cannot listen at port {port}' in start(keys)
+  message = start(keys)
+  assert 'error: the processes did not all find each other in 3 s' in message
+  assert 'not all processes have come' in message
