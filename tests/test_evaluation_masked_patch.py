@@ -1,5 +1,7 @@
 """Exact evaluation of masked patch prediction."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,16 +38,21 @@ def batches(size):
     }
 
 
+@functools.cache
 def build(target):
   chosen = patch_targets.TARGETS[target]
   model = model_lib.MaskedPatchPredictor(ENCODER, chosen.num_outputs((2, 2)))
-  params = model.init(jax.random.key(0), IMAGES[:1])['params']
-  keys = iter(jax.random.split(jax.random.key(1), 99))
-  params = jax.tree.map(
-    lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), params
-  )
+
+  @jax.jit
+  def init():
+    params = model.init(jax.random.key(0), IMAGES[:1])['params']
+    keys = iter(jax.random.split(jax.random.key(1), 99))
+    return jax.tree.map(
+      lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), params
+    )
+
   step = masked_patch.make_eval_step(model, chosen, rate=0.5, seed=3)
-  return model, chosen, params, jax.jit(step)
+  return model, chosen, init(), jax.jit(step)
 
 
 def put(batch):
@@ -56,21 +63,21 @@ def put(batch):
 def test_batch_size_and_padding_make_no_difference(target):
   *_, params, step = build(target)
   found = [
-    masked_patch.evaluate(step, params, batches(size), put)
-    for size in (1, 4, NUM)
+    masked_patch.evaluate(step, params, batches(size), put) for size in (4, NUM)
   ]
-  for other in found[1:]:
-    np.testing.assert_allclose(other['loss'], found[0]['loss'], rtol=1e-6)
-    assert other['accuracy'] == found[0]['accuracy']
-    assert other['baseline_accuracy'] == found[0]['baseline_accuracy']
+  parts, whole = found
+  np.testing.assert_allclose(parts.pop('loss'), whole.pop('loss'), rtol=1e-6)
+  assert parts == whole
 
 
 @pytest.mark.parametrize('target', list(patch_targets.TARGETS))
 def test_metrics_against_a_plain_count(target):
   model, chosen, params, step = build(target)
   found = masked_patch.evaluate(step, params, batches(4), put)
-  corruption = masked_patch.corruption(3, jnp.arange(NUM), 16, 0.5)
-  predictions = model.apply({'params': params}, IMAGES, corruption)
+  corruption = jax.jit(
+    lambda: masked_patch.corruption(3, jnp.arange(NUM), 16, 0.5)
+  )()
+  predictions = jax.jit(model.apply)({'params': params}, IMAGES, corruption)
   patches = np.asarray(patch_targets.cut(IMAGES, (4, 4)))
   there = np.stack(
     [patches[i, at] for i, at in enumerate(corruption.positions)]
@@ -87,10 +94,9 @@ def test_metrics_against_a_plain_count(target):
 
 
 def test_what_is_corrupted_follows_from_seed_and_index():
+  @jax.jit
   def of(seed, index):
-    return np.asarray(
-      masked_patch.corruption(seed, jnp.asarray(index), 16, 0.5).kind
-    )
+    return masked_patch.corruption(seed, jnp.asarray(index), 16, 0.5).kind
 
   np.testing.assert_array_equal(of(0, [4, 7, 9])[1:], of(0, [7, 9]))
   assert np.any(of(0, [4]) != of(0, [5]))
