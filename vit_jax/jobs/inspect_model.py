@@ -342,17 +342,17 @@ def _distance_metrics(distances: np.ndarray) -> dict[str, float]:
 
 
 def _rollout_metrics(rollouts: np.ndarray) -> dict[str, float]:
-  """How unevenly rollouts weigh patches, on average over images.
+  """How unevenly rollouts weigh patches, as multiples of the mean weight.
 
-  `centre` is the share of the middle half of the rows and columns, and `peak`
-  the largest weight as a multiple of the mean.
+  `centre` is the mean weight in the middle half of the rows and columns, and
+  `peak` the largest of all, each on average over images.
   """
   _, rows, columns = rollouts.shape
-  shares = rollouts / rollouts.sum(axis=(1, 2), keepdims=True)
-  middle = shares[
+  relative = rollouts / rollouts.mean(axis=(1, 2), keepdims=True)
+  middle = relative[
     :, rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4
   ]
   return {
-    'rollout/centre': float(middle.sum(axis=(1, 2)).mean()),
-    'rollout/peak': float(shares.max(axis=(1, 2)).mean() * rows * columns),
+    'rollout/centre': float(middle.mean()),
+    'rollout/peak': float(relative.max(axis=(1, 2)).mean()),
   }
