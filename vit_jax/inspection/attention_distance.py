@@ -49,9 +49,19 @@ def attention_distance(
     distances: from `token_distances`, of the m tokens that are in the image.
     class_token: whether the first token is one, so that m = n - 1.
     renormalise: whether to let the other weights of a row sum to one again.
+
+  Raises:
+    ValueError: if the weights are not of these tokens.
   """
   if class_token:
     weights = weights[..., 1:, 1:]
+  if weights.shape[-2:] != distances.shape:
+    raise ValueError(
+      f'attention weights of {weights.shape[-1]} tokens'
+      f'{" beside a class token" if class_token else ""}, but distances of'
+      f' {len(distances)}; give the distances of their grid, and say whether'
+      ' the first token is a class token.'
+    )
   by_token = jnp.sum(weights * distances, axis=-1)
   if renormalise:
     by_token = by_token / jnp.sum(weights, axis=-1)

@@ -39,7 +39,8 @@ def by_layer(
   """
   check(model)
   block = model.encoder_block()()
-  x = _tokens(model, params, images)
+  # Without blocks, a model computes what the first of them reads.
+  x = _tokens(model.clone(depth=0), params, images)
   for i in range(model.depth):
     x, weights = _apply(block, params['Transformer'][f'encoderblock_{i}'], x)
     yield weights

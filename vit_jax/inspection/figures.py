@@ -65,8 +65,7 @@ def position_similarity(
     similarity: from `position_similarity.similarity`.
   """
   rows, columns = similarity.shape[:2]
-  figure = Figure(figsize=(7, 7 * rows / columns + 0.4), dpi=150)
-  figure.set_layout_engine('constrained')
+  figure = Figure(figsize=(8, 8 * rows / columns), dpi=120)
   axes = figure.add_subplot()
   flat = similarity.reshape(rows * columns, -1)
   others = flat[~np.eye(len(flat), dtype=bool)]
@@ -75,7 +74,8 @@ def position_similarity(
   axes.set_xlabel('column of the patch')
   axes.set_ylabel('row of the patch')
   axes.set_title('Cosine similarity of position embeddings', fontsize=10)
-  figure.colorbar(drawn, ax=axes, shrink=0.8, extend='max')
+  # As high as the mosaic, whatever its form.
+  figure.colorbar(drawn, cax=axes.inset_axes([1.03, 0, 0.03, 1]))
   return figure
 
 
@@ -101,7 +101,7 @@ def attention_distance(
     axes.axhline(
       uniform, color='gray', ls=':', lw=1, label='attention to all alike'
     )
-  axes.set_ylim(bottom=0)
+  axes.set_ylim(0, 1.1 * max(distances.max(), uniform or 0))
   axes.set_xlabel('layer')
   axes.set_ylabel('mean attention distance [px]')
   axes.xaxis.get_major_locator().set_params(integer=True)
@@ -185,7 +185,7 @@ def attention_maps(
 def save(figure: Figure, path: epath.Path) -> None:
   """Writes a PNG: it is whole or not there."""
   picture = io.BytesIO()
-  figure.savefig(picture, format='png')
+  figure.savefig(picture, format='png', bbox_inches='tight')
   atomic.write_bytes(path, picture.getvalue())
 
 

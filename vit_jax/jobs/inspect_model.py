@@ -32,6 +32,8 @@ from vit_jax.jobs import assemble, trained, workdirs
 _log = logging.getLogger(__name__)
 
 ARRAYS = 'inspection.npz'
+_LAYER = 'attention_distance/layer_'
+_SPREAD = {'min': np.min, 'max': np.max, 'std': np.std}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +84,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     atomic.write_bytes(workdir / ARRAYS, archive.getvalue())
     for name, figure in drawn.items():
       figures.save(figure, workdir / f'{name}.png')
-  rows = [('', 'value'), *((k, f'{v:.4g}') for k, v in metrics.items())]
-  print(report.table(rows))
+  _print(metrics, arrays.get('attention_distance'))
   seconds = time.perf_counter() - begin
   report.write_json(
     workdir / report.RESULTS,
@@ -104,7 +105,6 @@ def _filters(model: trained.Trained) -> _Findings:
   components, shares = filters.principal_components(
     filters.rgb_filters(model.params)
   )
-  smooth = filters.smoothness(components)
   first = figures.MOST_FILTERS
   return _Findings(
     {'filter_components': components, 'filter_variance': shares},
@@ -115,8 +115,7 @@ def _filters(model: trained.Trained) -> _Findings:
       'filters/components_for_90_percent': int(
         np.searchsorted(np.cumsum(shares), 0.9) + 1
       ),
-      f'filters/smoothness_of_first_{first}': float(smooth[:first].mean()),
-      'filters/smoothness_of_all': float(smooth.mean()),
+      'filters/smoothness': float(shares @ filters.smoothness(components)),
     },
   )
 
@@ -328,31 +327,44 @@ def _uniform_distance(model: trained.Trained) -> float:
 
 
 def _distance_metrics(distances: np.ndarray) -> dict[str, float]:
-  """Mean, nearest, farthest and standard deviation of each layer's heads."""
+  """Of each layer's heads, the mean and how they differ."""
   metrics = {}
   for i, heads in enumerate(distances, start=1):
-    name = f'attention_distance/layer_{i}'
-    metrics |= {
-      name: float(heads.mean()),
-      f'{name}_min': float(heads.min()),
-      f'{name}_max': float(heads.max()),
-      f'{name}_std': float(heads.std()),
-    }
+    metrics[f'{_LAYER}{i}'] = float(heads.mean())
+    for kind, statistic in _SPREAD.items():
+      metrics[f'{_LAYER}{i}_{kind}'] = float(statistic(heads))
   return metrics
 
 
-def _rollout_metrics(rollouts: np.ndarray) -> dict[str, float]:
-  """How unevenly rollouts weigh patches, on average over images.
+def _print(metrics: dict[str, float], distances: np.ndarray | None) -> None:
+  """Prints all numbers, those of layers in a table of their own."""
+  rows = [('metric', 'value')]
+  rows += [
+    (name, f'{value:.4g}')
+    for name, value in metrics.items()
+    if not name.startswith(_LAYER)
+  ]
+  print(report.table(rows))
+  if distances is not None:
+    rows = [('attention distance [px]', 'mean', *_SPREAD)]
+    for i in range(1, len(distances) + 1):
+      names = f'{_LAYER}{i}', *(f'{_LAYER}{i}_{kind}' for kind in _SPREAD)
+      rows.append((f'layer {i}', *(f'{metrics[name]:.2f}' for name in names)))
+    print(f'\n{report.table(rows)}')
 
-  `centre` is the share of the middle half of the rows and columns, and `peak`
-  the largest weight as a multiple of the mean.
+
+def _rollout_metrics(rollouts: np.ndarray) -> dict[str, float]:
+  """How unevenly rollouts weigh patches, as multiples of the mean weight.
+
+  `centre` is the mean weight in the middle half of the rows and columns, and
+  `peak` the largest of all, each on average over images.
   """
   _, rows, columns = rollouts.shape
-  shares = rollouts / rollouts.sum(axis=(1, 2), keepdims=True)
-  middle = shares[
+  relative = rollouts / rollouts.mean(axis=(1, 2), keepdims=True)
+  middle = relative[
     :, rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4
   ]
   return {
-    'rollout/centre': float(middle.sum(axis=(1, 2)).mean()),
-    'rollout/peak': float(shares.max(axis=(1, 2)).mean() * rows * columns),
+    'rollout/centre': float(middle.mean()),
+    'rollout/peak': float(relative.max(axis=(1, 2)).mean()),
   }

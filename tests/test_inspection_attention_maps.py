@@ -1,0 +1,121 @@
+"""Attention layer by layer against what the whole model sows."""
+
+import numpy as np
+import pytest
+
+from vit_jax import models
+from vit_jax.inspection import (
+  attention_distance,
+  attention_maps,
+  attention_summary,
+  rollout,
+)
+from vit_jax.models import vit
+import weights
+
+HYBRID = {'stage_depths': (1, 1), 'width_factor': 0.5, 'patch_size': 1}
+
+
+def sown(model, params, images):
+  """(b, l, heads, n, n), all layers at once."""
+  _, found = model.apply({'params': params}, images, mutable='intermediates')
+  blocks = found['intermediates']['Transformer']
+  return np.stack(
+    [
+      blocks[f'encoderblock_{i}']['MultiHeadDotProductAttention_0']['weights'][
+        0
+      ]
+      for i in range(model.depth)
+    ],
+    axis=1,
+  )
+
+
+def build(name, pool):
+  hybrid = HYBRID if '+' in name else {}
+  model = weights.tiny(name, pool=pool, **hybrid)
+  params = weights.random_params(model)
+  return model, params, weights.random_images()
+
+
+@pytest.mark.parametrize(
+  ('name', 'pool'),
+  [('ViT-Ti/16', 'token'), ('ViT-Ti/16', 'gap'), ('R50+ViT-B/32', 'token')],
+)
+def test_layers_have_the_weights_that_the_model_computes_with(name, pool):
+  model, params, images = build(name, pool)
+  expected = sown(model, params, images)
+  found = list(attention_maps.by_layer(model, params, images))
+  assert len(found) == 2
+  for i, layer in enumerate(found):
+    np.testing.assert_allclose(layer, expected[:, i], rtol=1e-4, atol=1e-6)
+  assert np.ptp(expected) > 0.05
+
+
+def test_a_layer_is_computed_when_it_is_asked_for():
+  model, params, images = build('ViT-Ti/16', 'token')
+  del params['Transformer']['encoderblock_1']
+  layers = attention_maps.by_layer(model, params, images)
+  next(layers)
+  with pytest.raises(KeyError, match='encoderblock_1'):
+    next(layers)
+
+
+def test_what_has_no_attention_is_refused():
+  model = models.create('R50x1', num_classes=0)
+  with pytest.raises(ValueError, match='ResNet has no attention'):
+    next(attention_maps.by_layer(model, {}, np.zeros((1, 8, 8, 3), 'f4')))
+
+
+def test_of_representation():
+  matrix = np.array([[[0.1, 0.2, 0.7], [0.3, 0.3, 0.4], [0.8, 0.1, 0.1]]])
+  token = attention_maps.of_representation(matrix, 'token')
+  np.testing.assert_allclose(token, [[0.2, 0.7]])
+  gap = attention_maps.of_representation(matrix, 'gap')
+  np.testing.assert_allclose(gap, [[0.4, 0.2, 0.4]], rtol=1e-6)
+
+
+@pytest.mark.parametrize('renormalise', [False, True])
+@pytest.mark.parametrize(
+  ('name', 'pool', 'token_size'),
+  [
+    ('ViT-Ti/16', 'token', (8, 8)),
+    ('ViT-Ti/16', 'gap', (8, 8)),
+    ('R50+ViT-B/32', 'token', (8, 8)),  # A map at an eighth of the image.
+  ],
+)
+def test_summary_is_that_of_all_weights(name, pool, token_size, renormalise):
+  model, params, images = build(name, pool)
+  assert model.token_size == token_size
+  grid = (2, 3)
+  assert model.grid_shape(weights.IMAGE_SIZE) == grid
+  found = attention_summary.summarise(
+    model, params, images, renormalise=renormalise
+  )
+  expected = sown(model, params, images)
+  between = attention_distance.token_distances(grid, token_size)
+  class_token = pool == 'token'
+  for i in range(2):
+    distances = attention_distance.attention_distance(
+      expected[:, i], between, class_token=class_token, renormalise=renormalise
+    )
+    np.testing.assert_allclose(found['distances'][:, i], distances, rtol=1e-3)
+  rolled = rollout.rollout(expected.swapaxes(0, 1))
+  of_head = attention_maps.of_representation(rolled, pool)
+  np.testing.assert_allclose(
+    found['rollouts'], of_head.reshape(2, *grid), rtol=1e-3
+  )
+  maps = expected[..., 0, 1:] if class_token else expected.mean(axis=-2)
+  np.testing.assert_allclose(
+    found['maps'], maps.reshape(2, 2, 3, *grid), rtol=1e-3, atol=1e-6
+  )
+
+
+def test_blocks_are_those_of_the_encoder():
+  model = models.create(
+    'ViT-B/16', num_classes=0, gelu='erf', norm_eps=1e-3, dtype='bfloat16'
+  )
+  block = model.encoder_block()(name='encoderblock_3')
+  assert isinstance(block, vit.EncoderBlock)
+  assert (block.mlp_dim, block.heads) == (3072, 12)
+  assert (block.gelu, block.norm_eps, block.dtype) == ('erf', 1e-3, model.dtype)

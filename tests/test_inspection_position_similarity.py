@@ -1,0 +1,65 @@
+"""Similarity of position embeddings by hand."""
+
+import numpy as np
+import pytest
+
+from vit_jax.inspection import position_similarity
+import weights
+
+
+def test_similarity_of_an_embedding_with_itself_is_one_on_a_6x4_grid():
+  table = np.random.default_rng(0).normal(size=(24, 5))
+  found = position_similarity.similarity(table, (6, 4))
+  assert found.shape == (6, 4, 6, 4)
+  for i in range(6):
+    for j in range(4):
+      assert found[i, j, i, j] == pytest.approx(1, abs=1e-12)
+  a, b = table[4 * 2 + 1], table[4 * 5 + 3]
+  cosine = a @ b / np.sqrt(a @ a * (b @ b))
+  assert found[2, 1, 5, 3] == pytest.approx(cosine, abs=1e-12)
+  assert found[5, 3, 2, 1] == pytest.approx(cosine, abs=1e-12)
+
+
+def test_an_embedding_of_zeros_is_like_none():
+  table = np.array([[0.0, 0.0], [1.0, 0.0]])
+  found = position_similarity.similarity(table, (1, 2)).reshape(2, 2)
+  np.testing.assert_array_equal(found, [[0, 0], [0, 1]])
+
+
+def test_a_grid_of_another_size_is_refused():
+  with pytest.raises(ValueError, match='25 .* do not fill .* 6x4 patches'):
+    position_similarity.similarity(np.ones((25, 3)), (6, 4))
+
+
+def test_contrast():
+  # A patch's embedding has a part for its row, of cosine 0.36 with those of its
+  # row, and one for its column, of 0.64 with those of its column.
+  row, column = np.indices((3, 4)).reshape(2, -1)
+  table = np.concatenate([0.6 * np.eye(3)[row], 0.8 * np.eye(4)[column]], 1)
+  found = position_similarity.contrast(
+    position_similarity.similarity(table, (3, 4))
+  )
+  # Beside each other are 3 * 3 pairs, below each other 2 * 4.
+  adjacent = (9 * 0.36 + 8 * 0.64) / 17
+  expected = {'same_row': 0.36, 'same_column': 0.64, 'others': 0.0}
+  assert found == pytest.approx(expected | {'adjacent': adjacent}, abs=1e-12)
+
+
+def test_contrast_of_a_single_row_has_no_columns():
+  found = position_similarity.contrast(
+    position_similarity.similarity(np.eye(3), (1, 3))
+  )
+  assert set(found) == {'same_row', 'adjacent'}
+
+
+@pytest.mark.parametrize('pool', ['token', 'gap'])
+def test_the_class_token_has_no_place(pool):
+  params = weights.random_params(weights.tiny(pool=pool))
+  table = params['Transformer']['posembed_input']['pos_embedding']
+  found = position_similarity.embeddings(params)
+  np.testing.assert_array_equal(found, table[0, -6:])  # 2x3 patches.
+
+
+def test_a_resnet_has_no_positions():
+  with pytest.raises(ValueError, match='no position embeddings'):
+    position_similarity.embeddings({'conv_root': {}})

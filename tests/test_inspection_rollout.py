@@ -1,0 +1,69 @@
+"""Attention rollout by hand."""
+
+import numpy as np
+import pytest
+
+from vit_jax.inspection import rollout
+
+
+def heads(*matrices):
+  """Weights of one image whose heads have these matrices."""
+  return np.array([matrices], np.float32)
+
+
+def test_rollout_of_identity_attention_is_the_identity():
+  layer = heads(np.eye(5), np.eye(5))
+  (found,) = rollout.rollout([layer] * 4)
+  np.testing.assert_array_equal(found, np.eye(5))
+
+
+def test_rollout_through_two_layers():
+  # Two heads whose mean is [[1/2, 1/2], [0, 1]], and half the identity.
+  first = heads([[1, 0], [0, 1]], [[0, 1], [0, 1]])
+  a = np.array([[0.75, 0.25], [0, 1]])
+  # One head that swaps the tokens.
+  second = heads([[0, 1], [1, 0]])
+  b = np.array([[0.5, 0.5], [0.5, 0.5]])
+  (found,) = rollout.rollout(iter([first, second]))
+  np.testing.assert_allclose(found, b @ a, rtol=1e-6)
+  assert np.abs(b @ a - a @ b).max() > 0.1
+  (found,) = rollout.rollout([first])
+  np.testing.assert_allclose(found, a, rtol=1e-6)
+
+
+def test_rows_are_normalised():
+  (found,) = rollout.rollout([heads([[2, 1], [0, 0]])])
+  np.testing.assert_allclose(found, [[0.75, 0.25], [0, 1]], rtol=1e-6)
+
+
+def test_images_do_not_mix():
+  rng = np.random.default_rng(0)
+  layers = [rng.dirichlet(np.ones(4), (3, 2, 4)) for _ in range(3)]
+  together = rollout.rollout(layers)
+  assert together.shape == (3, 4, 4)
+  np.testing.assert_allclose(np.sum(together, axis=-1), 1, rtol=1e-5)
+  for i in range(3):
+    (alone,) = rollout.rollout([layer[i : i + 1] for layer in layers])
+    np.testing.assert_allclose(together[i], alone, rtol=1e-6)
+
+
+def test_no_layer():
+  with pytest.raises(ValueError, match='no layer'):
+    rollout.rollout([])
+
+
+def test_mask_is_brightest_where_the_share_is_largest():
+  shares = np.zeros((6, 4))
+  shares[1, 3] = 0.5
+  found = rollout.mask(shares, (60, 80))
+  assert found.shape == (60, 80)
+  assert found.min() == 0
+  assert found.max() == 1
+  row, column = np.unravel_index(found.argmax(), found.shape)
+  # The middle of the patch, up to what the image's border does.
+  assert 10 <= row < 20
+  assert column >= 60
+
+
+def test_mask_of_equal_shares_is_finite():
+  assert np.isfinite(rollout.mask(np.ones((2, 3)), (4, 6))).all()
