@@ -52,7 +52,7 @@ JOBS = {
   'prepare': prepare.run,
   'plan': plan.run,
 }
-ONE_PROCESS = ('dedup', 'prepare')  # Jobs that use no accelerator.
+ONE_PROCESS = ('dedup', 'inspect_model', 'plan', 'prepare')
 
 LOG_FORMAT = '%(asctime)s %(message)s'
 

@@ -185,8 +185,6 @@ def _open_images(
     assemble.eval_transform(config),
     batch_size=mesh_lib.round_up(min(config.batch_size, len(rows)), mesh),
     only=rows,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
   )
   return _Images(len(rows), examined, pictured, captions)
 
