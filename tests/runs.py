@@ -123,13 +123,21 @@ def events(workdir):
 class Processes:
   """The program as several processes on loopback, each with one device."""
 
-  def __init__(self, count, *arguments, logs):
-    """Starts them; `logs` is a folder for what they log."""
+  def __init__(self, count, *arguments, logs, own=()):
+    """Starts them.
+
+    Args:
+      count: how many.
+      *arguments: of all.
+      logs: a folder for what they log.
+      own: further arguments of each.
+    """
     logs.mkdir(parents=True, exist_ok=True)
     with socket.create_server(('127.0.0.1', 0)) as server:
       port = server.getsockname()[1]
     self.logs = [logs / f'{index}.txt' for index in range(count)]
     self.started = []
+    own = own or [()] * count
     for index, log in enumerate(self.logs):
       keys = {
         'coordinator': f'127.0.0.1:{port}',
@@ -140,7 +148,10 @@ class Processes:
       with log.open('w') as file:
         self.started.append(
           subprocess.Popen(
-            command(*arguments, *keys), cwd=ROOT, stderr=file, stdout=file
+            command(*arguments, *own[index], *keys),
+            cwd=ROOT,
+            stderr=file,
+            stdout=file,
           )
         )
 

@@ -251,7 +251,8 @@ class Store:
         cause = system[1]  # What stands before is a dozen of paths.
       if jax.process_count() == 1:
         # What was written would take the space that other files need.
-        shutil.rmtree(self._unfinished_folder(step), ignore_errors=True)
+        with contextlib.suppress(OSError):
+          self._unfinished_folder(step).rmtree(missing_ok=True)
         self._manager.reload()
       raise SaveError(
         f'the checkpoint of step {step} ({_mebibytes(self._saving_bytes)})'

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Sees a run through to its end on TPUs that may be taken away.
+#
+#   scripts/tpu/keep_running.sh NAME TYPE [--spot] -- ARGUMENTS
+#
+# ARGUMENTS are those of launch.sh, with a --workdir on gs://. Until the run has
+# its results there, this creates the TPU, installs and launches. When the TPU
+# is taken away, it deletes what is left of it and begins again; the run goes on
+# from its last checkpoint. Once the run is finished, it deletes the TPU.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+parse 'keep_running.sh NAME TYPE [--spot] -- ARGUMENTS' 2 "$@"
+name=${names[0]} type=${names[1]}
+
+MOST_FAILURES=5 # A worker may be restarted for maintenance.
+
+workdir=
+for argument in "${arguments[@]}"; do
+  case $argument in --workdir=*) workdir=${argument#*=} ;; esac
+done
+[[ $workdir == gs://* ]] || die 'behind -- has to stand --workdir=gs://...'
+
+options=("${place[@]}")
+if $dry_run; then options+=(--dry-run); fi
+
+finished() {
+  gcloud storage ls "$workdir/results.json" > /dev/null 2>&1
+}
+
+state() {
+  gcloud compute tpus queued-resources describe "$name" "${place[@]}" \
+    --format='value(state.state)' 2> /dev/null || echo NONE
+}
+
+create() {
+  local spot_option=()
+  if $spot; then spot_option=(--spot); fi
+  "$here/create.sh" "$name" "$type" "${spot_option[@]}" "${options[@]}"
+}
+
+launch() {
+  "$here/install.sh" "$name" "${options[@]}" &&
+    "$here/launch.sh" "$name" "${options[@]}" -- "${arguments[@]}"
+}
+
+# As status_here.sh says; empty where that cannot be asked.
+status() {
+  on_workers "$name" 0 \
+    'bash vit_jax/scripts/tpu/status_here.sh || echo absent' \
+    2> /dev/null || true
+}
+
+if $dry_run; then
+  echo "# Until $workdir/results.json exists:"
+  create
+  launch
+  echo '# Every minute:'
+  status
+  echo '# When the TPU has been taken away, before the next start:'
+  "$here/delete.sh" "$name" "${options[@]}"
+  exit
+fi
+
+failures=0
+until finished; do
+  case $(state) in
+    ACTIVE)
+      case $(status) in
+        absent | 'ended 0') launch || true ;; # 0: a SIGTERM has stopped it.
+        ended*)
+          sleep 120 # The end of a TPU comes before the news of it.
+          if [[ $(state) == ACTIVE ]]; then
+            ((++failures < MOST_FAILURES)) ||
+              die "the run has failed $failures times; see watch.sh $name."
+            launch || true
+          fi
+          ;;
+      esac
+      ;;
+    NONE) create || echo "$(date +%H:%M:%S) $name is not there yet" ;;
+    FAILED | SUSPENDED)
+      echo "$(date +%H:%M:%S) $name was taken away"
+      "$here/delete.sh" "$name" "${options[@]}" || true
+      ;;
+  esac
+  sleep 60
+done
+echo "finished: $workdir/results.json"
+"$here/delete.sh" "$name" "${options[@]}"

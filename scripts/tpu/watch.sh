@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Shows the log of a run as it grows; worker 0 reports, the others only warn.
+#
+#   scripts/tpu/watch.sh NAME [--worker=0]
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+parse 'watch.sh NAME [--worker=0]' 1 "$@"
+on_workers "${names[0]}" "$worker" 'tail -n 100 -F vit_jax/run.log'

@@ -1,0 +1,183 @@
+"""What goes wrong while a run goes on: divergence, a full disk, bad files."""
+
+import json
+import logging
+import subprocess
+
+import numpy as np
+from PIL import Image
+import pytest
+
+import runs
+from vit_jax import main
+from vit_jax.checkpoints import store
+from vit_jax.training import loop
+
+MEBIBYTE = 1 << 20
+
+
+def small_run(**values):
+  return runs.override(
+    runs.shrink(runs.load_config('digits')),
+    **{'log_every': 1, 'data__image_size': 8, 'total_steps': 6} | values,
+  )
+
+
+def steps_kept(workdir):
+  return sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir())
+
+
+def test_divergence_stops_the_run_and_leaves_a_good_checkpoint(tmp_path):
+  config = small_run(
+    total_steps=100, checkpoint_every=1, optim__name='sgd', optim__lr=1e20
+  )
+  with pytest.raises(loop.NonFiniteError) as error:
+    main.run(config, tmp_path)
+  message = str(error.value)
+  (*_, last) = runs.events(tmp_path)
+  assert f'at step {last["step"] + 1}; the run stops' in message
+  # What went bad first is named; it was still finite a step before.
+  assert message.split('=')[0] in ('grad_norm', 'loss')
+  assert np.isfinite(list(last.values())).all()
+  assert steps_kept(tmp_path)[-1] == last['step']
+  assert not (tmp_path / 'results.json').exists()
+  log = runs.finish(
+    *('--config=configs/digits.py', f'--workdir={tmp_path / "cli"}'),
+    *('--config.optim.lr=1e30', '--config.optim.warmup_steps=0'),
+    *('--config.total_steps=9', '--config.model.depth=1'),
+    expect=1,
+  )
+  assert 'error: ' in log
+  assert 'Traceback' not in log
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A file system of 16 MiB, of which 11 are taken by a file."""
+  disk = tmp_path / 'disk'
+  disk.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', str(disk)]
+  try:
+    subprocess.run(mount, check=True, capture_output=True)
+  except (OSError, subprocess.CalledProcessError):
+    pytest.skip('needs the right to mount a tmpfs')
+  try:
+    (disk / 'ballast').write_bytes(bytes(11 * MEBIBYTE))
+    yield disk
+  finally:
+    subprocess.run(['umount', '--lazy', str(disk)], check=True)
+
+
+def large_run():
+  """A run whose checkpoints take 3 MiB each."""
+  return small_run(
+    checkpoint_every=1,
+    keep_checkpoints=1,
+    model__width=128,
+    model__mlp_dim=512,
+    eval_every=2,
+  )
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('undisturbed')
+  runs.run(large_run(), workdir)
+  return workdir
+
+
+def assert_same_end(workdir, other):
+  assert runs.events(workdir) == runs.events(other)
+  ours, theirs = np.load(workdir / 'final.npz'), np.load(other / 'final.npz')
+  for name in theirs.files:
+    np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+# Tensorstore calls back into orbax's closed event loop when writing fails.
+full_disk = pytest.mark.filterwarnings(
+  'ignore::pytest.PytestUnraisableExceptionWarning'
+)
+
+
+@full_disk
+def test_a_full_disk_fails_saves_and_keeps_what_is_there(
+  small_disk, undisturbed, caplog
+):
+  workdir = small_disk / 'run'
+  with pytest.raises(store.SaveError) as error:
+    main.run(large_run(), workdir)
+  message = str(error.value)
+  for part in (
+    r'the checkpoint of step 6 (3.',
+    f'could not be saved in {workdir}/checkpoints: No space left on device.',
+    'MiB are free there now',
+    'Steps kept there: ',
+  ):
+    assert part in message
+  assert '\n' not in message
+  # Moments that are still zero take little room, so that some saves succeed.
+  (kept,) = steps_kept(workdir)
+  warnings = [r for r in caplog.records if 'could not be' in r.getMessage()]
+  assert len(warnings) == 5 - kept > 0  # That of step 6 is the error.
+  assert not (workdir / 'results.json').exists()
+
+  (small_disk / 'ballast').unlink()
+  caplog.set_level('INFO', logger='vit_jax')
+  runs.run(large_run(), workdir)
+  assert f'going on from step {kept}' in caplog.text
+  assert_same_end(workdir, undisturbed)
+
+
+@full_disk
+def test_once_there_is_room_the_next_save_succeeds(small_disk, undisturbed):
+  class MakeRoom(logging.Handler):
+    """Removes the ballast when it hears of the first failure."""
+
+    def emit(self, record):
+      if 'could not be saved' in record.getMessage():
+        failures.append(record.getMessage())
+        (small_disk / 'ballast').unlink(missing_ok=True)
+
+  failures = []
+  handler = MakeRoom()
+  logging.getLogger('vit_jax').addHandler(handler)
+  try:
+    runs.run(large_run(), small_disk / 'run')
+  finally:
+    logging.getLogger('vit_jax').removeHandler(handler)
+  assert len(failures) == 1
+  assert steps_kept(small_disk / 'run') == [6]
+  assert_same_end(small_disk / 'run', undisturbed)
+
+
+def test_bad_images_stop_the_run_or_are_counted(tmp_path):
+  photos = tmp_path / 'photos'
+  for i in range(40):
+    path = photos / ('train' if i < 30 else 'test') / 'ab'[i % 2] / f'{i}.png'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (8, 8), (6 * i,) * 3).save(path)
+  for path in (photos / 'train/b/13.png', photos / 'test/a/38.png'):
+    path.write_bytes(path.read_bytes()[:45])
+  config = small_run(
+    batch_size=10,
+    total_steps=9,
+    data__name=f'folder:{photos}',
+    data__eval='test',
+  )
+  with pytest.raises(ValueError, match=r'cannot read .*photos/train/b/13\.png'):
+    main.run(config, tmp_path / 'run')
+  # Now the same run goes on.
+  config.data.skip_corrupt = True
+  results = runs.run(config, tmp_path / 'run')
+  skipped = [
+    event['train/skipped']
+    for event in runs.events(tmp_path / 'run')
+    if 'train/skipped' in event
+  ]
+  assert len(skipped) == 9
+  assert skipped == sorted(skipped)
+  assert skipped[2::3] == [1, 2, 3]  # Once an epoch.
+  assert results['metrics']['test/skipped'] == 1
+  lines = (tmp_path / 'run' / 'predictions_test.jsonl').read_text().splitlines()
+  assert len(lines) == 9
+  assert not any('38.png' in json.loads(line)['example'] for line in lines)
