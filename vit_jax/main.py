@@ -24,6 +24,7 @@ from vit_jax.jobs import (
   inspect_model,
   interpolate,
   masked_patch,
+  page,
   plan,
   predict,
   prepare,
@@ -47,6 +48,7 @@ JOBS = {
   'vtab': vtab.run,
   'prepare': prepare.run,
   'plan': plan.run,
+  'report': page.run,
 }
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -69,6 +71,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
     )
   config_lib.check(config)
   JOBS[config.job](config, epath.Path(workdir))
+  if config.report.page:
+    page.finish(epath.Path(workdir))
 
 
 def default_workdir(config_file: str) -> str:
