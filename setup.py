@@ -14,6 +14,7 @@ setuptools.setup(
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   packages=setuptools.find_packages(include=['vit_jax', 'vit_jax.*']),
+  package_data={'vit_jax.report_page': ['templates/*']},
   python_requires='>=3.11',
   install_requires=[
     'absl-py>=2.1',
@@ -23,6 +24,7 @@ setuptools.setup(
     'importlib_resources>=6',  # TFDS imports it and does not ask for it.
     'jax>=0.10,<0.12',
     'jaxtyping>=0.3',
+    'jinja2>=3.1',  # Fills the template of report.html.
     'matplotlib>=3.10',  # Draws the figures that runs leave.
     'ml_collections>=1.1',
     'numpy>=2.0',

@@ -22,6 +22,7 @@ ORDER = (  # A module may import from its own room or from one before it.
   'evaluation',
   'inspection',
   'report',
+  'report_page',
   'jobs',
   'main',
 )

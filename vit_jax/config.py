@@ -25,6 +25,7 @@ WITHOUT_STEPS = (
   'interpolate',
   'predict',
   'prepare',
+  'report',
 )
 
 

@@ -113,6 +113,9 @@ JOB_KEYS = {
     'Whether attention distances leave the class token out of the sum; the'
     " paper's figure counts it as distance 0.",
   ),
+  'report.runs': Key(
+    '', 'Workdirs of finished runs to write pages of, separated by commas.'
+  ),
   'dedup.against': Key(
     '',
     'Test splits whose images are looked for in data.train of data.name,'

@@ -330,5 +330,8 @@ KEYS = {
     low=-1,
     on_resume=True,
   ),
+  'report.page': Key(
+    True, 'Whether the job ends with its page, report.html.', on_resume=True
+  ),
   **JOB_KEYS,
 }

@@ -28,6 +28,7 @@ from vit_jax.jobs import (
   inspect_model,
   interpolate,
   masked_patch,
+  page,
   plan,
   predict,
   prepare,
@@ -51,6 +52,7 @@ JOBS = {
   'vtab': vtab.run,
   'prepare': prepare.run,
   'plan': plan.run,
+  'report': page.run,
 }
 ONE_PROCESS = ('dedup', 'inspect_model', 'plan', 'prepare')
 
@@ -82,6 +84,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
       f' distributed.coordinator={processes.ALONE}.'
     )
   JOBS[config.job](config, epath.Path(workdir))
+  if config.report.page:
+    page.finish(epath.Path(workdir))
 
 
 def default_workdir(config_file: str) -> str:

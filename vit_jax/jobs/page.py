@@ -1,0 +1,143 @@
+"""The page of a run, `report.html`, from what stands in its folder.
+
+Every job ends with it; it shows what there is. What cannot be drawn is one
+warning, and never the end of a run.
+"""
+
+from collections.abc import Callable, Iterator
+import datetime
+import functools
+import logging
+
+from etils import epath
+import jax
+import ml_collections
+
+from vit_jax import report
+from vit_jax.jobs import (
+  page_examples,
+  page_facts,
+  page_files,
+  page_studies,
+  page_weights,
+  past_run,
+)
+from vit_jax.report_page import content, environment, metrics, render
+
+_log = logging.getLogger(__name__)
+
+PAGE = page_studies.PAGE
+
+Draw = Callable[[], list[content.Part]]
+
+# What comes of a job's own.
+_OF_JOB = {
+  'sweep': ('Settings and runs', page_studies.sweep),
+  'vtab': ('Tasks', page_studies.vtab),
+  'few_shot': ('Few-shot accuracy', page_studies.few_shot),
+  'predict': ('Photos', page_examples.photo_predictions),
+}
+
+
+def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
+  """Writes the pages of the runs in `report.runs`, and of those below them.
+
+  Raises:
+    ValueError: if there is no finished run.
+  """
+  del workdir  # Every page stands in the folder of its own run.
+  folders = [item.strip() for item in config.report.runs.split(',')]
+  folders = [epath.Path(item) for item in folders if item]
+  if not folders:
+    raise ValueError(
+      'report.runs is empty; give the workdirs of finished runs, separated by'
+      ' commas.'
+    )
+  for past in [past_run.read(folder) for folder in folders]:
+    write(past)
+
+
+def finish(workdir: epath.Path) -> None:
+  """Writes the page of a run that has just ended, unless it is there already.
+
+  A run that was asked to stop has no results, and gets no page yet.
+  """
+  results, page = workdir / report.RESULTS, workdir / PAGE
+  if jax.process_index() or not results.exists():
+    return
+  if page.exists() and page.stat().mtime >= results.stat().mtime:
+    return
+  try:
+    report.write_json(workdir / environment.FILE, environment.describe())
+    write(past_run.read(workdir))
+  except Exception as error:
+    _log.warning('%s cannot be written: %r', page, error)
+
+
+def write(past: past_run.PastRun) -> None:
+  """Writes the page of a run, and those of the runs below it."""
+  for other in past_run.below(past.workdir):
+    write(other)
+  with report.phase(f'writing {past.workdir / PAGE}'):
+    html = render.render(build(past))
+    partial = past.workdir / f'{PAGE}.partial'
+    partial.write_text(html)
+    partial.replace(past.workdir / PAGE)
+
+
+def build(past: past_run.PastRun) -> content.Page:
+  """Draws what there is of a run."""
+  sections = []
+  for title, draw in _sections(past):
+    try:
+      parts = draw()
+    except Exception as error:  # Of any kind: the run has done its work.
+      _log.warning('%s has no section %r: %r', past.workdir, title, error)
+      parts = [content.Text(f'This could not be drawn: {error}')]
+    if parts:
+      sections.append(content.Section(title, parts))
+  return content.Page(
+    title=past.workdir.name,
+    summary=_summary(past),
+    headlines=metrics.headlines(past.metrics),
+    sections=sections,
+    footer=f'Written by vit_jax, {datetime.date.today().isoformat()}.',
+  )
+
+
+def _sections(past: past_run.PastRun) -> Iterator[tuple[str, Draw]]:
+  """Headings, and what draws what is below them."""
+  of = functools.partial
+  yield 'What ran', of(page_facts.what_ran, past)
+  yield 'Curves', lambda: metrics.curves(past.events)
+  if past.job in _OF_JOB:
+    title, draw = _OF_JOB[past.job]
+    yield title, of(draw, past)
+  yield 'Results', of(page_facts.results, past)
+  yield 'Classes', of(page_examples.classes, past)
+  yield 'Most confident mistakes', of(page_examples.mistakes, past)
+  if past.weights:
+    weights = functools.cache(lambda: page_weights.Weights(past))
+    yield 'Attention', lambda: weights().attention()
+    yield 'Position embeddings', lambda: weights().positions()
+    yield 'Filters', lambda: weights().filters()
+  yield 'Files', of(page_files.show, past)
+
+
+def _summary(past: past_run.PastRun) -> str:
+  c = past.config
+  words = [past.job]
+  if past.job in (*past_run.TRAINING, 'evaluate') and c.model.name:
+    words.append(c.model.name)
+  if past.job in (*past_run.TRAINING, 'evaluate'):
+    words.append(f'on {c.data.name}')
+  text = ' '.join(words)
+  if 'step' in past.results:
+    text += f', {past.results["step"]:,} steps'
+  if 'seconds' in past.results:
+    text += f', {report.duration(past.results["seconds"])}'
+  if 'device_kind' in past.results:
+    text += (
+      f' on {past.results["device_count"]} x {past.results["device_kind"]}'
+    )
+  return text + '.'

@@ -1,0 +1,68 @@
+"""Pictures and tables that a job has left as files."""
+
+from etils import epath
+
+from vit_jax.jobs import past_run
+from vit_jax.jobs import plan as plan_job
+from vit_jax.jobs import vtab as vtab_job
+from vit_jax.report_page import charts, content, pictures
+
+# What pictures show, by how their names begin, and how the metrics begin that
+# tell it in numbers.
+_SHOWN = {
+  'attention_distance': (
+    'Mean attention distance in px of every head, by layer',
+    'attention_distance/layer',
+  ),
+  'attention_maps_': (
+    'Attention weights of single heads, a row for each layer',
+    'attention_distance/layer',
+  ),
+  'filters': (
+    'Principal components of the filters that images meet first',
+    'filters/',
+  ),
+  'pairs': ('Training images beside test images that they are like', ''),
+  'patches_': (
+    'Images in rows: original, with corrupted patches, as predicted',
+    'test/',
+  ),
+  'position_similarity': (
+    'Cosines of the position embeddings of patches, a map for each',
+    'positions/',
+  ),
+  'rollout': ('Images beside their attention rollouts', 'rollout/'),
+}
+_MOST_NUMBERS = 12
+
+
+def show(run: past_run.PastRun) -> list[content.Part]:
+  """The pictures of a run, of a series over steps the last, and its text."""
+  parts = []
+  if drawn := [_picture(run, path) for path in _paths(run)]:
+    parts.append(content.Charts(drawn))
+  text = run.workdir / plan_job.PLAN
+  if text.exists():
+    parts.append(content.Code(text.read_text()))
+  return parts
+
+
+def _paths(run) -> list[epath.Path]:
+  if 'figures' in run.results:
+    return [run.workdir / name for name in run.results['figures']]
+  paths = sorted(run.workdir.glob('*.png'))
+  if run.job == 'masked_patch':
+    return paths[-1:]
+  return [path for path in paths if path.name != vtab_job.CHART]
+
+
+def _picture(run, path) -> content.Picture:
+  begin = next((b for b in _SHOWN if path.name.startswith(b)), None)
+  what, metrics = _SHOWN.get(begin, (f'Picture {path.stem}', ''))
+  numbers = [
+    f'{name} {charts.number(value)}'
+    for name, value in run.numbers.items()
+    if name.startswith(metrics)
+  ]
+  alt = f'{what}. {", ".join(numbers[:_MOST_NUMBERS])}'
+  return pictures.file(path, alt, f'{what} ({path.name})')

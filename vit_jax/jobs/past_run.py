@@ -1,0 +1,127 @@
+"""What a run has left in its folder."""
+
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import functools
+import json
+from typing import Any
+
+from etils import epath
+import ml_collections
+
+from vit_jax import config as config_lib
+from vit_jax import report
+from vit_jax.jobs import workdirs
+from vit_jax.keys import KEYS
+from vit_jax.report_page import environment, predictions
+
+PREDICTIONS = 'predictions_'
+
+
+@dataclasses.dataclass(frozen=True)
+class PastRun:
+  """A finished run.
+
+  Attributes:
+    workdir: its folder.
+    flat: its config as it was written, by dotted names.
+    results: of `results.json`.
+  """
+
+  workdir: epath.Path
+  flat: Mapping[str, Any]
+  results: Mapping[str, Any]
+
+  @property
+  def job(self) -> str:
+    """The job that ran."""
+    return self.flat['job']
+
+  @property
+  def metrics(self) -> Mapping[str, float]:
+    """Final ones; empty for jobs without."""
+    return self.results.get('metrics', {})
+
+  @property
+  def numbers(self) -> Mapping[str, float]:
+    """Final metrics, and what was counted."""
+    counts = {
+      name: value
+      for name, value in self.results.items()
+      if name.startswith('num_') and isinstance(value, int)
+    }
+    return {**counts, **self.metrics}
+
+  @functools.cached_property
+  def config(self) -> ml_collections.ConfigDict:
+    """Its config, with the defaults of keys that have come since."""
+    config = config_lib.base()
+    known = {k: v for k, v in self.flat.items() if k in KEYS}
+    config.update_from_flattened_dict(known)
+    return config
+
+  @functools.cached_property
+  def environment(self) -> Mapping[str, Any]:
+    """As of `environment.describe`; empty where it was not noted."""
+    path = self.workdir / environment.FILE
+    return json.loads(path.read_text()) if path.exists() else {}
+
+  @functools.cached_property
+  def events(self) -> Sequence[Mapping[str, float]]:
+    """Lines of `metrics.jsonl`; none for jobs without."""
+    path = self.workdir / 'metrics.jsonl'
+    if not path.exists():
+      return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+  @functools.cached_property
+  def predictions(self) -> Mapping[str, Sequence[predictions.Line]]:
+    """What was said of the examples of each split."""
+    paths = sorted(self.workdir.glob(f'{PREDICTIONS}*.jsonl'))
+    return {
+      path.stem.removeprefix(PREDICTIONS): predictions.read(path)
+      for path in paths
+    }
+
+  @property
+  def weights(self) -> str:
+    """Path of the weights that it has trained or looked at; '' if none."""
+    own = self.workdir / 'final.npz'
+    if own.exists():
+      return str(own)
+    return '' if self.config.job in TRAINING else self.config.init_from
+
+
+TRAINING = ('pretrain', 'finetune', 'masked_patch', 'sweep', 'vtab')
+
+
+def read(workdir: epath.Path) -> PastRun:
+  """Reads a run.
+
+  Raises:
+    ValueError: if there is none, or it is not finished.
+  """
+  missing = [
+    name
+    for name in (workdirs.CONFIG, report.RESULTS)
+    if not (workdir / name).exists()
+  ]
+  if missing:
+    raise ValueError(
+      f'{workdir} holds no finished run: it has no {" and no ".join(missing)};'
+      ' give the workdir of a run that has ended.'
+    )
+  flat = json.loads((workdir / workdirs.CONFIG).read_text())
+  results = json.loads((workdir / report.RESULTS).read_text())
+  return PastRun(workdir, flat, results)
+
+
+def below(workdir: epath.Path) -> Iterator[PastRun]:
+  """The finished runs in folders below one, as of a sweep, by their names."""
+  for folder in sorted(workdir.iterdir()):
+    if not folder.is_dir() or folder.name in ('checkpoints', 'profile'):
+      continue
+    if (folder / report.RESULTS).exists():
+      yield read(folder)
+    else:
+      yield from below(folder)
