@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -24,22 +25,27 @@ from vit_jax.models import stacking
 
 STEPS = 5
 CLASSES = 3
-MESHES = {'1': (1, 1, 1), '8': (8, 1, 1), '4x2': (4, 2, 1), '2x2x2': (2, 2, 2)}
+MESHES = {
+  '1': {'mesh.data': 1},
+  '8': {},
+  '4x2': {'mesh.fsdp': 2},
+  '2x2x2': {'mesh.fsdp': 2, 'mesh.tensor': 2},
+}
 
 # Models, with dropout on, as changes of keys.
 TINY = {
   'model.name': 'ViT-Ti/4', 'model.depth': 2, 'model.width': 16,
   'model.mlp_dim': 32, 'model.heads': 2, 'model.dropout': 0.1,
-  'data.image_size': 8, 'optim.clip_norm': 1.0,
+  'data.image_size': 12, 'optim.clip_norm': 1.0,
 }  # fmt: skip
 MODELS = {
   'token': {},
   'gap': {'model.pool': 'gap', 'model.representation_size': 8},
   'hybrid': {
     'model.name': 'R50+ViT-B/32',
-    'model.stage_depths': '1,1',
+    'model.stage_depths': '1',
     'model.width_factor': 0.5,
-    'data.image_size': 16,
+    'data.image_size': 8,
   },
 }
 OPTIMIZERS = {
@@ -74,17 +80,10 @@ class Case:
 
 
 CASES = [
-  Case(mesh='8'),
-  Case(mesh='4x2'),
-  Case(mesh='2x2x2'),
-  Case(scan=True),
-  Case(remat='full'),
-  Case(mesh='8', remat='dots'),
-  Case(mesh='4x2', scan=True, remat='full'),
+  Case(mesh='8', remat='full'),
+  Case(mesh='4x2', scan=True),
   Case(mesh='2x2x2', scan=True, remat='dots'),
-  Case(mesh='8', accumulate=4),
-  Case(mesh='4x2', accumulate=4, scan=True),
-  Case(mesh='2x2x2', accumulate=4, remat='full'),
+  Case(mesh='4x2', accumulate=4, scan=True, remat='full'),
   Case(optimizer='adam', mesh='8'),
   Case(optimizer='adam', mesh='4x2', scan=True),
   Case(optimizer='adam', mesh='2x2x2'),
@@ -95,8 +94,13 @@ CASES = [
   Case('hybrid', mesh='4x2', scan=True),
   Case('hybrid', mesh='2x2x2'),
 ]
-# A state moves along these, one step on each.
-JOURNEY = ('1', '8', '4x2', '2x2x2', '1')
+SHARDED = CASES[2]
+# What a state travels along, a step on each mesh.
+JOURNEY = [
+  Case(optimizer='adam'),
+  *(case for case in CASES if case.optimizer == 'adam'),
+  Case(optimizer='adam'),
+]
 
 
 def make_config(changes):
@@ -118,7 +122,7 @@ def make_program(case):
       'model.remat': case.remat,
       'optim.accumulate': case.accumulate,
     }
-    | dict(zip(('mesh.data', 'mesh.fsdp', 'mesh.tensor'), MESHES[case.mesh]))
+    | MESHES[case.mesh]
   )
   return program.supervised(
     config, assemble.mesh(config), num_classes=CLASSES, total_steps=STEPS
@@ -135,40 +139,149 @@ def make_batch(prog, step):
   return mesh_lib.put_batch(batch, prog.mesh)
 
 
-def train(prog, step, state):
-  """Takes all steps; returns the losses and the last state."""
-  losses = []
-  for number in range(STEPS):
-    state, metrics = step(state, make_batch(prog, number))
-    total, count = metrics['loss']
-    losses.append(float(total) / float(count))
-  return losses, state
-
-
 def host(tree):
   return stacking.unstack(jax.device_get(tree))
 
 
+class Trainer:
+  """A case, compiled; the states that it takes and returns are of its mesh."""
+
+  def __init__(self, case, params=None):
+    """Starts from official `params` on the host; None for random ones."""
+    self.case = case
+    self.program = make_program(case)
+    self.step = self.program.compile()
+    self.params = params or host(self.program.create_state().params)
+
+  def start(self):
+    return self.program.create_state(self.params)
+
+  def advance(self, state, number):
+    """Takes a step; returns its loss and the new state."""
+    state, metrics = self.step(state, make_batch(self.program, number))
+    total, count = metrics['loss']
+    return float(total) / float(count), state
+
+  def train(self):
+    """Takes all steps; returns their losses and the last state."""
+    losses, state = [], self.start()
+    for number in range(STEPS):
+      loss, state = self.advance(state, number)
+      losses.append(loss)
+    return losses, state
+
+
+def exchanged(text):
+  """The shapes of all that devices exchange in a compiled program."""
+  operations = re.findall(
+    r' = (.*?) (?:all-gather|all-reduce|all-to-all|collective-permute'
+    r'|reduce-scatter)(?:-start)?\(',
+    text,
+  )
+  shapes = re.findall(r'\[([\d,]*)\]', ' '.join(operations))
+  return [[int(d) for d in dims.split(',') if d] for dims in set(shapes)]
+
+
+def travel(trainers, folder):
+  """Saves on every mesh, restores on all; returns losses and what differed."""
+  stops = [trainers[case] for case in JOURNEY]
+  losses, differing = [], []
+  state = stops[0].start()
+  with store_lib.Store(folder) as store:
+    for number, stop in enumerate(stops):
+      if number:
+        saved = host(state)
+        store.save(number, stops[number - 1].program.to_file(state))
+        for other in dict.fromkeys(stops):
+          back = store.restore(other.program.file_state).state
+          back = other.program.from_file(back)
+          placed = jax.tree.map(lambda x: x.sharding, back)
+          assert placed == sharding.shardings(other.program.state)
+          if not same_bits(host(back), saved):
+            differing.append(f'{stops[number - 1].case} to {other.case}')
+          if other is stop:
+            state = back
+      loss, state = stop.advance(state, number)
+      losses.append(loss)
+  return {'losses': losses, 'differing': differing}
+
+
+def same_bits(left, right):
+  return jax.tree.structure(left) == jax.tree.structure(right) and all(
+    a.tobytes() == b.tobytes()
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+  )
+
+
+def base_model():
+  """Bytes of B/16 over 8 devices, and of making it, on one device."""
+  config = make_config(
+    {
+      'model.name': 'ViT-B/16',
+      'optim.ema_decay': 0.9999,
+      'mesh.data': 1,
+      'mesh.fsdp': 8,
+    }
+  )
+  prog = program.supervised(
+    config, assemble.mesh(config), num_classes=1000, total_steps=STEPS
+  )
+  init = prog.init.lower().compile()
+  state = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    prog.state,
+    init.output_shardings,
+  )
+  parts = {
+    'params': state.params,
+    'ema_params': state.ema_params,
+    'opt_state': state.opt_state,
+  }
+  found = {
+    name: [
+      sharding.device_bytes(part),
+      sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(part)),
+    ]
+    for name, part in parts.items()
+  }
+  return found | {'init_temporary': init.memory_analysis().temp_size_in_bytes}
+
+
 def main(folder):
   folder = pathlib.Path(folder)
-  losses = {}
+  trainers, results = {}, {'losses': {}, 'exchanged': {}}
   for case in dict.fromkeys([*(c.reference for c in CASES), *CASES]):
-    prog = make_program(case)
-    losses[case.name], state = train(prog, prog.compile(), prog.create_state())
-    params = official.flatten(host(state.params))
-    np.savez(folder / f'{case.name}.npz', **params)
-  (folder / 'losses.json').write_text(json.dumps(losses))
+    # Parameters of a model are made once.
+    same = next((t for c, t in trainers.items() if c.model == case.model), None)
+    trainers[case] = trainer = Trainer(case, same and same.params)
+    results['losses'][case.name], state = trainer.train()
+    results['exchanged'][case.name] = exchanged(trainer.step.as_text())
+    np.savez(
+      folder / f'{case.name}.npz', **official.flatten(host(state.params))
+    )
+  sharded = trainers[SHARDED]
+  results['same_start'] = same_bits(
+    host(sharded.program.create_state().params), sharded.params
+  )
+  results['journey'] = travel(trainers, folder / 'checkpoints')
+  results['base_model'] = base_model()
+  (folder / 'results.json').write_text(json.dumps(results))
 
 
 def run(folder):
-  """Runs `main` in a process with eight devices."""
-  flags = '--xla_force_host_platform_device_count=8'
+  """Runs `main` in a process with eight devices; returns the results."""
   path = pathlib.Path(__file__)
   subprocess.run(
     [sys.executable, path, folder],
-    env=os.environ | {'XLA_FLAGS': flags, 'PYTHONPATH': path.parents[1]},
+    env=os.environ
+    | {
+      'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+      'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',  # Compiles in half the time.
+      'PYTHONPATH': str(path.parents[1]),
+    },
     check=True,
   )
+  return json.loads((folder / 'results.json').read_text())
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vit_jax import models
-from vit_jax.models import vit
+from vit_jax.models import stacking, vit
 
 # Sizes that tell every axis from every other.
 TINY = {
@@ -106,8 +106,8 @@ def test_equations_1_to_4(pool):
 
 def test_dropout_is_where_the_paper_puts_it_with_keys_by_layer():
   rate = 0.5
-  encoder = vit.Encoder(
-    depth=TINY['depth'],
+  block = functools.partial(
+    vit.EncoderBlock,
     mlp_dim=TINY['mlp_dim'],
     heads=TINY['heads'],
     dropout=rate,
@@ -115,6 +115,7 @@ def test_dropout_is_where_the_paper_puts_it_with_keys_by_layer():
     gelu='tanh',
     norm_eps=1e-6,
   )
+  encoder = vit.Encoder(block, TINY['depth'], dropout=rate, norm_eps=1e-6)
   x = np.random.default_rng(2).normal(size=(2, 5, 12)).astype('f4')
   p = random_params(create(dropout=rate))['Transformer']
   p['posembed_input']['pos_embedding'] = np.ones((1, 5, 12), 'f4')
@@ -148,6 +149,74 @@ def test_the_model_draws_one_mask_for_each_site(train, sites):
     rngs={'dropout': jax.random.key(0)},
   )
   assert str(jaxpr).count('name=_bernoulli') == sites
+
+
+def loss_of(model):
+  """Of parameters; its gradient depends on every activation."""
+
+  def loss(params):
+    logits, features = model.apply(
+      {'params': params},
+      IMAGES,
+      train=True,
+      rngs={'dropout': jax.random.key(0)},
+    )
+    return jnp.sum(logits**2) + jnp.sum(features['encoded'] ** 2)
+
+  return loss
+
+
+@functools.cache
+def loss_and_gradients_with_dropout():
+  model = create(dropout=0.3)
+  return jax.jit(jax.value_and_grad(loss_of(model)))(random_params(model))
+
+
+@pytest.mark.parametrize(
+  'scan, remat', [(True, 'none'), (False, 'full'), (True, 'dots')]
+)
+def test_scan_and_remat_change_neither_dropout_nor_gradients(scan, remat):
+  loss, grads = loss_and_gradients_with_dropout()
+  model = create(dropout=0.3, scan=scan, remat=remat)
+  params = random_params(create())
+  if scan:
+    params = stacking.stack(params)
+    assert jax.eval_shape(model.init, jax.random.key(0), IMAGES)[
+      'params'
+    ] == jax.eval_shape(lambda: params)
+  value_and_grad = jax.value_and_grad(loss_of(model))
+  again, other_grads = jax.jit(value_and_grad)(params)
+  np.testing.assert_allclose(again, loss, rtol=1e-6)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+    stacking.unstack(other_grads),
+    grads,
+  )
+
+
+# A block has eight products, six in dense layers and two in attention; no
+# gradient needs the value of the last one.
+@pytest.mark.parametrize(
+  'remat, again', [('none', 0), ('dots', 2), ('full', 7)]
+)
+def test_remat_computes_products_again(remat, again):
+  loss = loss_of(create(remat=remat))
+  jaxpr = jax.make_jaxpr(jax.grad(loss))(random_params(create()))
+  # Backwards there are two for each; the head has one more.
+  expected = TINY['depth'] * (3 * 8 + again) + 3
+  assert str(jaxpr).count('dot_general') == expected
+
+
+def test_activations_are_constrained_at_both_sides_of_a_block():
+  params, shapes = random_params(create()), []
+
+  def constrain(x):
+    shapes.append(x.shape)
+    return x
+
+  model = create(constrain=constrain)
+  jax.eval_shape(model.apply, {'params': params}, IMAGES)
+  assert shapes == [(2, 11, 12)] * (1 + 2 * TINY['depth'])
 
 
 @pytest.mark.parametrize(
@@ -317,6 +386,7 @@ def test_images_that_do_not_fit_are_refused_in_the_trace(images, message):
     ({'dropout': 1.0}, r'\[0, 1\), got 1.0'),
     ({'representation_size': 'wide'}, "'width' or None, got 'wide'"),
     ({'representation_size': 0}, 'positive number.* got 0'),
+    ({'remat': 'some'}, "unknown remat 'some'; known: none, full, dots"),
   ],
 )
 def test_overrides_out_of_range_are_refused(overrides, message):

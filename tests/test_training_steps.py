@@ -3,10 +3,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 from vit_jax import models
-from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.training import optim, randomness, steps
 from vit_jax.training import state as state_lib
 
@@ -151,18 +149,6 @@ def test_labels_of_several_classes():
   expected = optax.sigmoid_binary_cross_entropy(logits, rows).sum()
   np.testing.assert_allclose(metrics['loss'][0], expected, rtol=1e-5)
   assert metrics['accuracy'][0] == np.sum(np.argmax(logits, -1) < 2)
-
-
-def test_mesh_of_one_device_and_sizes():
-  mesh = mesh_lib.create()
-  assert mesh.shape == {'data': 1}
-  assert mesh_lib.round_up(7, mesh) == 7
-  batch = mesh_lib.put_batch(make_batch(), mesh)
-  assert batch['image'].shape == (8, 8, 8, 3)
-  with pytest.raises(ValueError, match='mesh.data=2 devices were asked for'):
-    mesh_lib.create(2)
-  with pytest.raises(ValueError, match='3 micro-batches a step; use 6 or 9'):
-    mesh_lib.check_batch(8, mesh, accumulate=3)
 
 
 def test_held_weights_get_no_gradient():

@@ -37,6 +37,7 @@ class Program:
       shardings; encoder blocks are stacked where `model.scan` is set.
     file_state: the same as checkpoints hold it, under official names.
     batch: what the step takes, in the same manner.
+    init: `() -> state` at step 0 from random parameters, jitted.
     step: `(state, batch) -> (state, metrics)`, jitted; it consumes the state.
     total_steps: length of the run.
   """
@@ -83,6 +84,7 @@ class Program:
       jax.eval_shape(stacking.unstack, state), mesh
     )
     self._shardings = sharding.shardings(self.state)
+    self.init = jax.jit(self._random_state, out_shardings=self._shardings)
     train_step = steps.make_train_step(
       steps.hold(objective, frozen) if frozen else objective,
       self._optimizer,
@@ -111,7 +113,7 @@ class Program:
       params: official ones to start from, on the host; None for random ones.
     """
     if params is None:
-      return jax.jit(self._random_state, out_shardings=self._shardings)()
+      return self.init()
     params = jax.device_put(self._arrange(params), self._shardings.params)
     create = jax.jit(
       self._initial_state, out_shardings=self._shardings, donate_argnums=0
