@@ -47,6 +47,7 @@ MODELS = {
     'model.width_factor': 0.5,
     'data.image_size': 8,
   },
+  'masked': {},
 }
 OPTIMIZERS = {
   'sgd': {'optim.name': 'sgd', 'optim.lr': 0.1},
@@ -93,6 +94,9 @@ CASES = [
   Case('hybrid', mesh='8'),
   Case('hybrid', mesh='4x2', scan=True),
   Case('hybrid', mesh='2x2x2'),
+  Case('masked', mesh='8'),
+  Case('masked', mesh='4x2', scan=True),
+  Case('masked', mesh='2x2x2', accumulate=4),
 ]
 SHARDED = CASES[2]
 # What a state travels along, a step on each mesh.
@@ -124,8 +128,11 @@ def make_program(case):
     }
     | MESHES[case.mesh]
   )
+  mesh = assemble.mesh(config)
+  if case.model == 'masked':
+    return program.masked_patches(config, mesh, total_steps=STEPS)
   return program.supervised(
-    config, assemble.mesh(config), num_classes=CLASSES, total_steps=STEPS
+    config, mesh, num_classes=CLASSES, total_steps=STEPS
   )
 
 
@@ -133,9 +140,10 @@ def make_batch(prog, step):
   rng = np.random.default_rng(step)
   batch = {
     'image': rng.uniform(-1, 1, prog.batch['image'].shape).astype('f4'),
-    'label': rng.integers(CLASSES, size=prog.batch['label'].shape, dtype='i4'),
     'mask': np.ones(prog.batch['mask'].shape, 'f4'),
   }
+  if 'label' in prog.batch:
+    batch['label'] = rng.integers(CLASSES, size=len(batch['mask']), dtype='i4')
   return mesh_lib.put_batch(batch, prog.mesh)
 
 
