@@ -130,11 +130,16 @@ def make_program(case):
 
 
 def make_batch(prog, step):
+  """Of the program's shapes; the numbers follow from the step."""
   rng = np.random.default_rng(step)
+  make = {
+    'image': lambda shape: rng.uniform(-1, 1, shape),
+    'label': lambda shape: rng.integers(CLASSES, size=shape),
+    'mask': np.ones,
+  }
   batch = {
-    'image': rng.uniform(-1, 1, prog.batch['image'].shape).astype('f4'),
-    'label': rng.integers(CLASSES, size=prog.batch['label'].shape, dtype='i4'),
-    'mask': np.ones(prog.batch['mask'].shape, 'f4'),
+    name: make[name](x.shape).astype(x.dtype)
+    for name, x in sorted(prog.batch.items())
   }
   return mesh_lib.put_batch(batch, prog.mesh)
 
