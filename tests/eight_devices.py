@@ -137,13 +137,17 @@ def make_program(case):
 
 
 def make_batch(prog, step):
+  """Of the program's shapes; the numbers follow from the step."""
   rng = np.random.default_rng(step)
-  batch = {
-    'image': rng.uniform(-1, 1, prog.batch['image'].shape).astype('f4'),
-    'mask': np.ones(prog.batch['mask'].shape, 'f4'),
+  make = {
+    'image': lambda shape: rng.uniform(-1, 1, shape),
+    'label': lambda shape: rng.integers(CLASSES, size=shape),
+    'mask': np.ones,
   }
-  if 'label' in prog.batch:
-    batch['label'] = rng.integers(CLASSES, size=len(batch['mask']), dtype='i4')
+  batch = {
+    name: make[name](x.shape).astype(x.dtype)
+    for name, x in sorted(prog.batch.items())
+  }
   return mesh_lib.put_batch(batch, prog.mesh)
 
 

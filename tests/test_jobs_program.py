@@ -4,6 +4,8 @@ import eight_devices
 import numpy as np
 import pytest
 
+from vit_jax.jobs import assemble, program
+
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
@@ -98,3 +100,16 @@ def test_a_device_holds_its_part_of_the_base_model_alone(results):
     assert each <= total / 7
   # To make it, no device needs room for all of it.
   assert temporary < whole / 7
+
+
+def test_freezing_some_blocks_alone_needs_them_one_by_one():
+  config = eight_devices.make_config(
+    eight_devices.TINY | {'optim.freeze': '.*/encoderblock_0/.*'}
+  )
+  mesh = assemble.mesh(config)
+  program.supervised(config, mesh, num_classes=3, total_steps=5)
+  config.model.scan = True
+  with pytest.raises(ValueError, match='tells encoder blocks apart'):
+    program.supervised(config, mesh, num_classes=3, total_steps=5)
+  config.optim.freeze = '(?!head/).*'
+  program.supervised(config, mesh, num_classes=3, total_steps=5)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 
+import jax
 import numpy as np
 from PIL import Image
 import pytest
@@ -174,11 +175,12 @@ def test_batch_that_does_not_divide_over_devices(tmp_path):
   assert 'Traceback' not in log
 
 
-def test_eight_devices_train_as_one(tmp_path):
+def test_a_run_goes_on_with_eight_devices_and_ends_alike(tmp_path):
   arguments = (
     '--config=configs/digits.py',
     '--config.total_steps=5',
     '--config.log_every=1',
+    '--config.checkpoint_every=2',
     '--config.batch_size=32',
     '--config.eval_batch_size=7',
     '--config.model.depth=2',
@@ -189,18 +191,37 @@ def test_eight_devices_train_as_one(tmp_path):
     '--config.optim.accumulate=2',
     '--config.optim.warmup_steps=1',
   )
-  for devices in (1, 8):
-    runs.finish(
-      *arguments, f'--workdir={tmp_path / str(devices)}', devices=devices
-    )
-  one, eight = runs.events(tmp_path / '1'), runs.events(tmp_path / '8')
-  assert len(one) == 6
-  for a, b in zip(one, eight, strict=True):
+  sharded = (
+    '--config.mesh.fsdp=2',
+    '--config.mesh.tensor=2',
+    '--config.model.scan=true',
+    '--config.model.remat=full',
+  )
+  one, eight = tmp_path / 'one', tmp_path / 'eight'
+  runs.finish(*arguments, f'--workdir={one}')
+  shutil.copytree(one, eight)
+  (eight / 'results.json').unlink()
+  for step in (4, 5):
+    shutil.rmtree(eight / 'checkpoints' / str(step))
+  log = runs.finish(*arguments, *sharded, f'--workdir={eight}', devices=8)
+  assert 'going on from step 2' in log
+  assert 'mesh data=2, fsdp=2, tensor=2' in log
+
+  assert len(runs.events(one)) == 6
+  for a, b in zip(runs.events(one), runs.events(eight), strict=True):
     assert a.keys() == b.keys()
     for name in a:
       np.testing.assert_allclose(b[name], a[name], rtol=1e-5, err_msg=name)
-  results = json.loads((tmp_path / '8' / 'results.json').read_text())
+  results = json.loads((eight / 'results.json').read_text())
   assert results['device_count'] == 8
+  # Files tell nothing of scan and mesh.
+  expected = checkpoints.load(one / 'final.npz')
+  for path in (eight / 'final.npz', eight / 'checkpoints'):
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+      checkpoints.load(path),
+      expected,
+    )
 
 
 FLOWERS = runs.SHARED / 'data' / 'flowers12'

@@ -64,6 +64,24 @@ def test_sgd_accumulates_momentum():
   )
 
 
+@pytest.mark.parametrize('name', ['adam', 'sgd'])
+def test_the_first_moment_alone_is_kept_in_bfloat16(name):
+  def make(mu_dtype):
+    return optim.create(name, lambda step: 0.1, mu_dtype=mu_dtype)
+
+  state = make('bfloat16').init(PARAMS)
+  kinds = {x.dtype.name for x in jax.tree.leaves(state) if x.ndim}
+  assert kinds == {'bfloat16'} | ({'float32'} if name == 'adam' else set())
+  exact = update(make('float32'), times=3)
+  for a, b in zip(
+    jax.tree.leaves(update(make('bfloat16'), times=3)),
+    jax.tree.leaves(exact),
+    strict=True,
+  ):
+    assert a.dtype == jnp.float32
+    np.testing.assert_allclose(a, b, rtol=1e-2)
+
+
 def test_clipping_scales_the_global_norm():
   grads = {
     'cls': jnp.array([3.0]),
