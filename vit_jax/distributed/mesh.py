@@ -6,6 +6,7 @@ import math
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 import numpy as np
 
 DATA = 'data'
@@ -50,6 +51,29 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     name: jax.make_array_from_process_local_data(sharding, rows)
     for name, rows in batch.items()
   }
+
+
+def put(
+  arrays: PyTree[np.ndarray], shardings: PyTree[NamedSharding]
+) -> PyTree[jax.Array]:
+  """Puts arrays that every process holds whole where they belong.
+
+  With several processes, `jax.device_put` would gather all of them on every
+  device to see whether they are the same.
+
+  Args:
+    arrays: the same in all processes.
+    shardings: of each; or one for all.
+  """
+  if jax.process_count() == 1:
+    return jax.device_put(arrays, shardings)
+
+  def place(array, sharding):
+    return jax.make_array_from_callback(
+      array.shape, sharding, lambda index: array[index]
+    )
+
+  return jax.tree.map(place, arrays, jax.tree.broadcast(shardings, arrays))
 
 
 def share(mesh: Mesh) -> dict[str, int]:

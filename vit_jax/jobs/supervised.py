@@ -133,7 +133,7 @@ class _Run:
     with report.phase('initialising the parameters'):
       sharding = mesh_lib.replicated(self.mesh)
       if self.start_params:
-        params = jax.device_put(self.start_params, sharding)
+        params = mesh_lib.put(self.start_params, sharding)
       else:
         params = jax.jit(self._initial_params, out_shardings=sharding)()
       create = jax.jit(
