@@ -205,6 +205,28 @@ def test_mixup_mixes_images_and_labels_with_the_reversed_batch():
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+def test_mixup_leaves_out_what_would_be_mixed_with_nothing():
+  batch, key = linear_batch(), jax.random.key(3)
+  objective = jax.jit(
+    steps.classification(Linear(), num_classes=3, loss='softmax', mixup=0.4)
+  )
+  rows = len(batch['label'])
+  missing = np.arange(rows) == 0
+  hole = {
+    'image': np.where(missing[:, None, None, None], 0, batch['image']),
+    'label': np.where(missing, 0, batch['label']),
+    'mask': np.float32(~missing),
+  }
+  loss, metrics = objective(LINEAR, hole, key)
+  total, count = metrics['loss']
+  assert count == rows - 2
+  assert loss == total
+  pair = ~missing & ~missing[::-1]
+  only = batch | {'mask': np.float32(pair)}
+  expected, _ = objective(LINEAR, only, key)
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
 def test_class_weights_scale_the_loss_of_each_example():
   batch = linear_batch()
   objective = steps.classification(

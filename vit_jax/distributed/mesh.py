@@ -8,6 +8,7 @@ import math
 import jax
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 import numpy as np
 
 DATA, FSDP, TENSOR = AXES = ('data', 'fsdp', 'tensor')
@@ -120,6 +121,29 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 def batch_shards(mesh: Mesh) -> int:
   """Into how many parts a batch is divided."""
   return math.prod(mesh.shape[axis] for axis in BATCH)
+
+
+def put(
+  arrays: PyTree[np.ndarray], shardings: PyTree[NamedSharding]
+) -> PyTree[jax.Array]:
+  """Puts arrays that every process holds whole where they belong.
+
+  With several processes, `jax.device_put` would gather all of them on every
+  device to see whether they are the same.
+
+  Args:
+    arrays: the same in all processes.
+    shardings: of each; or one for all.
+  """
+  if jax.process_count() == 1:
+    return jax.device_put(arrays, shardings)
+
+  def place(array, sharding):
+    return jax.make_array_from_callback(
+      array.shape, sharding, lambda index: array[index]
+    )
+
+  return jax.tree.map(place, arrays, jax.tree.broadcast(shardings, arrays))
 
 
 def share(mesh: Mesh) -> dict[str, int]:

@@ -166,7 +166,10 @@ def _initialize(arguments, timeout: float, explain: Callable[[], str]) -> None:
 
 
 def _explain_timeout(told: str, address: str | None, timeout: float) -> str:
-  reason = 'not all processes have come; start the others with the same keys'
+  reason = (
+    'not all processes have come; start the others with the same keys, or set'
+    f' distributed.coordinator={ALONE} for one process alone'
+  )
   if address:
     host, _, port = address.rpartition(':')
     try:

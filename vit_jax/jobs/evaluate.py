@@ -13,7 +13,6 @@ import time
 
 from clu import parameter_overview
 from etils import epath
-import jax
 import ml_collections
 import numpy as np
 
@@ -79,7 +78,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     if restricted
     else None,
   )
-  params = jax.device_put(model.params, mesh_lib.replicated(mesh))
+  params = mesh_lib.put(model.params, mesh_lib.replicated(mesh))
   workdirs.claim(config, workdir)
 
   scores = {}

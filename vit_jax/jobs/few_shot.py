@@ -5,7 +5,6 @@ import time
 
 from clu import parameter_overview
 from etils import epath
-import jax
 import ml_collections
 
 from vit_jax import report
@@ -31,7 +30,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     model = trained.load_features(config)
   mesh = assemble.mesh(config)
   scorer = few_shot_scoring.Scorer(model.config, model.model, mesh)
-  params = jax.device_put(model.params, mesh_lib.replicated(mesh))
+  params = mesh_lib.put(model.params, mesh_lib.replicated(mesh))
   workdirs.claim(config, workdir)
 
   accuracies = scorer.score(params)

@@ -7,7 +7,6 @@ import logging
 import time
 
 from etils import epath
-import jax
 import ml_collections
 
 from vit_jax import checkpoints, report
@@ -51,7 +50,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     if processes.is_first():
       checkpoints.export(params, workdir / f'{name}.npz')
     if scorer:
-      params = jax.device_put(params, mesh_lib.replicated(mesh))
+      params = mesh_lib.put(params, mesh_lib.replicated(mesh))
       scores, _ = scorer.score(params)
       metrics |= {f'{name}/{key}': value for key, value in scores.items()}
     _log.info('%s is written', workdir / f'{name}.npz')

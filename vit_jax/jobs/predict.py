@@ -102,7 +102,7 @@ class _Predictor:
   def __init__(self, model: trained.Trained, mesh: jax.sharding.Mesh, top: int):
     self._mesh = mesh
     self._transform = assemble.eval_transform(model.config)
-    self._params = jax.device_put(model.params, mesh_lib.replicated(mesh))
+    self._params = mesh_lib.put(model.params, mesh_lib.replicated(mesh))
 
     def step(params, images):
       logits, _ = model.model.apply({'params': params}, images, train=False)

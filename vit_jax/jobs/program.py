@@ -114,7 +114,7 @@ class Program:
     """
     if params is None:
       return self.init()
-    params = jax.device_put(self._arrange(params), self._shardings.params)
+    params = mesh_lib.put(self._arrange(params), self._shardings.params)
     create = jax.jit(
       self._initial_state, out_shardings=self._shardings, donate_argnums=0
     )

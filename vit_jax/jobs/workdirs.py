@@ -16,9 +16,8 @@ _log = logging.getLogger(__name__)
 
 
 CONFIG = 'config.json'
-_SECONDS_TO_APPEAR = (
-  60  # Of a file; network drives remember what was not there.
-)
+# For network drives, which remember for a while that a file was not there.
+_SECONDS_TO_APPEAR = 60
 
 
 def is_finished(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
