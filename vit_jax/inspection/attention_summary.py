@@ -1,5 +1,8 @@
 """All that is drawn of attention, in one pass over a model's layers."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
@@ -37,21 +40,15 @@ def summarise(
   attention_maps.check(model)
   grid = model.grid_shape(images.shape[1:3])
   between = attention_distance.token_distances(grid, model.token_size)
-  rolled = None
+  tokens = len(between) + (model.pool == 'token')
+  rolled = rollout.begin(len(images), tokens)
   distances, maps = [], []
   for weights in attention_maps.by_layer(model, params, images):
-    if rolled is None:
-      rolled = rollout.begin(len(images), weights.shape[-1])
-    rolled = rollout.extend(rolled, weights)
-    distances.append(
-      attention_distance.attention_distance(
-        weights,
-        between,
-        class_token=model.pool == 'token',
-        renormalise=renormalise,
-      )
+    rolled, distance, seen = _reduce(
+      weights, rolled, between, pool=model.pool, renormalise=renormalise
     )
-    maps.append(attention_maps.of_representation(weights, model.pool))
+    distances.append(distance)
+    maps.append(seen)
   maps = jnp.stack(maps, axis=1)
   rolled = attention_maps.of_representation(rolled, model.pool)
   return {
@@ -59,3 +56,13 @@ def summarise(
     'rollouts': rolled.reshape(-1, *grid),
     'maps': maps.reshape(*maps.shape[:-1], *grid),
   }
+
+
+@functools.partial(jax.jit, static_argnames=('pool', 'renormalise'))
+def _reduce(weights, rolled, between, *, pool, renormalise):
+  """What is kept of one layer."""
+  distance = attention_distance.attention_distance(
+    weights, between, class_token=pool == 'token', renormalise=renormalise
+  )
+  seen = attention_maps.of_representation(weights, pool)
+  return rollout.extend(rolled, weights), distance, seen
