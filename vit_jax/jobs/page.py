@@ -36,6 +36,7 @@ _OF_JOB = {
   'vtab': ('Tasks', page_studies.vtab),
   'few_shot': ('Few-shot accuracy', page_studies.few_shot),
   'predict': ('Photos', page_examples.photo_predictions),
+  'plan': ('Plan', page_files.plan),
 }
 
 
@@ -76,30 +77,37 @@ def finish(workdir: epath.Path) -> None:
 
 def write(past: past_run.PastRun) -> None:
   """Writes the page of a run, and those of the runs below it."""
+  _write(past, past.workdir.name)
   for other in past_run.below(past.workdir):
-    write(other)
+    folder = other.workdir.relative_to(past.workdir)
+    _write(other, f'{past.workdir.name}/{folder}')
+
+
+def _write(past: past_run.PastRun, title: str) -> None:
   with report.phase(f'writing {past.workdir / PAGE}'):
-    html = render.render(build(past))
+    html = render.render(build(past, title))
     partial = past.workdir / f'{PAGE}.partial'
     partial.write_text(html)
     partial.replace(past.workdir / PAGE)
 
 
-def build(past: past_run.PastRun) -> content.Page:
-  """Draws what there is of a run."""
-  sections = []
-  for title, draw in _sections(past):
+def build(past: past_run.PastRun, title: str) -> content.Page:
+  """Draws what there is of a run, under a title."""
+  sections, failures = [], []
+  for heading, draw in _sections(past):
     try:
       parts = draw()
     except Exception as error:  # Of any kind: the run has done its work.
-      _log.warning('%s has no section %r: %r', past.workdir, title, error)
+      failures.append(f'{heading} ({error!r})')
       parts = [content.Text(f'This could not be drawn: {error}')]
     if parts:
-      sections.append(content.Section(title, parts))
+      sections.append(content.Section(heading, parts))
+  if failures:
+    _log.warning('%s lacks %s', past.workdir / PAGE, ', '.join(failures))
   return content.Page(
-    title=past.workdir.name,
+    title=title,
     summary=_summary(past),
-    headlines=metrics.headlines(past.metrics),
+    headlines=metrics.headlines(page_studies.headlines(past)),
     sections=sections,
     footer=f'Written by vit_jax, {datetime.date.today().isoformat()}.',
   )
@@ -114,24 +122,20 @@ def _sections(past: past_run.PastRun) -> Iterator[tuple[str, Draw]]:
     title, draw = _OF_JOB[past.job]
     yield title, of(draw, past)
   yield 'Results', of(page_facts.results, past)
+  yield 'Pictures', of(page_files.pictures_left, past)
   yield 'Classes', of(page_examples.classes, past)
   yield 'Most confident mistakes', of(page_examples.mistakes, past)
   if past.weights:
     weights = functools.cache(lambda: page_weights.Weights(past))
     yield 'Attention', lambda: weights().attention()
-    yield 'Position embeddings', lambda: weights().positions()
-    yield 'Filters', lambda: weights().filters()
-  yield 'Files', of(page_files.show, past)
+    yield 'Positions and filters', lambda: weights().drawn()
 
 
 def _summary(past: past_run.PastRun) -> str:
   c = past.config
-  words = [past.job]
-  if past.job in (*past_run.TRAINING, 'evaluate') and c.model.name:
-    words.append(c.model.name)
-  if past.job in (*past_run.TRAINING, 'evaluate'):
-    words.append(f'on {c.data.name}')
-  text = ' '.join(words)
+  text = past.job
+  if past.job in (*past_run.OF_DATA, 'sweep'):
+    text = ' '.join(filter(None, [text, c.model.name, 'on', c.data.name]))
   if 'step' in past.results:
     text += f', {past.results["step"]:,} steps'
   if 'seconds' in past.results:

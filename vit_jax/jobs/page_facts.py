@@ -13,27 +13,38 @@ def what_ran(run: past_run.PastRun) -> list[content.Part]:
   if 'command' in run.environment:
     parts.append(content.Code(run.environment['command']))
   if facts := _facts(run):
-    parts.append(content.Table(('', ''), facts, numbers=False))
-  changed, same = [], []
+    parts.append(content.Facts(facts))
+  changed, rows = [], []
   for name, value in run.flat.items():
-    if name in KEYS:
-      default = KEYS[name].default
-      term = content.Term(name, KEYS[name].meaning)
-      row = term, _text(value), _text(default)
-      (same if value == default else changed).append(row)
-    else:
+    if name not in KEYS:
       term = content.Term(name, 'Is no key any more.')
-      same.append((term, _text(value), ''))
-  parts.append(
+      rows.append((term, _text(value), ''))
+      continue
+    default = KEYS[name].default
+    if value != default:
+      by_default = f'(default {_text(default) or "empty"})'
+      changed.append((name, _text(value) or 'empty', by_default))
+    term = content.Term(name, KEYS[name].meaning)
+    rows.append((term, _text(value), _text(default)))
+  return [
+    *parts,
+    content.Text('The config, where it differs from the defaults:'),
+    content.Facts(changed),
+    content.Table(
+      ('what', 'version'),
+      _versions(run),
+      shown=0,
+      folded='versions',
+      numbers=False,
+    ),
     content.Table(
       ('key', 'value', 'default'),
-      changed + same,
-      shown=len(changed),
-      folded='keys at their defaults',
+      rows,
+      shown=0,
+      folded='keys, and what they mean',
       numbers=False,
-    )
-  )
-  return parts
+    ),
+  ]
 
 
 def results(run: past_run.PastRun) -> list[content.Part]:
@@ -41,17 +52,23 @@ def results(run: past_run.PastRun) -> list[content.Part]:
   return [metrics.table(run.numbers)] if run.numbers else []
 
 
-def _facts(run) -> list[tuple[str, str]]:
+def _facts(run) -> list[tuple[str, str, str]]:
   facts = []
   if 'device_kind' in run.results:
     devices = f'{run.results["device_count"]} x {run.results["device_kind"]}'
-    facts.append(('devices', devices))
+    facts.append(('devices', devices, ''))
   if 'parameters' in run.results:
-    facts.append(('parameters', f'{run.results["parameters"]:,}'))
-  for name in ('versions', 'platform'):
-    if name in run.environment:
-      facts.append((name, run.environment[name]))
+    facts.append(('parameters', f'{run.results["parameters"]:,}', ''))
+  if 'core_days' in run.results:
+    facts.append(('core-days', f'{run.results["core_days"]:.3g}', ''))
   return facts
+
+
+def _versions(run) -> list[tuple[str, str]]:
+  if not run.environment:
+    return []
+  versions = run.environment['versions'].items()
+  return [*versions, ('platform', run.environment['platform'])]
 
 
 def _text(value: Any) -> str:

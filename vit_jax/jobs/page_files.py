@@ -36,15 +36,15 @@ _SHOWN = {
 _MOST_NUMBERS = 12
 
 
-def show(run: past_run.PastRun) -> list[content.Part]:
-  """The pictures of a run, of a series over steps the last, and its text."""
-  parts = []
-  if drawn := [_picture(run, path) for path in _paths(run)]:
-    parts.append(content.Charts(drawn))
-  text = run.workdir / plan_job.PLAN
-  if text.exists():
-    parts.append(content.Code(text.read_text()))
-  return parts
+def plan(run: past_run.PastRun) -> list[content.Part]:
+  """What a plan says."""
+  return [content.Code((run.workdir / plan_job.PLAN).read_text())]
+
+
+def pictures_left(run: past_run.PastRun) -> list[content.Part]:
+  """The pictures of a run; of a series over steps the last."""
+  drawn = [_picture(run, path) for path in _paths(run)]
+  return [content.Charts(drawn)] if drawn else []
 
 
 def _paths(run) -> list[epath.Path]:

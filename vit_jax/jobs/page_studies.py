@@ -82,6 +82,15 @@ def vtab(run: past_run.PastRun) -> list[content.Part]:
   ]
 
 
+def headlines(run: past_run.PastRun) -> Mapping[str, float]:
+  """The metrics to choose the main numbers from; of VTAB the means."""
+  return {
+    name: value
+    for name, value in run.metrics.items()
+    if name.removeprefix('vtab/') not in vtab_data.TASKS
+  }
+
+
 def _title(name: str) -> str:
   if name == vtab_scores.SCORE:
     return 'VTAB'
@@ -179,7 +188,7 @@ def _runs_of(run) -> dict[str, past_run.PastRun]:
 def _table_of(runs, shown=20) -> content.Table:
   """A row for each run, with the way to its page."""
   names = list(dict.fromkeys(n for r in runs.values() for n in r.metrics))
-  names = [name for name in names if '/raw_' not in name][:_MOST_COLUMNS]
+  names = list(filter(metrics.is_main, names))[:_MOST_COLUMNS]
   rows = [
     (
       content.Link(folder, f'{folder}/{PAGE}'),

@@ -1,10 +1,13 @@
 """What a run's weights look like: filters, positions, attention."""
 
 from collections.abc import Callable, Iterator
+import contextlib
 import json
+import logging
 
 from etils import epath
 import jax
+from matplotlib.figure import Figure
 import numpy as np
 
 from vit_jax import config as config_lib
@@ -37,16 +40,21 @@ class Weights:
     config.init_from = run.weights
     config.model.name = ''  # They tell it.
     self._run = run
-    self._trained = trained.load_features(config)
+    with _quietly('vit_jax.checkpoints'):
+      self._trained = trained.load_features(config)
 
-  def filters(self) -> list[content.Part]:
-    """Principal components of the first layer's filters."""
+  def drawn(self) -> list[content.Part]:
+    """Similarity of positions, if the model has any, and filters."""
+    positions = [self._positions()] if self._has_attention else []
+    return [content.Charts([*positions, self._filters()])]
+
+  def _filters(self) -> content.Picture:
     components, shares = filters.principal_components(
       filters.rgb_filters(self._trained.params)
     )
     figure = figures.filters(components, shares)
-    _fit(figure)
     shown = min(len(components), figures.MOST_FILTERS)
+    _fit(figure, 0.85 * -(-shown // 7))
     caption = (
       f'Principal components 1 to {shown} of {len(components)} of the filters'
       ' that images meet first, and the variance they explain (Figure 7 left)'
@@ -56,14 +64,9 @@ class Weights:
       f' {shares[0]:.1%}. Their smoothness, 1 for constant filters and 0 for'
       f' noise, is {filters.smoothness(components[:shown]).mean():.2f}.'
     )
-    return [content.Charts([pictures.drawing(figure, alt, caption)])]
+    return pictures.drawing(figure, alt, caption)
 
-  def positions(self) -> list[content.Part]:
-    """Similarity of position embeddings; nothing of models without."""
-    try:
-      attention_maps.check(self._trained.model)
-    except ValueError:
-      return []
+  def _positions(self) -> content.Picture:
     similarity = position_similarity.similarity(
       position_similarity.embeddings(self._trained.params),
       self._trained.model.grid_shape(
@@ -71,7 +74,9 @@ class Weights:
       ),
     )
     figure = figures.position_similarity(similarity)
-    _fit(figure)
+    rows, columns = similarity.shape[:2]
+    _fit(figure, charts.WIDTH * 0.8 * rows / columns + 0.4)
+    figure.axes[0].set_title('')
     caption = (
       'Cosine of the position embeddings of patches, a map for each (Figure 7'
       ' centre)'
@@ -81,13 +86,19 @@ class Weights:
       for name, value in position_similarity.contrast(similarity).items()
     )
     alt = f'{caption}. Mean cosine of pairs of patches: {means}.'
-    return [content.Charts([pictures.drawing(figure, alt, caption)])]
+    return pictures.drawing(figure, alt, caption)
 
-  def attention(self) -> list[content.Part]:
-    """Rollouts over a few images; nothing of models without attention."""
+  @property
+  def _has_attention(self) -> bool:
     try:
       attention_maps.check(self._trained.model)
     except ValueError:
+      return False
+    return True
+
+  def attention(self) -> list[content.Part]:
+    """Rollouts over a few images; nothing of models without attention."""
+    if not self._has_attention:
       return []
     params = jax.device_put(self._trained.params)
     tiles = []
@@ -115,7 +126,7 @@ class Weights:
     if self._run.job == 'predict':
       yield from _photos(self._run, transform)
       return
-    if self._run.job not in (*past_run.TRAINING, 'evaluate'):
+    if self._run.job not in past_run.OF_DATA:
       return
     (name, *_) = config_lib.eval_splits(config)
     source = page_examples.open_split(self._run, name)
@@ -128,6 +139,18 @@ class Weights:
       if row < len(lines) and lines[row]['example'] == caption:
         caption = _said(lines[row])
       yield image, caption
+
+
+@contextlib.contextmanager
+def _quietly(name: str) -> Iterator[None]:
+  """Lets a part of the program log warnings alone."""
+  log = logging.getLogger(name)
+  level = log.level
+  log.setLevel(logging.WARNING)
+  try:
+    yield
+  finally:
+    log.setLevel(level)
 
 
 def _photos(
@@ -172,11 +195,7 @@ def _to_bytes(pixels: np.ndarray) -> np.ndarray:
   return np.round(255 * pixels).astype(np.uint8)
 
 
-def _fit(figure) -> None:
-  """Makes a figure as wide as the page's charts, without title."""
-  width, height = figure.get_size_inches()
-  figure.set_size_inches(charts.WIDTH, height * charts.WIDTH / width)
+def _fit(figure: Figure, height: float) -> None:
+  """Makes a figure as wide as the page's charts, without its title."""
+  figure.set_size_inches(charts.WIDTH, height)
   figure.suptitle('')
-  for axes in figure.axes:
-    if len(figure.axes) <= 2:
-      axes.set_title('')

@@ -16,6 +16,10 @@ from vit_jax.keys import KEYS
 from vit_jax.report_page import environment, predictions
 
 PREDICTIONS = 'predictions_'
+TRAINING = ('pretrain', 'finetune', 'masked_patch')
+# Jobs whose data is that of `data.name`.
+OF_DATA = (*TRAINING, 'evaluate')
+USING_WEIGHTS = ('evaluate', 'few_shot', 'predict')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,10 +93,7 @@ class PastRun:
     own = self.workdir / 'final.npz'
     if own.exists():
       return str(own)
-    return '' if self.config.job in TRAINING else self.config.init_from
-
-
-TRAINING = ('pretrain', 'finetune', 'masked_patch', 'sweep', 'vtab')
+    return self.config.init_from if self.job in USING_WEIGHTS else ''
 
 
 def read(workdir: epath.Path) -> PastRun:

@@ -28,6 +28,7 @@ MOST_LINES = len(COLOURS)
 WIDTH = 4.2  # Of every chart, in inches; 403 px in a browser.
 _MOST_POINTS = 400  # Of a line; more cannot be seen.
 _MOST_NUMBERS = 16  # Classes up to which a confusion matrix has numbers.
+_MOST_INSIDE = 3  # Names of lines that stand inside of the chart.
 _NAME = 22  # Letters of a name on an axis.
 
 
@@ -47,11 +48,13 @@ def curves(
 
   Args:
     title: what the values are.
-    lines: points of each line, at most MOST_LINES of them.
+    lines: points of each line, at most MOST_LINES of them; the name of a single
+      one is not shown.
     across: what the points are over.
-    log_across: whether on a logarithmic axis.
+    log_across: whether on a logarithmic axis, with a tick for each point.
   """
-  figure, axes = _begin(2.5)
+  outside = len(lines) if len(lines) > _MOST_INSIDE else 0
+  figure, axes = _begin(2.5 + 0.16 * outside)
   for (name, points), colour in zip(lines.items(), COLOURS, strict=False):
     x, y = np.array(thin(points), np.float64).T
     few = len(x) <= 12
@@ -60,9 +63,14 @@ def curves(
     )
   if log_across:
     axes.set_xscale('log')
+    places = sorted({x for points in lines.values() for x, _ in points})
+    axes.set_xticks(places, [f'{x:g}' for x in places])
+    axes.set_xticks([], minor=True)
   axes.set_xlabel(across)
   axes.grid(alpha=0.35, lw=0.5)
-  if len(lines) > 1 or '' not in lines:
+  if len(lines) > _MOST_INSIDE:
+    figure.legend(loc='outside upper left', fontsize=7.5, frameon=False)
+  elif len(lines) > 1:
     axes.legend(fontsize=8, frameon=False)
   words = '; '.join(
     _describe(name, points, across) for name, points in lines.items()
@@ -80,7 +88,7 @@ def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def _describe(name, points, across) -> str:
   (x0, first), (x1, last) = points[0], points[-1]
-  name = name and f'{name}: '
+  name = f'{name}: ' if name else ''
   if len(points) == 1:
     return f'{name}{number(first)} at {across} {x0:g}'
   values = [value for _, value in points]
@@ -185,22 +193,16 @@ def confusion(
   words = (
     f'{title}: {k} classes, {total} images, {right} of them on the diagonal'
   )
+  wrong = counts - np.diag(np.diag(counts))
+  commonest = sorted(
+    zip(*wrong.nonzero(), strict=True), key=lambda p: -wrong[p]
+  )
   mistakes = ', '.join(
-    f'{label} taken for {predicted} {count} times'
-    for label, predicted, count in commonest_mistakes(counts, names)[:3]
+    f'{names[i]} taken for {names[j]} {wrong[i, j]} times'
+    for i, j in commonest[:3]
   )
   words += f'; most often {mistakes}.' if mistakes else '.'
   return pictures.drawing(figure, words, title)
-
-
-def commonest_mistakes(
-  counts: Int[np.ndarray, 'k k'], names: Sequence[str]
-) -> list[tuple[str, str, int]]:
-  """Label, prediction and number of all kinds of mistakes, commonest first."""
-  wrong = counts - np.diag(np.diag(counts))
-  pairs = zip(*wrong.nonzero(), strict=True)
-  found = [(names[i], names[j], int(wrong[i, j])) for i, j in pairs]
-  return sorted(found, key=lambda item: -item[2])
 
 
 def _begin(height: float):

@@ -24,6 +24,18 @@ class Code:
 
 
 @dataclasses.dataclass(frozen=True)
+class Facts:
+  """Names with values, side by side as the width allows.
+
+  Attributes:
+    items: name, value, and what else there is to say of it, or ''.
+  """
+
+  items: Sequence[tuple[str, str, str]]
+  kind: ClassVar[str] = 'facts'
+
+
+@dataclasses.dataclass(frozen=True)
 class Bar:
   """A table cell: a share in [0, 1], in per cent and as a bar."""
 
@@ -79,7 +91,7 @@ class Picture:
   Attributes:
     markup: an <svg> or an <img> with a data URI; it carries the text
       alternative.
-    caption: below it.
+    caption: above it.
   """
 
   markup: markupsafe.Markup
@@ -111,7 +123,7 @@ class Tiles:
   kind: ClassVar[str] = 'tiles'
 
 
-Part = Text | Code | Table | Charts | Tiles
+Part = Text | Code | Facts | Table | Charts | Tiles
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,8 @@ from vit_jax.report_page import charts, content
 
 Event = Mapping[str, float]
 
-_FIRST = ('loss', 'accuracy', 'top5_accuracy')  # Of the charts.
+_MAIN = ('loss', 'accuracy')
+_FIRST = (*_MAIN, 'top5_accuracy')  # Of the charts.
 _MOST_HEADLINES = 4
 
 
@@ -18,20 +19,25 @@ def curves(events: Iterable[Event]) -> list[content.Part]:
     events: lines of `metrics.jsonl`.
   """
   found = collections.defaultdict(lambda: collections.defaultdict(list))
+  full_names = {}
   for event in events:
     for name, value in event.items():
       if name != 'step':
         quantity, line = _place(name)
         found[quantity][line].append((event['step'], value))
+        full_names[quantity] = name
   return _side_by_side(
-    charts.curves(quantity, dict(list(lines.items())[: charts.MOST_LINES]))
+    charts.curves(
+      quantity if len(lines) > 1 else full_names[quantity],
+      dict(list(lines.items())[: charts.MOST_LINES]),
+    )
     for quantity, lines in sorted(found.items(), key=_rank)
     if any(len(points) > 1 for points in lines.values())
   )
 
 
 def compared(runs: Mapping[str, Sequence[Event]]) -> list[content.Part]:
-  """A chart for each metric, with a line for each run.
+  """A chart for each main metric, with a line for each run.
 
   Args:
     runs: events by the run's name; the first few are drawn.
@@ -40,7 +46,7 @@ def compared(runs: Mapping[str, Sequence[Event]]) -> list[content.Part]:
   for run, events in list(runs.items())[: charts.MOST_LINES]:
     for event in events:
       for name, value in event.items():
-        if name != 'step' and not name.startswith('perf/'):
+        if is_main(name):
           found[name][run].append((event['step'], value))
   return _side_by_side(
     charts.curves(name, lines)
@@ -82,7 +88,7 @@ def table(metrics: Mapping[str, float]) -> content.Table:
       std = metrics.get(f'{name}_std')
       row.append('' if std is None else charts.number(std))
     rows.append(row)
-  head = ['metric', 'value', *(['standard deviation'] if spread else [])]
+  head = ['metric', 'value', *(['std'] if spread else [])]
   return content.Table(head, rows, folded='more metrics')
 
 
@@ -103,6 +109,11 @@ def headlines(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     )
     for name in (shares or names)[:_MOST_HEADLINES]
   ]
+
+
+def is_main(name: str) -> bool:
+  """Whether runs are compared by this metric."""
+  return name.rpartition('/')[2] in _MAIN
 
 
 def is_share(name: str) -> bool:

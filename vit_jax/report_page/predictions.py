@@ -1,17 +1,17 @@
 """What a model says of the examples of a split: by class, and where it errs."""
 
+import collections
 from collections.abc import Mapping, Sequence
 import json
 from typing import Any
 
 from etils import epath
-from jaxtyping import Int
 import numpy as np
 
 from vit_jax.report_page import charts, content
 
 MOST_CLASSES = 40  # Of a confusion matrix.
-_MOST_MISTAKES = 10  # Kinds of them in a table.
+_MOST_KINDS = 100  # Of mistakes, in a table.
 
 Line = Mapping[str, Any]
 
@@ -35,17 +35,6 @@ def mistakes(lines: Sequence[Line]) -> list[int]:
   return sorted(wrong, key=lambda k: -lines[k]['probability'])
 
 
-def confusion(
-  lines: Sequence[Line], names: Sequence[str]
-) -> Int[np.ndarray, 'k k']:
-  """Numbers of examples with one label, by label and prediction."""
-  place = {name: k for k, name in enumerate(names)}
-  counts = np.zeros((len(names), len(names)), np.int64)
-  for line in lines:
-    counts[place[line['label']], place[line['predicted']]] += 1
-  return counts
-
-
 def by_class(
   split: str, lines: Sequence[Line], names: Sequence[str]
 ) -> list[content.Part]:
@@ -58,44 +47,39 @@ def by_class(
   """
   if any(isinstance(line['label'], list) for line in lines):
     return []  # With several labels, nothing is taken for another.
-  counts = confusion(lines, names)
-  kinds = charts.commonest_mistakes(counts, names)
-  most_often = {}
-  for label, predicted, count in kinds:
-    most_often.setdefault(label, f'{predicted} ({count})')
-  images = counts.sum(axis=1)
-  present = [k for k in range(len(names)) if images[k]]
-  present.sort(key=lambda k: counts[k, k] / images[k])
+  pairs = collections.Counter((x['label'], x['predicted']) for x in lines)
+  images = collections.Counter(line['label'] for line in lines)
+  wrong = [(a, b, n) for (a, b), n in pairs.most_common() if a != b]
+  most_often = {a: f'{b} ({n})' for a, b, n in reversed(wrong)}
+  accuracy = {name: pairs[name, name] / n for name, n in images.items()}
   rows = [
-    (
-      names[k],
-      str(images[k]),
-      content.Bar(counts[k, k] / images[k]),
-      most_often.get(names[k], ''),
-    )
-    for k in present
+    (name, str(images[name]), content.Bar(share), most_often.get(name, ''))
+    for name, share in sorted(accuracy.items(), key=lambda item: item[1])
   ]
   head = (f'class of {split}', 'images', 'accuracy', 'most often taken for')
   return [
     content.Table(head, rows, shown=25, folded='more accurate classes'),
-    content.Charts([_matrix(split, counts, names)]),
+    content.Charts([_matrix(split, pairs, names)]),
     content.Table(
       ('label', 'predicted', 'times'),
-      [(a, b, str(count)) for a, b, count in kinds],
-      shown=_MOST_MISTAKES,
+      [(a, b, str(n)) for a, b, n in wrong[:_MOST_KINDS]],
+      shown=10,
       folded='rarer kinds of mistakes',
     ),
   ]
 
 
-def _matrix(split, counts, names):
+def _matrix(split, pairs, names) -> content.Picture:
   """Of all classes, or of those with the most mistakes."""
   title = f'Confusion matrix of {split}'
   if len(names) > MOST_CLASSES:
-    wrong = counts - np.diag(np.diag(counts))
-    involved = wrong.sum(axis=0) + wrong.sum(axis=1)
-    kept = np.sort(np.argsort(-involved, kind='stable')[:MOST_CLASSES])
-    title += f', the {MOST_CLASSES} of {len(names)} classes most confused'
-    counts = counts[np.ix_(kept, kept)]
-    names = [names[k] for k in kept]
+    mistakes = collections.Counter()
+    for (label, predicted), number in pairs.items():
+      if label != predicted:
+        mistakes[label] += number
+        mistakes[predicted] += number
+    most = {name for name, _ in mistakes.most_common(MOST_CLASSES)}
+    title += f', the {len(most)} of {len(names)} classes most often confused'
+    names = [name for name in names if name in most]
+  counts = np.array([[pairs[a, b] for b in names] for a in names], np.int64)
   return charts.confusion(title, counts, names)
