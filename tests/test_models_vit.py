@@ -207,7 +207,7 @@ def test_remat_computes_products_again(remat, again):
   assert str(jaxpr).count('dot_general') == expected
 
 
-def test_activations_are_constrained_at_both_sides_of_a_block():
+def test_logits_and_both_sides_of_a_block_are_constrained():
   params, shapes = random_params(create()), []
 
   def constrain(x):
@@ -216,7 +216,7 @@ def test_activations_are_constrained_at_both_sides_of_a_block():
 
   model = create(constrain=constrain)
   jax.eval_shape(model.apply, {'params': params}, IMAGES)
-  assert shapes == [(2, 11, 12)] * (1 + 2 * TINY['depth'])
+  assert shapes == [(2, 11, 12)] * (1 + 2 * TINY['depth']) + [(2, 7)]
 
 
 @pytest.mark.parametrize(

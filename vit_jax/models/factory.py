@@ -71,8 +71,8 @@ def create(
     scan: whether the encoder runs as a scan over its blocks, whose parameters
       are then stacked (see `stacking`).
     remat: what is kept for the backward pass, a key of `vit.REMAT_POLICIES`.
-    constrain: applied to activations at the borders of blocks, to say where
-      devices keep them.
+    constrain: applied to activations at the borders of blocks and to logits, to
+      say where devices keep them.
 
   Raises:
     ValueError: if the name is unknown, or an override is out of its range or of

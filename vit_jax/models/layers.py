@@ -80,21 +80,23 @@ class MlpBlock(nn.Module):
 
 
 def head(
-  x: Float[Array, 'b d'], num_classes: int, bias: float
+  x: Float[Array, 'b d'], num_classes: int, bias: float, constrain: Constrain
 ) -> Float[Array, 'b k'] | None:
   """Computes logits by a linear layer, `head` in the caller's scope.
 
-  Its kernel starts from zero (section 3.2), its bias from `bias`. None for 0
-  classes.
+  Its kernel starts from zero (section 3.2), its bias from `bias`; the logits go
+  through `constrain`. None for 0 classes.
   """
   if not num_classes:
     return None
-  return nn.Dense(
-    num_classes,
-    kernel_init=nn.initializers.zeros,
-    bias_init=nn.initializers.constant(bias),
-    name='head',
-  )(x)
+  return constrain(
+    nn.Dense(
+      num_classes,
+      kernel_init=nn.initializers.zeros,
+      bias_init=nn.initializers.constant(bias),
+      name='head',
+    )(x)
+  )
 
 
 def check_images(images: Array) -> None:

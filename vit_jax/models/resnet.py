@@ -74,7 +74,7 @@ class ResNet(nn.Module):
       the statistics of norms and all from the last norm to the logits are
       float32 always.
     head_bias: initial bias of the head.
-    constrain: applied to what convolutions return.
+    constrain: applied to what convolutions return, and to logits.
   """
 
   num_classes: int
@@ -127,7 +127,10 @@ class ResNet(nn.Module):
     x = convolutions.stages(x, unit, self.stage_depths, self.width)
     encoded = _tokens(nn.relu(_norm(jnp.float32)(name='gn_final')(x)))
     pooled = jnp.mean(encoded, axis=1)
-    return layers.head(pooled, self.num_classes, self.head_bias), {
+    logits = layers.head(
+      pooled, self.num_classes, self.head_bias, self.constrain
+    )
+    return logits, {
       'patches': patches,
       'encoded': encoded,
       'pooled': pooled,

@@ -160,8 +160,8 @@ class VisionTransformer(nn.Module):
       faster and keeps less in memory; its parameters are then stacked as in
       `stacking`. To have the same initial values, stack those without scan.
     remat: a key of `REMAT_POLICIES`.
-    constrain: applied to the tokens at both sides of every encoder block, and
-      its transpose to their gradients.
+    constrain: applied to the tokens at both sides of every encoder block and to
+      logits, and its transpose to their gradients.
   """
 
   num_classes: int
@@ -280,7 +280,10 @@ class VisionTransformer(nn.Module):
       pre_logits = nn.tanh(
         nn.Dense(self.representation_size, name='pre_logits')(pooled)
       )
-    return layers.head(pre_logits, self.num_classes, self.head_bias), {
+    logits = layers.head(
+      pre_logits, self.num_classes, self.head_bias, self.constrain
+    )
+    return logits, {
       'patches': patches,
       'encoded': encoded,
       'pooled': pooled,
