@@ -161,6 +161,30 @@ def test_subset(data_dir):
   assert chosen != read(other, other.ordered())
 
 
+@pytest.mark.parametrize(
+  ('subset', 'split'), [(0, 'train[:91]'), (37, 'train')]
+)
+def test_readers_divide_files_where_they_must(data_dir, subset, split):
+  source = open_tiny(data_dir, split, subset=subset)
+  whole = dict(read(source, source.ordered()))
+  seen = []
+  for reader in range(5):
+    size = (reader + 1) * len(whole) // 5 - reader * len(whole) // 5
+    stream = list(source.shuffled(3, 0, reader, 5).take(2 * size))
+    first, second = stream[:size], stream[size:]
+    assert {int(record['epoch']) for record in first} == {0}
+    assert {int(record['epoch']) for record in second} == {1}
+    late = source.shuffled(3, size + 2, reader, 5).take(size - 2)
+    assert [int(r['index']) for r in late] == [
+      int(r['index']) for r in second[2:]
+    ]
+    seen += read(source, first)
+  assert len(seen) == len(whole)
+  assert dict(seen) == whole
+  middle = source.ordered(10, 25)
+  assert read(source, middle) == [(i, whole[i]) for i in range(10, 25)]
+
+
 def test_several_labels_become_zeros_and_ones(data_dir):
   source = sources.open_source('tfds:several', 'train', data_dir=data_dir)
   assert source.multi_label
