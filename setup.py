@@ -44,6 +44,13 @@ setuptools.setup(
       'pytest>=8.3',
       'ruff>=0.12',
       'safetensors>=0.5',
+      # Run the notebooks as Colab does, in a kernel of their own.
+      'ipykernel>=6.29',
+      'nbclient>=0.10',
+      'nbformat>=5.10',
+      # Drives a browser that is there, for its console and its requests; it
+      # downloads none, as Playwright would.
+      'selenium>=4.25',
     ],
     'tpu': ['jax[tpu]>=0.10,<0.12'],
     'cuda': ['jax[cuda12]>=0.10,<0.12'],
