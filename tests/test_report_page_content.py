@@ -35,11 +35,11 @@ def test_classes_by_accuracy():
     *[line('dog', 'dog')] * 5,
   ]
   table, matrix, kinds = predictions.by_class(
-    'test', lines, ['cat', 'dog', 'eel']
+    'test', lines, {'cat': 0.75, 'dog': 0.5, 'eel': None}
   )
   assert table.rows == [
-    ('dog', '10', content.Bar(0.5), 'eel (3)'),
-    ('cat', '4', content.Bar(0.75), 'dog (1)'),
+    ('dog', content.Bar(0.5), '10', 'eel (3)'),
+    ('cat', content.Bar(0.75), '4', 'dog (1)'),
   ]
   assert 'test: 3 classes, 14 images, 8 of them on' in str(
     matrix.pictures[0].markup
@@ -56,14 +56,20 @@ def test_of_many_classes_those_are_drawn_that_are_confused():
   lines = [line(name, name) for name in names]
   lines += [line(f'c{k}', f'c{k + 1}') for k in range(100, 200, 2)] * 2
   lines += [line('c7', 'c9')] * 3
-  _, matrix, _ = predictions.by_class('test', lines, names)
+  table, matrix, _ = predictions.by_class(
+    'test', lines, dict.fromkeys(names, 0.5)
+  )
+  assert len(table.rows) == 200
   markup = str(matrix.pictures[0].markup)
   assert 'the 40 of 1000 classes most often confused' in markup
   assert 'c7 taken for c9 3 times' in markup
 
 
 def test_several_labels_have_no_confusion():
-  assert predictions.by_class('test', [line(['a', 'b'], 'a')], ['a', 'b']) == []
+  (table,) = predictions.by_class(
+    'test', [line(['a', 'b'], 'a')], {'a': 1.0, 'b': 0.0}
+  )
+  assert [row[0] for row in table.rows] == ['b', 'a']
 
 
 def test_curves_are_one_chart_a_quantity():

@@ -14,6 +14,7 @@ import jax
 import ml_collections
 
 from vit_jax import report
+from vit_jax.checkpoints import atomic
 from vit_jax.jobs import (
   page_examples,
   page_facts,
@@ -22,7 +23,7 @@ from vit_jax.jobs import (
   page_weights,
   past_run,
 )
-from vit_jax.report_page import content, environment, metrics, render
+from vit_jax.report_page import content, metrics, render
 
 _log = logging.getLogger(__name__)
 
@@ -63,13 +64,14 @@ def finish(workdir: epath.Path) -> None:
 
   A run that was asked to stop has no results, and gets no page yet.
   """
+  if jax.distributed.is_initialized() and jax.process_index():
+    return
   results, page = workdir / report.RESULTS, workdir / PAGE
-  if jax.process_index() or not results.exists():
+  if not results.exists():
     return
   if page.exists() and page.stat().mtime >= results.stat().mtime:
     return
   try:
-    report.write_json(workdir / environment.FILE, environment.describe())
     write(past_run.read(workdir))
   except Exception as error:
     _log.warning('%s cannot be written: %r', page, error)
@@ -78,7 +80,7 @@ def finish(workdir: epath.Path) -> None:
 def write(past: past_run.PastRun) -> None:
   """Writes the page of a run, and those of the runs below it."""
   _write(past, past.workdir.name)
-  for other in past_run.below(past.workdir):
+  for other in past.below:
     folder = other.workdir.relative_to(past.workdir)
     _write(other, f'{past.workdir.name}/{folder}')
 
@@ -86,9 +88,7 @@ def write(past: past_run.PastRun) -> None:
 def _write(past: past_run.PastRun, title: str) -> None:
   with report.phase(f'writing {past.workdir / PAGE}'):
     html = render.render(build(past, title))
-    partial = past.workdir / f'{PAGE}.partial'
-    partial.write_text(html)
-    partial.replace(past.workdir / PAGE)
+    atomic.write_bytes(past.workdir / PAGE, html.encode())
 
 
 def build(past: past_run.PastRun, title: str) -> content.Page:
@@ -140,8 +140,6 @@ def _summary(past: past_run.PastRun) -> str:
     text += f', {past.results["step"]:,} steps'
   if 'seconds' in past.results:
     text += f', {report.duration(past.results["seconds"])}'
-  if 'device_kind' in past.results:
-    text += (
-      f' on {past.results["device_count"]} x {past.results["device_kind"]}'
-    )
-  return text + '.'
+  if past.devices:
+    text += f' on {past.devices}'
+  return f'{text}.'

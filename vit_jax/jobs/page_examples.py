@@ -22,9 +22,8 @@ def classes(run: past_run.PastRun) -> list[content.Part]:
     return []
   parts = []
   for split, lines in run.predictions.items():
-    # Those that the model tells apart, in their order.
-    names = list(run.results['class_accuracy'][split])
-    parts += predictions.by_class(split, lines, names)
+    accuracy = run.results['class_accuracy'][split]
+    parts += predictions.by_class(split, lines, accuracy)
   return parts
 
 

@@ -54,9 +54,8 @@ def results(run: past_run.PastRun) -> list[content.Part]:
 
 def _facts(run) -> list[tuple[str, str, str]]:
   facts = []
-  if 'device_kind' in run.results:
-    devices = f'{run.results["device_count"]} x {run.results["device_kind"]}'
-    facts.append(('devices', devices, ''))
+  if run.devices:
+    facts.append(('devices', run.devices, ''))
   if 'parameters' in run.results:
     facts.append(('parameters', f'{run.results["parameters"]:,}', ''))
   if 'core_days' in run.results:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import math
+from urllib import parse
 
 from vit_jax import report
 from vit_jax.data import vtab as vtab_data
@@ -22,32 +23,27 @@ def sweep(run: past_run.PastRun) -> list[content.Part]:
 
 def vtab(run: past_run.PastRun) -> list[content.Part]:
   """Accuracies of the tasks beside those of Table 9, and their means."""
-  found = {
-    name.removeprefix('vtab/'): 100 * value
-    for name, value in run.metrics.items()
-  }
-  tasks = [name for name in vtab_data.TASKS if name in found]
+  tasks = [name for name in vtab_data.TASKS if f'vtab/{name}' in run.metrics]
   groups = {name: vtab_data.TASKS[name].group for name in tasks}
-  means = list(vtab_scores.means({name: found[name] for name in tasks}, groups))
-  references = {
-    model: {_title(name): row[name] for name in tasks}
-    | {
-      _title(name): value
-      for name, value in vtab_scores.means(
-        {name: row[name] for name in tasks}, groups
-      ).items()
-    }
-    for model, row in vtab_scores.TABLE_9.items()
-  }
-  values = {_title(name): found[name] for name in (*tasks, *means)}
+
+  def with_means(row):
+    row = {name: row[name] for name in tasks}
+    return row | vtab_scores.means(row, groups)
+
+  values = with_means(
+    {name: 100 * run.metrics[f'vtab/{name}'] for name in tasks}
+  )
   spreads = {
-    _title(name): found[f'{name}_std']
-    for name in (*tasks, *means)
-    if f'{name}_std' in found
+    name: 100 * run.metrics[f'vtab/{name}_std']
+    for name in values
+    if f'vtab/{name}_std' in run.metrics
+  }
+  references = {
+    model: with_means(row) for model, row in vtab_scores.TABLE_9.items()
   }
   rows = [
     (
-      name,
+      _title(name),
       f'{value:.2f}',
       f'{spreads[name]:.2f}' if name in spreads else '',
       *(f'{row[name]:.2f}' for row in references.values()),
@@ -60,8 +56,15 @@ def vtab(run: past_run.PastRun) -> list[content.Part]:
   ]
 
   def bars(title, names):
-    chosen = {_title(name): values[_title(name)] for name in names}
-    return charts.bars(title, chosen, spreads=spreads, marks=references)
+    return charts.bars(
+      title,
+      {_title(name): values[name] for name in names},
+      spreads={_title(name): spread for name, spread in spreads.items()},
+      marks={
+        model: {_title(name): row[name] for name in names}
+        for model, row in references.items()
+      },
+    )
 
   return [
     content.Text(
@@ -73,7 +76,10 @@ def vtab(run: past_run.PastRun) -> list[content.Part]:
     ),
     content.Charts(
       [
-        bars('mean accuracy of VTAB and of its groups', means),
+        bars(
+          'mean accuracy of VTAB and of its groups',
+          [name for name in values if name not in tasks],
+        ),
         bars('accuracy of each task of VTAB', tasks),
       ]
     ),
@@ -180,8 +186,7 @@ def _all_numbers(settings, key) -> bool:
 def _runs_of(run) -> dict[str, past_run.PastRun]:
   """Of a sweep, by their folders."""
   return {
-    str(other.workdir.relative_to(run.workdir)): other
-    for other in past_run.below(run.workdir)
+    str(other.workdir.relative_to(run.workdir)): other for other in run.below
   }
 
 
@@ -191,7 +196,7 @@ def _table_of(runs, shown=20) -> content.Table:
   names = list(filter(metrics.is_main, names))[:_MOST_COLUMNS]
   rows = [
     (
-      content.Link(folder, f'{folder}/{PAGE}'),
+      content.Link(folder, f'{parse.quote(folder)}/{PAGE}'),
       *(
         charts.number(run.metrics[name]) if name in run.metrics else ''
         for name in names

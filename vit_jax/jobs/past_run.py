@@ -19,6 +19,7 @@ PREDICTIONS = 'predictions_'
 TRAINING = ('pretrain', 'finetune', 'masked_patch')
 # Jobs whose data is that of `data.name`.
 OF_DATA = (*TRAINING, 'evaluate')
+OF_RUNS = ('sweep', 'vtab')
 USING_WEIGHTS = ('evaluate', 'few_shot', 'predict')
 
 
@@ -55,6 +56,19 @@ class PastRun:
       if name.startswith('num_') and isinstance(value, int)
     }
     return {**counts, **self.metrics}
+
+  @property
+  def devices(self) -> str:
+    """Such as `8 x TPU v3`; '' if that was not noted."""
+    for results in (self.results, *(run.results for run in self.below)):
+      if 'device_kind' in results:
+        return f'{results["device_count"]} x {results["device_kind"]}'
+    return ''
+
+  @functools.cached_property
+  def below(self) -> Sequence['PastRun']:
+    """The runs of a sweep, by their folders; none of other jobs."""
+    return list(_runs_in(self.workdir)) if self.job in OF_RUNS else []
 
   @functools.cached_property
   def config(self) -> ml_collections.ConfigDict:
@@ -117,12 +131,12 @@ def read(workdir: epath.Path) -> PastRun:
   return PastRun(workdir, flat, results)
 
 
-def below(workdir: epath.Path) -> Iterator[PastRun]:
-  """The finished runs in folders below one, as of a sweep, by their names."""
+def _runs_in(workdir: epath.Path) -> Iterator[PastRun]:
+  """The finished ones in folders below, by their names."""
   for folder in sorted(workdir.iterdir()):
-    if not folder.is_dir() or folder.name in ('checkpoints', 'profile'):
+    if not folder.is_dir():
       continue
     if (folder / report.RESULTS).exists():
       yield read(folder)
     else:
-      yield from below(folder)
+      yield from _runs_in(folder)

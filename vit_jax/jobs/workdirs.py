@@ -11,6 +11,7 @@ import ml_collections
 from vit_jax import config as config_lib
 from vit_jax import report
 from vit_jax.distributed import processes
+from vit_jax.report_page import environment
 
 _log = logging.getLogger(__name__)
 
@@ -69,10 +70,11 @@ def reuse(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 
 
 def claim(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Makes the folder, and notes in it the config that it is for."""
+  """Makes the folder, and notes in it what starts there, with which config."""
   if processes.is_first():
     workdir.mkdir(parents=True, exist_ok=True)
   report.write_json(workdir / CONFIG, config_lib.flatten(config))
+  report.write_json(workdir / environment.FILE, environment.describe())
 
 
 def check_shared(workdir: epath.Path) -> None:

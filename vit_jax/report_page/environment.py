@@ -1,12 +1,14 @@
-"""What a run ran on: command, versions, devices."""
+"""How a run was started, and with which versions.
+
+Its devices stand in `results.json`; here none is touched, since another process
+may be using them.
+"""
 
 from importlib import metadata
 import platform
 import shlex
 import sys
 from typing import Any
-
-import jax
 
 FILE = 'environment.json'
 _PACKAGES = (
@@ -25,17 +27,16 @@ _PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-  """Of this process: `command`, `versions`, `platform` and `devices`."""
+  """Of this process: `command`, `versions` and `platform`."""
   return {
     'command': shlex.join(_command()),
     'versions': {'python': platform.python_version()} | _versions(),
     'platform': platform.platform(),
-    'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
   }
 
 
 def _command() -> list[str]:
-  """As it was typed: `python -m` leaves the path of the module's file."""
+  """As it was typed, but for the path of the interpreter."""
   name, *arguments = sys.orig_argv
   return ['python' if 'python' in name else name, *arguments]
 

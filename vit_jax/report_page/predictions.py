@@ -11,7 +11,7 @@ import numpy as np
 from vit_jax.report_page import charts, content
 
 MOST_CLASSES = 40  # Of a confusion matrix.
-_MOST_KINDS = 100  # Of mistakes, in a table.
+_MOST_ROWS = 200  # Of a table.
 
 Line = Mapping[str, Any]
 
@@ -36,37 +36,54 @@ def mistakes(lines: Sequence[Line]) -> list[int]:
 
 
 def by_class(
-  split: str, lines: Sequence[Line], names: Sequence[str]
+  split: str,
+  lines: Sequence[Line],
+  accuracy: Mapping[str, float | None],
 ) -> list[content.Part]:
-  """Accuracy of each class, and the confusion matrix.
+  """Accuracy of each class, and what is taken for what.
 
   Args:
     split: what it is called.
     lines: of its predictions.
-    names: of all classes.
+    accuracy: of each class, in their order; None where there is no image.
   """
   if any(isinstance(line['label'], list) for line in lines):
-    return []  # With several labels, nothing is taken for another.
+    # With several labels, nothing is taken for another.
+    return [_table(split, accuracy)]
   pairs = collections.Counter((x['label'], x['predicted']) for x in lines)
   images = collections.Counter(line['label'] for line in lines)
   wrong = [(a, b, n) for (a, b), n in pairs.most_common() if a != b]
   most_often = {a: f'{b} ({n})' for a, b, n in reversed(wrong)}
-  accuracy = {name: pairs[name, name] / n for name, n in images.items()}
-  rows = [
-    (name, str(images[name]), content.Bar(share), most_often.get(name, ''))
-    for name, share in sorted(accuracy.items(), key=lambda item: item[1])
-  ]
-  head = (f'class of {split}', 'images', 'accuracy', 'most often taken for')
   return [
-    content.Table(head, rows, shown=25, folded='more accurate classes'),
-    content.Charts([_matrix(split, pairs, names)]),
+    _table(
+      split,
+      accuracy,
+      ('images', {name: str(n) for name, n in images.items()}),
+      ('most often taken for', most_often),
+    ),
+    content.Charts([_matrix(split, pairs, list(accuracy))]),
     content.Table(
       ('label', 'predicted', 'times'),
-      [(a, b, str(n)) for a, b, n in wrong[:_MOST_KINDS]],
+      [(a, b, str(n)) for a, b, n in wrong[:_MOST_ROWS]],
       shown=10,
       folded='rarer kinds of mistakes',
     ),
   ]
+
+
+def _table(split, accuracy, *columns) -> content.Table:
+  """From the least accurate class on."""
+  known = [item for item in accuracy.items() if item[1] is not None]
+  rows = [
+    (name, content.Bar(share), *(texts.get(name, '') for _, texts in columns))
+    for name, share in sorted(known, key=lambda item: item[1])
+  ]
+  return content.Table(
+    (f'class of {split}', 'accuracy', *(heading for heading, _ in columns)),
+    rows[:_MOST_ROWS],
+    shown=25,
+    folded='more accurate classes',
+  )
 
 
 def _matrix(split, pairs, names) -> content.Picture:
