@@ -80,7 +80,8 @@ def test_scores_table_and_chart(data_dir, tmp_path):
   # The paper's H/14 on these two: (75.2 + 84.5) / 2.
   assert '79.85' in lines[3].split()
   with Image.open(tmp_path / 'vtab.png') as chart:
-    assert chart.size == (1200, 675)
+    assert chart.width > 1000
+    assert chart.height > 600
 
   own = read(tmp_path / 'kitti_distance' / 'seed-1' / 'config.json')
   assert own['data.train'] == 'train800val200'

@@ -162,6 +162,8 @@ class MaskedPatchPredictor(nn.Module):
     tokens = features['encoded'][:, -features['patches'].shape[1] :]
     if corruption is not None:
       tokens = jnp.take_along_axis(tokens, corruption.positions[..., None], 1)
-    return nn.Dense(
+    constrain = self.encoder.constrain
+    head = nn.Dense(
       self.outputs, kernel_init=nn.initializers.zeros, name='patch_head'
-    )(tokens)
+    )
+    return constrain(head(constrain(tokens)))
