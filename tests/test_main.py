@@ -13,8 +13,8 @@ import pytest
 import runs
 from vit_jax import checkpoints, main
 
-# What works on TFDS's data alone has tests of its own.
-WITHOUT_DIGITS = {'prepare', 'vtab'}
+# What works on TFDS's data or finished runs alone has tests of its own.
+WITHOUT_DIGITS = {'prepare', 'report', 'vtab'}
 CONFIGS = sorted(
   {path.stem for path in runs.CONFIGS.glob('*.py')} - WITHOUT_DIGITS
 )
