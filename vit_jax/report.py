@@ -87,9 +87,9 @@ class MetricLog:
     self._tensorboard = None
     if processes.is_first():
       self._rewrite()
-      # Not in a thread: TensorFlow, which it uses, is not safe beside the
-      # building of input pipelines.
-      self._tensorboard = metric_writers.SummaryWriter(str(workdir))
+      self._tensorboard = metric_writers.AsyncWriter(
+        metric_writers.SummaryWriter(str(workdir))
+      )
 
   def _read(self) -> list[dict[str, float]]:
     if not self._path.exists():

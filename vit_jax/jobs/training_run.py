@@ -273,11 +273,12 @@ class _Run:
     """Evaluates the last step and writes what stays of the run."""
     metrics, scored = self._score(self.total_steps, state, metric_log)
     for _, evaluate in self.evaluations:
-      metrics |= evaluate(self.total_steps, _weights(state), metric_log)
+      found = evaluate(self.total_steps, _weights(state), metric_log)
+      metrics = metrics | found  # The old one is being written in a thread.
     self._export(state, 'final.npz')
     if best := self._best(metric_log):
       name = f'best/{self.config.best_metric}'
-      metrics |= {'best/step': best[0], name: best[1]}
+      metrics = metrics | {'best/step': best[0], name: best[1]}
     details = self.task.finish(self.workdir, scored)
     results = self._results(metrics) | details
     report.write_json(self.workdir / report.RESULTS, results)
