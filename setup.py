@@ -42,6 +42,7 @@ setuptools.setup(
     'test': [
       'faiss-cpu>=1.11',
       'pytest>=8.3',
+      'pytest-xdist>=3.6',  # Compiling keeps one core busy; the suite has two.
       'ruff>=0.12',
       'safetensors>=0.5',
       # Run the notebooks as Colab does, in a kernel of their own.
