@@ -89,6 +89,7 @@ class SelfAttention(nn.Module):
       key,
       preferred_element_type=jnp.float32,
     )
-    self.sow('intermediates', 'weights', jax.nn.softmax(scores))
+    if self.is_mutable_collection('intermediates'):
+      self.sow('intermediates', 'weights', jax.nn.softmax(scores))
     out = jnp.einsum('bhqk,bhks->bhqs', softmax(scores, self.dtype), value)
     return dense(width, axis=(-2, -1), name='out')(jnp.swapaxes(out, 1, 2))
