@@ -55,7 +55,8 @@ class EncoderBlock(nn.Module):
   ) -> Float[Array, 'b n d']:
     """Transforms the tokens; without a key there is no dropout."""
     attention_key, mlp_key = layers.split_key(dropout_key, 2)
-    # LayerNorm computes in float32 whatever the type of its result.
+    # LayerNorm computes in float32 whatever the type of its result, and keeps
+    # its input alone for the backward pass.
     norm = functools.partial(
       nn.remat(nn.LayerNorm, prevent_cse=False),
       epsilon=self.norm_eps,
@@ -145,8 +146,8 @@ class Encoder(nn.Module):
 def _kernels_as(dtype: DTypeLike, variables: PyTree) -> PyTree:
   """Kernels in the type of the products that they are for.
 
-  Blocks do that by themselves; done before a scan, the gradients of all layers,
-  too, are kept in that type until they are used.
+  Blocks do that by themselves. Done before a scan, the gradients of all layers
+  are gathered in that type, in which they come, and not in float32.
   """
   return jax.tree_util.tree_map_with_path(
     lambda path, x: x.astype(dtype) if path[-1].key == 'kernel' else x,
