@@ -31,3 +31,20 @@ def test_weights_are_sown_on_request_only():
   assert weights.dtype == jnp.float32
   np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-6)
   assert np.ptp(weights) > 0.01
+
+
+def test_the_gradient_of_softmax_is_that_of_jax():
+  key = jax.random.key(0)
+  scores, factors = 3 * jax.random.normal(key, (2, 4, 5))
+
+  def gradient(softmax):
+    return jax.grad(lambda x: jnp.sum(factors * softmax(x)))(scores)
+
+  expected = gradient(jax.nn.softmax)
+  assert jnp.abs(expected).max() > 0.1
+  np.testing.assert_allclose(
+    gradient(lambda x: attention.softmax(x, jnp.float32)), expected, atol=1e-6
+  )
+  np.testing.assert_allclose(
+    gradient(lambda x: attention.softmax(x, jnp.bfloat16)), expected, atol=2e-2
+  )

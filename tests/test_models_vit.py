@@ -1,5 +1,6 @@
 """The Vision Transformer against the paper's equations, written in NumPy."""
 
+import collections
 import functools
 import re
 
@@ -205,6 +206,34 @@ def test_remat_computes_products_again(remat, again):
   # Backwards there are two for each; the head has one more.
   expected = TINY['depth'] * (3 * 8 + again) + 3
   assert str(jaxpr).count('dot_general') == expected
+
+
+def test_what_a_scan_keeps_for_the_backward_pass():
+  model = create(dtype='bfloat16', scan=True)
+  params = stacking.stack(random_params(create()))
+  jaxpr = jax.make_jaxpr(jax.grad(loss_of(model)))(params)
+  forward, backward = (
+    collections.Counter(f'{x.aval.dtype}{x.aval.shape}' for x in eqn.outvars)
+    for eqn in jaxpr.eqns
+    if eqn.primitive.name == 'scan'
+  )
+  assert forward == {
+    'bfloat16(2, 11, 12)': 1,  # The result.
+    # The inputs of both norms, and their results.
+    'bfloat16(2, 2, 11, 12)': 4,
+    'bfloat16(2, 2, 3, 11, 4)': 3,  # Queries, keys and values.
+    'bfloat16(2, 2, 3, 11, 11)': 1,  # Attention weights.
+    'bfloat16(2, 2, 11, 3, 4)': 1,  # What is attended to.
+    'bfloat16(2, 2, 11, 20)': 2,  # Before and after the GELU.
+  }
+  # Gradients of kernels.
+  assert {x for x in backward if x.startswith('bfloat16(2, ')} == {
+    'bfloat16(2, 11, 12)',  # Of the input.
+    'bfloat16(2, 12, 3, 4)',
+    'bfloat16(2, 3, 4, 12)',
+    'bfloat16(2, 12, 20)',
+    'bfloat16(2, 20, 12)',
+  }
 
 
 def test_logits_and_both_sides_of_a_block_are_constrained():

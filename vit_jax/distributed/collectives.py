@@ -25,10 +25,12 @@ class Traffic:
   """How often a program runs a kind of collective, and on how much.
 
   Attributes:
+    instructions: of that kind in the program, wherever they are.
     count: of operations that run; one in a loop counts as often as it runs.
-    bytes: of their results on one device.
+    bytes: of their results on one device, as often as they run.
   """
 
+  instructions: int
   count: int
   bytes: int
 
@@ -44,15 +46,20 @@ def traffic(hlo: str) -> dict[str, Traffic]:
       whose length the text does not tell.
   """
   computations, entry = _computations(hlo)
+  instructions = dict.fromkeys(KINDS, 0)
   counts = dict.fromkeys(KINDS, 0)
   sizes = dict.fromkeys(KINDS, 0)
   for name, times in _times_run(computations, entry).items():
     for shape, operation, _ in computations[name]:
       kind = operation.removesuffix('-start')
       if kind in counts:
+        instructions[kind] += 1
         counts[kind] += times
         sizes[kind] += times * _result_bytes(shape, operation)
-  return {kind: Traffic(counts[kind], sizes[kind]) for kind in KINDS}
+  return {
+    kind: Traffic(instructions[kind], counts[kind], sizes[kind])
+    for kind in KINDS
+  }
 
 
 _Instruction = tuple[str, str, str]  # Shape, operation, operands and the rest.

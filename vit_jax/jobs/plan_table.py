@@ -69,7 +69,7 @@ def _details(row: Row) -> str:
       f'{row["useful_operations_per_step"]:.4g}',
     ],
     *(
-      [f'{kind}', f'{traffic["count"]} a step, {_gib(traffic["bytes"])}']
+      [kind, _traffic(traffic)]
       for kind, traffic in row.get('traffic', {}).items()
       if traffic['count']
     ),
@@ -90,6 +90,13 @@ def _memory(row: Row) -> list[list[str]]:
     ['fits', f'yes, with {_gib(spare)} to spare'],
     ['compiled in', report.duration(row['compile_seconds'])],
   ]
+
+
+def _traffic(traffic: Mapping[str, int]) -> str:
+  return (
+    f'{traffic["count"]} a step, by {traffic["instructions"]} instructions,'
+    f' {_gib(traffic["bytes"])}'
+  )
 
 
 def _time(row: Row) -> list[list[str]]:

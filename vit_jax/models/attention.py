@@ -24,6 +24,33 @@ def head_size(width: int, heads: int) -> int:
   return width // heads
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def softmax(
+  scores: Float[Array, '... n'], dtype: DTypeLike
+) -> Float[Array, '... n']:
+  """Softmax of float32 scores, rounded to `dtype`.
+
+  The backward pass starts from the rounded result, the only one that is kept;
+  without a gradient of its own, it would keep those before rounding too.
+  """
+  return jax.nn.softmax(scores).astype(dtype)
+
+
+def _softmax_forward(scores, dtype):
+  weights = softmax(scores, dtype)
+  return weights, weights
+
+
+def _softmax_backward(dtype, weights, grad):
+  del dtype
+  weights, grad = weights.astype(jnp.float32), grad.astype(jnp.float32)
+  mean = jnp.sum(weights * grad, axis=-1, keepdims=True)
+  return (weights * (grad - mean),)
+
+
+softmax.defvjp(_softmax_forward, _softmax_backward)
+
+
 class SelfAttention(nn.Module):
   """softmax(q k^T / sqrt(head size)) v per head, mixed by a last projection.
 
@@ -62,7 +89,7 @@ class SelfAttention(nn.Module):
       key,
       preferred_element_type=jnp.float32,
     )
-    weights = jax.nn.softmax(scores)
-    self.sow('intermediates', 'weights', weights)
-    out = jnp.einsum('bhqk,bhks->bhqs', weights.astype(self.dtype), value)
+    if self.is_mutable_collection('intermediates'):
+      self.sow('intermediates', 'weights', jax.nn.softmax(scores))
+    out = jnp.einsum('bhqk,bhks->bhqs', softmax(scores, self.dtype), value)
     return dense(width, axis=(-2, -1), name='out')(jnp.swapaxes(out, 1, 2))

@@ -73,7 +73,9 @@ class MlpBlock(nn.Module):
       bias_init=nn.initializers.normal(1e-6),
     )
     hidden_key, out_key = split_key(dropout_key, 2)
-    hidden = GELUS[self.gelu](dense(self.hidden_dim, name='Dense_0')(x))
+    # Kept for the backward pass is its input alone.
+    gelu = jax.checkpoint(GELUS[self.gelu], prevent_cse=False)
+    hidden = gelu(dense(self.hidden_dim, name='Dense_0')(x))
     hidden = dropout(hidden, self.dropout, hidden_key)
     out = dense(x.shape[-1], name='Dense_1')(hidden)
     return dropout(out, self.dropout, out_key)

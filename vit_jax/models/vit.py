@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, PyTree
 
 from vit_jax.models import (
   attention,
@@ -55,9 +55,12 @@ class EncoderBlock(nn.Module):
   ) -> Float[Array, 'b n d']:
     """Transforms the tokens; without a key there is no dropout."""
     attention_key, mlp_key = layers.split_key(dropout_key, 2)
-    # LayerNorm computes in float32 whatever the type of its result.
+    # LayerNorm computes in float32 whatever the type of its result, and keeps
+    # its input alone for the backward pass.
     norm = functools.partial(
-      nn.LayerNorm, epsilon=self.norm_eps, dtype=self.dtype
+      nn.remat(nn.LayerNorm, prevent_cse=False),
+      epsilon=self.norm_eps,
+      dtype=self.dtype,
     )
     y = attention.SelfAttention(
       self.heads, self.dtype, name='MultiHeadDotProductAttention_0'
@@ -129,11 +132,27 @@ class Encoder(nn.Module):
         split_rngs={'params': True},
         length=self.depth,
       )
+      if not self.is_initializing():
+        scan = nn.map_variables(
+          scan, 'params', functools.partial(_kernels_as, x.dtype)
+        )
       return scan(self.block(name=stacking.STACKED), x, keys)[0]
     for i in range(self.depth):
       block = self.block(name=f'{stacking.STACKED}_{i}')
       x, _ = apply(block, x, None if keys is None else keys[i])
     return x
+
+
+def _kernels_as(dtype: DTypeLike, variables: PyTree) -> PyTree:
+  """Kernels in the type of the products that they are for.
+
+  Blocks do that by themselves. Done before a scan, the gradients of all layers
+  are gathered in that type, in which they come, and not in float32.
+  """
+  return jax.tree_util.tree_map_with_path(
+    lambda path, x: x.astype(dtype) if path[-1].key == 'kernel' else x,
+    variables,
+  )
 
 
 class VisionTransformer(nn.Module):
