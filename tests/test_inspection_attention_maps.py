@@ -115,7 +115,7 @@ def test_blocks_are_those_of_the_encoder():
   model = models.create(
     'ViT-B/16', num_classes=0, gelu='erf', norm_eps=1e-3, dtype='bfloat16'
   )
-  block = model.encoder_block()(name='encoderblock_3')
+  block = model.encoder_block((14, 14))(name='encoderblock_3')
   assert isinstance(block, vit.EncoderBlock)
   assert (block.mlp_dim, block.heads) == (3072, 12)
   assert (block.gelu, block.norm_eps, block.dtype) == ('erf', 1e-3, model.dtype)
