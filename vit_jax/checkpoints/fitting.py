@@ -177,12 +177,14 @@ def _take(given, old_shapes, wanted, removed):
         ' model'
       )
   if problems:
-    sizes = description.sizes(official.unflatten(given))
+    params = official.unflatten(given)
+    axial = ', with axial attention' * description.is_axial(params)
+    sizes = description.sizes(params)
     more = len(problems) - 5
     raise ValueError(
       '; '.join(problems[:5])
       + (f'; and {more} more' if more > 0 else '')
-      + '. Create the model of these weights: '
+      + f'. Create the model of these weights{axial}: '
       + ', '.join(f'{key}={value!r}' for key, value in sizes.items())
       + '.'
     )
