@@ -14,6 +14,7 @@ ORDER = (  # A module may import from its own room or from one before it.
   'keys',
   'config',
   'recipes',
+  'studies',
   'data',
   'models',
   'checkpoints',

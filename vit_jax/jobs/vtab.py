@@ -122,7 +122,7 @@ def _compare(config, workdir, settings, names):
       folder = workdir / 'choose' / grid.name(setting) / name
       candidate = _config_of(config, setting, name)
       of_tasks.append(grid.held_out_score(candidate, folder))
-      _clean(config, folder)
+      grid.clean(folder, keep_weights=config.vtab.keep_weights)
     diverged = None in of_tasks
     scores[setting] = None if diverged else statistics.fmean(of_tasks)
   return scores
@@ -140,18 +140,8 @@ def _repeat(config, folder, chosen, names):
       )
       own = folder / name / f'seed-{final.seed}'
       results[name].append(grid.results_of(final, own))
-      _clean(config, own)
+      grid.clean(own, keep_weights=config.vtab.keep_weights)
   return results
-
-
-def _clean(config, folder):
-  """Drops what would fill disks: 19 tasks times seeds, of large models."""
-  if not processes.is_first():
-    return
-  if (folder / 'checkpoints').exists():
-    (folder / 'checkpoints').rmtree()
-  if not config.vtab.keep_weights:
-    (folder / 'final.npz').unlink(missing_ok=True)
 
 
 def _finish(config, workdir, scores, chosen, results, missing) -> None:
