@@ -29,9 +29,9 @@ slices. Expected (Table 8): 61.4 per cent without position embeddings, 64.0 to
 
 import ml_collections
 
-from vit_jax import studies
+from vit_jax import ablations
 
 
 def get_config(argument: str = 'positions') -> ml_collections.ConfigDict:
   """The config for 'STUDY' or 'STUDY,DATA'."""
-  return studies.ablation(argument)
+  return ablations.ablation(argument)

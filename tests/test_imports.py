@@ -15,6 +15,7 @@ ORDER = (  # A module may import from its own room or from one before it.
   'config',
   'recipes',
   'studies',
+  'ablations',
   'data',
   'models',
   'checkpoints',

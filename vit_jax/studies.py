@@ -1,8 +1,7 @@
-"""The studies of the paper as lists of points, and small ones like them.
+"""The studies of sections 4.3 and 4.4 as lists of points, and small ones.
 
-Sections 4.3 and 4.4, Appendices D.1 to D.4 and D.6. The paper's studies train
-on JFT-300M; for a folder of images or the embedded digits there are small ones,
-of our choice, at 32 px and of some hundred steps.
+The paper's studies train on JFT-300M; for a folder of images or the embedded
+digits there are small ones, of our choice, at 32 px and of some hundred steps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,22 +51,22 @@ def scaling(argument: str) -> ml_collections.ConfigDict:
   Raises:
     ValueError: if there is no such study.
   """
-  if _is_small(argument):
-    config = _small(argument)
+  if is_small(argument):
+    config = small(argument)
     models = {
-      ('ViT 4x64 /8', ''): _vit(
+      ('ViT 4x64 /8', ''): vit(
         'ViT-Ti/8', depth=4, width=64, mlp_dim=128, heads=2
       ),
-      ('ViT 4x96 /8', ''): _vit('ViT-Ti/8', **_SMALL_SIZES),
-      ('ViT 4x96 /4', ''): _vit('ViT-Ti/4', **_SMALL_SIZES),
-      ('R 1,1 x0.5', ''): _resnet('1,1', 0.5),
-      ('R 1,1,1 x0.5', ''): _resnet('1,1,1', 0.5),
-      ('R 2,2,2 x0.5', ''): _resnet('2,2,2', 0.5),
-      ('R 1 + ViT 2x64', ''): _hybrid('1', depth=2, width=64, mlp_dim=128),
-      ('R 1,1 + ViT 2x96', ''): _hybrid('1,1', depth=2, width=96, mlp_dim=192),
-      ('R 1 + ViT 4x96', ''): _hybrid('1', depth=4, width=96, mlp_dim=192),
+      ('ViT 4x96 /8', ''): vit('ViT-Ti/8', **SMALL_SIZES),
+      ('ViT 4x96 /4', ''): vit('ViT-Ti/4', **SMALL_SIZES),
+      ('R 1,1 x0.5', ''): resnet('1,1', 0.5),
+      ('R 1,1,1 x0.5', ''): resnet('1,1,1', 0.5),
+      ('R 2,2,2 x0.5', ''): resnet('2,2,2', 0.5),
+      ('R 1 + ViT 2x64', ''): hybrid('1', depth=2, width=64, mlp_dim=128),
+      ('R 1,1 + ViT 2x96', ''): hybrid('1,1', depth=2, width=96, mlp_dim=192),
+      ('R 1 + ViT 4x96', ''): hybrid('1', depth=4, width=96, mlp_dim=192),
     }
-    return _study(config, models)
+    return compare(config, models)
   if argument != JFT:
     raise ValueError(
       f'there is no scaling study of {argument!r}; there are {JFT},'
@@ -75,188 +74,15 @@ def scaling(argument: str) -> ml_collections.ConfigDict:
     )
   config = recipes.pretraining('ViT-B/32', argument)
   rows = {
-    (f'{model}, {epochs} epochs', ''): _recipe(
+    (f'{model}, {epochs} epochs', ''): changes_of(
       config, model, f'{argument},{epochs}'
     )
     for model, epochs in TABLE_6
   }
-  config = _study(config, rows)
+  config = compare(config, rows)
   config.study.finetune = DOWNSTREAM
   config.study.metrics = 'finetune/mean/accuracy,finetune/imagenet2012/accuracy'
   return config
-
-
-def ablation(argument: str) -> ml_collections.ConfigDict:
-  """One of the ablations.
-
-  Args:
-    argument: a name of `ABLATIONS`, or 'NAME,DATA' with a pre-training set of
-      Table 3, 'folder:PATH' or 'digits'.
-
-  Raises:
-    ValueError: if there is no such study.
-  """
-  name, _, data = argument.partition(',')
-  if name not in ABLATIONS:
-    raise ValueError(
-      f'there is no ablation {name!r}; there are {", ".join(ABLATIONS)}, each'
-      ' with jft300m or, as in positions,folder:PATH, another pre-training set.'
-    )
-  config = ABLATIONS[name](data or JFT)
-  if not _is_small(data) and not config.study.finetune:
-    config.few_shot.update(datasets='imagenet2012', shots='5')
-    config.study.metrics = 'few_shot/imagenet2012/5shot'
-  return config
-
-
-def _positions(data: str) -> ml_collections.ConfigDict:
-  """Table 8: kinds of position embeddings, and where they are added."""
-  settings = [('none', 'stem')]
-  settings += [
-    (kind, place)
-    for kind in ('1d', '2d')
-    for place in ('stem', 'every_layer', 'every_layer_shared')
-  ]
-  settings += [('relative', 'stem')]
-  points = {
-    (kind if kind in ('none', 'relative') else f'{kind} {place}', kind): {
-      'model.positions': kind,
-      'model.positions_at': place,
-    }
-    for kind, place in settings
-  }
-  return _study(_base('ViT-B/16', data), points, across='name')
-
-
-def _pooling(data: str) -> ml_collections.ConfigDict:
-  """Figure 9: class token or average pooling, and the learning rate of each."""
-  points = {
-    (f'{label}, lr {lr}', label): {'model.pool': pool, 'optim.lr': lr}
-    for label, pool, lr in (
-      ('token', 'token', 8e-4),
-      ('GAP', 'gap', 8e-4),
-      ('GAP', 'gap', 3e-4),
-    )
-  }
-  config = _study(_base('ViT-B/16', data), points, across='step')
-  if _is_small(data):
-    config.eval_every = 100
-  else:
-    config.few_shot.every = 25_000
-  return config
-
-
-# Of Figure 8: depth, width, MLP width, patch side. The first is the paper's
-# base, where all its lines meet; the values swept are ours.
-_SHAPE = {'depth': 8, 'width': 1024, 'mlp_dim': 2048, 'patch_size': 32}
-_SHAPES = {
-  'depth': (2, 4, 16, 32, 64),
-  'width': (256, 512, 1536, 2048),
-  'mlp_dim': (512, 1024, 4096, 8192, 16384),
-  'patch_size': (56, 28, 16, 14),
-}
-_ALL_SHAPES = (
-  {'depth': 4, 'width': 512, 'mlp_dim': 1024, 'patch_size': 56},
-  {'depth': 12, 'width': 1536, 'mlp_dim': 3072, 'patch_size': 28},
-  {'depth': 16, 'width': 2048, 'mlp_dim': 4096, 'patch_size': 16},
-)
-_SMALL_SHAPE = {'depth': 2, 'width': 64, 'mlp_dim': 128, 'patch_size': 8}
-_SMALL_SHAPES = {
-  'depth': (1, 4, 8),
-  'width': (32, 128, 192),
-  'mlp_dim': (64, 256, 512),
-  'patch_size': (16, 4),
-}
-_SMALL_ALL_SHAPES = (
-  {'depth': 1, 'width': 32, 'mlp_dim': 64, 'patch_size': 16},
-  {'depth': 4, 'width': 128, 'mlp_dim': 256, 'patch_size': 4},
-)
-
-
-def _shape(data: str) -> ml_collections.ConfigDict:
-  """Figure 8: one dimension of the transformer at a time, and all at once."""
-  base, swept, together = _SHAPE, _SHAPES, _ALL_SHAPES
-  if _is_small(data):
-    base, swept, together = _SMALL_SHAPE, _SMALL_SHAPES, _SMALL_ALL_SHAPES
-  shapes = {('base', 'base'): base}
-  for dimension, values in swept.items():
-    for value in values:
-      shapes[f'{dimension} {value}', dimension] = base | {dimension: value}
-  for shape in together:
-    shapes[f'all {shape["depth"]}', 'all'] = shape
-  # Heads of 64 dimensions, in small models of 32.
-  head = 32 if _is_small(data) else 64
-  points = {
-    label: {
-      **{f'model.{name}': value for name, value in shape.items()},
-      'model.heads': shape['width'] // head,
-    }
-    for label, shape in shapes.items()
-  }
-  return _study(_base('ViT-B/32', data), points, across='relative')
-
-
-def _optimizer(data: str) -> ml_collections.ConfigDict:
-  """Table 7: Adam or SGD to pre-train ResNets.
-
-  The paper's text has no learning rate for SGD; ours is that of BiT, 0.03 for
-  256 images, and its weight decay.
-  """
-  config = _base('R50x1', data)
-  sgd = {'optim.name': 'sgd', 'optim.lr': 0.03 * config.batch_size / 256}
-  sgd['optim.weight_decay'] = 1e-4
-  if _is_small(data):
-    models = {'R 1,1 x0.5': _resnet('1,1', 0.5)}
-    models['R 2,2,2 x0.5'] = _resnet('2,2,2', 0.5)
-  else:
-    models = {
-      model: _recipe(config, model, _argument(data))
-      for model in ('R50x1', 'R152x2')
-    }
-  points = {}
-  for model, changes in models.items():
-    points[f'{model}, Adam', 'Adam'] = changes
-    points[f'{model}, SGD', 'SGD'] = dict(changes) | sgd
-  config = _study(config, points, across='name')
-  if not _is_small(data):
-    config.study.finetune = DOWNSTREAM
-    config.study.metrics = 'finetune/mean/accuracy'
-  return config
-
-
-def _axial(data: str) -> ml_collections.ConfigDict:
-  """Figure 13: axial attention against full attention and convolutions."""
-  small = _is_small(data)
-  config = _small(data) if small else _base('ViT-B/32', data)
-  vits = {}
-  for side in (32, 16):
-    for prefix in ('', 'Axial-'):
-      name = f'{prefix}ViT-B/{side}'
-      if small:
-        sizes = {'depth': 2, 'width': 64, 'mlp_dim': 128, 'heads': 2}
-        changes = _vit(f'{prefix}ViT-Ti/{side // 4}', **sizes)
-      else:
-        changes = _recipe(config, f'ViT-B/{side}', _argument(data))
-        changes |= {'model.name': name}
-      if prefix:  # Rows and columns have no class token.
-        changes |= {'model.pool': 'gap'}
-      vits[name, ''] = changes
-  if small:
-    resnet = _resnet('1,1,1', 0.5)
-  else:
-    resnet = _recipe(config, 'R50x1', _argument(data))
-  axial = {'model.name': 'AxialR50x1'}
-  resnets = {('R50x1', ''): resnet, ('AxialR50x1', ''): resnet | axial}
-  return _study(config, vits | resnets)
-
-
-ABLATIONS = {
-  'positions': _positions,
-  'pooling': _pooling,
-  'shape': _shape,
-  'optimizer': _optimizer,
-  'axial': _axial,
-}
 
 
 _MODELS_OF_SETS = ('ViT-B/16', 'ViT-B/32', 'ViT-L/16', 'ViT-L/32', 'ViT-H/14')
@@ -273,7 +99,7 @@ def data(argument: str) -> ml_collections.ConfigDict:
   Raises:
     ValueError: if there is no such study.
   """
-  if _is_small(argument):
+  if is_small(argument):
     config = _data_small(argument)
   elif argument == 'figure4':
     config = _data_sizes()
@@ -290,14 +116,14 @@ def data(argument: str) -> ml_collections.ConfigDict:
 
 
 def _data_small(argument):
-  config = _small(argument)
+  config = small(argument)
   config.data.update(train='train[:95%]', eval='val=train[95%:],test')
   config.update(best_metric='val/accuracy', eval_every=100)
   points = {
-    ('ViT', 'ViT'): _vit('ViT-Ti/4', **_SMALL_SIZES),
-    ('ResNet', 'ResNet'): _resnet('1,1,1', 0.5),
+    ('ViT', 'ViT'): vit('ViT-Ti/4', **SMALL_SIZES),
+    ('ResNet', 'ResNet'): resnet('1,1,1', 0.5),
   }
-  config = _study(config, points)
+  config = compare(config, points)
   config.data_study.sizes = '1000,4000,16000,0'
   return config
 
@@ -309,12 +135,12 @@ def _data_sizes():
   config.best_metric = 'val/accuracy'
   length = ('total_steps', 'total_epochs', 'best_metric')
   points = {
-    (model, model): _recipe(config, model, f'{JFT},7', but=length)
+    (model, model): changes_of(config, model, f'{JFT},7', but=length)
     for model in _MODELS_OF_SIZES
   }
   # B with all hidden dimensions halved; Table 3 has no row of it.
   points['ViT-b/32', 'ViT-b/32'] = {'model.name': 'ViT-b/32'}
-  config = _study(config, points)
+  config = compare(config, points)
   config.data_study.sizes = '9000000,30000000,90000000,0'
   config.few_shot.update(datasets='imagenet2012', shots='5')
   return config
@@ -324,13 +150,13 @@ def _data_sets(downstream: bool):
   """Table 5, or Figure 3: with regularisation chosen, and ImageNet alone."""
   config = recipes.pretraining('ViT-B/16', 'imagenet2012')
   points = {
-    (f'{model} from {name}', model): _recipe(
+    (f'{model} from {name}', model): changes_of(
       config, model, name, but=('best_metric',)
     )
     for name in ('imagenet2012', 'imagenet21k', JFT)
     for model in _MODELS_OF_SETS
   }
-  config = _study(config, points)
+  config = compare(config, points)
   config.study.finetune = DOWNSTREAM if downstream else 'imagenet2012'
   if not downstream:  # The values are ours.
     config.sweep.grid = (
@@ -340,14 +166,15 @@ def _data_sets(downstream: bool):
   return config
 
 
-def _is_small(argument: str) -> bool:
+def is_small(argument: str) -> bool:
+  """Whether it names data that small studies are for."""
   return argument == 'digits' or argument.startswith('folder:')
 
 
-_SMALL_SIZES = {'depth': 4, 'width': 96, 'mlp_dim': 192, 'heads': 3}
+SMALL_SIZES = {'depth': 4, 'width': 96, 'mlp_dim': 192, 'heads': 3}
 
 
-def _small(argument: str) -> ml_collections.ConfigDict:
+def small(argument: str) -> ml_collections.ConfigDict:
   """400 steps of 64 images at 32 px: our choice."""
   config = config_lib.base(
     batch_size=64, total_steps=400, log_every=100, checkpoint_every=0
@@ -363,25 +190,28 @@ def _small(argument: str) -> ml_collections.ConfigDict:
   return config
 
 
-def _base(model: str, data: str) -> ml_collections.ConfigDict:
+def pretraining(model: str, data: str) -> ml_collections.ConfigDict:
   """Pre-training of a model for 7 epochs of JFT-300M, or a small one."""
-  if not _is_small(data):
-    return recipes.pretraining(model, _argument(data))
-  config = _small(data)
+  if not is_small(data):
+    return recipes.pretraining(model, pretraining_argument(data))
+  config = small(data)
   if model.startswith('ViT'):
-    config.model.update(_SMALL_SIZES)
+    config.model.update(SMALL_SIZES)
   return config
 
 
-def _argument(data: str) -> str:
+def pretraining_argument(data: str) -> str:
+  """As of `recipes.pretraining`; the ablations see JFT-300M 7 times."""
   return f'{JFT},7' if data == JFT else data
 
 
-def _vit(name: str, **sizes: int) -> Changes:
+def vit(name: str, **sizes: int) -> Changes:
+  """A Vision Transformer of other sizes."""
   return {'model.name': name, **{f'model.{k}': v for k, v in sizes.items()}}
 
 
-def _resnet(stage_depths: str, width_factor: float) -> Changes:
+def resnet(stage_depths: str, width_factor: float) -> Changes:
+  """A small ResNet, which likes a higher learning rate."""
   return {
     'model.name': 'R50x1',
     'model.stage_depths': stage_depths,
@@ -390,22 +220,22 @@ def _resnet(stage_depths: str, width_factor: float) -> Changes:
   }
 
 
-def _hybrid(stage_depths: str, **sizes: int) -> Changes:
+def hybrid(stage_depths: str, **sizes: int) -> Changes:
   """A token for each position of the map of a few stages of half width."""
-  return _vit('R50+ViT-Ti/32', **sizes) | {
+  return vit('R50+ViT-Ti/32', **sizes) | {
     'model.stage_depths': stage_depths,
     'model.width_factor': 0.5,
     'model.heads': sizes['width'] // 32,
   }
 
 
-def _recipe(
+def changes_of(
   config: ml_collections.ConfigDict,
   model: str,
   argument: str,
   but: Sequence[str] = (),
 ) -> Changes:
-  """What the recipe of a model changes in that of another, but for some keys."""
+  """What another model's recipe changes in a config, but for some keys."""
   given = config_lib.flatten(config)
   changed = config_lib.flatten(recipes.pretraining(model, argument))
   return {
@@ -415,7 +245,7 @@ def _recipe(
   }
 
 
-def _study(
+def compare(
   config: ml_collections.ConfigDict,
   points: Mapping[Label, Changes],
   across: str = 'exaflops',
@@ -423,7 +253,7 @@ def _study(
   """The study of these points; three seeds of small ones."""
   config.job = 'study'
   config.sweep.update(
-    job='pretrain', seeds=3 if _is_small(config.data.name) else 1
+    job='pretrain', seeds=3 if is_small(config.data.name) else 1
   )
   config.study.across = across
   items = []

@@ -20,7 +20,8 @@ from vit_jax.training import loop
 _log = logging.getLogger(__name__)
 
 _ITEM = re.compile(
-  r'((?P<name>[^=:()]+)(\((?P<family>[^=()]+)\))?:\s)?(?P<pairs>.*)', re.DOTALL
+  r'((?P<name>[^=:()]+)(\((?P<family>[^=()]+)\))?:(\s|$))?(?P<pairs>.*)',
+  re.DOTALL,
 )
 # Groups of keys that say what a study does with its runs.
 _OF_STUDY = ('study', 'data_study', 'sweep')
