@@ -40,7 +40,7 @@ def override(config, **values):
 def shrink(config):
   """The same experiment in miniature, on digits: two steps, a tiny model."""
   name = config.model.name
-  if name.startswith('R'):
+  if name.startswith(('R', 'AxialR')):
     override(config, model__stage_depths='1,1', model__width_factor=0.5)
   if 'ViT' in name:
     override(

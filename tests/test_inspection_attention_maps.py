@@ -31,19 +31,32 @@ def sown(model, params, images):
   )
 
 
-def build(name, pool):
+def build(name, pool, **options):
   hybrid = HYBRID if '+' in name else {}
-  model = weights.tiny(name, pool=pool, **hybrid)
+  model = weights.tiny(name, pool=pool, **hybrid, **options)
   params = weights.random_params(model)
   return model, params, weights.random_images()
 
 
 @pytest.mark.parametrize(
-  ('name', 'pool'),
-  [('ViT-Ti/16', 'token'), ('ViT-Ti/16', 'gap'), ('R50+ViT-B/32', 'token')],
+  ('name', 'pool', 'options'),
+  [
+    ('ViT-Ti/16', 'token', {}),
+    ('ViT-Ti/16', 'gap', {}),
+    ('R50+ViT-B/32', 'token', {}),
+    ('ViT-Ti/16', 'token', {'positions': 'relative'}),
+    ('ViT-Ti/16', 'token', {'positions_at': 'every_layer_shared'}),
+    (
+      'ViT-Ti/16',
+      'gap',
+      {'positions': '2d', 'positions_at': 'every_layer'},
+    ),
+  ],
 )
-def test_layers_have_the_weights_that_the_model_computes_with(name, pool):
-  model, params, images = build(name, pool)
+def test_layers_have_the_weights_that_the_model_computes_with(
+  name, pool, options
+):
+  model, params, images = build(name, pool, **options)
   expected = sown(model, params, images)
   found = list(attention_maps.by_layer(model, params, images))
   assert len(found) == 2
@@ -65,6 +78,8 @@ def test_what_has_no_attention_is_refused():
   model = models.create('R50x1', num_classes=0)
   with pytest.raises(ValueError, match='ResNet has no attention'):
     next(attention_maps.by_layer(model, {}, np.zeros((1, 8, 8, 3), 'f4')))
+  with pytest.raises(ValueError, match='Axial-ViT .* along rows and columns'):
+    attention_maps.check(weights.tiny('Axial-ViT-Ti/16'))
 
 
 def test_of_representation():
@@ -115,7 +130,17 @@ def test_blocks_are_those_of_the_encoder():
   model = models.create(
     'ViT-B/16', num_classes=0, gelu='erf', norm_eps=1e-3, dtype='bfloat16'
   )
-  block = model.encoder_block()(name='encoderblock_3')
+  block = model.encoder_block((14, 14))(name='encoderblock_3')
   assert isinstance(block, vit.EncoderBlock)
   assert (block.mlp_dim, block.heads) == (3072, 12)
   assert (block.gelu, block.norm_eps, block.dtype) == ('erf', 1e-3, model.dtype)
+
+
+def test_blocks_of_equal_models_are_equal_so_that_they_are_compiled_once():
+  first, again = (
+    weights.tiny(positions=kind, positions_at=place).encoder_block((2, 3))()
+    for kind, place in (('2d', 'every_layer'),) * 2
+  )
+  assert first == again and hash(first) == hash(again)
+  relative = [weights.tiny(positions='relative') for _ in range(2)]
+  assert len({model.encoder_block((2, 3))() for model in relative}) == 1

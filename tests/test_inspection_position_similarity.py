@@ -60,6 +60,30 @@ def test_the_class_token_has_no_place(pool):
   np.testing.assert_array_equal(found, table[0, -6:])  # 2x3 patches.
 
 
+@pytest.mark.parametrize('place', ['stem', 'every_layer_shared', 'every_layer'])
+def test_rows_and_columns_are_put_together(place):
+  model = weights.tiny(positions='2d', positions_at=place)
+  encoder = (params := weights.random_params(model))['Transformer']
+  tables = {
+    'stem': encoder.get('posembed_input'),
+    'every_layer_shared': encoder.get('posembed_shared'),
+    'every_layer': encoder['encoderblock_0'].get('posembed'),
+  }[place]
+  found = position_similarity.embeddings(params)
+  assert found.shape == (6, 12)
+  np.testing.assert_array_equal(
+    found[4],
+    [*tables['pos_embedding_rows'][1], *tables['pos_embedding_columns'][1]],
+  )
+
+
+@pytest.mark.parametrize('kind', ['none', 'relative'])
+def test_tokens_without_positions(kind):
+  params = weights.random_params(weights.tiny(positions=kind))
+  with pytest.raises(ValueError, match='adds no position embeddings'):
+    position_similarity.embeddings(params)
+
+
 def test_a_resnet_has_no_positions():
   with pytest.raises(ValueError, match='no position embeddings'):
     position_similarity.embeddings({'conv_root': {}})

@@ -208,6 +208,38 @@ def test_a_resnet_has_filters_alone(tmp_path, caplog):
   assert 'a ResNet has no attention to look at' in caplog.text
 
 
+def test_relative_positions_have_no_similarity(tmp_path, caplog):
+  model = weights.tiny(positions='relative', depth=1)
+  params = weights.random_params(model)
+  checkpoints.export(params, tmp_path / 'relative.npz')
+  results, _ = inspect(
+    tmp_path / 'run',
+    ',digits',
+    init_from=str(tmp_path / 'relative.npz'),
+    data__image_size=16,
+    data__image_width=24,
+  )
+  assert set(results['figures']) == (FIGURES | MAPS) - {
+    'position_similarity.png'
+  }
+  assert 'no similarity of positions is drawn: the model adds' in caplog.text
+
+
+def test_an_axial_vit_has_filters_and_positions(tmp_path, caplog):
+  params = weights.random_params(weights.tiny('Axial-ViT-Ti/16'))
+  checkpoints.export(params, tmp_path / 'axial.npz')
+  results, arrays = inspect(
+    tmp_path / 'run',
+    ',digits',
+    init_from=str(tmp_path / 'axial.npz'),
+    data__image_size=16,
+    data__image_width=24,
+  )
+  assert set(results['figures']) == {'filters.png', 'position_similarity.png'}
+  assert arrays['position_similarity'].shape == (2, 3, 2, 3)
+  assert 'an Axial-ViT has no attention to look at but along' in caplog.text
+
+
 @pytest.mark.parametrize(
   ('values', 'message'),
   [

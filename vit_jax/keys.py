@@ -82,6 +82,19 @@ KEYS = {
     'Image representation: class token or global average.',
     choices=('token', 'gap'),
   ),
+  'model.positions': Key(
+    '1d',
+    'How a transformer knows where patches are (Appendix D.4): none; 1d, by'
+    ' their place in the sequence; 2d, by row and column; relative, by the'
+    ' offsets between them.',
+    choices=('none', '1d', '2d', 'relative'),
+  ),
+  'model.positions_at': Key(
+    'stem',
+    'Where 1d and 2d embeddings are added: stem; every_layer, to the input of'
+    ' each, with its own; every_layer_shared, with the same.',
+    choices=('stem', 'every_layer', 'every_layer_shared'),
+  ),
   'model.representation_size': Key(
     0,
     "Width of the head's hidden tanh layer; 0: none; -1: the model's width.",

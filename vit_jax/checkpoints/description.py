@@ -7,6 +7,8 @@ from typing import Any
 
 from flax import traverse_util
 
+from vit_jax.checkpoints import position_tables
+
 
 @dataclasses.dataclass(frozen=True)
 class Description:
@@ -23,6 +25,7 @@ class Description:
     class_names: in the order of the labels; None where no file tells them.
     image_size: height and width in pixels that the positions were made for;
       None where no file tells them.
+    axial: whether the model attends along rows and columns.
     ignored: arrays of the file that are no parameters of an image model, such
       as those of an optimiser.
   """
@@ -34,13 +37,15 @@ class Description:
   norm_eps: float = 1e-6
   class_names: tuple[str, ...] | None = None
   image_size: tuple[int, int] | None = None
+  axial: bool = False
   ignored: tuple[str, ...] = ()
 
   @property
   def overrides(self) -> dict[str, Any]:
     """Keywords that make `models.create` build the model of these weights.
 
-    They hold for any name of the same kind: ViT, hybrid or ResNet.
+    They hold for any name of the same kind: ViT, hybrid or ResNet, with axial
+    attention or not.
     """
     return {**self.sizes, 'gelu': self.gelu, 'norm_eps': self.norm_eps}
 
@@ -50,7 +55,7 @@ def sizes(params: Mapping[str, Any]) -> dict[str, Any]:
   shapes = _shapes(params)
   found = {}
   if 'Transformer/encoder_norm/scale' in shapes:
-    found |= _transformer_sizes(shapes)
+    found |= _transformer_sizes(shapes, axial=is_axial(params))
   if 'conv_root/kernel' in shapes:
     units = {}
     for name in shapes:
@@ -62,18 +67,25 @@ def sizes(params: Mapping[str, Any]) -> dict[str, Any]:
   return found
 
 
+def is_axial(params: Mapping[str, Any]) -> bool:
+  """Whether the weights are those of attention along rows and columns."""
+  return any(re.search(r'/(rows|columns)/', name) for name in _shapes(params))
+
+
 def num_classes(params: Mapping[str, Any]) -> int:
   """Returns the size of the head; 0 without a head."""
   return _shapes(params).get('head/bias', (0,))[0]
 
 
-def _transformer_sizes(shapes):
-  block = 'Transformer/encoderblock_0'
+def _transformer_sizes(shapes, axial):
+  # Of an axial block, half is like a block.
+  block = 'Transformer/encoderblock_0' + '/rows' * axial
   blocks = {n.split('/')[1] for n in shapes if '/encoderblock_' in n}
   found = {
     'depth': len(blocks),
     'width': shapes['Transformer/encoder_norm/scale'][0],
     'pool': 'token' if 'cls' in shapes else 'gap',
+    **position_tables.describe(shapes),
   }
   for key, name, axes in (
     ('mlp_dim', f'{block}/MlpBlock_0/Dense_0/kernel', 1),

@@ -9,6 +9,7 @@ from etils import epath
 
 from vit_jax.checkpoints import (
   big_vision,
+  description,
   hub,
   npz,
   official,
@@ -88,6 +89,8 @@ def export(
           f' another format, or lose it by drop=({setting!r},).'
         )
     kept = {part: value for part, value in params.items() if part not in drop}
+    if name != 'official':
+      _check_usual(kept, name)
     chosen.write(kept, path, image_size=image_size, **settings)
   except ValueError as error:
     raise ValueError(f'{path} cannot be written: {error}') from error
@@ -118,6 +121,23 @@ FORMATS = {
 }
 # What readers of the formats without settings take for granted.
 _USUAL = {'gelu': 'tanh', 'norm_eps': 1e-6, 'class_names': None}
+
+
+def _check_usual(params, format):
+  """Refuses models that other code does not have."""
+  sizes = description.sizes(params)
+  unusual = [
+    f'{key}={sizes[key]!r}'
+    for key in ('positions', 'positions_at')
+    if key in sizes
+  ]
+  if description.is_axial(params):
+    unusual.append('attention along rows and columns')
+  if unusual:
+    raise ValueError(
+      f'the {format} format has no place for {" and ".join(unusual)}; export to'
+      ' an .npz file in the official format.'
+    )
 
 
 def _format(path, name):

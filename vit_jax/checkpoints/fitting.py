@@ -7,7 +7,6 @@ layer of zeros takes its place, and position embeddings are interpolated.
 from collections.abc import Mapping
 import dataclasses
 import logging
-import math
 import re
 from typing import Any
 
@@ -16,7 +15,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax.checkpoints import description, official, surgery
+from vit_jax.checkpoints import (
+  description,
+  official,
+  position_tables,
+  surgery,
+)
 from vit_jax.models import positions
 
 _log = logging.getLogger(__name__)
@@ -114,7 +118,7 @@ def adapt(
       'keep_pre_logits' keeps the hidden layer; 'keep' keeps all, to evaluate.
     old_image_size: that of the checkpoint. Without it, its position embeddings
       are taken for those of a square grid, and of the model's own grid where
-      their number is no square's.
+      their number is no square's; those by row and column tell it themselves.
     source: the checkpoint's path, for messages.
 
   Returns:
@@ -130,20 +134,16 @@ def adapt(
   wanted = _shapes_and_types(model, image_size)
   old_shapes = {name: value.shape for name, value in given.items()}
   try:
-    grids = None
-    if official.POSITIONS in given and official.POSITIONS in wanted:
-      class_slot = _has_class_token(given, wanted)
-      number = given[official.POSITIONS].shape[1] - class_slot
-      grids = _grids(number, model, image_size, old_image_size)
-      given[official.POSITIONS] = surgery.resize_positions(
-        given[official.POSITIONS], *grids, class_slot=class_slot
-      )
+    resized, grids = position_tables.resize(
+      given, wanted, model, image_size, old_image_size
+    )
+    given |= resized
     removed = [part for part in _HEAD_PARTS if part not in HEADS[head]]
     taken = _take(given, old_shapes, wanted, removed)
   except ValueError as error:
     raise ValueError(f'{source} does not fit the model: {error}') from error
   fresh = _initial(model, image_size, [n for n in wanted if n not in taken])
-  report = _report(old_shapes, wanted, taken, grids)
+  report = _report(old_shapes, wanted, taken, resized, grids)
   _log.info('weights of %s:\n%s', source, report)
   return official.unflatten(taken | fresh), report
 
@@ -177,41 +177,18 @@ def _take(given, old_shapes, wanted, removed):
         ' model'
       )
   if problems:
-    sizes = description.sizes(official.unflatten(given))
+    params = official.unflatten(given)
+    axial = ', with axial attention' * description.is_axial(params)
+    sizes = description.sizes(params)
     more = len(problems) - 5
     raise ValueError(
       '; '.join(problems[:5])
       + (f'; and {more} more' if more > 0 else '')
-      + '. Create the model of these weights: '
+      + f'. Create the model of these weights{axial}: '
       + ', '.join(f'{key}={value!r}' for key, value in sizes.items())
       + '.'
     )
   return taken
-
-
-def _has_class_token(given, wanted):
-  if ('cls' in given) != ('cls' in wanted):
-    pool = 'token' if 'cls' in given else 'gap'
-    raise ValueError(
-      f"parameter 'cls' is only in one of them; use a model with pool={pool!r}."
-    )
-  return 'cls' in given
-
-
-def _grids(number, model, image_size, old_image_size):
-  """Returns the grids of a number of old positions and of the model's."""
-  new = model.grid_shape(image_size)
-  if old_image_size is not None:
-    return model.grid_shape(old_image_size), new
-  side = math.isqrt(number)
-  if side * side == number:
-    return (side, side), new
-  if number == new[0] * new[1]:
-    return new, new
-  raise ValueError(
-    f'parameter {official.POSITIONS!r} is for {number} patches, which form no'
-    ' square; give old_image_size=(HEIGHT, WIDTH) of the checkpoint.'
-  )
 
 
 def _shapes_and_types(model, image_size):
@@ -234,20 +211,18 @@ def _initial(model, image_size, names):
   return jax.device_get(jax.jit(init)())
 
 
-def _report(old_shapes, wanted, taken, grids):
-  resized = grids is not None and grids[0] != grids[1]
+def _report(old_shapes, wanted, taken, resized, grids):
   rows = []
   for name, array in wanted.items():
-    old, fate = old_shapes.get(name), 'taken'
-    if name == official.POSITIONS and resized:
-      fate = 'resized'
+    old = old_shapes.get(name)
+    fate = 'resized' if name in resized else 'taken'
     if name not in taken:
       old, fate = None, 'fresh'
     rows.append(Row(name, fate, old, array.shape))
   for name, shape in old_shapes.items():
     if name not in taken:
       rows.append(Row(name, 'dropped', shape, None))
-  return Report(tuple(rows), grids if resized else None)
+  return Report(tuple(rows), grids)
 
 
 def _part(name):

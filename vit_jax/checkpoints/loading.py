@@ -31,6 +31,9 @@ Params = dict[str, Any]
 # The names in an .npz file tell whose it is; by default the official ones.
 NPZ_DIALECTS = {'bit': bit, 'big_vision': big_vision}
 
+# Formats of others whose models without learned positions have fixed ones.
+_ALWAYS_WITH_POSITIONS = ('big_vision', 'timm', 'huggingface')
+
 
 def load(path: str | os.PathLike[str], *, heads: int | None = None) -> Params:
   """Reads weights into a nested dict of arrays under this project's names.
@@ -144,10 +147,17 @@ def _reader(path):
 
 
 def _describe(params, format, settings, ignored=()):
+  sizes = description.sizes(params)
+  if sizes.get('positions') == 'none' and format in _ALWAYS_WITH_POSITIONS:
+    raise ValueError(
+      'there are no position embeddings; those that other code computes, such'
+      ' as sines or rotations, are not known here.'
+    )
   return description.Description(
     format,
-    sizes=description.sizes(params),
+    sizes=sizes,
     num_classes=description.num_classes(params),
+    axial=description.is_axial(params),
     ignored=tuple(ignored),
     **settings,
   )

@@ -41,9 +41,26 @@ def resize_positions(
   positions = np.asarray(positions)
   grid = positions[0, slots:].reshape(*old_grid, -1).astype(np.float32)
   for axis in (0, 1):
-    grid = _resize_axis(grid, axis, new_grid[axis])
+    grid = resize_axis(grid, axis, new_grid[axis])
   resized = grid.astype(positions.dtype).reshape(1, -1, grid.shape[-1])
   return np.concatenate([positions[:, :slots], resized], axis=1)
+
+
+def resize_axis(
+  table: Float[np.ndarray, '...'], axis: int, new_size: int
+) -> Float[np.ndarray, '...']:
+  """Interpolates linearly along an axis, in float32; ends fall together."""
+  old_size = table.shape[axis]
+  if old_size == new_size:
+    return table
+  place = np.linspace(0, old_size - 1, new_size)
+  before = np.floor(place).astype(int)
+  after = np.minimum(before + 1, old_size - 1)
+  shape = [-1 if i == axis else 1 for i in range(table.ndim)]
+  share = (place - before).astype(np.float32).reshape(shape)
+  wide = table.astype(np.float32)
+  lower, upper = wide.take(before, axis), wide.take(after, axis)
+  return (lower * (1 - share) + upper * share).astype(table.dtype)
 
 
 def interpolate(
@@ -87,19 +104,6 @@ def average(trees: Iterable[dict[str, Any]]) -> dict[str, Any]:
   if first is None:
     raise ValueError('the mean of no checkpoints; give one at least.')
   return jax.tree.map(lambda t, x: _rounded(t / number, x), total, first)
-
-
-def _resize_axis(array, axis, new_size):
-  old_size = array.shape[axis]
-  if old_size == new_size:
-    return array
-  place = np.linspace(0, old_size - 1, new_size)
-  before = np.floor(place).astype(int)
-  after = np.minimum(before + 1, old_size - 1)
-  shape = [-1 if i == axis else 1 for i in range(array.ndim)]
-  share = (place - before).astype(np.float32).reshape(shape)
-  lower, upper = array.take(before, axis), array.take(after, axis)
-  return lower * (1 - share) + upper * share
 
 
 def _wide(array):

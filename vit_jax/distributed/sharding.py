@@ -37,7 +37,7 @@ TENSOR_RULES = {
   rf'{_MLP}/Dense_1/kernel': PartitionSpec(TENSOR, None),
 }
 # Biases, norms and tokens are small; everything else is one of these.
-FSDP_RULE = r'(.*/)?(kernel|pos_embedding)'
+FSDP_RULE = r'(.*/)?(kernel|pos_embedding(_\w+)?)'
 
 
 def place(state: PyTree, mesh: Mesh) -> PyTree:

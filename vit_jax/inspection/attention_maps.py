@@ -38,11 +38,13 @@ def by_layer(
     ValueError: if the model has no attention, or cannot look at the images.
   """
   check(model)
-  block = model.encoder_block()()
-  # Without blocks, a model computes what the first of them reads.
-  x = _tokens(model.clone(depth=0), params, images)
+  block = model.encoder_block(model.grid_shape(images.shape[1:3]))()
+  # Without blocks, a model computes what enters the first of them.
+  x, shared = _tokens(model.clone(depth=0), params, images)
   for i in range(model.depth):
-    x, weights = _apply(block, params['Transformer'][f'encoderblock_{i}'], x)
+    x, weights = _apply(
+      block, params['Transformer'][f'encoderblock_{i}'], x + shared
+    )
     yield weights
 
 
@@ -50,20 +52,28 @@ def check(model: vit.VisionTransformer) -> None:
   """Refuses what has no attention.
 
   Raises:
-    ValueError: for a model without an encoder.
+    ValueError: for a model without an encoder, or with axial attention, where
+      no token attends to all.
   """
   if not isinstance(model, vit.VisionTransformer):
     raise ValueError(
       f'a {type(model).__name__} has no attention to look at; inspect a ViT or'
       ' a hybrid.'
     )
+  if model.axial:
+    raise ValueError(
+      'an Axial-ViT has no attention to look at but along rows and columns;'
+      ' inspect a ViT or a hybrid.'
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _tokens(model, params, images):
   _, sown = model.apply({'params': params}, images, mutable='intermediates')
-  (tokens,) = sown['intermediates']['Transformer']['tokens']
-  return tokens
+  sown = sown['intermediates']['Transformer']
+  (tokens,) = sown['tokens']
+  (shared,) = sown.get('shared_positions', (jnp.zeros_like(tokens[:1]),))
+  return tokens, shared
 
 
 @functools.partial(jax.jit, static_argnums=0)

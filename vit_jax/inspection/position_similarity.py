@@ -6,17 +6,34 @@ from typing import Any
 from jaxtyping import Float
 import numpy as np
 
+from vit_jax.models import positions
+
 
 def embeddings(params: Mapping[str, Any]) -> Float[np.ndarray, 'n d']:
   """The position embeddings of a model's patches, without the class token's.
 
+  Those of rows and of columns are put together; where every layer has its own,
+  they are the first one's.
+
   Raises:
-    ValueError: if the model has none.
+    ValueError: if the model has none that are added to tokens.
   """
-  try:
-    (table,) = params['Transformer']['posembed_input']['pos_embedding']
-  except KeyError as error:
-    raise ValueError('the model has no position embeddings.') from error
+  encoder = params.get('Transformer', {})
+  places = (
+    encoder.get('posembed_input'),
+    encoder.get('posembed_shared'),
+    encoder.get('encoderblock_0', {}).get('posembed'),
+  )
+  tables = next(filter(None, places), None)
+  if tables is None:
+    raise ValueError('the model adds no position embeddings to its tokens.')
+  if 'pos_embedding' not in tables:
+    return np.asarray(
+      positions.concatenate_tables(
+        tables['pos_embedding_rows'], tables['pos_embedding_columns']
+      )
+    )
+  (table,) = tables['pos_embedding']
   return np.asarray(table[1:] if 'cls' in params else table)
 
 

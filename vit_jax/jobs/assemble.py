@@ -234,6 +234,8 @@ def model(
     stage_depths=config_lib.integers(config, 'model.stage_depths') or None,
     width_factor=c.width_factor or None,
     pool=c.pool,
+    positions=c.positions,
+    positions_at=c.positions_at,
     representation_size={0: None, -1: 'width'}.get(
       c.representation_size, c.representation_size
     ),

@@ -62,15 +62,15 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   try:
     attention_maps.check(model.model)
   except ValueError as absent:
-    _log.warning('%s Its filters alone are drawn', absent)
-    parts = [_filters(model)]
+    _log.warning('%s Its filters and positions alone are drawn', absent)
+    parts = [_filters(model), *_positions(model)]
     workdirs.claim(config, workdir)
   else:
     mesh = assemble.mesh(config)
     with report.phase('opening the images'):
       images = _open_images(model.config, mesh)
     workdirs.claim(config, workdir)
-    parts = [_filters(model), _positions(model)]
+    parts = [_filters(model), *_positions(model)]
     with report.phase(f'following attention, {images.num_examined} images'):
       parts.append(_attention(model, images, mesh))
   arrays, drawn, metrics = {}, {}, {}
@@ -120,13 +120,19 @@ def _filters(model: trained.Trained) -> _Findings:
   )
 
 
-def _positions(model: trained.Trained) -> _Findings:
+def _positions(model: trained.Trained) -> Iterator[_Findings]:
+  """Nothing of models that add no position embeddings."""
+  try:
+    embeddings = position_similarity.embeddings(model.params)
+  except ValueError as absent:
+    _log.warning('no similarity of positions is drawn: %s', absent)
+    return
   similarity = position_similarity.similarity(
-    position_similarity.embeddings(model.params),
+    embeddings,
     model.model.grid_shape(config_lib.image_size(model.config)),
   )
   contrast = position_similarity.contrast(similarity)
-  return _Findings(
+  yield _Findings(
     {'position_similarity': similarity},
     {'position_similarity': figures.position_similarity(similarity)},
     {f'positions/{name}': value for name, value in contrast.items()},

@@ -45,8 +45,7 @@ class Weights:
 
   def drawn(self) -> list[content.Part]:
     """Similarity of positions, if the model has any, and filters."""
-    positions = [self._positions()] if self._has_attention else []
-    return [content.Charts([*positions, self._filters()])]
+    return [content.Charts([*self._positions(), self._filters()])]
 
   def _filters(self) -> content.Picture:
     components, shares = filters.principal_components(
@@ -66,9 +65,14 @@ class Weights:
     )
     return pictures.drawing(figure, alt, caption)
 
-  def _positions(self) -> content.Picture:
+  def _positions(self) -> Iterator[content.Picture]:
+    """Nothing of models that add no position embeddings."""
+    try:
+      embeddings = position_similarity.embeddings(self._trained.params)
+    except ValueError:
+      return
     similarity = position_similarity.similarity(
-      position_similarity.embeddings(self._trained.params),
+      embeddings,
       self._trained.model.grid_shape(
         config_lib.image_size(self._trained.config)
       ),
@@ -86,7 +90,7 @@ class Weights:
       for name, value in position_similarity.contrast(similarity).items()
     )
     alt = f'{caption}. Mean cosine of pairs of patches: {means}.'
-    return pictures.drawing(figure, alt, caption)
+    yield pictures.drawing(figure, alt, caption)
 
   @property
   def _has_attention(self) -> bool:

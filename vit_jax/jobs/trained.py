@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import logging
-import math
 
 from flax import linen as nn
 import jax
@@ -11,9 +10,9 @@ from jaxtyping import PyTree
 import ml_collections
 import numpy as np
 
+from vit_jax import checkpoints, models
 from vit_jax import config as config_lib
-from vit_jax import models
-from vit_jax.checkpoints import official
+from vit_jax.checkpoints import official, position_tables
 from vit_jax.jobs import assemble
 
 _log = logging.getLogger(__name__)
@@ -42,8 +41,8 @@ def load(config: ml_collections.ConfigDict) -> Trained:
   """Reads `init_from` and builds the model that it is of.
 
   With `model.name`, it has to be that model, under the overrides beside the
-  name; how it pools and whether its head has a hidden layer, the checkpoint
-  tells in any case.
+  name; how it pools, what positions it has and whether its head has a hidden
+  layer, the checkpoint tells in any case.
 
   Raises:
     ValueError: if there is no such checkpoint, it has no head, or it is of
@@ -95,7 +94,7 @@ def _fitted(
   config = config.copy_and_resolve_references()
   config.init_head = 'keep'
   model = models.create(
-    _any_name(told.sizes),
+    _any_name(told),
     num_classes=told.num_classes,
     dtype=config.model.dtype,
     **told.overrides,
@@ -106,6 +105,8 @@ def _fitted(
   if config.model.name:
     config.model.update(
       pool=told.sizes.get('pool', 'token'),
+      positions=told.sizes.get('positions', '1d'),
+      positions_at=told.sizes.get('positions_at', 'stem'),
       representation_size=told.sizes.get('representation_size', 0),
     )
     model = assemble.model(config, told.num_classes, start)
@@ -122,22 +123,22 @@ def _fitted(
   )
 
 
-def _any_name(sizes) -> str:
+def _any_name(told: checkpoints.Description) -> str:
   """A name of the checkpoint's kind; its sizes take the place of the name's."""
-  if 'depth' not in sizes:
-    return 'R50x1'
-  return 'R50+ViT-B/32' if 'stage_depths' in sizes else 'ViT-B/16'
+  if 'depth' not in told.sizes:
+    return 'AxialR50x1' if told.axial else 'R50x1'
+  if told.axial:
+    return 'Axial-ViT-B/16'
+  return 'R50+ViT-B/32' if 'stage_depths' in told.sizes else 'ViT-B/16'
 
 
 def _image_size(start: assemble.Weights, model) -> tuple[int, int]:
-  """The square image whose patches have as many positions as there are."""
-  flat = official.flatten(start.params)
-  positions = flat.get(official.POSITIONS)
-  if positions is not None:
-    number = positions.shape[1] - ('cls' in flat)
-    side = math.isqrt(number)
-    if side * side == number:
-      return tuple(side * px for px in model.token_size)
+  """The image whose patches have as many positions as there are."""
+  grid = position_tables.grid(official.flatten(start.params))
+  if grid is not None:
+    return tuple(
+      number * px for number, px in zip(grid, model.token_size, strict=True)
+    )
   raise ValueError(
     f'{start.path} does not tell for which size of images it was trained; set'
     ' data.image_size.'

@@ -1,5 +1,6 @@
 """Multi-head self-attention."""
 
+from collections.abc import Callable
 import functools
 
 import flax.linen as nn
@@ -34,10 +35,13 @@ class SelfAttention(nn.Module):
   Attributes:
     heads: number of heads.
     dtype: type of the products; parameters stay float32.
+    query_logits: makes logits (b, heads, n, n) of queries alone, scaled as
+      they are, which are added before the softmax; None adds nothing.
   """
 
   heads: int
   dtype: DTypeLike
+  query_logits: Callable[[Array], Array] | None = None
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
@@ -56,12 +60,12 @@ class SelfAttention(nn.Module):
       return jnp.swapaxes(projected, 1, 2)
 
     query, key, value = project('query'), project('key'), project('value')
+    query = query / size**0.5
     scores = jnp.einsum(
-      'bhqs,bhks->bhqk',
-      query / size**0.5,
-      key,
-      preferred_element_type=jnp.float32,
+      'bhqs,bhks->bhqk', query, key, preferred_element_type=jnp.float32
     )
+    if self.query_logits is not None:
+      scores += self.query_logits(query)
     weights = jax.nn.softmax(scores)
     self.sow('intermediates', 'weights', weights)
     out = jnp.einsum('bhqk,bhks->bhqs', weights.astype(self.dtype), value)

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 
 from vit_jax.models import (
   attention,
+  axial_resnet,
   hybrid_stem,
   layers,
-  positions,
   resnet,
   variants,
   vit,
 )
+from vit_jax.models import positions as positions_lib
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -31,6 +32,8 @@ def create(
   stage_depths: Sequence[int] | None = None,
   width_factor: float | None = None,
   pool: str = 'token',
+  positions: str = '1d',
+  positions_at: str = 'stem',
   representation_size: int | str | None = None,
   dropout: float = 0.0,
   dtype: str = 'float32',
@@ -59,8 +62,16 @@ def create(
     stage_depths: residual units of each stage of the ResNet.
     width_factor: of the ResNet; a multiple of 0.5.
     pool: 'token' classifies from a class token, 'gap' from the mean of tokens.
-      ResNets always take the mean, and have no use for `gelu` and `norm_eps`
-      either.
+      ResNets and Axial-ViTs always take the mean; ResNets have no use for
+      `gelu` and `norm_eps` either.
+    positions: how the transformer knows where patches are (Appendix D.4):
+      'none'; '1d', a learned embedding for each place in the sequence; '2d',
+      half of one for each row and half for each column; 'relative', logits of
+      attention by the offset in the raster, in an Axial-ViT by that in the row
+      or column.
+    positions_at: where embeddings are added: 'stem', once; 'every_layer', to
+      the input of every block, each with its own; 'every_layer_shared', with
+      the same ones. Relative positions act in every layer, under 'stem'.
     representation_size: size of a hidden tanh layer in the head (3.1:
       pre-training has one); 'width' for the width, None for no such layer.
     dropout: rate in [0, 1), in the transformer.
@@ -99,6 +110,8 @@ def create(
     _refuse(
       no_transformer,
       patch_size=patch_size,
+      positions=None if positions == '1d' else positions,
+      positions_at=None if positions_at == 'stem' else positions_at,
       representation_size=representation_size,
       dropout=dropout or None,
       scan=scan or None,
@@ -111,9 +124,15 @@ def create(
       dtype=dtype,
       head_bias=head_bias,
       constrain=constrain,
+      unit=axial_resnet.Unit if variant.axial else resnet.Unit,
     )
   # Refused before any trace.
   attention.head_size(encoder_size.width, encoder_size.heads)
+  positions_lib.check(
+    _known('positions', positions, positions_lib.KINDS),
+    _known('positions_at', positions_at, positions_lib.PLACES),
+    encoder_size.width,
+  )
   if representation_size == 'width':
     representation_size = encoder_size.width
   if not (
@@ -137,11 +156,14 @@ def create(
   return vit.VisionTransformer(
     num_classes=num_classes,
     stem=stem,
-    patch_size=positions.as_pair(
+    patch_size=positions_lib.as_pair(
       variant.patch_size if patch_size is None else patch_size
     ),
     **dataclasses.asdict(encoder_size),
-    pool=_known('pool', pool, vit.POOLS),
+    pool='gap' if variant.axial else _known('pool', pool, vit.POOLS),
+    positions=positions,
+    positions_at=positions_at,
+    axial=variant.axial,
     representation_size=representation_size,
     dropout=dropout,
     dtype=dtype,

@@ -1,7 +1,44 @@
-"""The grid of patches and the position embeddings added to them."""
+"""The grid of patches, and how tokens learn their places (Appendix D.4)."""
+
+from collections.abc import Callable
+import functools
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
+import numpy as np
+
+KINDS = ('none', '1d', '2d', 'relative')
+# Where embeddings are added: to what enters the encoder, or to the input of
+# every block; there each has its own, or all share one.
+PLACES = ('stem', 'every_layer', 'every_layer_shared')
+
+_initial = nn.initializers.normal(0.02)
+
+
+def check(kind: str, place: str, width: int) -> None:
+  """Refuses positions that there are not (Table 8).
+
+  Args:
+    kind: of `KINDS`.
+    place: of `PLACES`.
+    width: size of a token.
+
+  Raises:
+    ValueError: for none, or relative ones, elsewhere than at the stem, and for
+      a token that cannot be halved between rows and columns.
+  """
+  if kind in ('none', 'relative') and place != 'stem':
+    raise ValueError(
+      f'positions={kind!r} are not added to tokens, and so have no place'
+      f" {place!r}; leave positions_at at 'stem' (relative ones act in every"
+      " layer anyhow), or choose positions='1d' or '2d'."
+    )
+  if kind == '2d' and width % 2:
+    raise ValueError(
+      "positions='2d' give half of a token to rows and half to columns, and a"
+      f' width of {width} has no half; choose an even one.'
+    )
 
 
 def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -52,16 +89,134 @@ def grid_shape(
 
 
 class LearnedPositions(nn.Module):
-  """Adds a learned vector to each token, by its place in the sequence.
+  """A learned vector for each token, by its place in the sequence.
 
   E_pos of equation 1; "1-D" in Appendix D.4: rows and columns of the grid are
-  not told apart.
+  not told apart. A class token has a place too, the first.
   """
 
   @nn.compact
-  def __call__(self, tokens: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
-    """Returns the tokens with their position embeddings added."""
-    embedding = self.param(
-      'pos_embedding', nn.initializers.normal(0.02), (1, *tokens.shape[1:])
+  def __call__(self, tokens: Float[Array, 'b n d']) -> Float[Array, '1 n d']:
+    """Returns the embeddings of tokens, to be added to them."""
+    embedding = self.param('pos_embedding', _initial, (1, *tokens.shape[1:]))
+    return embedding.astype(tokens.dtype)
+
+
+class GridPositions(nn.Module):
+  """Half a vector for each row of the grid, half a vector for each column.
+
+  "2-D" in Appendix D.4. A class token has no place in the grid, and gets zeros
+  (our choice).
+
+  Attributes:
+    grid: rows and columns of patches.
+    class_token: whether there is one before the patches.
+  """
+
+  grid: tuple[int, int]
+  class_token: bool
+
+  @nn.compact
+  def __call__(self, tokens: Float[Array, 'b n d']) -> Float[Array, '1 n d']:
+    """Returns the embeddings of tokens, to be added to them."""
+    half = tokens.shape[-1] // 2
+    tables = [
+      self.param(f'pos_embedding_{axis}', _initial, (length, half))
+      for axis, length in zip(('rows', 'columns'), self.grid, strict=True)
+    ]
+    embedding = concatenate_tables(*tables)
+    if self.class_token:
+      embedding = jnp.pad(embedding, ((1, 0), (0, 0)))
+    return embedding[None].astype(tokens.dtype)
+
+
+def concatenate_tables(
+  rows: Float[Array, 'rows s'], columns: Float[Array, 'columns s']
+) -> Float[Array, 'n d']:
+  """The vectors of all patches, row by row: first the row's, then the column's.
+
+  Their size is d = 2s, their number n = rows * columns.
+  """
+  shape = len(rows), len(columns), rows.shape[1]
+  halves = (
+    jnp.broadcast_to(rows[:, None], shape),
+    jnp.broadcast_to(columns[None], shape),
+  )
+  return jnp.concatenate(halves, axis=-1).reshape(-1, 2 * shape[-1])
+
+
+class OffsetPositions(nn.Module):
+  """A learned vector for the offset between any two places of a sequence.
+
+  Shared by all heads, as in Shaw et al. (2018), arXiv 1803.02155.
+
+  Attributes:
+    size: of a vector.
+  """
+
+  size: int
+
+  @nn.compact
+  def __call__(self, length: int) -> Float[Array, 'n n s']:
+    """Returns [q, k], the vector of the offset q - k in `length` places."""
+    table = self.param(
+      'pos_embedding_offsets', _initial, (2 * length - 1, self.size)
     )
-    return tokens + embedding.astype(tokens.dtype)
+    place = np.arange(length)
+    return table[place[:, None] - place + length - 1]
+
+
+def offset_logits(
+  query: Float[Array, 'b heads n s'],
+  class_token: bool,
+) -> Float[Array, 'b heads n n']:
+  """Logits of queries with the embeddings of offsets, p_q - p_k, as keys.
+
+  "Relative" in Appendix D.4, to be added to the logits of attention: p is a
+  patch's place in the raster, row by row. A class token has none there, and as
+  query and as key a logit of zero (our choice). The embeddings are `posembed`
+  in the caller's scope; the logits are float32.
+
+  Args:
+    query: divided by sqrt(s).
+    class_token: whether there is one before the patches.
+  """
+  slots = int(class_token)
+  patches = query[:, :, slots:]
+  _, _, length, size = patches.shape
+  keys = OffsetPositions(size, name='posembed')(length)
+  logits = jnp.einsum(
+    'bhqs,qks->bhqk',
+    patches,
+    keys.astype(query.dtype),
+    preferred_element_type=jnp.float32,
+  )
+  return jnp.pad(logits, ((0, 0), (0, 0), (slots, 0), (slots, 0)))
+
+
+# Both below are kept, so that modules made with what they return are equal.
+
+
+@functools.cache
+def query_logits(
+  kind: str, class_token: bool
+) -> Callable[[Array], Array] | None:
+  """Returns what makes logits of queries alone; None for most kinds."""
+  if kind == 'relative':
+    return functools.partial(offset_logits, class_token=class_token)
+  return None
+
+
+@functools.cache
+def added(
+  kind: str, grid: tuple[int, int], class_token: bool
+) -> Callable[..., nn.Module] | None:
+  """Returns what makes, from its `name`, the embeddings added to tokens.
+
+  None for the kinds that add nothing.
+  """
+  if kind == '1d':
+    return LearnedPositions
+  if kind == '2d':
+    return functools.partial(GridPositions, grid=grid, class_token=class_token)
+  return None

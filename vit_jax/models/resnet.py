@@ -16,6 +16,7 @@ The official BiT files name the parameters otherwise. Theirs follow from ours:
 - `head`: `resnet/head/conv2d`, whose kernel has the shape (1, 1, d, k).
 """
 
+from collections.abc import Callable
 import functools
 
 import flax.linen as nn
@@ -50,7 +51,7 @@ class Unit(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 d']:
     """Transforms a batch of feature maps."""
-    conv, norm = _conv(self.dtype, self.constrain), _norm(self.dtype)
+    conv, norm = _conv(self.dtype, self.constrain), group_norm(self.dtype)
     width, stride = self.width, self.stride
     y = nn.relu(norm(name='gn1')(x))
     shortcut = x
@@ -58,9 +59,14 @@ class Unit(nn.Module):
       shortcut = conv(4 * width, 1, stride=stride, name='conv_proj')(y)
     y = conv(width, 1, name='conv1')(y)
     y = nn.relu(norm(name='gn2')(y))
-    y = conv(width, 3, stride=stride, padding=1, name='conv2')(y)
-    y = nn.relu(norm(name='gn3')(y))
+    y = nn.relu(norm(name='gn3')(self.mix(y)))
     return shortcut + conv(4 * width, 1, name='conv3')(y)
+
+  def mix(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 c']:
+    """Mixes positions of a map, one in `stride` of which stays on each axis."""
+    return _conv(self.dtype, self.constrain)(
+      self.width, 3, stride=self.stride, padding=1, name='conv2'
+    )(x)
 
 
 class ResNet(nn.Module):
@@ -75,6 +81,7 @@ class ResNet(nn.Module):
       float32 always.
     head_bias: initial bias of the head.
     constrain: applied to what convolutions return, and to logits.
+    unit: makes a residual unit from what `Unit` is made from.
   """
 
   num_classes: int
@@ -83,6 +90,7 @@ class ResNet(nn.Module):
   dtype: DTypeLike
   head_bias: float
   constrain: layers.Constrain = layers.unconstrained
+  unit: Callable[..., nn.Module] = Unit
 
   @nn.nowrap
   def grid_shape(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -123,9 +131,11 @@ class ResNet(nn.Module):
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     x = nn.max_pool(x, (3, 3), strides=(2, 2))
     patches = _tokens(x)
-    unit = functools.partial(Unit, dtype=self.dtype, constrain=self.constrain)
+    unit = functools.partial(
+      self.unit, dtype=self.dtype, constrain=self.constrain
+    )
     x = convolutions.stages(x, unit, self.stage_depths, self.width)
-    encoded = _tokens(nn.relu(_norm(jnp.float32)(name='gn_final')(x)))
+    encoded = _tokens(nn.relu(group_norm(jnp.float32)(name='gn_final')(x)))
     pooled = jnp.mean(encoded, axis=1)
     logits = layers.head(
       pooled, self.num_classes, self.head_bias, self.constrain
@@ -148,7 +158,8 @@ def _conv(dtype, constrain):
   )
 
 
-def _norm(dtype):
+def group_norm(dtype: DTypeLike) -> Callable[..., nn.Module]:
+  """Returns what makes a norm over groups of channels from its `name`."""
   return functools.partial(
     nn.GroupNorm,
     num_groups=32,

@@ -9,6 +9,8 @@
   Steiner et al. (2021), arXiv 2106.10270. The root quarters its image, so that
   a token stands for 32x32 pixels, whatever the name says; patches of 4x4 would
   make it 16x16.
+- `Axial-ViT-B/32`, `AxialR50x1`: the same ViT or ResNet with attention along
+  rows and columns (Appendix D.6; `axial`, `axial_resnet`).
 
 Layouts of the paper and of released checkpoints agree where both have a name.
 """
@@ -78,11 +80,13 @@ class Variant:
     resnet: the ResNet, alone or before the transformer.
     encoder: the transformer.
     patch_size: patch side in pixels, or positions of the ResNet's map.
+    axial: whether it attends along rows and columns.
   """
 
   resnet: ResNetSize | None
   encoder: Size | None
   patch_size: int | None
+  axial: bool = False
 
 
 # B, L, H: Table 1. Ti, S: Touvron et al. (2021), arXiv 2012.12877, Table 1.
@@ -116,10 +120,13 @@ def parse(name: str) -> Variant:
   Raises:
     ValueError: if the name follows no pattern or has an unknown part.
   """
-  match = re.fullmatch(r'(R\d+)x([1-4])', name)
-  if match and match[1] in STAGE_DEPTHS:
-    resnet = ResNetSize(STAGE_DEPTHS[match[1]], int(match[2]))
-    return Variant(resnet, encoder=None, patch_size=None)
+  match = re.fullmatch(r'(Axial)?(R\d+)x([1-4])', name)
+  if match and match[2] in STAGE_DEPTHS:
+    resnet = ResNetSize(STAGE_DEPTHS[match[2]], int(match[3]))
+    return Variant(resnet, None, patch_size=None, axial=bool(match[1]))
+  match = re.fullmatch(r'Axial-ViT-([A-Za-z]+)/([1-9]\d*)', name)
+  if match and match[1] in SIZES:
+    return Variant(None, SIZES[match[1]], int(match[2]), axial=True)
   match = re.fullmatch(r'(?:(R\d*)\+)?ViT-([A-Za-z]+)/([1-9]\d*)', name)
   if match and match[2] in SIZES:
     resnet, encoder, side = match[1], SIZES[match[2]], int(match[3])
@@ -139,5 +146,6 @@ def parse(name: str) -> Variant:
     f' {", ".join(f"ViT-{size}" for size in SIZES)}; or one of these ResNets:'
     f' {", ".join(STAGE_DEPTHS)}; with x and a width from 1 to 4, as in R50x1,'
     ' or before a ViT with /16 or /32, as in R50+ViT-B/32; or a root before a'
-    ' ViT with /16, as in R+ViT-Ti/16.'
+    ' ViT with /16, as in R+ViT-Ti/16; or a ViT or ResNet with attention along'
+    ' rows and columns, as in Axial-ViT-B/32 and AxialR50x1.'
   )

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from vit_jax.models import (
   attention,
+  axial,
   hybrid_stem,
   layers,
   positions,
@@ -38,8 +39,13 @@ REMAT_POLICIES = {
 class EncoderBlock(nn.Module):
   """Self-attention and an MLP, each on normalised input and with a residual.
 
-  Equations 2 and 3; dropout as in Appendix B.1. Attributes as of
-  `VisionTransformer`.
+  Equations 2 and 3; dropout as in Appendix B.1.
+
+  Attributes:
+    query_logits: as of `attention.SelfAttention`.
+    positions: makes embeddings of the block's own, from their `name`, which
+      are added to what it reads; None for none. The others as of
+      `VisionTransformer`.
   """
 
   mlp_dim: int
@@ -48,6 +54,8 @@ class EncoderBlock(nn.Module):
   dtype: DTypeLike
   gelu: str
   norm_eps: float
+  query_logits: Callable[[Array], Array] | None = None
+  positions: Callable[..., nn.Module] | None = None
 
   @nn.compact
   def __call__(
@@ -55,12 +63,17 @@ class EncoderBlock(nn.Module):
   ) -> Float[Array, 'b n d']:
     """Transforms the tokens; without a key there is no dropout."""
     attention_key, mlp_key = layers.split_key(dropout_key, 2)
+    if self.positions is not None:
+      x = x + self.positions(name='posembed')(x)
     # LayerNorm computes in float32 whatever the type of its result.
     norm = functools.partial(
       nn.LayerNorm, epsilon=self.norm_eps, dtype=self.dtype
     )
     y = attention.SelfAttention(
-      self.heads, self.dtype, name='MultiHeadDotProductAttention_0'
+      self.heads,
+      self.dtype,
+      self.query_logits,
+      name='MultiHeadDotProductAttention_0',
     )(norm(name='LayerNorm_0')(x))
     x = x + layers.dropout(y, self.dropout, attention_key)
     y = norm(name='LayerNorm_1')(x)
@@ -76,18 +89,25 @@ class Encoder(nn.Module):
   and a scan draw the same: block i uses `fold_in(key, i)`, the position
   embeddings `fold_in(key, depth)`.
 
-  What the first block reads, (b, n, d), is sown as `tokens` for callers that
-  make the collection 'intermediates' mutable.
+  What enters the first block, (b, n, d), is sown as `tokens` for callers that
+  make the collection 'intermediates' mutable; and what is added to the input of
+  every block alike, (1, n, d), if anything is, as `shared_positions`.
 
   Attributes:
     block: makes an encoder block from its `name`.
     depth: number of blocks. This and the others as of `VisionTransformer`.
+    positions: makes the embeddings that are added at the stem, or to the input
+      of all blocks, from their `name`; None for none.
+    share_positions: whether it is to the input of all blocks. Their dropout is
+      then at the stem alone, too.
   """
 
-  block: Callable[..., EncoderBlock]
+  block: Callable[..., nn.Module]
   depth: int
   dropout: float
   norm_eps: float
+  positions: Callable[..., nn.Module] | None = positions.LearnedPositions
+  share_positions: bool = False
   scan: bool = False
   remat: str = 'none'
   constrain: layers.Constrain = layers.unconstrained
@@ -103,16 +123,23 @@ class Encoder(nn.Module):
       fold_in = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
       keys = fold_in(key, jnp.arange(self.depth))
       position_key = jax.random.fold_in(key, self.depth)
-    x = positions.LearnedPositions(name='posembed_input')(x)
+    shared = None
+    if self.share_positions:
+      shared = self.positions(name='posembed_shared')(x)
+      self.sow('intermediates', 'shared_positions', shared)
+    elif self.positions is not None:
+      x = x + self.positions(name='posembed_input')(x)
     x = layers.dropout(x, self.dropout, position_key)
     self.sow('intermediates', 'tokens', x)
-    x = self._apply_blocks(self.constrain(x), keys)
+    x = self._apply_blocks(self.constrain(x), keys, shared)
     return nn.LayerNorm(
       epsilon=self.norm_eps, dtype=jnp.float32, name='encoder_norm'
     )(x)
 
-  def _apply_blocks(self, x, keys):
+  def _apply_blocks(self, x, keys, shared):
     def apply(block, x, key):
+      if shared is not None:
+        x = x + shared
       return self.constrain(block(self.constrain(x), key)), None
 
     if self.remat != 'none':
@@ -149,6 +176,11 @@ class VisionTransformer(nn.Module):
     mlp_dim: hidden size of the MLP blocks.
     heads: attention heads of a block.
     pool: a key of `POOLS`; only 'token' has a class token.
+    positions: one of `positions.KINDS`.
+    positions_at: one of `positions.PLACES`; relative ones are in every block
+      whatever it says.
+    axial: whether blocks attend along rows and then along columns, see `axial`;
+      they have no class token.
     representation_size: size of the head's hidden tanh layer; None for none.
     dropout: rate in [0, 1) of every dropout (Appendix B.1); the head has none.
     dtype: type of the encoder's activations. Parameters, norms, softmax and all
@@ -172,6 +204,9 @@ class VisionTransformer(nn.Module):
   mlp_dim: int
   heads: int
   pool: str
+  positions: str
+  positions_at: str
+  axial: bool
   representation_size: int | None
   dropout: float
   dtype: DTypeLike
@@ -205,10 +240,21 @@ class VisionTransformer(nn.Module):
   def _stride(self) -> int:
     return 1 if self.stem is None else self.stem.total_stride
 
+  @property
+  def _class_token(self) -> bool:
+    return self.pool == 'token'
+
   @nn.nowrap
-  def encoder_block(self) -> Callable[..., EncoderBlock]:
-    """Returns what makes blocks as the encoder has them."""
-    return functools.partial(
+  def encoder_block(self, grid: tuple[int, int]) -> Callable[..., nn.Module]:
+    """Returns what makes blocks as the encoder has them.
+
+    Args:
+      grid: rows and columns of patches.
+    """
+    own_positions = None
+    if self.positions_at == 'every_layer':
+      own_positions = self._added_positions(grid)
+    block = functools.partial(
       EncoderBlock,
       mlp_dim=self.mlp_dim,
       heads=self.heads,
@@ -216,7 +262,17 @@ class VisionTransformer(nn.Module):
       dtype=self.dtype,
       gelu=self.gelu,
       norm_eps=self.norm_eps,
+      query_logits=positions.query_logits(self.positions, self._class_token),
     )
+    if self.axial:
+      return functools.partial(
+        axial.AxialBlock, block=block, grid=grid, positions=own_positions
+      )
+    return functools.partial(block, positions=own_positions)
+
+  @nn.nowrap
+  def _added_positions(self, grid):
+    return positions.added(self.positions, grid, self._class_token)
 
   @nn.compact
   def __call__(
@@ -232,7 +288,8 @@ class VisionTransformer(nn.Module):
 
     Args:
       images: RGB in [-1, 1], of any height and width that patches can tile;
-        parameters made for one grid of patches serve that number of patches.
+        parameters made for one grid of patches serve that number of patches,
+        or that grid alone, if they tell rows from columns.
       train: whether to apply dropout, with the key of the stream 'dropout'.
       change_patches: what happens to the patch embeddings before positions and
         class token are added, as in masked patch prediction.
@@ -250,7 +307,7 @@ class VisionTransformer(nn.Module):
     """
     layers.check_images(images)
     batch, height, width, _ = images.shape
-    rows, columns = self.grid_shape((height, width))
+    grid = rows, columns = self.grid_shape((height, width))
     x = images if self.stem is None else self.stem(images)
     patches = nn.Conv(
       self.width,
@@ -261,18 +318,24 @@ class VisionTransformer(nn.Module):
       name='embedding',
     )(x).reshape(batch, rows * columns, self.width)
     tokens = change_patches(patches)
-    if self.pool == 'token':
+    if self._class_token:
       cls = self.param('cls', nn.initializers.zeros, (1, 1, self.width))
       cls = jnp.broadcast_to(cls.astype(tokens.dtype), (batch, 1, self.width))
       tokens = jnp.concatenate([cls, tokens], axis=1)
     encoded = Encoder(
-      block=self.encoder_block(),
+      block=self.encoder_block(grid),
       depth=self.depth,
       dropout=self.dropout,
       norm_eps=self.norm_eps,
       scan=self.scan,
       remat=self.remat,
       constrain=self.constrain,
+      positions=(
+        None
+        if self.positions_at == 'every_layer'
+        else self._added_positions(grid)
+      ),
+      share_positions=self.positions_at == 'every_layer_shared',
       name='Transformer',
     )(tokens, train=train)
     pooled = pre_logits = POOLS[self.pool](encoded)

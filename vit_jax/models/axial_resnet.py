@@ -1,0 +1,100 @@
+"""AxialResNet: a ResNet whose 3x3 convolutions are attention (Appendix D.6).
+
+Each becomes attention along rows of the map, then along columns, with relative
+positions. The paper has them from Axial-DeepLab, Wang et al. (2020), arXiv
+2003.07853. From there are: positions that queries, keys and values meet
+(equation 4); 8 heads, whose queries and keys are half as large as their values;
+embeddings of offsets that all heads share; no projection after the heads; and
+the mean of 2x2 positions after attention, where the convolution has a stride
+of 2.
+
+All else is that of the baseline, `resnet`: root, stages, shortcuts, head, and
+norms over groups before ReLU, not over the batch; one stands between rows and
+columns, too. Left out are Axial-DeepLab's norms of queries, keys, values and
+logits; logits are divided by sqrt(head size) in their place.
+
+Embeddings are for maps of one size; `checkpoints.adapt` interpolates them.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from vit_jax.models import axial, positions, resnet
+
+HEADS = 8
+
+
+class PositionSensitiveAttention(nn.Module):
+  """Attention in which queries, keys and values meet learned offsets.
+
+  For each head, with embeddings of p_q - p_k, q, k and v of their own:
+  sum over k of softmax((q k + q r^q + k r^k) / sqrt(size of q)) (v + r^v).
+  The softmax is computed in float32; its weights are sown as those of
+  `attention.SelfAttention`.
+
+  Attributes:
+    heads: number of heads, which share the channels evenly.
+    dtype: type of the products; parameters stay float32.
+  """
+
+  heads: int
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b n c']) -> Float[Array, 'b n c']:
+    """Lets every place gather from all places of its sequence."""
+    _, length, channels = x.shape
+    size = channels // self.heads
+
+    def project(name, features):
+      """What places say, and what offsets do: (b, heads, n, s), (n, n, s)."""
+      dense = nn.DenseGeneral(
+        (self.heads, features), use_bias=False, dtype=self.dtype, name=name
+      )
+      embed = positions.OffsetPositions(features, name=f'posembed_{name}')
+      return jnp.swapaxes(dense(x), 1, 2), embed(length).astype(self.dtype)
+
+    query, of_query = project('query', size // 2)
+    key, of_key = project('key', size // 2)
+    value, of_value = project('value', size)
+
+    def product(equation, *arrays):
+      return jnp.einsum(equation, *arrays, preferred_element_type=jnp.float32)
+
+    logits = (
+      product('bhqs,bhks->bhqk', query, key)
+      + product('bhqs,qks->bhqk', query, of_query)
+      + product('bhks,qks->bhqk', key, of_key)
+    )
+    weights = jax.nn.softmax(logits / (size // 2) ** 0.5)
+    self.sow('intermediates', 'weights', weights)
+    weights = weights.astype(self.dtype)
+    out = jnp.einsum('bhqk,bhks->bhqs', weights, value)
+    out += jnp.einsum('bhqk,qks->bhqs', weights, of_value)
+    return jnp.swapaxes(out, 1, 2).reshape(x.shape)
+
+
+class Unit(resnet.Unit):
+  """A bottleneck of the baseline with attention for its 3x3 convolution.
+
+  `rows` and `columns` take the place of `conv2`, and `gn_columns` stands
+  between them.
+  """
+
+  def mix(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 c']:
+    """Lets positions of a map gather from their rows and columns."""
+
+    def attend(name):
+      return PositionSensitiveAttention(HEADS, self.dtype, name=name)
+
+    y = axial.within_rows(attend('rows'), x)
+    y = resnet.group_norm(self.dtype)(name='gn_columns')(y)
+    y = axial.within_columns(attend('columns'), y)
+    if self.stride > 1:
+      window = (self.stride,) * 2
+      # A side of h becomes ceil(h / stride), as that of the shortcut.
+      y = nn.avg_pool(y, window, window, 'SAME', count_include_pad=False)
+    return self.constrain(y)
