@@ -14,8 +14,8 @@
   0.3, 0 and 0.1, 0 and 0.1 are ours.
 - table5: the same models and sets by all downstream tasks, as Table 5 has them;
   ReaL too with --config.evaluate.real_json=REAL.
-- folder:PATH or digits: a small ViT and a small ResNet at 32 px on 1,000,
-  4,000, 16,000 and all images, three seeds.
+- folder:PATH: a small ViT and a small ResNet at 32 px on 250, 1,000, 4,000 and
+  16,000 images, three seeds; digits: on 50, 200, 800 and all.
 
 Subsets are drawn at random by seed, the same for all models, each within the
 next. Keys are those of a study (configs/scaling.py) and

@@ -21,8 +21,9 @@ JOB_KEYS = {
   ),
   'study.collect': Key(
     '',
-    'Workdirs of finished runs, separated by commas, that join the points;'
-    ' those that differ in their seed alone are one.',
+    'Workdirs of finished runs of sweep.job, or folders of such, separated by'
+    ' commas, that join the points; those that differ in their seed alone are'
+    ' one.',
     on_resume=True,
   ),
   'study.finetune': Key(

@@ -116,6 +116,7 @@ def data(argument: str) -> ml_collections.ConfigDict:
 
 
 def _data_small(argument):
+  """Sizes that the 400 steps see from once to a hundred times."""
   config = small(argument)
   config.data.update(train='train[:95%]', eval='val=train[95%:],test')
   config.update(best_metric='val/accuracy', eval_every=100)
@@ -124,7 +125,9 @@ def _data_small(argument):
     ('ResNet', 'ResNet'): resnet('1,1,1', 0.5),
   }
   config = compare(config, points)
-  config.data_study.sizes = '1000,4000,16000,0'
+  config.data_study.sizes = (
+    '50,200,800,0' if argument == 'digits' else '250,1000,4000,16000'
+  )
   return config
 
 

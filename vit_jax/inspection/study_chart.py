@@ -20,7 +20,7 @@ class Mark:
     place: on the horizontal axis: a number, or a name.
     mean: accuracy in [0, 1].
     spread: standard deviation, 0 for none.
-    name: written beside it.
+    name: written beside it, unless it is the family's.
     best: whether it is on the frontier.
   """
 
@@ -86,7 +86,7 @@ def _draw_line(axes, marks, number, family):
     elinewidth=1,
   )
   for mark in marks:
-    if mark.name not in ('', mark.place, family):
+    if mark.name not in ('', family):
       axes.annotate(
         mark.name,
         (mark.place, 100 * mark.mean),

@@ -237,7 +237,7 @@ def _lines(outcomes, across, name) -> dict[str, list[study_chart.Mark]]:
         outcome.name if across == 'name' else place(outcome, outcomes, across),
         outcome.metrics[name],
         outcome.metrics.get(f'{name}_std', 0.0),
-        name=outcome.name,
+        name=outcome.name if across in _FRONTIER else '',
         best=is_best and across in _FRONTIER,
       )
       lines.setdefault(outcome.family, []).append(mark)

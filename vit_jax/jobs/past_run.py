@@ -131,19 +131,19 @@ def read(workdir: epath.Path) -> PastRun:
   return PastRun(workdir, flat, results)
 
 
-def find(folder: epath.Path) -> list[PastRun]:
-  """The finished training runs in a folder: that of one, or those below.
+def find(folder: epath.Path, job: str) -> list[PastRun]:
+  """The finished runs of a job in a folder: that of one, or those below.
 
   Raises:
     ValueError: if there is none.
   """
   own = (folder / report.RESULTS).exists()
   runs = [read(folder)] if own else list(_runs_in(folder))
-  found = [run for run in runs if run.job in TRAINING]
+  found = [run for run in runs if run.job == job]
   if not found:
     raise ValueError(
-      f'{folder} holds no finished training run; give the workdir of one, or a'
-      ' folder of such.'
+      f'{folder} holds no finished run of the job {job!r}; give the workdir of'
+      ' one, or a folder of such.'
     )
   return found
 

@@ -132,7 +132,7 @@ def _collected(config):
   """Points of finished runs, those of one config together."""
   together = {}
   for folder in filter(None, map(str.strip, config.study.collect.split(','))):
-    for run in past_run.find(epath.Path(folder)):
+    for run in past_run.find(epath.Path(folder), config.sweep.job):
       flat = dict(sorted(run.flat.items()))
       together.setdefault(repr(flat | {'seed': 0}), []).append(run)
   for runs in together.values():
