@@ -224,12 +224,13 @@ def draw(
 def _lines(outcomes, across, name) -> dict[str, list[study_chart.Mark]]:
   lines = {}
   if across == 'step':
-    for outcome in outcomes:
-      lines[outcome.name] = [
-        study_chart.Mark(step, mean, spread)
-        for step, mean, spread in outcome.curves.get(name, ())
+    return {
+      outcome.name: [
+        study_chart.Mark(*point) for point in _curve(outcome, name)
       ]
-    return {family: marks for family, marks in lines.items() if marks}
+      for outcome in outcomes
+      if name in outcome.metrics
+    }
   best = on_frontier(across, name, outcomes)
   for outcome, is_best in zip(outcomes, best, strict=True):
     if name in outcome.metrics:
@@ -242,6 +243,13 @@ def _lines(outcomes, across, name) -> dict[str, list[study_chart.Mark]]:
       )
       lines.setdefault(outcome.family, []).append(mark)
   return lines
+
+
+def _curve(outcome, name):
+  """(step, mean, deviation) along the runs, or of their end alone."""
+  spread = outcome.metrics.get(f'{name}_std', 0.0)
+  end = (outcome.costs['steps'], outcome.metrics[name], spread)
+  return outcome.curves.get(name, [end])
 
 
 def as_json(
