@@ -72,6 +72,7 @@ def shrink(config):
 SMALL = {'depth': 1, 'width': 16, 'mlp_dim': 16, 'heads': 2}
 SMALL_RESNET = {'stage_depths': '1,1', 'width_factor': 0.5}
 NONE = dict.fromkeys(SMALL, 0)
+_OF_POINTS = ('positions', 'positions_at', 'pool', 'representation_size')
 
 
 def shrink_points(config):
@@ -81,10 +82,7 @@ def shrink_points(config):
     name = re.sub(r'/\d+$', '/32', point.config.model.name)
     sizes = SMALL if 'ViT' in name else NONE
     sizes = sizes | (SMALL_RESNET if name.startswith(('R', 'AxialR')) else {})
-    kept = {
-      f'model.{key}': point.config.model[key]
-      for key in ('positions', 'positions_at', 'pool')
-    }
+    kept = {f'model.{key}': point.config.model[key] for key in _OF_POINTS}
     kept |= {f'optim.{key}': point.config.optim[key] for key in ('name', 'lr')}
     kept |= {'model.name': name, 'model.dtype': 'float32', 'loss': 'softmax'}
     kept |= {f'model.{key}': value for key, value in sizes.items()}

@@ -133,7 +133,7 @@ def test_a_study_is_extended_and_collects_runs(study, tmp_path):
   accuracy = own['short']['metrics']['test/accuracy']
   assert point['metrics']['test/accuracy'] == accuracy
 
-  config.study.points = 'new: total_steps=1'
+  config.study.points = 'new: total_steps=3'
   config.sweep.seeds = 2
   results = runs.run(config, tmp_path / 'collected')
   assert [p['name'] for p in results['points']] == ['new', point['name']]
