@@ -66,6 +66,25 @@ def test_all_three_axes():
   assert {name: found[name] for name in expected} == expected
 
 
+def test_positions_of_all_kinds_are_split():
+  options = [
+    {'positions': '2d', 'positions_at': 'every_layer', 'depth': 2},
+    {'positions': 'relative', 'depth': 2, 'stack': True},
+    {'name': 'Axial-ViT-B/16', 'depth': 1},
+  ]
+  first, second, axial = (
+    specs(sharding.place(make_state(**o), make_mesh(2, 4, 2)).params)
+    for o in options
+  )
+  assert first[f'{BLOCK}/posembed/pos_embedding_rows'] == P(None, 'fsdp')
+  stacked = ATTENTION.replace('block_0', 'block')
+  name = f'{stacked}/posembed/pos_embedding_offsets'
+  assert second[name] == P(None, None, 'fsdp')
+  for half in ('rows', 'columns'):
+    name = ATTENTION.replace(BLOCK, f'{BLOCK}/{half}')
+    assert axial[f'{name}/query/kernel'] == P('fsdp', 'tensor', None)
+
+
 def test_without_fsdp_and_tensor_all_is_replicated():
   placed = sharding.place(STATE, make_mesh(data=8))
   assert sharding.device_bytes(placed) == sum(
