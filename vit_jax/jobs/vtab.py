@@ -17,7 +17,7 @@ import ml_collections
 from vit_jax import report
 from vit_jax.data import examples
 from vit_jax.data import vtab as vtab_data
-from vit_jax.distributed import processes
+from vit_jax.distributed import compilation, processes
 from vit_jax.evaluation import vtab_scores
 from vit_jax.inspection import vtab_chart
 from vit_jax.jobs import assemble, grid, workdirs
@@ -48,12 +48,13 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   present, missing = _look_for_data(config, names)
   workdirs.claim(config, workdir)
   try:
-    scores = _compare(config, workdir, settings, present)
-    chosen = grid.best(scores) if scores else settings[0]
-    _log.info('setting: %s', grid.name(chosen))
-    # The choice may change when data is added; each has runs of its own.
-    folder = workdir / grid.name(chosen) if scores else workdir
-    results = _repeat(config, folder, chosen, present)
+    with compilation.shared(workdir / 'compiled'):
+      scores = _compare(config, workdir, settings, present)
+      chosen = grid.best(scores) if scores else settings[0]
+      _log.info('setting: %s', grid.name(chosen))
+      # The choice may change when data is added; each has runs of its own.
+      folder = workdir / grid.name(chosen) if scores else workdir
+      results = _repeat(config, folder, chosen, present)
   except grid.Stopped:
     return
   _finish(config, workdir, scores, chosen, results, missing)
