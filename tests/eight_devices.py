@@ -238,7 +238,7 @@ def base_model():
   prog = program.supervised(
     config, assemble.mesh(config), num_classes=1000, total_steps=STEPS
   )
-  init = prog.init.lower().compile()
+  init = prog.init.lower(prog.seed).compile()
   state = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     prog.state,
@@ -267,7 +267,7 @@ def main(folder):
     same = next((t for c, t in trainers.items() if c.model == case.model), None)
     trainers[case] = trainer = Trainer(case, same and same.params)
     results['losses'][case.name], state = trainer.train()
-    results['exchanged'][case.name] = exchanged(trainer.step.as_text())
+    results['exchanged'][case.name] = exchanged(trainer.step.func.as_text())
     np.savez(
       folder / f'{case.name}.npz', **official.flatten(host(state.params))
     )

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 import numpy as np
 
 from vit_jax import main
+from vit_jax.jobs import points
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'
@@ -39,6 +41,8 @@ def override(config, **values):
 
 def shrink(config):
   """The same experiment in miniature, on digits: two steps, a tiny model."""
+  if config.job in ('study', 'data_study'):
+    shrink_points(config)
   name = config.model.name
   if name.startswith(('R', 'AxialR')):
     override(config, model__stage_depths='1,1', model__width_factor=0.5)
@@ -63,6 +67,40 @@ def shrink(config):
     data__image_size=56 if name.endswith('14') else 64,
     few_shot__datasets='digits|train[:32]|test[:16]',
   )
+
+
+SMALL = {'depth': 1, 'width': 16, 'mlp_dim': 16, 'heads': 2}
+SMALL_RESNET = {'stage_depths': '1,1', 'width_factor': 0.5}
+NONE = dict.fromkeys(SMALL, 0)
+_OF_POINTS = ('positions', 'positions_at', 'pool', 'representation_size')
+
+
+def shrink_points(config):
+  """The first point of each family of a study, all of them as small."""
+  families = {}
+  for point in points.asked(config):
+    name = re.sub(r'/\d+$', '/32', point.config.model.name)
+    sizes = SMALL if 'ViT' in name else NONE
+    sizes = sizes | (SMALL_RESNET if name.startswith(('R', 'AxialR')) else {})
+    kept = {f'model.{key}': point.config.model[key] for key in _OF_POINTS}
+    kept |= {f'optim.{key}': point.config.optim[key] for key in ('name', 'lr')}
+    kept |= {'model.name': name, 'model.dtype': 'float32', 'loss': 'softmax'}
+    kept |= {f'model.{key}': value for key, value in sizes.items()}
+    pairs = ' '.join(f'{key}={value}' for key, value in kept.items())
+    families.setdefault(point.family, f'{point.name} ({point.family}): {pairs}')
+  config.study.points = '; '.join(families.values())
+  config.sweep.seeds = 1
+  if config.data_study.sizes:
+    config.data_study.sizes = '20,40'
+  if config.study.finetune:
+    config.study.finetune = 'digits'
+    config.study.finetune_keys = (
+      'total_steps=1 batch_size=8 data.eval=test[:16] data.image_size=64'
+      ' optim.warmup_steps=0 model.dtype=float32'
+    )
+  config.few_shot.update(every=1 if config.few_shot.every else 0, shots='1')
+  config.few_shot.seeds = 1
+  config.study.metrics = ''
 
 
 def start_from(config, workdir):

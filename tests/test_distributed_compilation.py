@@ -1,3 +1,4 @@
+from etils import epath
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
@@ -40,3 +41,31 @@ def test_a_program_that_does_not_fit(mesh):
   with pytest.raises(compilation.DoesNotFitError, match='15.48 GiB') as error:
     compilation.compile_for_tpu(loss_sum, *arguments(mesh, 2**21, 2**15))
   assert error.value.needed > error.value.available == round(15.48 * 2**30)
+
+
+def test_programs_are_shared_within_and_not_after(tmp_path):
+  given = jax.config.jax_compilation_cache_dir
+  jax.config.update('jax_compilation_cache_dir', None)
+  seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+  try:
+    with compilation.shared(epath.Path(tmp_path)):
+      assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+      jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+      jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3)))
+    files = list(tmp_path.iterdir())
+    assert files
+    assert jax.config.jax_compilation_cache_dir is None
+    assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.3
+    jax.jit(lambda x: jnp.cos(x) @ x)(jnp.ones((3, 3)))
+    assert list(tmp_path.iterdir()) == files
+  finally:
+    jax.config.update('jax_compilation_cache_dir', given)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', seconds)
+
+
+def test_a_folder_of_the_user_stays():
+  given = jax.config.jax_compilation_cache_dir
+  assert given  # As of tests/conftest.py.
+  with compilation.shared(epath.Path('/nowhere')):
+    assert jax.config.jax_compilation_cache_dir == given

@@ -14,6 +14,8 @@ ORDER = (  # A module may import from its own room or from one before it.
   'keys',
   'config',
   'recipes',
+  'studies',
+  'ablations',
   'data',
   'models',
   'checkpoints',

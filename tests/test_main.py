@@ -32,7 +32,7 @@ def test_every_config_runs_in_miniature(name, pretrained, tmp_path):
   config = runs.shrink(runs.load_config(name))
   if config.job == 'plan':
     pytest.importorskip('libtpu')
-  elif config.job not in ('pretrain', 'masked_patch'):
+  elif config.job not in ('pretrain', 'masked_patch', 'study', 'data_study'):
     runs.start_from(config, pretrained)
   if config.job == 'predict':
     config.predict.paths = str(tmp_path / 'photo.png')

@@ -96,5 +96,21 @@ def test_a_forward_pass_by_hand():
 )
 def test_table_6(name, epochs, exaflops):
   model = models.create(name, num_classes=0)
-  found = flops.training_exaflops(model, (224, 224), epochs * JFT_IMAGES)
+  found = flops.training_exaflops(
+    flops.forward(model, (224, 224)), epochs * JFT_IMAGES
+  )
   assert found == pytest.approx(exaflops, rel=0.025)
+
+
+@pytest.mark.parametrize('name', ['ViT-B/32', 'ViT-B/16', 'ViT-L/16'])
+def test_the_compiler_counts_little_more(name):
+  model = models.create(name, num_classes=0)
+  rule = flops.forward(model, (224, 224))
+  counted = flops.forward_as_compiled(model, (224, 224))
+  assert rule < counted < 1.05 * rule
+
+
+def test_the_compiler_cannot_count_a_scan():
+  model = models.create('ViT-Ti/16', num_classes=0, scan=True)
+  with pytest.raises(ValueError, match='scan=False'):
+    flops.forward_as_compiled(model, (32, 32))

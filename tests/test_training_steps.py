@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -40,9 +42,8 @@ def make_step(model=MODEL, *, objective=None, **kwargs):
     model, num_classes=3, loss='softmax'
   )
   optimizer = optim.create('sgd', constant)
-  return steps.make_train_step(
-    objective, optimizer, constant, **{'seed': 0} | kwargs
-  )
+  step = steps.make_train_step(objective, optimizer, constant, **kwargs)
+  return functools.partial(step, seed=np.uint32(0))
 
 
 SGD = optim.create('sgd', constant)
@@ -120,7 +121,11 @@ def test_dropout_follows_seed_and_step():
   assert loss == step(state, batch)[1]['loss'][0]
   later = state.replace(step=state.step + 1)
   assert loss != step(later, batch)[1]['loss'][0]
-  assert loss != jax.jit(make_step(seed=1))(state, batch)[1]['loss'][0]
+  assert loss != step(state, batch, seed=np.uint32(1))[1]['loss'][0]
+  key = randomness.stream_key(0, 'dropout', 0)
+  objective = steps.classification(MODEL, num_classes=3, loss='softmax')
+  expected, _ = jax.jit(objective)(state.params, batch, key)
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
 def test_average_follows_the_weights():

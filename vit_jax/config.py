@@ -16,8 +16,9 @@ import ml_collections
 
 from vit_jax.keys import KEYS, Key
 
-# Jobs that take no steps, and so need no length.
+# Jobs that take no steps themselves, and so need no length.
 WITHOUT_STEPS = (
+  'data_study',
   'dedup',
   'evaluate',
   'few_shot',
@@ -26,6 +27,7 @@ WITHOUT_STEPS = (
   'predict',
   'prepare',
   'report',
+  'study',
 )
 
 

@@ -12,6 +12,54 @@ JOB_KEYS = {
   'vtab.keep_weights': Key(
     False, 'Whether final.npz of every run stays.', on_resume=True
   ),
+  'study.points': Key(
+    '',
+    'What a study or data study compares, separated by ;, each NAME (FAMILY):'
+    ' and the KEY=VALUE pairs that it changes; empty: what sweep.grid and'
+    ' sweep.also list.',
+    on_resume=True,
+  ),
+  'study.collect': Key(
+    '',
+    'Workdirs of finished runs of sweep.job, or folders of such, separated by'
+    ' commas, that join the points; those that differ in their seed alone are'
+    ' one.',
+    on_resume=True,
+  ),
+  'study.finetune': Key(
+    '',
+    'What the runs of a study are fine-tuned on, [NAME=]DATASET separated by'
+    ' commas, such as cifar10,folder:PHOTOS; as Table 4 has it.',
+  ),
+  'study.finetune_keys': Key(
+    '', 'KEY=VALUE pairs that this fine-tuning changes, separated by blanks.'
+  ),
+  'study.metrics': Key(
+    '',
+    'Metrics to draw, separated by commas, such as finetune/mean/accuracy,'
+    'test/accuracy; empty: the first of the table.',
+    on_resume=True,
+  ),
+  'study.across': Key(
+    'exaflops',
+    'What accuracy is drawn against: exaflops; relative, to the first point;'
+    ' core_days; examples; step, along the runs; name, of the point.',
+    choices=(
+      'exaflops',
+      'relative',
+      'core_days',
+      'examples',
+      'step',
+      'name',
+    ),
+    on_resume=True,
+  ),
+  'data_study.sizes': Key(
+    '',
+    'Numbers of examples to train on, separated by commas, 0 for all; those of'
+    ' a size are among those of a larger one. Empty: data.subset.',
+    on_resume=True,
+  ),
   'plan.job': Key(
     'pretrain',
     'The job whose training step is planned.',

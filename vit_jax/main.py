@@ -21,6 +21,7 @@ from ml_collections import config_flags
 from vit_jax import config as config_lib
 from vit_jax.distributed import processes
 from vit_jax.jobs import (
+  data_study,
   dedup,
   evaluate,
   few_shot,
@@ -33,6 +34,7 @@ from vit_jax.jobs import (
   predict,
   prepare,
   pretrain,
+  study,
   sweep,
   vtab,
 )
@@ -43,6 +45,8 @@ JOBS = {
   'finetune': finetune.run,
   'masked_patch': masked_patch.run,
   'sweep': sweep.run,
+  'study': study.run,
+  'data_study': data_study.run,
   'evaluate': evaluate.run,
   'few_shot': few_shot.run,
   'predict': predict.run,

@@ -7,6 +7,7 @@ import re
 import time
 from typing import Any
 
+from etils import epath
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
@@ -91,13 +92,41 @@ def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
 
 
 @contextlib.contextmanager
+def shared(folder: epath.Path) -> Iterator[None]:
+  """Keeps what is compiled within, for all runs that need the same programs.
+
+  Where JAX has been given a folder for that already, it stays.
+
+  Args:
+    folder: to keep it in.
+  """
+  options = {
+    'jax_compilation_cache_dir': str(folder),
+    'jax_persistent_cache_min_compile_time_secs': 0.1,
+  }
+  if jax.config.jax_compilation_cache_dir:
+    yield
+    return
+  before = {name: getattr(jax.config, name) for name in options}
+  try:
+    _update(options)
+    yield
+  finally:
+    _update(before)
+
+
+def _update(options):
+  for name, value in options.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()  # It asks for its settings only once.
+
+
+@contextlib.contextmanager
 def _no_compilation_cache() -> Iterator[None]:
   """Without it: what is compiled for no device cannot be read back."""
   enabled = jax.config.jax_enable_compilation_cache
   try:
-    jax.config.update('jax_enable_compilation_cache', False)
-    compilation_cache.reset_cache()  # It asks for the setting only once.
+    _update({'jax_enable_compilation_cache': False})
     yield
   finally:
-    jax.config.update('jax_enable_compilation_cache', enabled)
-    compilation_cache.reset_cache()
+    _update({'jax_enable_compilation_cache': enabled})

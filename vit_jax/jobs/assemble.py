@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree, UInt32
 import ml_collections
 import optax
 
@@ -258,10 +258,12 @@ def _how_to_train(config, mesh):
   }
 
 
-def initial_params(config: ml_collections.ConfigDict, built) -> PyTree:
-  """Random weights of the model, by `seed`; to be jitted."""
+def initial_params(
+  config: ml_collections.ConfigDict, built, seed: UInt32[Array, '']
+) -> PyTree:
+  """Random weights of the model; to be jitted."""
   image = jnp.zeros((1, *config_lib.image_size(config), 3))
-  key = randomness.stream_key(config.seed, 'params')
+  key = randomness.stream_key(seed, 'params')
   return built.init(key, image, train=False)['params']
 
 

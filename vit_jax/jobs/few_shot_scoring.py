@@ -66,7 +66,7 @@ def datasets(config: ml_collections.ConfigDict) -> list[Named]:
     if not match:
       raise ValueError(f'{syntax}; {item!r} is not like that.')
     dataset = match['dataset']
-    name = match['name'] or _short_name(dataset)
+    name = match['name'] or short_name(dataset)
     if name in found:
       raise ValueError(f'{syntax}; two of them go by the name {name!r}.')
     splits = catalog.Dataset.few_shot
@@ -80,7 +80,8 @@ def datasets(config: ml_collections.ConfigDict) -> list[Named]:
   return list(found.values())
 
 
-def _short_name(dataset: str) -> str:
+def short_name(dataset: str) -> str:
+  """That of its folder or builder."""
   kind, _, path = dataset.partition(':')
   if kind == 'folder':
     return os.path.basename(os.path.abspath(path))

@@ -15,12 +15,18 @@ import ml_collections
 
 from vit_jax import config as config_lib
 from vit_jax import report
-from vit_jax.jobs import finetune, pretrain, workdirs
+from vit_jax.distributed import processes
+from vit_jax.jobs import evaluate, few_shot, finetune, pretrain, workdirs
 from vit_jax.training import loop
 
 _log = logging.getLogger(__name__)
 
-RUN_JOBS = {'finetune': finetune.run, 'pretrain': pretrain.run}
+RUN_JOBS = {
+  'evaluate': evaluate.run,
+  'few_shot': few_shot.run,
+  'finetune': finetune.run,
+  'pretrain': pretrain.run,
+}
 METRIC = 'val/accuracy'
 
 Setting = tuple[tuple[str, str], ...]  # Keys and what they are set to.
@@ -47,17 +53,29 @@ def settings(config: ml_collections.ConfigDict) -> list[Setting]:
     axes.append([(key, value) for value in values.split('|')])
   found = list(itertools.product(*axes))
   for item in filter(None, map(str.strip, config.sweep.also.split(';'))):
-    pairs = tuple(tuple(pair.split('=', 1)) for pair in item.split())
-    if any(len(pair) != 2 for pair in pairs):
-      raise ValueError(
-        f'sweep.also={config.sweep.also!r}: {item!r} is not KEY=VALUE pairs'
-        ' separated by blanks.'
-      )
-    found.append(pairs)
+    found.append(pairs('sweep.also', item))
   for setting in found:
     config_lib.check(config_of(config, setting))
   if config.sweep.job == 'finetune':
     finetune.check(config)
+  return found
+
+
+def pairs(key: str, text: str) -> Setting:
+  """Reads KEY=VALUE pairs separated by blanks.
+
+  Args:
+    key: where they stand.
+    text: of the pairs.
+
+  Raises:
+    ValueError: if there is anything else.
+  """
+  found = tuple(tuple(pair.split('=', 1)) for pair in text.split())
+  if any(len(pair) != 2 for pair in found):
+    raise ValueError(
+      f'{key}: {text!r} is not KEY=VALUE pairs separated by blanks.'
+    )
   return found
 
 
@@ -140,6 +158,16 @@ def score_lines(
     text = 'diverged' if score is None else f'{score:.4f}'
     lines.append(f'{text:>14}  {name(setting)}{mark}')
   return lines
+
+
+def clean(folder: epath.Path, *, keep_weights: bool) -> None:
+  """Drops of a finished run what would fill disks, where there are many."""
+  if not processes.is_first():
+    return
+  if (folder / 'checkpoints').exists():
+    (folder / 'checkpoints').rmtree()
+  if not keep_weights:
+    (folder / 'final.npz').unlink(missing_ok=True)
 
 
 def mean_and_spread(name: str, values: list[float]) -> dict[str, float]:

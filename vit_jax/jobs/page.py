@@ -35,6 +35,8 @@ Draw = Callable[[], list[content.Part]]
 _OF_JOB = {
   'sweep': ('Settings and runs', page_studies.sweep),
   'vtab': ('Tasks', page_studies.vtab),
+  'study': ('Points and runs', page_studies.study),
+  'data_study': ('Points and runs', page_studies.study),
   'few_shot': ('Few-shot accuracy', page_studies.few_shot),
   'predict': ('Photos', page_examples.photo_predictions),
   'plan': ('Plan', page_files.plan),
@@ -134,7 +136,7 @@ def _sections(past: past_run.PastRun) -> Iterator[tuple[str, Draw]]:
 def _summary(past: past_run.PastRun) -> str:
   c = past.config
   text = past.job
-  if past.job in (*past_run.OF_DATA, 'sweep'):
+  if past.job in (*past_run.OF_DATA, 'sweep', 'study', 'data_study'):
     text = ' '.join(filter(None, [text, c.model.name, 'on', c.data.name]))
   if 'step' in past.results:
     text += f', {past.results["step"]:,} steps'

@@ -31,6 +31,10 @@ _SHOWN = {
     'Cosines of the position embeddings of patches, a map for each',
     'positions/',
   ),
+  'study': (
+    'Accuracy of the points, by family, with deviations over the seeds',
+    '',
+  ),
   'rollout': ('Images beside their attention rollouts', 'rollout/'),
 }
 _MOST_NUMBERS = 12

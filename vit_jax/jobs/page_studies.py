@@ -88,6 +88,12 @@ def vtab(run: past_run.PastRun) -> list[content.Part]:
   ]
 
 
+def study(run: past_run.PastRun) -> list[content.Part]:
+  """What the points cost and reached, as in `table.txt`, and the runs."""
+  text = (run.workdir / 'table.txt').read_text()
+  return [content.Code(text), _table_of(_runs_of(run), shown=0)]
+
+
 def headlines(run: past_run.PastRun) -> Mapping[str, float]:
   """The metrics to choose the main numbers from; of VTAB the means."""
   return {

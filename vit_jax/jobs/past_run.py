@@ -19,7 +19,7 @@ PREDICTIONS = 'predictions_'
 TRAINING = ('pretrain', 'finetune', 'masked_patch')
 # Jobs whose data is that of `data.name`.
 OF_DATA = (*TRAINING, 'evaluate')
-OF_RUNS = ('sweep', 'vtab')
+OF_RUNS = ('sweep', 'vtab', 'study', 'data_study')
 USING_WEIGHTS = ('evaluate', 'few_shot', 'predict')
 
 
@@ -129,6 +129,23 @@ def read(workdir: epath.Path) -> PastRun:
   flat = json.loads((workdir / workdirs.CONFIG).read_text())
   results = json.loads((workdir / report.RESULTS).read_text())
   return PastRun(workdir, flat, results)
+
+
+def find(folder: epath.Path, job: str) -> list[PastRun]:
+  """The finished runs of a job in a folder: that of one, or those below.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  own = (folder / report.RESULTS).exists()
+  runs = [read(folder)] if own else list(_runs_in(folder))
+  found = [run for run in runs if run.job == job]
+  if not found:
+    raise ValueError(
+      f'{folder} holds no finished run of the job {job!r}; give the workdir of'
+      ' one, or a folder of such.'
+    )
+  return found
 
 
 def _runs_in(workdir: epath.Path) -> Iterator[PastRun]:

@@ -114,7 +114,9 @@ def _plan(
     'available_bytes': slice_.core.available,
     'fits': cost is not None,
     **(dataclasses.asdict(cost) if cost else {}),
-    'operations_per_step': flops.count(built.step, built.state, built.batch),
+    'operations_per_step': flops.count(
+      built.step, built.state, built.batch, built.seed
+    ),
     # Three passes' worth: what is computed again brings training no further.
     'useful_operations_per_step': 3 * forward * chosen.batch_size,
     'steps': built.total_steps,
@@ -173,7 +175,9 @@ def _first_that_fits(
     # What does not fit is refused within seconds.
     with report.phase(what):
       try:
-        cost = compilation.compile_for_tpu(built.step, built.state, built.batch)
+        cost = compilation.compile_for_tpu(
+          built.step, built.state, built.batch, built.seed
+        )
         return config, built, cost
       except compilation.DoesNotFitError as error:
         _log.info('%s', error)

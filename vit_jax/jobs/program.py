@@ -4,6 +4,7 @@ Its mesh may be of devices that are only described: all but `create_state` can
 be traced, lowered and compiled for a machine that is not there.
 """
 
+import functools
 import math
 
 import jax
@@ -37,8 +38,10 @@ class Program:
       shardings; encoder blocks are stacked where `model.scan` is set.
     file_state: the same as checkpoints hold it, under official names.
     batch: what the step takes, in the same manner.
-    init: `() -> state` at step 0 from random parameters, jitted.
-    step: `(state, batch) -> (state, metrics)`, jitted; it consumes the state.
+    seed: of the run, likewise. Runs that differ in it alone have one program.
+    init: `seed -> state` at step 0 from random parameters, jitted.
+    step: `(state, batch, seed) -> (state, metrics)`, jitted; it consumes the
+      state.
     total_steps: length of the run.
   """
 
@@ -74,11 +77,14 @@ class Program:
     self.batch = batch
     self.total_steps = total_steps
     self._config = config
-    frozen = self._frozen(jax.eval_shape(self._initial_params))
+    self.seed = jax.ShapeDtypeStruct(
+      (), 'uint32', sharding=mesh_lib.replicated(mesh)
+    )
+    frozen = self._frozen(jax.eval_shape(self._initial_params, self.seed))
     self._optimizer, learning_rate = assemble.optimizer(
       config, total_steps, frozen
     )
-    state = jax.eval_shape(self._random_state)
+    state = jax.eval_shape(self._random_state, self.seed)
     self.state = sharding.place(state, mesh)
     self.file_state = sharding.place(
       jax.eval_shape(stacking.unstack, state), mesh
@@ -89,7 +95,6 @@ class Program:
       steps.hold(objective, frozen) if frozen else objective,
       self._optimizer,
       learning_rate,
-      seed=config.seed,
       accumulate=config.optim.accumulate,
       ema_decay=config.optim.ema_decay,
       lay_out=lambda grads: lax.with_sharding_constraint(
@@ -103,8 +108,9 @@ class Program:
     )
 
   def compile(self) -> steps.Step:
-    """The step, compiled for the devices of the mesh."""
-    return self.step.lower(self.state, self.batch).compile()
+    """The step with the run's seed, compiled for the devices of the mesh."""
+    compiled = self.step.lower(self.state, self.batch, seed=self.seed).compile()
+    return functools.partial(compiled, seed=self._own_seed())
 
   def create_state(self, params: PyTree | None = None) -> state_lib.State:
     """The state at step 0, of which each device makes its own part.
@@ -113,7 +119,7 @@ class Program:
       params: official ones to start from, on the host; None for random ones.
     """
     if params is None:
-      return self.init()
+      return self.init(self._own_seed())
     params = mesh_lib.put(self._arrange(params), self._shardings.params)
     create = jax.jit(
       self._initial_state, out_shardings=self._shardings, donate_argnums=0
@@ -128,11 +134,14 @@ class Program:
     """The inverse of `to_file`; what is given may be consumed."""
     return unrolling.roll(state) if self._config.model.scan else state
 
-  def _initial_params(self) -> PyTree:
-    return assemble.initial_params(self._config, self.plain_model)
+  def _own_seed(self) -> jax.Array:
+    return mesh_lib.put(np.uint32(self._config.seed), self.seed.sharding)
 
-  def _random_state(self) -> state_lib.State:
-    return self._initial_state(self._arrange(self._initial_params()))
+  def _initial_params(self, seed) -> PyTree:
+    return assemble.initial_params(self._config, self.plain_model, seed)
+
+  def _random_state(self, seed) -> state_lib.State:
+    return self._initial_state(self._arrange(self._initial_params(seed)))
 
   def _initial_state(self, params: PyTree) -> state_lib.State:
     return state_lib.create(

@@ -14,6 +14,7 @@ from etils import epath
 import ml_collections
 
 from vit_jax import report
+from vit_jax.distributed import compilation
 from vit_jax.jobs import grid, workdirs
 
 _log = logging.getLogger(__name__)
@@ -31,10 +32,11 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   settings = grid.settings(config)
   workdirs.claim(config, workdir)
   try:
-    scores = _compare(config, workdir, settings)
-    chosen = grid.best(scores) if scores else settings[0]
-    _log.info('chosen: %s', grid.name(chosen))
-    repeats = _repeat(config, workdir, chosen)
+    with compilation.shared(workdir / 'compiled'):
+      scores = _compare(config, workdir, settings)
+      chosen = grid.best(scores) if scores else settings[0]
+      _log.info('chosen: %s', grid.name(chosen))
+      repeats = _repeat(config, workdir, chosen)
   except grid.Stopped:
     return
   _finish(config, workdir, scores, chosen, repeats, begin)

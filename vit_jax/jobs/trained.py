@@ -1,12 +1,14 @@
 """A trained model out of a checkpoint: to evaluate, to use."""
 
 import dataclasses
+import functools
 import logging
 
 from flax import linen as nn
 import jax
 from jaxtyping import PyTree
 import ml_collections
+import numpy as np
 
 from vit_jax import checkpoints, models
 from vit_jax import config as config_lib
@@ -79,10 +81,9 @@ def load_features(config: ml_collections.ConfigDict) -> Trained:
     )
   _log.warning('init_from is empty: the weights are random')
   model = assemble.model(config, num_classes=0)
-  init = jax.jit(lambda: assemble.initial_params(config, model))
-  return Trained(
-    config, model, jax.device_get(init()), num_classes=0, class_names=()
-  )
+  init = jax.jit(functools.partial(assemble.initial_params, config, model))
+  params = jax.device_get(init(np.uint32(config.seed)))
+  return Trained(config, model, params, num_classes=0, class_names=())
 
 
 def _fitted(

@@ -294,6 +294,7 @@ class _Run:
       'parameters': int(
         parameter_overview.count_parameters(self.program.state.params)
       ),
+      'num_train_examples': self.data.train.num_examples,
       'metrics': metrics,
     }
 

@@ -17,7 +17,7 @@ import ml_collections
 from vit_jax import report
 from vit_jax.data import examples
 from vit_jax.data import vtab as vtab_data
-from vit_jax.distributed import processes
+from vit_jax.distributed import compilation, processes
 from vit_jax.evaluation import vtab_scores
 from vit_jax.inspection import vtab_chart
 from vit_jax.jobs import assemble, grid, workdirs
@@ -48,12 +48,13 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   present, missing = _look_for_data(config, names)
   workdirs.claim(config, workdir)
   try:
-    scores = _compare(config, workdir, settings, present)
-    chosen = grid.best(scores) if scores else settings[0]
-    _log.info('setting: %s', grid.name(chosen))
-    # The choice may change when data is added; each has runs of its own.
-    folder = workdir / grid.name(chosen) if scores else workdir
-    results = _repeat(config, folder, chosen, present)
+    with compilation.shared(workdir / 'compiled'):
+      scores = _compare(config, workdir, settings, present)
+      chosen = grid.best(scores) if scores else settings[0]
+      _log.info('setting: %s', grid.name(chosen))
+      # The choice may change when data is added; each has runs of its own.
+      folder = workdir / grid.name(chosen) if scores else workdir
+      results = _repeat(config, folder, chosen, present)
   except grid.Stopped:
     return
   _finish(config, workdir, scores, chosen, results, missing)
@@ -122,7 +123,7 @@ def _compare(config, workdir, settings, names):
       folder = workdir / 'choose' / grid.name(setting) / name
       candidate = _config_of(config, setting, name)
       of_tasks.append(grid.held_out_score(candidate, folder))
-      _clean(config, folder)
+      grid.clean(folder, keep_weights=config.vtab.keep_weights)
     diverged = None in of_tasks
     scores[setting] = None if diverged else statistics.fmean(of_tasks)
   return scores
@@ -140,18 +141,8 @@ def _repeat(config, folder, chosen, names):
       )
       own = folder / name / f'seed-{final.seed}'
       results[name].append(grid.results_of(final, own))
-      _clean(config, own)
+      grid.clean(own, keep_weights=config.vtab.keep_weights)
   return results
-
-
-def _clean(config, folder):
-  """Drops what would fill disks: 19 tasks times seeds, of large models."""
-  if not processes.is_first():
-    return
-  if (folder / 'checkpoints').exists():
-    (folder / 'checkpoints').rmtree()
-  if not config.vtab.keep_weights:
-    (folder / 'final.npz').unlink(missing_ok=True)
 
 
 def _finish(config, workdir, scores, chosen, results, missing) -> None:

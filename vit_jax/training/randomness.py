@@ -6,16 +6,18 @@ A run that resumes at a step draws what it would have drawn without the stop.
 import zlib
 
 import jax
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int, Key, UInt32
 
 
 def stream_key(
-  seed: int, stream: str, step: int | Int[Array, ''] = 0
+  seed: int | UInt32[Array, ''],
+  stream: str,
+  step: int | Int[Array, ''] = 0,
 ) -> Key[Array, '']:
   """The key of one step of one named stream.
 
   Args:
-    seed: the run's seed.
+    seed: the run's seed, traced or not.
     stream: what the draws are for, such as 'dropout'; other names give
       independent draws.
     step: the training step, traced or not.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 from jax import lax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree, UInt32
 import optax
 
 from vit_jax.training import losses, optim, randomness
@@ -20,7 +20,9 @@ Metrics = dict[str, tuple[Float[Array, ''], Float[Array, '']]]
 Objective = Callable[
   [PyTree, Batch, Key[Array, '']], tuple[Float[Array, ''], Metrics]
 ]
-Step = Callable[[state_lib.State, Batch], tuple[state_lib.State, Metrics]]
+Stepped = tuple[state_lib.State, Metrics]
+Step = Callable[[state_lib.State, Batch], Stepped]
+SeededStep = Callable[[state_lib.State, Batch, UInt32[Array, '']], Stepped]
 
 
 def classification(
@@ -106,25 +108,25 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   learning_rate: optim.Schedule,
   *,
-  seed: int,
   accumulate: int = 1,
   ema_decay: float = 0.0,
   lay_out: Callable[[PyTree], PyTree] = lambda grads: grads,
-) -> Step:
+) -> SeededStep:
   """One update of weights, optimiser state and average.
 
   Args:
     objective: summed loss and metrics, which hold `loss`, of a micro-batch.
     optimizer: turns the gradient of the mean loss into an update.
     learning_rate: reported beside the metrics.
-    seed: of the dropout stream; every step and micro-batch has its own key.
     accumulate: micro-batches a step; must divide the batch.
     ema_decay: of the averaged weights, where the state holds some.
     lay_out: applied to the gradients of every micro-batch, to say where devices
       keep them.
 
   Returns:
-    `(state, batch) -> (state, metrics)`, to be jitted with a donated state.
+    `(state, batch, seed) -> (state, metrics)`, to be jitted with a donated
+    state. The seed is that of the dropout stream, of which every step and
+    micro-batch has its own key; as an argument, for all to share one program.
   """
   value_and_grad = jax.value_and_grad(objective, has_aux=True)
 
@@ -148,7 +150,7 @@ def make_train_step(
     sums, _ = lax.scan(add, zeros, (jnp.arange(accumulate), micros))
     return sums
 
-  def train_step(state, batch):
+  def train_step(state, batch, seed):
     key = randomness.stream_key(seed, 'dropout', state.step)
     grads, metrics = gradient_sums(state.params, batch, key)
     _, count = metrics['loss']
