@@ -56,8 +56,8 @@ JOB_KEYS = {
   'inference.repetitions': Key(10, 'Timings of a batch size.', low=3),
   'inference.seconds': Key(
     10.0,
-    'Seconds that they may take; if they take longer, three suffice, and a CPU'
-    ' times no larger batches.',
+    'Seconds that they may take; then three suffice, and if even these take'
+    ' longer, a CPU times no larger batches.',
     low=0,
   ),
   'prepare.datasets': Key(
