@@ -11,15 +11,15 @@ from vit_jax import main
 
 # Parts that there are: arXiv 2010.11929v2.
 PARTS = [
-  *('Section 1', 'Section 2', 'Section 3', 'Section 3.1', 'Section 3.2'),
-  *('Section 4', 'Section 4.1', 'Section 4.2', 'Section 4.5', 'Section 4.6'),
+  *(f'Section {number}' for number in (1, 2, 3, 3.1, 3.2, 4)),
+  *(f'Section 4.{number}' for number in range(1, 7)),
   'Section 5',
   *(f'Equation {number}' for number in range(1, 9)),
-  *(f'Table {number}' for number in (1, 2, 3, 4, 9)),
-  *(f'Figure {number}' for number in (1, 2, 6, 7, 10, 11, 12, 14)),
-  *('Appendix A', 'Appendix B', 'Appendix B.1', 'Appendix B.1.1'),
-  *('Appendix B.1.2', 'Appendix D.5'),
-  *(f'Appendix D.{number}' for number in (7, 8, 9, 10)),
+  *(f'Table {number}' for number in range(1, 10)),
+  *(f'Figure {number}' for number in range(1, 15)),
+  *(f'Appendix {letter}' for letter in 'ABCD'),
+  *('Appendix B.1', 'Appendix B.1.1', 'Appendix B.1.2'),
+  *(f'Appendix D.{number}' for number in range(1, 11)),
 ]
 TEXT = (runs.ROOT / 'docs' / 'paper.md').read_text()
 ROWS = [
