@@ -66,6 +66,9 @@ def shrink(config):
     data__eval='test[:16]',
     data__image_size=56 if name.endswith('14') else 64,
     few_shot__datasets='digits|train[:32]|test[:16]',
+    inference__models='',
+    inference__image_sizes='16',
+    inference__largest_batch=2,
   )
 
 

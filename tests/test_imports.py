@@ -91,12 +91,26 @@ def test_files_can_be_read_in_one_sitting():
 def test_rooms_of_the_model_need_no_tensorflow(room):
   modules = [name for name in MODULES if name.split('.')[0] == room]
   lines = [f'import vit_jax.{name}' for name in modules]
-  lines += [
+  run_without_tensorflow(lines)
+
+
+@pytest.mark.parametrize('script', ['step', 'compile'])
+def test_benchmarks_of_the_model_need_no_tensorflow(script):
+  run_without_tensorflow(
+    [f'import sys; sys.path.insert(0, "benchmarks"); import {script}']
+  )
+
+
+def run_without_tensorflow(lines):
+  lines = [
+    *lines,
     'import sys',
     'bad = {"tensorflow", "clu", "ml_collections"} & set(sys.modules)',
     'assert not bad, bad',
   ]
-  subprocess.run([sys.executable, '-c', '\n'.join(lines)], check=True)
+  subprocess.run(
+    [sys.executable, '-c', '\n'.join(lines)], cwd=ROOT.parent, check=True
+  )
 
 
 def test_tensorflow_only_reads_data():

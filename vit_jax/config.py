@@ -22,6 +22,7 @@ WITHOUT_STEPS = (
   'dedup',
   'evaluate',
   'few_shot',
+  'inference',
   'inspect_model',
   'interpolate',
   'predict',

@@ -86,6 +86,28 @@ JOB_KEYS = {
     low=0.01,
     high=1,
   ),
+  'inference.models': Key(
+    '', 'Models, separated by commas; empty: model.name.'
+  ),
+  'inference.image_sizes': Key(
+    '', 'Sides of images in px, separated by commas; empty: data.image_size.'
+  ),
+  'inference.largest_batch': Key(
+    2**16, 'No batch with more images is tried.', low=1
+  ),
+  'inference.cpu_memory': Key(
+    16.0,
+    'GiB that a batch may need on a CPU, which has no memory of its own; a core'
+    " of the paper's TPUv3 has 16.",
+    low=0.001,
+  ),
+  'inference.repetitions': Key(10, 'Timings of a batch size.', low=3),
+  'inference.seconds': Key(
+    10.0,
+    'Seconds that they may take; then three suffice, and if even these take'
+    ' longer, a CPU times no larger batches.',
+    low=0,
+  ),
   'prepare.datasets': Key(
     'vtab',
     'What TFDS is to download and prepare, separated by commas: vtab for all of'

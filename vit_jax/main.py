@@ -26,6 +26,7 @@ from vit_jax.jobs import (
   evaluate,
   few_shot,
   finetune,
+  inference,
   inspect_model,
   interpolate,
   masked_patch,
@@ -56,9 +57,10 @@ JOBS = {
   'vtab': vtab.run,
   'prepare': prepare.run,
   'plan': plan.run,
+  'inference': inference.run,
   'report': page.run,
 }
-ONE_PROCESS = ('dedup', 'inspect_model', 'plan', 'prepare')
+ONE_PROCESS = ('dedup', 'inference', 'inspect_model', 'plan', 'prepare')
 
 LOG_FORMAT = '%(asctime)s %(message)s'
 

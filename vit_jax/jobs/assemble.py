@@ -221,9 +221,21 @@ def model(
   Raises:
     ValueError: if the parts of the model, or the image, do not fit.
   """
+  built = network(config, num_classes, start, mesh)
+  built.grid_shape(config_lib.image_size(config))
+  return built
+
+
+def network(
+  config: ml_collections.ConfigDict,
+  num_classes: int,
+  start: Weights | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+):
+  """The same as `model`, whatever the size of the image."""
   c = config.model
   told = start.description if start else None
-  built = models.create(
+  return models.create(
     c.name,
     num_classes=num_classes,
     depth=c.depth or None,
@@ -246,8 +258,6 @@ def model(
     head_bias=c.head_bias,
     **({} if mesh is None else _how_to_train(config, mesh)),
   )
-  built.grid_shape(config_lib.image_size(config))
-  return built
 
 
 def _how_to_train(config, mesh):

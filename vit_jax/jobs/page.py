@@ -40,6 +40,7 @@ _OF_JOB = {
   'few_shot': ('Few-shot accuracy', page_studies.few_shot),
   'predict': ('Photos', page_examples.photo_predictions),
   'plan': ('Plan', page_files.plan),
+  'inference': ('Inference', page_studies.inference),
 }
 
 

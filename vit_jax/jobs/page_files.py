@@ -2,6 +2,7 @@
 
 from etils import epath
 
+from vit_jax.jobs import inference as inference_job
 from vit_jax.jobs import past_run
 from vit_jax.jobs import plan as plan_job
 from vit_jax.jobs import vtab as vtab_job
@@ -38,6 +39,7 @@ _SHOWN = {
   'rollout': ('Images beside their attention rollouts', 'rollout/'),
 }
 _MOST_NUMBERS = 12
+_DRAWN_ANEW = (vtab_job.CHART, inference_job.CHART)  # In the page's style.
 
 
 def plan(run: past_run.PastRun) -> list[content.Part]:
@@ -57,7 +59,7 @@ def _paths(run) -> list[epath.Path]:
   paths = sorted(run.workdir.glob('*.png'))
   if run.job == 'masked_patch':
     return paths[-1:]
-  return [path for path in paths if path.name != vtab_job.CHART]
+  return [path for path in paths if path.name not in _DRAWN_ANEW]
 
 
 def _picture(run, path) -> content.Picture:

@@ -7,7 +7,7 @@ from urllib import parse
 from vit_jax import report
 from vit_jax.data import vtab as vtab_data
 from vit_jax.evaluation import vtab_scores
-from vit_jax.jobs import past_run
+from vit_jax.jobs import inference_table, past_run
 from vit_jax.report_page import charts, content, metrics
 
 PAGE = 'report.html'
@@ -132,6 +132,24 @@ def few_shot(run: past_run.PastRun) -> list[content.Part]:
       ]
     )
   ]
+
+
+def inference(run: past_run.PastRun) -> list[content.Part]:
+  """Images a second and the largest batches, as Figure 12."""
+  points = run.results['points']
+  parts = [content.Table(inference_table.HEAD, inference_table.rows(points))]
+  parts += [content.Text(text) for text in inference_table.notes(points)]
+  drawn = []
+  for title, key in inference_table.PANELS.items():
+    lines = inference_table.lines(points, key)
+    lines = dict(list(lines.items())[: charts.MOST_LINES])
+    if lines:
+      drawn.append(
+        charts.curves(
+          title, lines, across='image side [px]', log_across=True, log_up=True
+        )
+      )
+  return [*parts, content.Charts(drawn)] if drawn else parts
 
 
 def _choice(run) -> list[content.Part]:

@@ -43,6 +43,7 @@ def curves(
   *,
   across: str = 'step',
   log_across: bool = False,
+  log_up: bool = False,
 ) -> content.Picture:
   """Values over steps, or over anything else.
 
@@ -52,6 +53,7 @@ def curves(
       one is not shown.
     across: what the points are over.
     log_across: whether on a logarithmic axis, with a tick for each point.
+    log_up: whether values are on a logarithmic axis.
   """
   outside = len(lines) if len(lines) > _MOST_INSIDE else 0
   figure, axes = _begin(2.5 + 0.16 * outside)
@@ -66,6 +68,8 @@ def curves(
     places = sorted({x for points in lines.values() for x, _ in points})
     axes.set_xticks(places, [f'{x:g}' for x in places])
     axes.set_xticks([], minor=True)
+  if log_up:
+    axes.set_yscale('log')
   axes.set_xlabel(across)
   axes.grid(alpha=0.35, lw=0.5)
   if len(lines) > _MOST_INSIDE:

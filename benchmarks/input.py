@@ -1,0 +1,214 @@
+"""Images a second from JPEG files and TFRecords to batches, by operation.
+
+  python benchmarks/input.py PHOTOS
+
+PHOTOS is a folder of JPEG files, such as some of ImageNet in their own sizes.
+What is compared takes turns; each turn starts reading anew, and the first
+batches do not count. Prints images a second of all cores together, their
+spread, the ratio to bare decoding (`tf.io.decode_jpeg` of the same files, in
+parallel), and images a second of one core. Where torchvision imports, its usual
+training transform is a peer, in as many workers as there are cores.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+import itertools
+import os
+import pathlib
+import statistics
+import tempfile
+import time
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+import timing
+from vit_jax.data import decode, pipeline, preprocess, sources
+
+COPIES = 8  # Of each photo, so that an epoch is not over at once.
+NUM_FILES = 4  # Of TFRecords.
+BARE = 'bare decoding'
+
+
+def _options() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
+  parser.add_argument('photos', type=pathlib.Path)
+  parser.add_argument('--image_size', type=int, default=224)
+  parser.add_argument('--batch', type=int, default=64)
+  parser.add_argument('--batches', type=int, default=16)
+  parser.add_argument('--repetitions', type=int, default=5)
+  return parser.parse_args()
+
+
+def _lay_out(photos: pathlib.Path, folder: pathlib.Path) -> list[str]:
+  """Links the photos into an image folder, and writes them as TFRecords."""
+  found = [p for p in sorted(photos.iterdir()) if p.suffix.lower() != '.png']
+  links = folder / 'photos' / 'train' / 'all'
+  links.mkdir(parents=True)
+  for copy, path in itertools.product(range(COPIES), found):
+    (links / f'{copy}_{path.stem}.jpg').symlink_to(path.resolve())
+  paths = [str(path) for path in sorted(links.iterdir())]
+  features = {
+    'image': tfds.features.Image(shape=(None, None, 3)),
+    'label': tfds.features.ClassLabel(num_classes=1),
+  }
+  tfds.dataset_builders.store_as_tfds_dataset(
+    name='photos',
+    version='1.0.0',
+    features=tfds.features.FeaturesDict(features),
+    split_datasets={
+      'train': [
+        (i, {'image': path, 'label': 0}) for i, path in enumerate(paths)
+      ]
+    },
+    data_dir=folder / 'tfds',
+    download_config=tfds.download.DownloadConfig(num_shards=NUM_FILES),
+    disable_shuffling=True,
+  )
+  return paths
+
+
+def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
+  """What makes an iterator of single images, or of batches, anew."""
+  size = (options.image_size, options.image_size)
+  train = {
+    flip: preprocess.train_transform(
+      image_size=size, crop='inception', flip=flip
+    )
+    for flip in (False, True)
+  }
+  evaluate = preprocess.eval_transform(image_size=size, crop='resize')
+  key = tf.constant([0, 0], tf.int64)
+  files = sources.open_source(f'folder:{folder / "photos"}', 'train')
+  records = sources.open_source(
+    'tfds:photos', 'train', data_dir=str(folder / 'tfds')
+  )
+
+  def middle(size):
+    return tf.concat([size // 4, size // 2], 0)
+
+  def mapped(function):
+    """In order, without batches, of keys that are all alike."""
+    return lambda: _parallel(paths, function).as_numpy_iterator()
+
+  def batches(source):
+    return lambda: pipeline.train_batches(
+      source, train[True], batch_size=options.batch, seed=0
+    )
+
+  def unordered():
+    rows = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths))
+    rows = rows.repeat().map(
+      lambda path: train[True](
+        tf.io.read_file(path),
+        tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int64),
+      ),
+      num_parallel_calls=tf.data.AUTOTUNE,
+      deterministic=False,
+    )
+    return rows.batch(options.batch).prefetch(2).as_numpy_iterator()
+
+  def evaluation():
+    once = pipeline.eval_batches(files, evaluate, batch_size=options.batch)
+    return itertools.chain.from_iterable(itertools.repeat(once))
+
+  return {
+    BARE: mapped(lambda raw: tf.io.decode_jpeg(raw, channels=3)),
+    'reading alone': mapped(lambda raw: raw),
+    'decoding the middle quarter': mapped(
+      lambda raw: decode.cropped_to_rgb(raw, middle)
+    ),
+    'inception crop': mapped(lambda raw: train[False](raw, key)),
+    'inception crop, flip': mapped(lambda raw: train[True](raw, key)),
+    'train_batches, files': batches(files),
+    'train_batches, TFRecords': batches(records),
+    'the same from files in any order': unordered,
+    'resizing whole photos': mapped(evaluate),
+    'eval_batches, files': evaluation,
+    **_torchvision(options, folder / 'photos' / 'train'),
+  }
+
+
+def _parallel(paths, function) -> tf.data.Dataset:
+  return (
+    tf.data.Dataset.from_tensor_slices(paths)
+    .repeat()
+    .map(
+      lambda path: function(tf.io.read_file(path)),
+      num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    .prefetch(16)
+  )
+
+
+def _torchvision(options, folder) -> dict[str, Callable[[], Iterable]]:
+  try:
+    import torch
+    from torchvision import datasets, transforms
+  except (ImportError, RuntimeError):
+    return {}
+  photos = datasets.ImageFolder(
+    str(folder),
+    transforms.Compose(
+      [
+        transforms.RandomResizedCrop(options.image_size, scale=(0.05, 1.0)),
+        transforms.RandomHorizontalFlip(),
+        transforms.ToTensor(),
+        transforms.Normalize([0.5] * 3, [0.5] * 3),
+      ]
+    ),
+  )
+  loader = torch.utils.data.DataLoader(
+    photos, options.batch, shuffle=True, num_workers=os.cpu_count()
+  )
+  return {
+    'torchvision, files': lambda: (
+      images.numpy()
+      for images, _ in itertools.chain.from_iterable(itertools.repeat(loader))
+    )
+  }
+
+
+def _rate(iterator: Iterator, options) -> float:
+  """Images a second of all cores; a batch counts its rows."""
+  first = next(iterator)
+  is_batch = isinstance(first, dict) or getattr(first, 'ndim', 0) == 4
+  rows = options.batch if is_batch else 1
+  # Until what was read ahead before the clock started is used up.
+  for _ in range(4 * options.batch // rows):
+    next(iterator)
+  count = options.batch * options.batches
+  begin = time.perf_counter()
+  for _ in range(count // rows):
+    next(iterator)
+  return count / (time.perf_counter() - begin)
+
+
+def main() -> None:
+  """Compares all."""
+  options = _options()
+  print(timing.describe_machine())
+  with tempfile.TemporaryDirectory() as folder:
+    folder = pathlib.Path(folder)
+    paths = _lay_out(options.photos, folder)
+    candidates = _candidates(options, folder, paths)
+    rates = {name: [] for name in candidates}
+    for _ in range(options.repetitions):
+      for name, create in candidates.items():
+        rates[name].append(_rate(iter(create()), options))
+  cores = len(os.sched_getaffinity(0))
+  rows = [
+    [
+      *timing.rate_row(name, found, rates[BARE]),
+      f'{statistics.median(found) / cores:.1f}',
+    ]
+    for name, found in rates.items()
+  ]
+  head = ['', 'images/s', 'lowest', 'highest', 'ratio', 'images/s of a core']
+  timing.show(head, rows)
+
+
+if __name__ == '__main__':
+  main()

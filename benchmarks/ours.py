@@ -1,0 +1,77 @@
+"""The model and the training step of this package, without data or config."""
+
+from collections.abc import Callable
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax import models
+from vit_jax.models import stacking
+from vit_jax.training import optim, steps
+from vit_jax.training import state as state_lib
+
+NUM_CLASSES = 1000
+LR = 0.01
+
+
+def create(name: str, **options):
+  """A model with the head of ImageNet."""
+  return models.create(name, num_classes=NUM_CLASSES, **options)
+
+
+def random_params(name: str, image_size: int, scan: bool, **options):
+  """Of a model, to be jitted."""
+  image = jnp.zeros((1, image_size, image_size, 3))
+  params = create(name, **options).init(jax.random.key(0), image)['params']
+  return stacking.stack(params) if scan else params
+
+
+def batch(batch_size: int, image_size: int) -> dict[str, jax.Array]:
+  """Random images and labels."""
+  shape = (batch_size, image_size, image_size, 3)
+  return {
+    'image': jax.random.uniform(jax.random.key(1), shape, minval=-1, maxval=1),
+    'label': jax.random.randint(jax.random.key(2), shape[:1], 0, NUM_CLASSES),
+    'mask': jnp.ones(batch_size),
+  }
+
+
+def training(
+  name: str,
+  *,
+  image_size: int,
+  optimizer: str = 'sgd',
+  average: bool = False,
+  scan: bool = False,
+  remat: str = 'none',
+  dtype: str = 'float32',
+) -> tuple[Callable[[], state_lib.State], steps.Step]:
+  """What makes a state, and the step; both to be jitted.
+
+  Args:
+    name: of the model.
+    image_size: side in px.
+    optimizer: a key of `optim.OPTIMIZERS`.
+    average: whether averaged weights are kept.
+    scan: as of `models.create`, like the others.
+    remat: see there.
+    dtype: see there.
+  """
+  learning_rate = optim.schedule(
+    'cosine', lr=LR, total_steps=10_000, warmup_steps=100
+  )
+  update = optim.create(optimizer, learning_rate)
+  model = create(name, scan=scan, remat=remat, dtype=dtype)
+  objective = steps.classification(
+    model, num_classes=NUM_CLASSES, loss='softmax'
+  )
+  step = steps.make_train_step(
+    objective,
+    update,
+    learning_rate,
+    seed=0,
+    ema_decay=0.9999 if average else 0.0,
+  )
+  init = functools.partial(random_params, name, image_size, scan)
+  return lambda: state_lib.create(init(), update, average=average), step
