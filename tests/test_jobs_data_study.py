@@ -113,6 +113,7 @@ def test_a_smaller_subset_is_in_a_larger_one():
   ('values', 'message'),
   [
     ({'data_study__sizes': 'many'}, 'not a list of whole numbers'),
+    ({'study__collect': '/runs/a'}, 'runs all of its points'),
     (
       {'sweep__grid': 'label_smoothing=0.0|0.1', 'best_metric': ''},
       'needs best_metric to choose by',

@@ -50,6 +50,7 @@ def test_places():
   assert outcomes.on_frontier('core_days', METRIC, FOUND) == [
     False, True, False, False
   ]  # fmt: skip
+  assert not any(outcomes.on_frontier('examples', METRIC, FOUND))
 
 
 def test_results_hold_all():

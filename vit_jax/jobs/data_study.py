@@ -26,6 +26,11 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   Raises:
     ValueError: if its lists are not readable, or a run cannot be.
   """
+  if config.study.collect:
+    raise ValueError(
+      f'study.collect={config.study.collect!r}: a data study runs all of its'
+      ' points; collect finished runs by job=study with study.across=examples.'
+    )
   asked = points.asked(config)
   sizes = config_lib.integers(config, 'data_study.sizes')
   sizes = sorted(sizes, key=lambda n: (n == 0, n)) or [config.data.subset]

@@ -145,11 +145,12 @@ def metric_names_of(outcomes: Sequence[Outcome]) -> list[str]:
 def on_frontier(
   across: str, metric: str, outcomes: Sequence[Outcome]
 ) -> list[bool]:
-  """Whether each outcome is on the frontier, as of `frontier.best`."""
-  cost = 'exaflops' if across not in _FRONTIER else across
+  """Whether each outcome is on the frontier; none where no cost is drawn."""
+  if across not in _FRONTIER:
+    return [False] * len(outcomes)
   measured = [o for o in outcomes if metric in o.metrics]
   found = frontier.best(
-    [place(o, outcomes, cost) for o in measured],
+    [place(o, outcomes, across) for o in measured],
     [o.metrics[metric] for o in measured],
   )
   best = {o.name for o, is_best in zip(measured, found, strict=True) if is_best}
@@ -239,7 +240,7 @@ def _lines(outcomes, across, name) -> dict[str, list[study_chart.Mark]]:
         outcome.metrics[name],
         outcome.metrics.get(f'{name}_std', 0.0),
         name=outcome.name if across in _FRONTIER else '',
-        best=is_best and across in _FRONTIER,
+        best=is_best,
       )
       lines.setdefault(outcome.family, []).append(mark)
   return lines

@@ -35,7 +35,7 @@ class Point:
     name: of its own.
     family: of the points that a line is drawn through.
     config: of its runs, but for the seed.
-    found: workdirs of finished runs, where it has not to be run.
+    found: finished runs, where it has not to be run.
   """
 
   name: str

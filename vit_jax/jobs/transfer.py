@@ -13,7 +13,8 @@ from vit_jax import config as config_lib
 from vit_jax import recipes
 from vit_jax.jobs import few_shot_scoring, grid, past_run
 
-MEAN = 'finetune/mean/accuracy'
+MEAN = 'finetune/mean/accuracy'  # Of the datasets by their own labels.
+_REAL = '-real/accuracy'
 
 # Of the model, what belongs to pre-training or comes with the recipe.
 _NOT_THE_MODEL = (
@@ -42,7 +43,7 @@ def scores(
   found = {}
   for name, dataset in finetune_on(config).items():
     found |= _finetune(config, run, name, dataset, folder / name)
-  accuracies = [v for k, v in found.items() if k.endswith('/accuracy')]
+  accuracies = [v for k, v in found.items() if not k.endswith(_REAL)]
   if len(accuracies) > 1:
     found = {MEAN: statistics.fmean(accuracies)} | found
   # A run that looks at few-shot accuracy ends with that of its last weights.
@@ -97,7 +98,7 @@ def _finetune(config, run, name, dataset, folder):
   (split, *_) = config_lib.eval_splits(own)
   found = {f'finetune/{name}/accuracy': metrics[f'{split}/accuracy']}
   if config.evaluate.real_json and dataset == 'imagenet2012':
-    found[f'finetune/{name}-real/accuracy'] = _real(config, own, folder)
+    found[f'finetune/{name}{_REAL}'] = _real(config, own, folder)
   grid.clean(folder, keep_weights=False)
   return found
 
