@@ -70,8 +70,8 @@ def training(
     objective,
     update,
     learning_rate,
-    seed=0,
     ema_decay=0.9999 if average else 0.0,
   )
   init = functools.partial(random_params, name, image_size, scan)
-  return lambda: state_lib.create(init(), update, average=average), step
+  seeded = functools.partial(step, seed=jnp.uint32(0))
+  return lambda: state_lib.create(init(), update, average=average), seeded
