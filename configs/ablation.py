@@ -29,7 +29,7 @@ slices. Expected (Table 8): 61.4 per cent without position embeddings, 64.0 to
 
 import ml_collections
 
-from vit_jax import ablations
+from vit_jax.recipes import ablations
 
 
 def get_config(argument: str = 'positions') -> ml_collections.ConfigDict:

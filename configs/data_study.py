@@ -32,7 +32,7 @@ Table 5, ImageNet: L/16 76.53, 85.15, 87.12 per cent; B/16 77.91, 83.97, 84.15.
 
 import ml_collections
 
-from vit_jax import studies
+from vit_jax.recipes import studies
 
 
 def get_config(argument: str = 'figure4') -> ml_collections.ConfigDict:

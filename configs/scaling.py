@@ -28,7 +28,7 @@ of ViTs within 2.5 %.
 
 import ml_collections
 
-from vit_jax import studies
+from vit_jax.recipes import studies
 
 
 def get_config(argument: str = 'jft300m') -> ml_collections.ConfigDict:

@@ -14,8 +14,6 @@ ORDER = (  # A module may import from its own room or from one before it.
   'keys',
   'config',
   'recipes',
-  'studies',
-  'ablations',
   'data',
   'models',
   'checkpoints',

@@ -8,9 +8,10 @@ from PIL import Image
 import pytest
 
 import runs
-from vit_jax import ablations, main, models
+from vit_jax import main, models
 from vit_jax.jobs import points
 from vit_jax.models import flops
+from vit_jax.recipes import ablations
 
 SMALL = {
   'job': 'study',

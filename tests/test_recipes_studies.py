@@ -2,9 +2,10 @@
 
 import pytest
 
-from vit_jax import ablations, recipes, studies
 from vit_jax import config as config_lib
+from vit_jax import recipes
 from vit_jax.jobs import points
+from vit_jax.recipes import ablations, studies
 
 # What a study changes in its runs.
 OF_STUDY = (

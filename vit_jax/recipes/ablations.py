@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from vit_jax import studies
+from vit_jax.recipes import studies
 
 
 def ablation(argument: str) -> ml_collections.ConfigDict:
