@@ -205,7 +205,7 @@ def test_a_resnet_has_filters_alone(tmp_path, caplog):
   assert pictures(tmp_path / 'run') == {'filters.png'}
   assert set(arrays) == {'filter_components', 'filter_variance'}
   assert all(name.startswith('filters/') for name in results['metrics'])
-  assert 'a ResNet has no attention to look at' in caplog.text
+  assert 'a ResNet has no attention from token to token' in caplog.text
 
 
 def test_relative_positions_have_no_similarity(tmp_path, caplog):

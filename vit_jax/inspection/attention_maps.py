@@ -57,8 +57,8 @@ def check(model: vit.VisionTransformer) -> None:
   """
   if not isinstance(model, vit.VisionTransformer):
     raise ValueError(
-      f'a {type(model).__name__} has no attention to look at; inspect a ViT or'
-      ' a hybrid.'
+      f'a {type(model).__name__} has no attention from token to token to look'
+      ' at; inspect a ViT or a hybrid.'
     )
   if model.axial:
     raise ValueError(
