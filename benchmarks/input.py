@@ -201,7 +201,7 @@ def main() -> None:
   cores = len(os.sched_getaffinity(0))
   rows = [
     [
-      *timing.rate_row(name, found, rates[BARE]),
+      *timing.row(name, found, rates[BARE]),
       f'{statistics.median(found) / cores:.1f}',
     ]
     for name, found in rates.items()

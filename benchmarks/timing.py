@@ -51,28 +51,23 @@ def matmul_peak(dtype: str, *, repetitions: int = 10) -> float:
   return 2 * size**3 / min(alternate(call, repetitions=repetitions)[''])
 
 
+def row(
+  name: str, values: Sequence[float], reference: Sequence[float]
+) -> list[str]:
+  """Name, median, lowest, highest, and the ratio to a reference's median."""
+  median = statistics.median(values)
+  return [
+    name,
+    *(f'{value:.1f}' for value in (median, min(values), max(values))),
+    f'{median / statistics.median(reference):.3f}',
+  ]
+
+
 def time_row(
   name: str, seconds: Sequence[float], reference: Sequence[float]
 ) -> list[str]:
-  """Name, median, lowest, highest in ms, and the ratio to a reference."""
-  median = statistics.median(seconds)
-  return [
-    name,
-    *(f'{1000 * s:.1f}' for s in (median, min(seconds), max(seconds))),
-    f'{median / statistics.median(reference):.3f}',
-  ]
-
-
-def rate_row(
-  name: str, rates: Sequence[float], reference: Sequence[float]
-) -> list[str]:
-  """Name, median, lowest, highest rate, and the ratio to a reference."""
-  median = statistics.median(rates)
-  return [
-    name,
-    *(f'{rate:.1f}' for rate in (median, min(rates), max(rates))),
-    f'{median / statistics.median(reference):.3f}',
-  ]
+  """The same in ms, of seconds."""
+  return row(name, [1000 * s for s in seconds], [1000 * s for s in reference])
 
 
 def show(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
