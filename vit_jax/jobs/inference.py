@@ -120,7 +120,7 @@ def _measure(config, point, device) -> dict[str, Any]:
   model = assemble.model(config, NUM_CLASSES)
   image_size = config_lib.image_size(config)
   with jax.default_device(device):
-    init = jax.jit(lambda: assemble.initial_params(config, model))
+    init = jax.jit(lambda: assemble.initial_params(config, model, config.seed))
     trials = _Trials(config, model, init(), image_size, device)
     largest = throughput.largest_batch(
       trials.fits, config.inference.largest_batch
