@@ -264,7 +264,7 @@ def test_vtab(tmp_path):
 def test_jobs_for_one_process_say_so(config, tmp_path):
   arguments = (f'--config=configs/{config}.py', f'--workdir={tmp_path / "run"}')
   with runs.Processes(2, *arguments, logs=tmp_path / 'logs') as processes:
-    assert processes.end() == [1, 1]
+    assert 0 not in processes.end()  # JAX aborts whoever ends last.
     assert f"the job '{config}' runs in one process" in processes.log()
 
 

@@ -83,7 +83,8 @@ def check_shared(workdir: epath.Path) -> None:
   Raises:
     ValueError: in a process that does not see what process 0 has written.
   """
-  processes.wait_for_all(f'{workdir} is claimed')
+  # A name that is the same for all, whatever folder each has.
+  processes.wait_for_all('the workdir is claimed')
   deadline = time.monotonic() + _SECONDS_TO_APPEAR
   while not (workdir / CONFIG).exists():
     if time.monotonic() > deadline:
