@@ -90,6 +90,8 @@ def _compare(options, name, work, peak) -> float:
   names = peers.installed()
   if options.peers is not None:
     names = [peer for peer in options.peers.split(',') if peer]
+  if options.guard and not names:
+    sys.exit('--guard needs a peer; install transformers and torch.')
   candidates = {'vit_jax': _OURS[work](options, name)}
   for peer in names:
     candidates[peer] = peers.step(

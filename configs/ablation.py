@@ -6,7 +6,8 @@
 
 The argument is STUDY or STUDY,DATA: DATA is a pre-training set of Table 3,
 JFT-300M for 7 epochs unless given; with folder:PATH or digits, small models
-train some hundred steps at 32 px with three seeds. STUDY is
+train some hundred steps at 32 px with three seeds. (Table 3 has ResNets, which
+optimizer and axial compare, for JFT-300M alone.) STUDY is
 
 - positions (D.4, Table 8): no position embeddings, 1-D, 2-D and relative ones;
   the middle two at the stem, at every layer, or shared by all layers;

@@ -20,7 +20,7 @@ and runs that are there already join by `--config.study.collect=RUN,RUN`.
 in POINT/seed-N, and the same command goes on with what is not finished, or was
 added.
 
-Hardware: TPU slices; the rows of Table 6 together take 15,000 exaFLOPs.
+Hardware: TPU slices; the rows of Table 6 together take nearly 16,000 exaFLOPs.
 Expected (Table 6, ImageNet): ViT-B/32 80.73 at 55 exaFLOPs, ViT-L/16 87.12 at
 1567, R152x2 85.56 at 1126, R50+ViT-L/16 87.12 at 1668; the rule gives the rows
 of ViTs within 2.5 %.

@@ -81,6 +81,13 @@ def test_regularisation_is_chosen_by_the_best_validation_accuracy(study):
     init_from = read(seed / 'few_shot' / 'config.json')['init_from']
     assert init_from == str(seed / 'train' / 'best.npz')
     assert point['metrics']['best/val/accuracy'] == scores[chosen]
+    step = read(seed / 'train' / 'results.json')['metrics']['best/step']
+    (then,) = [
+      event['test/accuracy']
+      for event in runs.events(seed / 'train')
+      if event['step'] == step and 'test/accuracy' in event
+    ]
+    assert point['metrics']['test/accuracy'] == then
 
 
 def test_the_table_has_models_side_by_side(study):
@@ -140,4 +147,6 @@ def test_resnets_are_tried_without_dropout(tmp_path):
     optim__warmup_steps=0,
   )
   (point,) = runs.run(config, tmp_path)['points']
-  assert (point['name'], point['family'], point['chosen']) == ('R', 'R50x1', '')
+  assert (point['name'], point['chosen']) == ('R, 20 examples', '')
+  assert point['family'] == 'R50x1'
+  assert point['costs']['examples'] == 20

@@ -44,13 +44,14 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       for size in sizes:
         for point in asked:
           _log.info('%s on %s examples', point.name, size or 'all')
-          own = _sized(point, size) if len(sizes) > 1 else point
+          own = _sized(point, size) if config.data_study.sizes else point
           chosen, runs = _runs(config, own, settings[point.name], workdir)
-          found.append((own, outcomes.of(own, runs, chosen)))
+          column = _column(point, asked)
+          found.append((column, own, outcomes.of(own, runs, chosen)))
   except grid.Stopped:
     return
   table = _table(found)
-  study.finish(config, workdir, [outcome for _, outcome in found], table)
+  study.finish(config, workdir, [outcome for *_, outcome in found], table)
 
 
 def _settings(config, point) -> list[grid.Setting]:
@@ -94,6 +95,8 @@ def _runs(
   for setting in settings:
     done = points.train(_changed(point, setting), workdir, config.seed)
     scores[setting] = done and done.metrics[metric]
+  if not any(score is not None for score in scores.values()):
+    return '', [None] * config.sweep.seeds
   chosen = grid.best(scores)
   _log.info('%s: chosen %s', point.name, grid.name(chosen))
   runs = points.runs(config, _changed(point, chosen), workdir)
@@ -111,19 +114,30 @@ def _changed(point, setting) -> points.Point:
   return points.Point(name, point.family, own)
 
 
+def _column(point, asked) -> str:
+  """Its family, or its name where others of its set have the same family."""
+  same = [
+    other
+    for other in asked
+    if (other.family, other.config.data.name)
+    == (point.family, point.config.data.name)
+  ]
+  return point.family if len(same) == 1 else point.name
+
+
 def _table(found) -> str:
   """As Table 5: pre-training sets and metrics, and the models side by side."""
-  families = dict.fromkeys(outcome.family for _, outcome in found)
+  columns = dict.fromkeys(column for column, *_ in found)
   cells = {}
-  for point, outcome in found:
+  for column, point, outcome in found:
     data = point.config.data
     size = data.subset or int(outcome.costs.get('examples', 0))
     for name in outcomes.metric_names_of([outcome]):
       row = cells.setdefault((data.name, size, name), {})
-      row[outcome.family] = outcomes.percent(outcome.metrics, name)
-  rows = [['pre-training', 'examples', 'metric', *families]]
+      row[column] = outcomes.percent(outcome.metrics, name)
+  rows = [['pre-training', 'examples', 'metric', *columns]]
   rows += [
-    [name, f'{size}', metric, *(row.get(family, '') for family in families)]
+    [name, f'{size}', metric, *(row.get(column, '') for column in columns)]
     for (name, size, metric), row in cells.items()
   ]
   return report.table(rows)

@@ -64,16 +64,17 @@ def of(
     family=point.family,
     seeds=len(ended),
     diverged=len(runs) - len(ended),
-    costs=_costs(point.config, ended) if ended else {},
+    costs=_costs(ended) if ended else {},
     metrics=metrics,
     curves=_curves(ended) if ended else {},
     chosen=chosen,
   )
 
 
-def _costs(config, ended) -> dict[str, float]:
+def _costs(ended) -> dict[str, float]:
   """Of a run: the rule's operations, the compiler's, and what was measured."""
   first = ended[0].run
+  config = first.config
   counted = config.copy_and_resolve_references()
   counted.model.representation_size = 0
   model = assemble.model(counted, num_classes=0)
@@ -157,6 +158,12 @@ def on_frontier(
   return [o.name in best for o in outcomes]
 
 
+def _on_first_frontier(across, names, outcomes):
+  if not names:  # All have diverged.
+    return [False] * len(outcomes)
+  return on_frontier(across, names[0], outcomes)
+
+
 def place(outcome: Outcome, outcomes: Sequence[Outcome], across: str) -> float:
   """Where a point is drawn."""
   if across == 'relative':
@@ -176,7 +183,7 @@ def table(
     names: of metrics; the frontier is that of the first.
   """
   metrics = metric_names_of(outcomes)
-  best = on_frontier(across, names[0], outcomes) if names else []
+  best = _on_first_frontier(across, names, outcomes)
   head = ['point', 'family', 'steps', 'images', 'exaFLOPs', 'by the compiler']
   rows = [[*head, 'core-days', *metrics, '']]
   for outcome, is_best in zip(outcomes, best, strict=True):
@@ -257,7 +264,7 @@ def as_json(
   outcomes: Sequence[Outcome], across: str, names: Sequence[str]
 ) -> list[dict[str, Any]]:
   """For results, all numbers of every point."""
-  best = on_frontier(across, names[0], outcomes) if names else []
+  best = _on_first_frontier(across, names, outcomes)
   return [
     dataclasses.asdict(outcome) | {'frontier': is_best}
     for outcome, is_best in zip(outcomes, best, strict=True)

@@ -134,18 +134,29 @@ def read(workdir: epath.Path) -> PastRun:
 def find(folder: epath.Path, job: str) -> list[PastRun]:
   """The finished runs of a job in a folder: that of one, or those below.
 
+  Those that a study or a sweep has made count, too.
+
   Raises:
     ValueError: if there is none.
   """
-  own = (folder / report.RESULTS).exists()
-  runs = [read(folder)] if own else list(_runs_in(folder))
-  found = [run for run in runs if run.job == job]
+  found = list(_of_job(folder, job))
   if not found:
     raise ValueError(
       f'{folder} holds no finished run of the job {job!r}; give the workdir of'
       ' one, or a folder of such.'
     )
   return found
+
+
+def _of_job(folder: epath.Path, job: str) -> Iterator[PastRun]:
+  if (folder / report.RESULTS).exists():
+    run = read(folder)
+    if run.job == job:
+      yield run
+      return
+  for below in sorted(folder.iterdir()):
+    if below.is_dir():
+      yield from _of_job(below, job)
 
 
 def _runs_in(workdir: epath.Path) -> Iterator[PastRun]:

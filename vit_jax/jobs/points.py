@@ -135,13 +135,32 @@ def _collected(config):
     for run in past_run.find(epath.Path(folder), config.sweep.job):
       flat = dict(sorted(run.flat.items()))
       together.setdefault(repr(flat | {'seed': 0}), []).append(run)
+  by_name = {}
   for runs in together.values():
-    own = runs[0].config
-    budget = f'{own.total_epochs:g} epochs'
-    if own.total_steps:
-      budget = f'{own.total_steps} steps'
-    name = f'{own.model.name}, {budget}'
-    yield Point(name, family_of(own.model.name), own, found=runs)
+    by_name.setdefault(_short_name(runs[0].config), []).append(runs)
+  for name, groups in by_name.items():
+    flats = [runs[0].flat for runs in groups]
+    told_by = [
+      key
+      for key in flats[0]
+      if key != 'seed' and any(f.get(key) != flats[0][key] for f in flats)
+    ]
+    for runs, flat in zip(groups, flats, strict=True):
+      own = runs[0].config
+      changes = [f'{key}={flat.get(key)}' for key in told_by]
+      yield Point(
+        ', '.join([name, *changes]),
+        family_of(own.model.name),
+        own,
+        found=runs,
+      )
+
+
+def _short_name(config):
+  length = f'{config.total_epochs:g} epochs'
+  if config.total_steps:
+    length = f'{config.total_steps} steps'
+  return f'{config.model.name}, {length}'
 
 
 def train(
@@ -193,15 +212,25 @@ def runs(
   ]
 
 
-def _scored(config, run, folder):
+def _scored(config, run, folder) -> Run | None:
   folder = folder / f'seed-{run.config.seed}'
-  metrics = transfer.scores(config, run, folder) | _own_metrics(run)
-  return Run(run, metrics)
+  try:
+    scores = transfer.scores(config, run, folder)
+  except loop.NonFiniteError as error:
+    _log.warning('%s diverged: %s', folder, error)
+    return None
+  return Run(run, scores | _own_metrics(run) | scores)
 
 
 def _own_metrics(run):
+  """Of the weights that count: the best ones, where those are kept."""
+  metrics = dict(run.metrics)
+  if run.config.best_metric:
+    for event in run.events:
+      if event['step'] == metrics['best/step']:
+        metrics |= {name: event[name] for name in metrics if name in event}
   return {
     name: value
-    for name, value in run.metrics.items()
+    for name, value in metrics.items()
     if name.endswith(('/accuracy', 'shot'))
   }

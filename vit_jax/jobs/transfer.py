@@ -89,6 +89,8 @@ def finetune_config(
     config_lib.set_key(own, key, value)
     if key == 'total_steps':
       own.total_epochs = 0.0
+    elif key == 'total_epochs':
+      own.total_steps = 0
   return own
 
 

@@ -73,7 +73,7 @@ class MlpBlock(nn.Module):
       bias_init=nn.initializers.normal(1e-6),
     )
     hidden_key, out_key = split_key(dropout_key, 2)
-    # Kept for the backward pass is its input alone.
+    # Kept for the backward pass is, in a scan, its input alone.
     gelu = jax.checkpoint(GELUS[self.gelu], prevent_cse=False)
     hidden = gelu(dense(self.hidden_dim, name='Dense_0')(x))
     hidden = dropout(hidden, self.dropout, hidden_key)

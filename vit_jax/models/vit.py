@@ -65,8 +65,8 @@ class EncoderBlock(nn.Module):
     attention_key, mlp_key = layers.split_key(dropout_key, 2)
     if self.positions is not None:
       x = x + self.positions(name='posembed')(x)
-    # LayerNorm computes in float32 whatever the type of its result, and keeps
-    # its input alone for the backward pass.
+    # LayerNorm computes in float32 whatever the type of its result, and in a
+    # scan keeps its input alone for the backward pass; elsewhere XLA chooses.
     norm = functools.partial(
       nn.remat(nn.LayerNorm, prevent_cse=False),
       epsilon=self.norm_eps,

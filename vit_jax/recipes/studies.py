@@ -120,6 +120,7 @@ def _data_small(argument):
   config = small(argument)
   config.data.update(train='train[:95%]', eval='val=train[95%:],test')
   config.update(best_metric='val/accuracy', eval_every=100)
+  config.study.metrics = 'test/accuracy'
   points = {
     ('ViT', 'ViT'): vit('ViT-Ti/4', **SMALL_SIZES),
     ('ResNet', 'ResNet'): resnet('1,1,1', 0.5),
