@@ -123,5 +123,10 @@ def _set_axis(axes, marks, across, log_across):
   if log_across:
     axes.set_xscale('log')
     if len(places) <= 6:  # A tick for each.
-      axes.set_xticks(list(places), [f'{place:.3g}' for place in places])
+      axes.set_xticks(list(places), [_number(place) for place in places])
       axes.xaxis.set_minor_locator(ticker.NullLocator())
+
+
+def _number(value: float) -> str:
+  """Whole ones of up to six digits in full."""
+  return f'{value:,.0f}' if 100 <= value < 1e6 else f'{value:.3g}'

@@ -16,7 +16,7 @@ import ml_collections
 from vit_jax import config as config_lib
 from vit_jax import report
 from vit_jax.distributed import compilation
-from vit_jax.jobs import grid, outcomes, points, workdirs
+from vit_jax.jobs import few_shot_scoring, grid, outcomes, points, workdirs
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ def finish(
     ValueError: if a metric to draw was not measured.
   """
   across = config.study.across
+  data = few_shot_scoring.short_name(config.data.name)
   names = outcomes.metrics_to_draw(config, found)
   of_points = outcomes.table(found, across, names)
   text = '\n\n'.join(filter(None, [table, of_points]))
@@ -94,7 +95,7 @@ def finish(
     found,
     across,
     names,
-    title=f'{config.data.name}: mean and deviation over the seeds',
+    title=f'{data}: mean and deviation over the seeds',
   )
   seconds = sum(o.seeds * o.costs['seconds'] for o in found if o.costs)
   report.write_json(
