@@ -224,6 +224,8 @@ def test_points_of_a_grid():
     ({'study__points': 'a: optim.rl=1'}, 'did you mean optim.lr'),
     ({'study__points': 'a: ; a: seed=1'}, "two points are called 'a'"),
     ({'study__points': '', 'study__collect': '/nowhere'}, '/nowhere'),
+    ({'sweep__grid': 'optim.lr=1|2'}, 'both list what to study'),
+    ({'study__finetune_keys': 'optim.rl=1'}, 'did you mean optim.lr'),
   ],
 )
 def test_mistakes_are_refused_before_anything_is_written(

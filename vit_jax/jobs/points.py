@@ -69,6 +69,12 @@ def asked(config: ml_collections.ConfigDict) -> list[Point]:
     ValueError: if they cannot be read, two have one name, or a config cannot
       be.
   """
+  if config.job == 'study' and config.study.points and config.sweep.grid:
+    raise ValueError(
+      f'study.points and sweep.grid={config.sweep.grid!r} both list what to'
+      ' study; set one of them.'
+    )
+  transfer.check(config)
   found = [_point(config, *item) for item in _items(config)]
   found += _collected(config)
   if not found:

@@ -84,6 +84,21 @@ def finetune_config(
   )
   _share(own, run)
   own.keep_checkpoints = 1
+  _set_keys(config, own)
+  return own
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Refuses `study.finetune_keys` before anything is trained.
+
+  Raises:
+    ValueError: if they cannot be read, or are no keys.
+  """
+  _set_keys(config, config_lib.base())
+
+
+def _set_keys(config, own) -> None:
+  """Sets what the study changes in the recipe; one length takes the other's."""
   pairs = grid.pairs('study.finetune_keys', config.study.finetune_keys)
   for key, value in pairs:
     config_lib.set_key(own, key, value)
@@ -91,7 +106,6 @@ def finetune_config(
       own.total_epochs = 0.0
     elif key == 'total_epochs':
       own.total_steps = 0
-  return own
 
 
 def _finetune(config, run, name, dataset, folder):
