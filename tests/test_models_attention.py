@@ -33,18 +33,65 @@ def test_weights_are_sown_on_request_only():
   assert np.ptp(weights) > 0.01
 
 
-def test_the_gradient_of_softmax_is_that_of_jax():
-  key = jax.random.key(0)
-  scores, factors = 3 * jax.random.normal(key, (2, 4, 5))
+def heads(seed, dtype=jnp.float32, tokens=7, size=8):
+  """Queries, keys, values and the gradient of the result."""
+  shape = 4, 2, 3, tokens, size
+  return jax.random.normal(jax.random.key(seed), shape).astype(dtype)
 
-  def gradient(softmax):
-    return jax.grad(lambda x: jnp.sum(factors * softmax(x)))(scores)
 
-  expected = gradient(jax.nn.softmax)
-  assert jnp.abs(expected).max() > 0.1
-  np.testing.assert_allclose(
-    gradient(lambda x: attention.softmax(x, jnp.float32)), expected, atol=1e-6
+def by_autodiff(query, key, value, extra):
+  scores = jnp.einsum('bhqs,bhks->bhqk', query, key)
+  return jnp.einsum('bhqk,bhks->bhqs', jax.nn.softmax(scores + extra), value)
+
+
+def test_the_gradient_of_attention_is_that_of_jax():
+  query, key, value, grad = heads(0)
+  extra = jax.random.normal(jax.random.key(1), (2, 3, 7, 7))
+  arguments = query, key, value, extra
+  expected, expected_vjp = jax.vjp(by_autodiff, *arguments)
+  out, vjp = jax.vjp(attention.attend, *arguments)
+  np.testing.assert_allclose(out, expected, atol=1e-5)
+  for found, wanted in zip(vjp(grad), expected_vjp(grad), strict=True):
+    assert jnp.abs(wanted).max() > 0.1
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_attention_in_bfloat16_is_near_that_in_float32():
+  *arguments, grad = heads(0, jnp.bfloat16)
+  out, vjp = jax.vjp(attention.attend, *arguments)
+  *exact, exact_grad = (x.astype(jnp.float32) for x in (*arguments, grad))
+  expected, expected_vjp = jax.vjp(attention.attend, *exact)
+  pairs = zip(
+    (out, *vjp(grad)), (expected, *expected_vjp(exact_grad)), strict=True
   )
-  np.testing.assert_allclose(
-    gradient(lambda x: attention.softmax(x, jnp.bfloat16)), expected, atol=2e-2
-  )
+  for found, wanted in pairs:
+    assert found.dtype == jnp.bfloat16
+    error = jnp.abs(found.astype(jnp.float32) - wanted).max()
+    assert error < 0.03 * jnp.abs(wanted).max()
+
+
+def test_flash_attention_is_given_what_it_expects():
+  """By the implementation of the same function that runs everywhere."""
+  *arguments, grad = heads(0)
+  flash = functools.partial(attention.flash_attend, implementation='xla')
+  out, vjp = jax.vjp(flash, *arguments)
+  expected, expected_vjp = jax.vjp(attention.attend, *arguments)
+  np.testing.assert_allclose(out, expected, atol=1e-5)
+  for found, wanted in zip(vjp(grad), expected_vjp(grad), strict=True):
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'platform, dtype, size, there',
+  [
+    ('gpu', jnp.bfloat16, 64, True),
+    ('gpu', jnp.bfloat16, 80, True),
+    ('gpu', jnp.bfloat16, 20, False),
+    ('gpu', jnp.bfloat16, 256, False),
+    ('gpu', jnp.float32, 64, False),
+    ('cpu', jnp.bfloat16, 64, False),
+    ('tpu', jnp.bfloat16, 64, False),
+  ],
+)
+def test_where_flash_attention_is_used(platform, dtype, size, there):
+  assert attention.has_flash(platform, dtype, size) == there

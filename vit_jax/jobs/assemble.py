@@ -264,6 +264,7 @@ def _how_to_train(config, mesh):
   return {
     'scan': config.model.scan,
     'remat': config.model.remat,
+    'platform': mesh.devices.flat[0].platform,
     'constrain': sharding_lib.constrain_activations(mesh),
   }
 

@@ -20,8 +20,8 @@ import numpy as np
 from vit_jax import checkpoints, report
 from vit_jax.checkpoints import store as store_lib
 from vit_jax.data import pipeline
+from vit_jax.distributed import cpu, preemption, processes, sharding
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.distributed import preemption, processes, sharding
 from vit_jax.jobs import assemble, few_shot_scoring, workdirs
 from vit_jax.jobs import program as program_lib
 from vit_jax.models import stacking
@@ -84,6 +84,7 @@ def train(
   """
   if workdirs.is_finished(config, workdir):
     return
+  cpu.prepare()
   run = _Run(config.copy_and_resolve_references(), workdir, make_task)
   workdirs.claim(run.config, workdir)
   workdirs.check_shared(workdir)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from vit_jax.models import (
@@ -42,6 +43,7 @@ def create(
   head_bias: float = 0.0,
   scan: bool = False,
   remat: str = 'none',
+  platform: str | None = None,
   constrain: layers.Constrain = layers.unconstrained,
 ) -> vit.VisionTransformer | resnet.ResNet:
   """Builds a model by its name, such as 'ViT-B/16', 'R50x1', 'R50+ViT-B/32'.
@@ -82,6 +84,8 @@ def create(
     scan: whether the encoder runs as a scan over its blocks, whose parameters
       are then stacked (see `stacking`).
     remat: what is kept for the backward pass, a key of `vit.REMAT_POLICIES`.
+    platform: what the transformer's products are written for, 'cpu', 'gpu' or
+      'tpu'; None for JAX's default. It changes rounding and speed alone.
     constrain: applied to activations at the borders of blocks and to logits, to
       say where devices keep them.
 
@@ -172,6 +176,7 @@ def create(
     head_bias=head_bias,
     scan=scan,
     remat=_known('remat', remat, vit.REMAT_POLICIES),
+    platform=jax.default_backend() if platform is None else platform,
     constrain=constrain,
   )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -44,6 +45,38 @@ def split_key(
   return (None,) * num if key is None else tuple(jax.random.split(key, num))
 
 
+def dot_general(platform: str) -> Callable[..., Array]:
+  """What dense layers multiply with, for Flax's argument of that name.
+
+  Args:
+    platform: of the devices, 'cpu', 'gpu' or 'tpu', as JAX names them; it
+      changes how products are written, and so their rounding alone.
+  """
+  return _product_of_matrices if platform == 'cpu' else jax.lax.dot_general
+
+
+def _product_of_matrices(x, kernel, dimension_numbers, precision=None):
+  """Of all tokens of all images at once.
+
+  XLA for CPU transposes and copies where products for the backward pass have
+  more axes than two. For a TPU, which pads the last but one axis to a multiple
+  of 8, it is this reshape that is a copy.
+
+  Args:
+    x: (..., *inner).
+    kernel: (*inner, *outer).
+    dimension_numbers: which name the last axes of x and the first of kernel.
+    precision: as of `jax.lax.dot_general`.
+  """
+  (x_axes, _), _ = dimension_numbers
+  inner = math.prod(kernel.shape[: len(x_axes)])
+  out = jnp.dot(
+    x.reshape(-1, inner), kernel.reshape(inner, -1), precision=precision
+  )
+  lead, outer = x.shape[: -len(x_axes)], kernel.shape[len(x_axes) :]
+  return out.reshape(lead + outer)
+
+
 class MlpBlock(nn.Module):
   """Two dense layers with a GELU between them, each followed by dropout.
 
@@ -54,12 +87,14 @@ class MlpBlock(nn.Module):
     dropout: rate of both dropouts.
     gelu: a key of `GELUS`.
     dtype: type of the products; parameters stay float32.
+    platform: as of `dot_general`.
   """
 
   hidden_dim: int
   dropout: float
   gelu: str
   dtype: DTypeLike
+  platform: str = ''
 
   @nn.compact
   def __call__(
@@ -71,6 +106,7 @@ class MlpBlock(nn.Module):
       dtype=self.dtype,
       kernel_init=nn.initializers.xavier_uniform(),
       bias_init=nn.initializers.normal(1e-6),
+      dot_general=dot_general(self.platform),
     )
     hidden_key, out_key = split_key(dropout_key, 2)
     # Kept for the backward pass is, in a scan, its input alone.

@@ -54,6 +54,7 @@ class EncoderBlock(nn.Module):
   dtype: DTypeLike
   gelu: str
   norm_eps: float
+  platform: str = ''
   query_logits: Callable[[Array], Array] | None = None
   positions: Callable[..., nn.Module] | None = None
 
@@ -76,12 +77,18 @@ class EncoderBlock(nn.Module):
       self.heads,
       self.dtype,
       self.query_logits,
+      self.platform,
       name='MultiHeadDotProductAttention_0',
     )(norm(name='LayerNorm_0')(x))
     x = x + layers.dropout(y, self.dropout, attention_key)
     y = norm(name='LayerNorm_1')(x)
     return x + layers.MlpBlock(
-      self.mlp_dim, self.dropout, self.gelu, self.dtype, name='MlpBlock_0'
+      self.mlp_dim,
+      self.dropout,
+      self.gelu,
+      self.dtype,
+      self.platform,
+      name='MlpBlock_0',
     )(y, mlp_key)
 
 
@@ -211,6 +218,8 @@ class VisionTransformer(nn.Module):
       faster and keeps less in memory; its parameters are then stacked as in
       `stacking`. To have the same initial values, stack those without scan.
     remat: a key of `REMAT_POLICIES`.
+    platform: of the devices, 'cpu', 'gpu' or 'tpu', as JAX names them: how
+      products are written, which changes their rounding alone.
     constrain: applied to the tokens at both sides of every encoder block and to
       logits, and its transpose to their gradients.
   """
@@ -234,6 +243,7 @@ class VisionTransformer(nn.Module):
   head_bias: float
   scan: bool = False
   remat: str = 'none'
+  platform: str = ''
   constrain: layers.Constrain = layers.unconstrained
 
   def setup(self):
@@ -281,6 +291,7 @@ class VisionTransformer(nn.Module):
       dtype=self.dtype,
       gelu=self.gelu,
       norm_eps=self.norm_eps,
+      platform=self.platform,
       query_logits=positions.query_logits(self.positions, self._class_token),
     )
     if self.axial:
