@@ -22,6 +22,7 @@ import numpy as np
 import ours
 import timing
 from vit_jax.checkpoints import store as store_lib
+from vit_jax.distributed import cpu
 
 
 def _options() -> argparse.Namespace:
@@ -104,6 +105,7 @@ def _peer(state, folder) -> tuple[float, float] | None:
 def main() -> None:
   """Saves and restores, in turns with the peer."""
   options = _options()
+  cpu.prepare()
   print(timing.describe_machine())
   loop = _Loop(options)
   loop.seconds()

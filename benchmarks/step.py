@@ -5,7 +5,8 @@
   python benchmarks/step.py --guard=1.0
 
 Peers are Hugging Face's ViT and timm's on PyTorch, eager and compiled, as far
-as they are installed; all take turns in one process. Prints medians and spread
+as they are installed. Each is in a process of its own, this package's in one
+that is set up as for training; they take turns. Prints medians and spread
 in ms, the ratio to this package's median, and the share of the rate of a large
 matrix product on the same machine, by the operations of a forward pass, three
 times as many for a step. With `--guard=RATIO` it fails if a training step here
@@ -13,7 +14,10 @@ takes longer than RATIO times that of the fastest peer. Needs no TensorFlow.
 """
 
 import argparse
+from collections.abc import Callable
+import contextlib
 import functools
+import os
 import statistics
 import sys
 
@@ -22,7 +26,14 @@ import jax
 import ours
 import peers
 import timing
+from vit_jax.distributed import cpu
 from vit_jax.models import flops
+
+OURS = 'vit_jax'
+_PASSED_ON = ('image_size', 'batch', 'forward_batch', 'dtype', 'remat')
+
+# A GPU's memory is for all processes that take turns.
+os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
 
 
 def _options() -> argparse.Namespace:
@@ -45,6 +56,7 @@ def _options() -> argparse.Namespace:
     '--peers', help='Separated by commas; all that import unless set.'
   )
   parser.add_argument('--guard', type=float)
+  parser.add_argument('--only', help=argparse.SUPPRESS)  # In a child process.
   return parser.parse_args()
 
 
@@ -83,27 +95,49 @@ def _own_step(options, name):
 _OURS = {'forward': _own_forward, 'step': _own_step}
 
 
+def _batch_size(options, work):
+  return options.batch if work == 'step' else options.forward_batch
+
+
+def _work(options) -> Callable[[], object]:
+  """What the one candidate of a child process does."""
+  if options.only == OURS:
+    cpu.prepare()
+    return _OURS[options.work](options, options.models)
+  return peers.step(
+    options.only,
+    options.models,
+    image_size=options.image_size,
+    batch_size=_batch_size(options, options.work),
+    dtype=options.dtype,
+    device=jax.default_backend(),
+    train=options.work == 'step',
+  )
+
+
 def _compare(options, name, work, peak) -> float:
   """Prints a table; returns the ratio to the best peer, 0 without any."""
-  is_step = work == 'step'
-  batch_size = options.batch if is_step else options.forward_batch
   names = peers.installed()
   if options.peers is not None:
     names = [peer for peer in options.peers.split(',') if peer]
   if options.guard and not names:
     sys.exit('--guard needs a peer; install transformers and torch.')
-  candidates = {'vit_jax': _OURS[work](options, name)}
-  for peer in names:
-    candidates[peer] = peers.step(
-      peer,
-      name,
-      image_size=options.image_size,
-      batch_size=batch_size,
-      dtype=options.dtype,
-      device=jax.default_backend(),
-      train=is_step,
-    )
-  seconds = timing.alternate(candidates, repetitions=options.repetitions)
+  arguments = [f'--models={name}', f'--work={work}']
+  for key in _PASSED_ON:
+    arguments.append(f'--{key}={getattr(options, key)}')
+  if options.scan:
+    arguments.append('--scan')
+  if options.device:
+    arguments.append(f'--device={options.device}')
+  with contextlib.ExitStack() as stack:
+    workers = {
+      candidate: stack.enter_context(
+        timing.Worker(__file__, f'--only={candidate}', *arguments)
+      )
+      for candidate in (OURS, *names)
+    }
+    seconds = timing.alternate(workers, repetitions=options.repetitions)
+  is_step, batch_size = work == 'step', _batch_size(options, work)
   operations = flops.forward(
     ours.create(name), (options.image_size, options.image_size)
   )
@@ -114,7 +148,7 @@ def _compare(options, name, work, peak) -> float:
   )
   rows = [
     [
-      *timing.time_row(peer, times, seconds['vit_jax']),
+      *timing.time_row(peer, times, seconds[OURS]),
       f'{operations / statistics.median(times) / peak:.1%}',
       f'{batch_size / statistics.median(times):.1f}',
     ]
@@ -131,6 +165,9 @@ def main() -> None:
   options = _options()
   if options.device:
     jax.config.update('jax_platforms', options.device.replace('gpu', 'cuda'))
+  if options.only:
+    timing.serve(_work(options))
+    return
   print(timing.describe_machine())
   peak = timing.matmul_peak(options.dtype)
   too_slow = []

@@ -16,6 +16,7 @@ import time
 import jax
 import jax.numpy as jnp
 
+_DONE = 'done\n'
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -93,6 +94,50 @@ def describe_machine() -> str:
 def environment(**values: str) -> dict[str, str]:
   """That of a child process, which finds this package."""
   return os.environ | {'PYTHONPATH': str(ROOT)} | values
+
+
+class Worker:
+  """A child process that works whenever it is called, and idles between.
+
+  So each candidate has memory and threads to itself. To be used in `with`.
+  """
+
+  def __init__(self, script: str, *arguments: str):
+    """Starts a script that gives its work to `serve`."""
+    self._process = subprocess.Popen(
+      [sys.executable, script, *arguments],
+      cwd=ROOT,
+      env=environment(),
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+
+  def __enter__(self) -> 'Worker':
+    return self
+
+  def __exit__(self, *unused) -> None:
+    self._process.stdin.close()
+    self._process.wait()
+
+  def __call__(self) -> None:
+    """Lets it work once, and waits for it.
+
+    Raises:
+      RuntimeError: if it failed; what it said is on stderr.
+    """
+    self._process.stdin.write('\n')
+    self._process.stdin.flush()
+    if self._process.stdout.readline() != _DONE:
+      raise RuntimeError(f'{" ".join(self._process.args)} failed.')
+
+
+def serve(work: Callable[[], object]) -> None:
+  """Works as often as the process that started this one as a `Worker` asks."""
+  for _ in sys.stdin:
+    work()
+    sys.stdout.write(_DONE)
+    sys.stdout.flush()
 
 
 def in_process_of_its_own(script: str, *arguments: str, **values: str) -> str:
