@@ -29,7 +29,7 @@ import timing
 from vit_jax.distributed import cpu
 from vit_jax.models import flops
 
-OURS = 'vit_jax'
+OURS, SCAN = 'vit_jax', 'vit_jax, scan'
 _PASSED_ON = ('image_size', 'batch', 'forward_batch', 'dtype', 'remat')
 
 # A GPU's memory is for all processes that take turns.
@@ -49,7 +49,11 @@ def _options() -> argparse.Namespace:
     '--dtype', default='float32', choices=('float32', 'bfloat16')
   )
   parser.add_argument('--device', choices=('cpu', 'gpu'))
-  parser.add_argument('--scan', action='store_true')
+  parser.add_argument(
+    '--scan',
+    action='store_true',
+    help='This package as a scan over blocks too.',
+  )
   parser.add_argument('--remat', default='none')
   parser.add_argument('--repetitions', type=int, default=7)
   parser.add_argument(
@@ -63,10 +67,10 @@ def _options() -> argparse.Namespace:
 def _own_forward(options, name):
   params = jax.jit(
     functools.partial(
-      ours.random_params, name, options.image_size, options.scan
+      ours.random_params, name, options.image_size, options.only == SCAN
     )
   )()
-  model = ours.create(name, scan=options.scan, dtype=options.dtype)
+  model = ours.create(name, scan=options.only == SCAN, dtype=options.dtype)
   images = ours.batch(options.forward_batch, options.image_size)['image']
   forward = jax.jit(lambda params, x: model.apply({'params': params}, x)[0])
   return lambda: jax.block_until_ready(forward(params, images))
@@ -76,7 +80,7 @@ def _own_step(options, name):
   init, step = ours.training(
     name,
     image_size=options.image_size,
-    scan=options.scan,
+    scan=options.only == SCAN,
     remat=options.remat,
     dtype=options.dtype,
   )
@@ -101,7 +105,7 @@ def _batch_size(options, work):
 
 def _work(options) -> Callable[[], object]:
   """What the one candidate of a child process does."""
-  if options.only == OURS:
+  if options.only in (OURS, SCAN):
     cpu.prepare()
     return _OURS[options.work](options, options.models)
   return peers.step(
@@ -125,8 +129,6 @@ def _compare(options, name, work, peak) -> float:
   arguments = [f'--models={name}', f'--work={work}']
   for key in _PASSED_ON:
     arguments.append(f'--{key}={getattr(options, key)}')
-  if options.scan:
-    arguments.append('--scan')
   if options.device:
     arguments.append(f'--device={options.device}')
   with contextlib.ExitStack() as stack:
@@ -134,7 +136,7 @@ def _compare(options, name, work, peak) -> float:
       candidate: stack.enter_context(
         timing.Worker(__file__, f'--only={candidate}', *arguments)
       )
-      for candidate in (OURS, *names)
+      for candidate in (OURS, *([SCAN] if options.scan else []), *names)
     }
     seconds = timing.alternate(workers, repetitions=options.repetitions)
   is_step, batch_size = work == 'step', _batch_size(options, work)
@@ -156,8 +158,8 @@ def _compare(options, name, work, peak) -> float:
   ]
   head = ['', 'ms', 'lowest', 'highest', 'ratio', 'of peak', 'images/s']
   timing.show(head, rows)
-  own, *others = map(statistics.median, seconds.values())
-  return own / min(others) if others else 0.0
+  median = {name: statistics.median(times) for name, times in seconds.items()}
+  return median[OURS] / min(map(median.get, names)) if names else 0.0
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.models import attention
+from vit_jax.models import attention, platforms
 
 
 def test_head_size():
@@ -84,11 +84,12 @@ def test_flash_attention_is_given_what_it_expects():
 @pytest.mark.parametrize(
   'platform, dtype, size, there',
   [
-    ('gpu', jnp.bfloat16, 64, True),
-    ('gpu', jnp.bfloat16, 80, True),
-    ('gpu', jnp.bfloat16, 20, False),
-    ('gpu', jnp.bfloat16, 256, False),
-    ('gpu', jnp.float32, 64, False),
+    (platforms.FLASH, jnp.bfloat16, 64, True),
+    (platforms.FLASH, jnp.bfloat16, 80, True),
+    (platforms.FLASH, jnp.bfloat16, 20, False),
+    (platforms.FLASH, jnp.bfloat16, 256, False),
+    (platforms.FLASH, jnp.float32, 64, False),
+    ('gpu', jnp.bfloat16, 64, False),
     ('cpu', jnp.bfloat16, 64, False),
     ('tpu', jnp.bfloat16, 64, False),
   ],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vit_jax import models
-from vit_jax.models import stacking, vit
+from vit_jax.models import platforms, stacking, vit
 
 # Sizes that tell every axis from every other.
 TINY = {
@@ -212,7 +212,7 @@ def test_remat_computes_products_again(remat, again):
 def test_the_form_for_a_cpu_computes_the_same(positions):
   forms = {
     platform: create(dropout=0.3, positions=positions, platform=platform)
-    for platform in ('cpu', 'gpu', 'tpu')
+    for platform in ('cpu', platforms.FLASH, 'tpu')
   }
   params = random_params(forms['cpu'])
   shapes = jax.tree.map(jnp.shape, params)
@@ -221,7 +221,7 @@ def test_the_form_for_a_cpu_computes_the_same(positions):
     init = jax.eval_shape(model.init, jax.random.key(0), IMAGES)['params']
     assert jax.tree.map(jnp.shape, init) == shapes
     results[platform] = jax.jit(jax.value_and_grad(loss_of(model)))(params)
-  for platform in ('gpu', 'tpu'):
+  for platform in (platforms.FLASH, 'tpu'):
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
       results[platform],

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vit_jax.models import layers
+from vit_jax.models import layers, platforms
 
 
 def head_size(width: int, heads: int) -> int:
@@ -64,7 +64,9 @@ def scores(
 def _attend_forward(query, key, value, extra):
   weights = jax.nn.softmax(scores(query, key, extra)).astype(value.dtype)
   out = jnp.einsum('bhqk,bhks->bhqs', weights, value)
-  return out, (query, key, value, weights, extra is not None)
+  # Whether there is `extra` is told without an array.
+  has_extra = None if extra is None else ()
+  return out, (query, key, value, weights, has_extra)
 
 
 def _attend_backward(kept, grad):
@@ -76,7 +78,7 @@ def _attend_backward(kept, grad):
   )
   mean = jnp.sum(weights * weights_grad, axis=-1, keepdims=True)
   scores_grad = weights * (weights_grad - mean)
-  extra_grad = scores_grad if has_extra else None
+  extra_grad = None if has_extra is None else scores_grad
   scores_grad = scores_grad.astype(value.dtype)
   query_grad = jnp.einsum('bhqk,bhks->bhqs', scores_grad, key)
   key_grad = jnp.einsum('bhqk,bhqs->bhks', scores_grad, query)
@@ -110,7 +112,10 @@ def flash_attend(
 def has_flash(platform: str, dtype: DTypeLike, size: int) -> bool:
   """Whether cuDNN has such a kernel, for heads of `size` in `dtype`."""
   return (
-    platform == 'gpu' and dtype == jnp.bfloat16 and size % 8 == 0 < size <= 128
+    platform == platforms.FLASH
+    and dtype == jnp.bfloat16
+    and size % 8 == 0
+    and size <= 128
   )
 
 
@@ -154,8 +159,8 @@ class SelfAttention(nn.Module):
     dtype: type of the products; parameters stay float32.
     query_logits: makes logits (b, heads, n, n) of queries alone, scaled as
       they are, which are added before the softmax; None adds nothing.
-    platform: as of `layers.dot_general`. On 'gpu', bfloat16 is left to cuDNN's
-      flash attention where nothing but its result is asked for.
+    platform: of the devices, as of `platforms.of`. Where they have it, flash
+      attention is used in bfloat16 if nothing but its result is asked for.
   """
 
   heads: int

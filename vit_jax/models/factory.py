@@ -12,6 +12,7 @@ from vit_jax.models import (
   axial_resnet,
   hybrid_stem,
   layers,
+  platforms,
   resnet,
   variants,
   vit,
@@ -84,8 +85,8 @@ def create(
     scan: whether the encoder runs as a scan over its blocks, whose parameters
       are then stacked (see `stacking`).
     remat: what is kept for the backward pass, a key of `vit.REMAT_POLICIES`.
-    platform: what the transformer's products are written for, 'cpu', 'gpu' or
-      'tpu'; None for JAX's default. It changes rounding and speed alone.
+    platform: what the transformer is written for, of `platforms.of`; None for
+      the first device. It changes rounding and speed alone.
     constrain: applied to activations at the borders of blocks and to logits, to
       say where devices keep them.
 
@@ -176,7 +177,7 @@ def create(
     head_bias=head_bias,
     scan=scan,
     remat=_known('remat', remat, vit.REMAT_POLICIES),
-    platform=jax.default_backend() if platform is None else platform,
+    platform=platform or platforms.of(jax.local_devices()[0]),
     constrain=constrain,
   )
 

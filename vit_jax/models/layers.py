@@ -49,8 +49,7 @@ def dot_general(platform: str) -> Callable[..., Array]:
   """What dense layers multiply with, for Flax's argument of that name.
 
   Args:
-    platform: of the devices, 'cpu', 'gpu' or 'tpu', as JAX names them; it
-      changes how products are written, and so their rounding alone.
+    platform: of the devices, as of `platforms.of`.
   """
   return _product_of_matrices if platform == 'cpu' else jax.lax.dot_general
 

@@ -218,8 +218,7 @@ class VisionTransformer(nn.Module):
       faster and keeps less in memory; its parameters are then stacked as in
       `stacking`. To have the same initial values, stack those without scan.
     remat: a key of `REMAT_POLICIES`.
-    platform: of the devices, 'cpu', 'gpu' or 'tpu', as JAX names them: how
-      products are written, which changes their rounding alone.
+    platform: of the devices, as of `platforms.of`.
     constrain: applied to the tokens at both sides of every encoder block and to
       logits, and its transpose to their gradients.
   """
