@@ -1,7 +1,6 @@
 """Multi-head self-attention."""
 
 from collections.abc import Callable
-import math
 
 import flax.linen as nn
 import jax
@@ -136,13 +135,7 @@ class HeadProjection(nn.Module):
   ) -> tuple[Float[Array, 'd h s'], Float[Array, 'h s']]:
     """The kernel and the bias, for tokens of `width`."""
     shape = self.heads, self.size
-
-    def init(key, shape):
-      flat = nn.initializers.xavier_uniform()(
-        key, (width, math.prod(shape[1:]))
-      )
-      return flat.reshape(shape)
-
+    init = nn.initializers.xavier_uniform(in_axis=0, out_axis=(1, 2))
     kernel = self.param('kernel', init, (width, *shape))
     return kernel, self.param('bias', nn.initializers.zeros, shape)
 
