@@ -153,3 +153,15 @@ def test_sizes_that_do_not_fit_are_refused(name, size, message):
 def test_overrides_that_do_not_fit_are_refused(name, overrides, message):
   with pytest.raises(ValueError, match=message):
     models.create(name, num_classes=2, **overrides)
+
+
+def test_creating_a_model_starts_no_device(monkeypatch):
+  """How a CPU is set up is settled when it is first used."""
+
+  def used():
+    raise AssertionError('a device was asked for')
+
+  monkeypatch.setattr(jax, 'local_devices', used)
+  model = models.create('ViT-Ti/16', num_classes=2)
+  with pytest.raises(AssertionError, match='a device was asked for'):
+    model.encoder_block((2, 2))

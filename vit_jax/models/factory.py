@@ -4,7 +4,6 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from vit_jax.models import (
@@ -12,7 +11,6 @@ from vit_jax.models import (
   axial_resnet,
   hybrid_stem,
   layers,
-  platforms,
   resnet,
   variants,
   vit,
@@ -44,7 +42,7 @@ def create(
   head_bias: float = 0.0,
   scan: bool = False,
   remat: str = 'none',
-  platform: str | None = None,
+  platform: str = '',
   constrain: layers.Constrain = layers.unconstrained,
 ) -> vit.VisionTransformer | resnet.ResNet:
   """Builds a model by its name, such as 'ViT-B/16', 'R50x1', 'R50+ViT-B/32'.
@@ -85,8 +83,8 @@ def create(
     scan: whether the encoder runs as a scan over its blocks, whose parameters
       are then stacked (see `stacking`).
     remat: what is kept for the backward pass, a key of `vit.REMAT_POLICIES`.
-    platform: what the transformer is written for, of `platforms.of`; None for
-      the first device. It changes rounding and speed alone.
+    platform: what the transformer is written for, of `platforms.of`; '' for the
+      first device where it runs. It changes rounding and speed alone.
     constrain: applied to activations at the borders of blocks and to logits, to
       say where devices keep them.
 
@@ -177,7 +175,7 @@ def create(
     head_bias=head_bias,
     scan=scan,
     remat=_known('remat', remat, vit.REMAT_POLICIES),
-    platform=platform or platforms.of(jax.local_devices()[0]),
+    platform=platform,
     constrain=constrain,
   )
 

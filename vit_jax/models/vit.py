@@ -17,6 +17,7 @@ from vit_jax.models import (
   axial,
   hybrid_stem,
   layers,
+  platforms,
   positions,
   stacking,
 )
@@ -218,7 +219,8 @@ class VisionTransformer(nn.Module):
       faster and keeps less in memory; its parameters are then stacked as in
       `stacking`. To have the same initial values, stack those without scan.
     remat: a key of `REMAT_POLICIES`.
-    platform: of the devices, as of `platforms.of`.
+    platform: of the devices, as of `platforms.of`; '' for the first one that is
+      there when the model is traced.
     constrain: applied to the tokens at both sides of every encoder block and to
       logits, and its transpose to their gradients.
   """
@@ -290,7 +292,7 @@ class VisionTransformer(nn.Module):
       dtype=self.dtype,
       gelu=self.gelu,
       norm_eps=self.norm_eps,
-      platform=self.platform,
+      platform=self.platform or platforms.of(jax.local_devices()[0]),
       query_logits=positions.query_logits(self.positions, self._class_token),
     )
     if self.axial:
