@@ -51,7 +51,7 @@ class _Loop:
       average=True,
     )
     self.state = jax.jit(init)()
-    self._step = jax.jit(step, donate_argnums=0)
+    self._step = ours.jit(step)
     self._batch = ours.batch(options.batch, options.image_size)
 
   def seconds(self) -> float:

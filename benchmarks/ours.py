@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax import models
+from vit_jax.distributed import cpu
 from vit_jax.models import stacking
 from vit_jax.training import optim, steps
 from vit_jax.training import state as state_lib
@@ -35,6 +36,12 @@ def batch(batch_size: int, image_size: int) -> dict[str, jax.Array]:
     'label': jax.random.randint(jax.random.key(2), shape[:1], 0, NUM_CLASSES),
     'mask': jnp.ones(batch_size),
   }
+
+
+def jit(step: steps.Step) -> Callable[..., object]:
+  """A step that is compiled as that of a training run."""
+  options = cpu.compiler_options(jax.default_backend())
+  return jax.jit(step, donate_argnums=0, compiler_options=options)
 
 
 def training(

@@ -85,7 +85,7 @@ def _own_step(options, name):
     dtype=options.dtype,
   )
   batch = ours.batch(options.batch, options.image_size)
-  step = jax.jit(step, donate_argnums=0)
+  step = ours.jit(step)
   state = jax.jit(init)()
 
   def call():

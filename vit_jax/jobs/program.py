@@ -16,8 +16,8 @@ import numpy as np
 
 from vit_jax import config as config_lib
 from vit_jax.data import pipeline, sources
+from vit_jax.distributed import cpu, sharding, unrolling
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.distributed import sharding, unrolling
 from vit_jax.jobs import assemble
 from vit_jax.models import masked_patch as masked_patch_model
 from vit_jax.models import resnet, stacking
@@ -109,7 +109,9 @@ class Program:
 
   def compile(self) -> steps.Step:
     """The step with the run's seed, compiled for the devices of the mesh."""
-    compiled = self.step.lower(self.state, self.batch, seed=self.seed).compile()
+    lowered = self.step.lower(self.state, self.batch, seed=self.seed)
+    kind = self.mesh.devices.flat[0].platform
+    compiled = lowered.compile(compiler_options=cpu.compiler_options(kind))
     return functools.partial(compiled, seed=self._own_seed())
 
   def create_state(self, params: PyTree | None = None) -> state_lib.State:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vit_jax.models import layers, platforms
+from vit_jax.models import attend, layers
 
 
 def head_size(width: int, heads: int) -> int:
@@ -24,98 +24,6 @@ def head_size(width: int, heads: int) -> int:
       f' {max(round(width / heads), 1) * heads}, or another number of heads.'
     )
   return width // heads
-
-
-@jax.custom_vjp
-def attend(
-  query: Float[Array, 'b h q s'],
-  key: Float[Array, 'b h k s'],
-  value: Float[Array, 'b h k s'],
-  extra: Float[Array, 'b h q k'] | None = None,
-) -> Float[Array, 'b h q s']:
-  """softmax(query key^T + extra) value, per head (Appendix A, equation 7).
-
-  The softmax is of float32, its result of the values' type. The backward pass
-  starts from that result, the only one of its size that is kept, and writes its
-  products in the order of axes that needs no transposition of them on CPU.
-
-  Args:
-    query: scaled.
-    key: of the tokens that are looked at.
-    value: what is gathered from them.
-    extra: logits in float32; None for none.
-  """
-  return _attend_forward(query, key, value, extra)[0]
-
-
-def scores(
-  query: Float[Array, 'b h q s'],
-  key: Float[Array, 'b h k s'],
-  extra: Float[Array, 'b h q k'] | None,
-) -> Float[Array, 'b h q k']:
-  """What `attend` takes the softmax of; float32."""
-  products = jnp.einsum(
-    'bhqs,bhks->bhqk', query, key, preferred_element_type=jnp.float32
-  )
-  return products if extra is None else products + extra
-
-
-def _attend_forward(query, key, value, extra):
-  weights = jax.nn.softmax(scores(query, key, extra)).astype(value.dtype)
-  out = jnp.einsum('bhqk,bhks->bhqs', weights, value)
-  # Whether there is `extra` is told without an array.
-  has_extra = None if extra is None else ()
-  return out, (query, key, value, weights, has_extra)
-
-
-def _attend_backward(kept, grad):
-  query, key, value, weights, has_extra = kept
-  value_grad = jnp.einsum('bhqk,bhqs->bhks', weights, grad)
-  weights_grad = jnp.einsum('bhqs,bhks->bhqk', grad, value)
-  weights, weights_grad = (
-    x.astype(jnp.float32) for x in (weights, weights_grad)
-  )
-  mean = jnp.sum(weights * weights_grad, axis=-1, keepdims=True)
-  scores_grad = weights * (weights_grad - mean)
-  extra_grad = None if has_extra is None else scores_grad
-  scores_grad = scores_grad.astype(value.dtype)
-  query_grad = jnp.einsum('bhqk,bhks->bhqs', scores_grad, key)
-  key_grad = jnp.einsum('bhqk,bhqs->bhks', scores_grad, query)
-  return query_grad, key_grad, value_grad, extra_grad
-
-
-attend.defvjp(_attend_forward, _attend_backward)
-
-
-def flash_attend(
-  query: Float[Array, 'b h q s'],
-  key: Float[Array, 'b h k s'],
-  value: Float[Array, 'b h k s'],
-  implementation: str = 'cudnn',
-) -> Float[Array, 'b h q s']:
-  """The same without `extra`, by a kernel that never holds all weights.
-
-  Args:
-    query: scaled, like the others as of `attend`.
-    key: see there.
-    value: see there.
-    implementation: as of `jax.nn.dot_product_attention`.
-  """
-  query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
-  out = jax.nn.dot_product_attention(
-    query, key, value, scale=1.0, implementation=implementation
-  )
-  return jnp.swapaxes(out, 1, 2)
-
-
-def has_flash(platform: str, dtype: DTypeLike, size: int) -> bool:
-  """Whether cuDNN has such a kernel, for heads of `size` in `dtype`."""
-  return (
-    platform == platforms.FLASH
-    and dtype == jnp.bfloat16
-    and size % 8 == 0
-    and size <= 128
-  )
 
 
 class HeadProjection(nn.Module):
@@ -171,14 +79,15 @@ class SelfAttention(nn.Module):
     extra = None if self.query_logits is None else self.query_logits(query)
     sows = self.is_mutable_collection('intermediates')
     if sows:
-      weights = jax.nn.softmax(scores(query, key, extra))
+      weights = jax.nn.softmax(attend.scores(query, key, extra))
       self.sow('intermediates', 'weights', weights)
-    if (
-      extra is None and not sows and has_flash(self.platform, self.dtype, size)
-    ):
-      out = flash_attend(query, key, value)
+    nothing_else = extra is None and not sows
+    if nothing_else and attend.has_flash(self.platform, self.dtype, size):
+      out = attend.flash(query, key, value)
+    elif self.platform == 'cpu':
+      out = attend.late(query, key, value, extra)
     else:
-      out = attend(query, key, value, extra)
+      out = attend.plain(query, key, value, extra)
     return nn.DenseGeneral(
       width,
       axis=(-2, -1),
@@ -197,19 +106,20 @@ class SelfAttention(nn.Module):
     kernels, biases = zip(
       *jax.tree.map(lambda p: p.astype(self.dtype), params), strict=True
     )
-    dot_general = layers.dot_general(self.platform)
-
-    def project(kernel, bias):
-      return dot_general(x, kernel, (((2,), (0,)), ((), ()))) + bias
-
     if self.platform == 'cpu':
-      # One product is faster than three.
-      together = project(
-        jnp.concatenate(kernels, axis=1), jnp.concatenate(biases)
-      )
+      # One product is faster than three, and a bias that is added to its rows
+      # has its gradient from the array that the product's comes from.
+      width = x.shape[-1]
+      kernel = jnp.concatenate([k.reshape(width, -1) for k in kernels], axis=1)
+      bias = jnp.concatenate([b.reshape(-1) for b in biases])
+      together = x.reshape(-1, width) @ kernel + bias
+      together = together.reshape(*x.shape[:2], 3 * self.heads, size)
       projected = jnp.split(together, 3, axis=2)
     else:
-      projected = map(project, kernels, biases)
+      projected = (
+        jnp.einsum('bnd,dhs->bnhs', x, kernel) + bias
+        for kernel, bias in zip(kernels, biases, strict=True)
+      )
     # Heads before tokens: the products of attention then run twice as fast on
     # CPU.
     return [jnp.swapaxes(y, 1, 2) for y in projected]

@@ -108,8 +108,9 @@ class MlpBlock(nn.Module):
       dot_general=dot_general(self.platform),
     )
     hidden_key, out_key = split_key(dropout_key, 2)
-    # Kept for the backward pass is, in a scan, its input alone.
-    gelu = jax.checkpoint(GELUS[self.gelu], prevent_cse=False)
+    # Kept for the backward pass is its input alone: on CPU, where a tanh is no
+    # more work than to write and read one, and in a scan.
+    gelu = jax.checkpoint(GELUS[self.gelu], prevent_cse=self.platform == 'cpu')
     hidden = gelu(dense(self.hidden_dim, name='Dense_0')(x))
     hidden = dropout(hidden, self.dropout, hidden_key)
     out = dense(x.shape[-1], name='Dense_1')(hidden)
