@@ -25,7 +25,9 @@ import tensorflow_datasets as tfds
 import timing
 from vit_jax.data import decode, pipeline, preprocess, sources
 
-COPIES = 8  # Of each photo, so that an epoch is not over at once.
+# Of each photo: what the start of an epoch takes is then shared by as many as
+# in a data set of some size.
+COPIES = 32
 NUM_FILES = 4  # Of TFRecords.
 BARE = 'bare decoding'
 
