@@ -38,10 +38,10 @@ def batch(batch_size: int, image_size: int) -> dict[str, jax.Array]:
   }
 
 
-def jit(step: steps.Step) -> Callable[..., object]:
-  """A step that is compiled as that of a training run."""
-  options = cpu.compiler_options(jax.default_backend())
-  return jax.jit(step, donate_argnums=0, compiler_options=options)
+def compile_step(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+  """As a training run does."""
+  on_cpu = jax.default_backend() == 'cpu'
+  return cpu.compile_step(lowered) if on_cpu else lowered.compile()
 
 
 def training(

@@ -85,8 +85,9 @@ def _own_step(options, name):
     dtype=options.dtype,
   )
   batch = ours.batch(options.batch, options.image_size)
-  step = ours.jit(step)
   state = jax.jit(init)()
+  lowered = jax.jit(step, donate_argnums=0).lower(state, batch)
+  step = ours.compile_step(lowered)
 
   def call():
     nonlocal state

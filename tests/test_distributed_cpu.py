@@ -7,12 +7,14 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from vit_jax.distributed import cpu
 
-# Faults of a page a step, of 16,384 pages that its temporaries take.
-COUNT = """
+ON_LINUX = pytest.mark.skipif(sys.platform != 'linux', reason='of Linux alone')
+
+STEP = """
 import resource, statistics
 import jax, jax.numpy as jnp
 from vit_jax.distributed import cpu
@@ -25,6 +27,10 @@ def step(x):
   return scores @ x
 
 x = jnp.ones((4096, 8)) / 64
+"""
+
+# Faults of a page a step, of 16,384 pages that its temporaries take.
+COUNT = """
 faults = [0]
 for _ in range(10):
   step(x).block_until_ready()
@@ -33,41 +39,58 @@ for _ in range(10):
 print(statistics.median_low(b - a for a, b in zip(faults[3:], faults[4:])))
 """
 
+# Sizes in kB and flags of all parts of memory.
+COMPILE = """
+cpu.compile_step(step.lower(x))(x).block_until_ready()
+for line in open('/proc/self/smaps'):
+  if line.startswith(('Size:', 'VmFlags:')):
+    print(line.strip())
+"""
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='settings are of glibc')
-def test_memory_of_one_step_serves_the_next():
+
+def run(program, prepare):
   # On one device, as on a host that has no other.
   environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-  faults = {
-    prepare: int(
-      subprocess.run(
-        [sys.executable, '-c', COUNT.format(prepare=prepare)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-      ).stdout
-    )
-    for prepare in ('', 'cpu.prepare()')
-  }
-  assert faults[''] > 10_000
-  assert faults['cpu.prepare()'] < 1_000
+  return subprocess.run(
+    [sys.executable, '-c', STEP.format(prepare=prepare) + program],
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout
+
+
+@ON_LINUX
+def test_memory_of_one_step_serves_the_next():
+  assert int(run(COUNT, '')) > 10_000
+  assert int(run(COUNT, 'cpu.prepare()')) < 1_000
+
+
+@ON_LINUX
+@pytest.mark.skipif(
+  not os.path.exists('/sys/kernel/mm/transparent_hugepage'),
+  reason='the kernel has no huge pages',
+)
+def test_temporaries_are_to_lie_on_huge_pages():
+  huge = size = 0
+  for line in run(COMPILE, 'cpu.prepare()').splitlines():
+    name, *values = line.split()
+    if name == 'Size:':
+      size = int(values[0])
+    elif 'hg' in values:
+      huge += size
+  assert 60 * 1024 < huge < 70 * 1024
 
 
 @pytest.mark.skipif(platform.machine() != 'x86_64', reason='measured there')
 def test_products_are_left_to_eigen():
-  def of_compiled(options):
-    query = jnp.ones((2, 50, 16))
-    product = jax.jit(lambda x: jnp.einsum('bqs,bks->bqk', x, x))
-    return product.lower(query).compile(compiler_options=options).as_text()
-
-  assert 'ynn_fusion' in of_compiled({})
-  assert 'ynn_fusion' not in of_compiled(cpu.compiler_options('cpu'))
-
-
-def test_other_devices_have_no_options_for_cpus():
-  assert cpu.compiler_options('tpu') == cpu.compiler_options('gpu') == {}
+  query = jnp.ones((2, 50, 16))
+  product = jax.jit(lambda x: jnp.einsum('bqs,bks->bqk', x, x)).lower(query)
+  assert 'ynn_fusion' in product.compile().as_text()
+  compiled = cpu.compile_step(product)
+  assert 'ynn_fusion' not in compiled.as_text()
+  np.testing.assert_array_equal(compiled(query), 16)
 
 
 def test_options_that_the_compiler_does_not_know_are_left_out():
-  assert cpu.known({'xla_cpu_option_of_another_version': '1'}) == {}
+  assert cpu.known_options({'xla_cpu_option_of_another_version': '1'}) == {}

@@ -110,8 +110,8 @@ class Program:
   def compile(self) -> steps.Step:
     """The step with the run's seed, compiled for the devices of the mesh."""
     lowered = self.step.lower(self.state, self.batch, seed=self.seed)
-    kind = self.mesh.devices.flat[0].platform
-    compiled = lowered.compile(compiler_options=cpu.compiler_options(kind))
+    on_cpu = self.mesh.devices.flat[0].platform == 'cpu'
+    compiled = cpu.compile_step(lowered) if on_cpu else lowered.compile()
     return functools.partial(compiled, seed=self._own_seed())
 
   def create_state(self, params: PyTree | None = None) -> state_lib.State:
