@@ -152,12 +152,9 @@ def make_train_step(
 
   def train_step(state, batch, seed):
     key = randomness.stream_key(seed, 'dropout', state.step)
-    sums, metrics = gradient_sums(state.params, batch, key)
+    grads, metrics = gradient_sums(state.params, batch, key)
     _, count = metrics['loss']
-    # A product is computed where it is used, a quotient or one that is used
-    # twice is written first.
-    scale = 1 / count
-    grads = jax.tree.map(lambda x: x * scale, sums)
+    grads = jax.tree.map(lambda g: g / count, grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema_params = state.ema_params
@@ -167,7 +164,7 @@ def make_train_step(
       )
     one = jnp.ones(())
     metrics |= {
-      'grad_norm': (scale * optax.tree.norm(sums), one),
+      'grad_norm': (optax.tree.norm(grads), one),
       'learning_rate': (learning_rate(state.step), one),
     }
     return (
