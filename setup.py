@@ -14,7 +14,7 @@ setuptools.setup(
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   packages=setuptools.find_packages(include=['vit_jax', 'vit_jax.*']),
-  package_data={'vit_jax.report_page': ['templates/*']},
+  package_data={'vit_jax.page': ['templates/*']},
   python_requires='>=3.11',
   install_requires=[
     'absl-py>=2.1',

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from vit_jax.data import dedup
+from vit_jax.data import near_duplicates
 
 BATCH = 1024
 NUM_PLANTED = 1000
@@ -22,7 +22,7 @@ NUM_PLANTED = 1000
 
 def random_hashes(rng: np.random.Generator, count: int) -> np.ndarray:
   """Hashes of which every bit is a coin toss."""
-  size = (count, dedup.HASH_BITS // 8)
+  size = (count, near_duplicates.HASH_BITS // 8)
   return rng.integers(0, 256, size, dtype=np.uint8)
 
 
@@ -34,8 +34,8 @@ def plant(
   sources = rng.choice(len(stored), NUM_PLANTED, replace=False)
   for row, source in zip(rows, sources, strict=True):
     bits = np.unpackbits(stored[source])
-    count = rng.integers(0, dedup.RADIUS)
-    bits[rng.choice(dedup.HASH_BITS, count, replace=False)] ^= 1
+    count = rng.integers(0, near_duplicates.RADIUS)
+    bits[rng.choice(near_duplicates.HASH_BITS, count, replace=False)] ^= 1
     others[row] = np.packbits(bits)
   return dict(zip(rows.tolist(), sources.tolist(), strict=True))
 
@@ -48,15 +48,15 @@ def main():
   options = parser.parse_args()
   rng = np.random.default_rng(0)
   whole, crop = (random_hashes(rng, options.tests) for _ in range(2))
-  both = np.concatenate([whole, dedup.mirrored(whole)])
-  every = np.concatenate([both, crop, dedup.mirrored(crop)])
+  both = np.concatenate([whole, near_duplicates.mirrored(whole)])
+  every = np.concatenate([both, crop, near_duplicates.mirrored(crop)])
   # Of the others, the whole is compared with all, the crop with the whole.
   total, found, planted_in_all = 0.0, 0, 0
   for name, stored in (('whole', every), ('crop', both)):
     others = random_hashes(rng, options.others)
     planted = plant(rng, others, stored)
     begin, begin_cpu = time.perf_counter(), time.process_time()
-    index = dedup.HashIndex(stored)
+    index = near_duplicates.HashIndex(stored)
     pairs = set()
     for start in range(0, len(others), BATCH):
       rows, items, _ = index.near(others[start : start + BATCH])

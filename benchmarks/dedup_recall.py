@@ -39,7 +39,7 @@ from PIL import Image
 
 from vit_jax import config as base_config
 from vit_jax import main as vit_main
-from vit_jax.data import sources
+from vit_jax.data import registry
 
 KINDS = ('exact', 're-encoded', 'crop', 'mirrored', 'brightened')
 NUM_OF_KIND = 100
@@ -131,8 +131,8 @@ def score(planted: dict, pairs: list[dict], natural: set) -> None:
 def check_stream(data: pathlib.Path, exclude: pathlib.Path) -> None:
   """Opens the training split without what was found."""
   name = f'folder:{data}'
-  whole = sources.open_source(name, 'train').num_examples
-  rest = sources.open_source(name, 'train', exclude=str(exclude))
+  whole = registry.open_source(name, 'train').num_examples
+  rest = registry.open_source(name, 'train', exclude=str(exclude))
   listed = set(json.loads(exclude.read_text())['examples'])
   left = {rest.stable_id(i) for i in range(rest.num_examples)}
   assert not left & listed

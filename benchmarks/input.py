@@ -23,7 +23,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import timing
-from vit_jax.data import decode, pipeline, preprocess, sources
+from vit_jax.data import decode, pipeline, preprocess, registry
 
 # Of each photo: what the start of an epoch takes is then shared by as many as
 # in a data set of some size.
@@ -83,8 +83,8 @@ def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
   }
   evaluate = preprocess.eval_transform(image_size=size, crop='resize')
   key = tf.constant([0, 0], tf.int64)
-  files = sources.open_source(f'folder:{folder / "photos"}', 'train')
-  records = sources.open_source(
+  files = registry.open_source(f'folder:{folder / "photos"}', 'train')
+  records = registry.open_source(
     'tfds:photos', 'train', data_dir=str(folder / 'tfds')
   )
 

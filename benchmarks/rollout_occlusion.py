@@ -18,11 +18,11 @@ import argparse
 import jax
 import numpy as np
 
+from vit_jax import build, models
 from vit_jax import config as config_lib
-from vit_jax import models
+from vit_jax.build import pretrained
 from vit_jax.data import pipeline
 from vit_jax.inspection import attention_summary
-from vit_jax.jobs import assemble, trained
 
 SHARE = 0.25
 BATCH_SIZE = 60
@@ -58,10 +58,10 @@ def main() -> None:
     {k: v for k, v in of_run.items() if k.startswith('data.')}
   )
   config.model.name = ''
-  found = trained.load(config)
+  found = pretrained.load_classifier(config)
   model = found.model
   (split,) = config_lib.eval_splits(config).values()
-  source = assemble.open_split(config, config.data.name, split)
+  source = build.open_split(config, config.data.name, split)
   predict = jax.jit(
     lambda x: model.apply({'params': found.params}, x)[0].argmax(-1)
   )
@@ -79,7 +79,7 @@ def main() -> None:
   rng = np.random.default_rng(0)
   right, alike = {}, []
   for batch in pipeline.eval_batches(
-    source, assemble.eval_transform(found.config), batch_size=BATCH_SIZE
+    source, build.eval_transform(found.config), batch_size=BATCH_SIZE
   ):
     images, real = batch['image'], batch['mask'] > 0
     rolled, other = (

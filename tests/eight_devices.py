@@ -15,12 +15,13 @@ import sys
 import jax
 import numpy as np
 
+from vit_jax import build
 from vit_jax import config as config_lib
-from vit_jax.checkpoints import official
+from vit_jax.build import program
 from vit_jax.checkpoints import store as store_lib
+from vit_jax.checkpoints.formats import official
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import sharding
-from vit_jax.jobs import assemble, program
 from vit_jax.models import stacking
 
 STEPS = 5
@@ -128,7 +129,7 @@ def make_program(case):
     }
     | MESHES[case.mesh]
   )
-  mesh = assemble.mesh(config)
+  mesh = build.create_mesh(config)
   if case.model == 'masked':
     return program.masked_patches(config, mesh, total_steps=STEPS)
   return program.supervised(
@@ -236,7 +237,7 @@ def base_model():
     }
   )
   prog = program.supervised(
-    config, assemble.mesh(config), num_classes=1000, total_steps=STEPS
+    config, build.create_mesh(config), num_classes=1000, total_steps=STEPS
   )
   init = prog.init.lower(prog.seed).compile()
   state = jax.tree.map(

@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from vit_jax import main
-from vit_jax.jobs import points
+from vit_jax.jobs.compare import points
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'
@@ -81,7 +81,7 @@ _OF_POINTS = ('positions', 'positions_at', 'pool', 'representation_size')
 def shrink_points(config):
   """The first point of each family of a study, all of them as small."""
   families = {}
-  for point in points.asked(config):
+  for point in points.list_points(config):
     name = re.sub(r'/\d+$', '/32', point.config.model.name)
     sizes = SMALL if 'ViT' in name else NONE
     sizes = sizes | (SMALL_RESNET if name.startswith(('R', 'AxialR')) else {})

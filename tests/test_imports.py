@@ -8,21 +8,19 @@ import sys
 
 import pytest
 
-ORDER = (  # A module may import from its own room or from one before it.
-  'key',
-  'job_keys',
-  'keys',
-  'config',
-  'recipes',
-  'data',
+ORDER = (  # A module may import from its own package or from one before it.
   'models',
   'checkpoints',
   'distributed',
+  'data',
   'training',
   'evaluation',
   'inspection',
-  'report',
-  'report_page',
+  'config',
+  'recipes',
+  'workdir',
+  'build',
+  'page',
   'jobs',
   'main',
 )

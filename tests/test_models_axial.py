@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vit_jax import models
-from vit_jax.checkpoints import official
+from vit_jax.checkpoints.formats import official
 from vit_jax.models import axial, flops, masked_patch, stacking, vit
 import weights
 

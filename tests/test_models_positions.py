@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.checkpoints import official
+from vit_jax.checkpoints.formats import official
 from vit_jax.models import attention, positions, stacking
 import weights
 

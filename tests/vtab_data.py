@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from vit_jax.data import vtab
+from vit_jax.data import vtab_tasks
 
 NUM_ROWS = 24  # Different rows of a dataset; a split repeats them.
 
@@ -44,11 +44,11 @@ def arguments(data_dir, workdir, tasks=(), **values):
   ]
 
 
-def prepare(data_dir, names=tuple(vtab.TASKS)):
+def prepare(data_dir, names=tuple(vtab_tasks.TASKS)):
   """Prepares what the tasks of these names read."""
   by_builder = {}
   for name in names:
-    task = vtab.TASKS[name]
+    task = vtab_tasks.TASKS[name]
     by_builder.setdefault(task.dataset.builder, []).append(task)
   for builder_name, tasks in by_builder.items():
     _write(data_dir, builder_name, tasks)

@@ -19,48 +19,10 @@ import ml_collections
 from ml_collections import config_flags
 
 from vit_jax import config as config_lib
+from vit_jax import jobs
+from vit_jax.config.keys import KEYS
 from vit_jax.distributed import processes
-from vit_jax.jobs import (
-  data_study,
-  dedup,
-  evaluate,
-  few_shot,
-  finetune,
-  inference,
-  inspect_model,
-  interpolate,
-  masked_patch,
-  page,
-  plan,
-  predict,
-  prepare,
-  pretrain,
-  study,
-  sweep,
-  vtab,
-)
-from vit_jax.keys import KEYS
-
-JOBS = {
-  'pretrain': pretrain.run,
-  'finetune': finetune.run,
-  'masked_patch': masked_patch.run,
-  'sweep': sweep.run,
-  'study': study.run,
-  'data_study': data_study.run,
-  'evaluate': evaluate.run,
-  'few_shot': few_shot.run,
-  'predict': predict.run,
-  'inspect_model': inspect_model.run,
-  'interpolate': interpolate.run,
-  'dedup': dedup.run,
-  'vtab': vtab.run,
-  'prepare': prepare.run,
-  'plan': plan.run,
-  'inference': inference.run,
-  'report': page.run,
-}
-ONE_PROCESS = ('dedup', 'inference', 'inspect_model', 'plan', 'prepare')
+from vit_jax.page import report
 
 LOG_FORMAT = '%(asctime)s %(message)s'
 
@@ -78,20 +40,21 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
   Raises:
     ValueError: for input that cannot be worked with, saying what would be.
   """
-  if config.job not in JOBS:
+  if config.job not in jobs.JOBS:
     raise ValueError(
-      f'job={config.job!r} is not one of the jobs {", ".join(JOBS)}.'
+      f'job={config.job!r} is not one of the jobs {", ".join(jobs.JOBS)}.'
     )
+  job = jobs.JOBS[config.job]
   config_lib.check(config)
-  if config.job in ONE_PROCESS and processes.several():
+  if job.one_process and processes.several():
     raise ValueError(
       f'the job {config.job!r} runs in one process, and there are'
       f' {jax.process_count()}; start it on one host alone, with'
       f' distributed.coordinator={processes.ALONE}.'
     )
-  JOBS[config.job](config, epath.Path(workdir))
+  job.run(config, epath.Path(workdir))
   if config.report.page:
-    page.finish(epath.Path(workdir))
+    report.finish(epath.Path(workdir))
 
 
 def default_workdir(config_file: str) -> str:

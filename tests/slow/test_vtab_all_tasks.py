@@ -8,7 +8,7 @@ Some minutes on 2 cores, so it runs when it is asked for:
 import time
 
 import runs
-from vit_jax.data import vtab
+from vit_jax.data import vtab_tasks
 import vtab_data
 
 
@@ -17,7 +17,7 @@ def test_killed_in_the_middle_goes_on_to_the_table(tmp_path):
   vtab_data.prepare(data_dir)
   arguments = vtab_data.arguments(data_dir, workdir)
   process = runs.start(*arguments)
-  names = list(vtab.TASKS)
+  names = list(vtab_tasks.TASKS)
   while not (workdir / names[9]).exists():
     assert process.poll() is None, process.communicate()[1]
     time.sleep(0.01)
@@ -30,7 +30,7 @@ def test_killed_in_the_middle_goes_on_to_the_table(tmp_path):
   assert [path.stat().st_mtime_ns for path in finished] == before
   assert log.count('is finished') == 9
   lines = (workdir / 'table.txt').read_text().splitlines()
-  titles = [task.title for task in vtab.TASKS.values()]
+  titles = [task.title for task in vtab_tasks.TASKS.values()]
   means = ['VTAB (19)', 'natural (7)', 'specialized (4)', 'structured (8)']
   assert [line[:16].strip() for line in lines[1:]] == titles + means
   assert '77.63  76.29  72.71' in ' '.join(lines[20].split()).replace(' ', '  ')

@@ -7,9 +7,9 @@ from typing import Any
 
 from etils import epath
 
-from vit_jax.checkpoints import (
+from vit_jax.checkpoints import description
+from vit_jax.checkpoints.formats import (
   big_vision,
-  description,
   hub,
   npz,
   official,

@@ -15,12 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax.checkpoints import (
-  description,
-  official,
-  position_tables,
-  surgery,
-)
+from vit_jax.checkpoints import description, position_tables, surgery
+from vit_jax.checkpoints.formats import official
 from vit_jax.models import positions
 
 _log = logging.getLogger(__name__)

@@ -12,15 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax.checkpoints import (
+from vit_jax.checkpoints import description, run_folder
+from vit_jax.checkpoints.formats import (
   big_vision,
   bit,
-  description,
   hub,
   npz,
   official,
   pytorch,
-  runs,
   safetensors_file,
 )
 
@@ -82,7 +81,7 @@ def _load_npz(path, heads):
       'official',
     )
     params = NPZ_DIALECTS.get(format, official).read(archive)
-    settings = runs.settings(path.parent) if format == 'official' else {}
+    settings = run_folder.settings(path.parent) if format == 'official' else {}
     if archive.unread:
       _log.info(
         '%s: left out %d arrays that are no parameters of an image model, such'
@@ -110,8 +109,8 @@ def _load_hub_folder(path, heads):
 
 def _load_run(path, heads):
   del heads
-  params = runs.read(path)
-  return params, _describe(params, 'run', runs.settings(path))
+  params = run_folder.read(path)
+  return params, _describe(params, 'run', run_folder.settings(path))
 
 
 READERS = {'.npz': _load_npz, '.safetensors': _load_pytorch}
@@ -119,7 +118,7 @@ READERS = {'.npz': _load_npz, '.safetensors': _load_pytorch}
 
 def _reader(path):
   if path.is_dir():
-    if runs.is_run(path):
+    if run_folder.is_run(path):
       return _load_run
     if (path / hub.WEIGHTS).exists():
       return _load_hub_folder

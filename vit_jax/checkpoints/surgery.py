@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Float
 import numpy as np
 
-from vit_jax.checkpoints import official
+from vit_jax.checkpoints.formats import official
 
 Grid = tuple[int, int]
 

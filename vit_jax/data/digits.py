@@ -13,8 +13,8 @@ from sklearn import datasets
 import tensorflow as tf
 
 from vit_jax.data import splits
-from vit_jax.data.examples import IndexedSource
 from vit_jax.data.exclusions import Exclusions
+from vit_jax.data.source import IndexedSource
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

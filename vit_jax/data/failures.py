@@ -5,7 +5,7 @@ import contextlib
 
 import tensorflow as tf
 
-from vit_jax.data.examples import Source
+from vit_jax.data.source import Source
 
 Record = dict[str, tf.Tensor]
 

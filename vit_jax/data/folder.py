@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from vit_jax.data import decode, splits
-from vit_jax.data.examples import IndexedSource
 from vit_jax.data.exclusions import Exclusions
+from vit_jax.data.source import IndexedSource
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from vit_jax.data.examples import IndexedSource, Source
+from vit_jax.data.source import IndexedSource, Source
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -30,8 +30,9 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from vit_jax.data import examples, failures
-from vit_jax.data.examples import AUGMENT_STREAM, Source, random_key
+from vit_jax.data import failures
+from vit_jax.data import source as source_lib
+from vit_jax.data.source import AUGMENT_STREAM, Source, random_key
 
 _log = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ def eval_batches(
   """
   share = _Share(batch_size, process_index, process_count)
   num_examples = source.num_examples if only is None else len(only)
-  begin, end = examples.part(num_examples, process_index, process_count)
+  begin, end = source_lib.part(num_examples, process_index, process_count)
 
   def example(record):
     raw, label = source.load(record)

@@ -2,7 +2,7 @@
 
 import tensorflow_datasets as tfds
 
-from vit_jax.data.examples import NotPreparedError
+from vit_jax.data.source import NotPreparedError
 
 
 def find(

@@ -19,9 +19,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from vit_jax.data import decode, splits, tfds_builders
-from vit_jax.data.examples import ORDER_STREAM, Source, part, random_key
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.label_rules import LabelRule
+from vit_jax.data.source import ORDER_STREAM, Source, part, random_key
 
 # Part of the order, so never a matter of the machine; of all readers together.
 CONCURRENT_FILES = 16

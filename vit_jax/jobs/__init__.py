@@ -1,1 +1,56 @@
-"""One file for each job; here the config meets all other parts."""
+"""The table of all jobs, by the name that `config.job` gives them."""
+
+from collections.abc import Callable
+import dataclasses
+
+from etils import epath
+import ml_collections
+
+from vit_jax.jobs.apply import (
+  evaluate,
+  few_shot,
+  inspect_model,
+  interpolate,
+  predict,
+  report,
+)
+from vit_jax.jobs.compare import data_study, study, sweep, vtab
+from vit_jax.jobs.data import dedup, prepare
+from vit_jax.jobs.measure import inference, plan
+from vit_jax.jobs.train import masked_patch, supervised
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What the command line knows of a job.
+
+  Attributes:
+    run: runs the job, or the rest of it, in a work directory.
+    takes_steps: whether its config needs a length, in steps or epochs.
+    one_process: whether it runs in one process only.
+  """
+
+  run: Callable[[ml_collections.ConfigDict, epath.Path], None]
+  takes_steps: bool = False
+  one_process: bool = False
+
+
+JOBS = {
+  'pretrain': Job(supervised.pretrain, takes_steps=True),
+  'finetune': Job(supervised.finetune, takes_steps=True),
+  'masked_patch': Job(masked_patch.run, takes_steps=True),
+  'sweep': Job(sweep.run, takes_steps=True),
+  'study': Job(study.run),
+  'data_study': Job(data_study.run),
+  'vtab': Job(vtab.run, takes_steps=True),
+  'evaluate': Job(evaluate.run),
+  'few_shot': Job(few_shot.run),
+  'predict': Job(predict.run),
+  'inspect_model': Job(inspect_model.run, one_process=True),
+  'interpolate': Job(interpolate.run),
+  'report': Job(report.run),
+  'dedup': Job(dedup.run, one_process=True),
+  'prepare': Job(prepare.run, one_process=True),
+  'plan': Job(plan.run, takes_steps=True, one_process=True),
+  'inference': Job(inference.run, one_process=True),
+}

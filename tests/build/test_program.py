@@ -1,0 +1,116 @@
+"""Training steps on eight devices against the same ones on one."""
+
+import eight_devices
+import numpy as np
+import pytest
+
+from vit_jax import build
+from vit_jax.build import program
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('eight_devices')
+
+
+@pytest.fixture(scope='module')
+def results(folder):
+  return eight_devices.run(folder)
+
+
+def load(folder, case):
+  with np.load(folder / f'{case.name}.npz') as arrays:
+    return dict(arrays)
+
+
+@pytest.mark.parametrize('case', eight_devices.CASES, ids=lambda c: c.name)
+def test_all_meshes_train_alike(results, folder, case):
+  losses = results['losses']
+  expected = losses[case.reference.name]
+  assert len(set(expected)) == eight_devices.STEPS
+  np.testing.assert_allclose(losses[case.name], expected, rtol=1e-5)
+  if case.optimizer == 'adam':
+    return  # It makes full-size updates of what is rounding alone.
+  params, expected = load(folder, case), load(folder, case.reference)
+  assert sorted(params) == sorted(expected)
+  for name, value in expected.items():
+    if name.endswith('/key/bias'):
+      np.testing.assert_allclose(params[name], value, rtol=0, atol=1e-6)
+    else:
+      assert np.abs(value).max() > 0, name
+      bound = 1e-5 * np.abs(value).max()
+      np.testing.assert_allclose(
+        params[name], value, rtol=0, atol=bound, err_msg=name
+      )
+
+
+def squeeze(shape):
+  return tuple(side for side in shape if side > 1)
+
+
+def weight_shapes(arrays):
+  """Shapes of weights, whole and with one side halved over fsdp=2."""
+  whole = {squeeze(array.shape) for array in arrays}
+  halves = {
+    (*shape[:i], side // 2, *shape[i + 1 :])
+    for shape in whole
+    for i, side in enumerate(shape)
+  }
+  return whole | {squeeze(shape) for shape in halves}
+
+
+@pytest.mark.parametrize(
+  'case',
+  [c for c in eight_devices.CASES if c.mesh in ('8', '4x2')],
+  ids=lambda c: c.name,
+)
+def test_activations_stay_where_their_images_are(results, folder, case):
+  """Devices exchange weights and gradients, and nothing that is as large."""
+  arrays = load(folder, case)
+  allowed = weight_shapes(arrays.values())
+  (tokens,) = {
+    array.shape[1] for name, array in arrays.items() if 'pos_emb' in name
+  }
+  exchanged = {squeeze(shape) for shape in results['exchanged'][case.name]}
+  assert len(exchanged) > 5
+  large = {shape for shape in exchanged if len(shape) > 2 or tokens in shape}
+  assert large <= allowed
+
+
+def test_sharded_and_stacked_parameters_start_with_the_same_bits(results):
+  assert results['same_start']
+
+
+def test_a_state_moves_from_every_mesh_to_every_other(results):
+  journey = results['journey']
+  assert journey['differing'] == []
+  stayed = eight_devices.JOURNEY[0]
+  np.testing.assert_allclose(
+    journey['losses'], results['losses'][stayed.name], rtol=1e-5
+  )
+
+
+def test_a_device_holds_its_part_of_the_base_model_alone(results):
+  found = results['base_model']
+  temporary = found.pop('init_temporary')
+  whole = 4 * 86_567_656
+  totals = {'params': whole, 'ema_params': whole, 'opt_state': 2 * whole + 4}
+  assert set(found) == set(totals)
+  for name, (each, total) in found.items():
+    assert total == pytest.approx(totals[name], abs=8)
+    assert each <= total / 7
+  # To make it, no device needs room for all of it.
+  assert temporary < whole / 7
+
+
+def test_freezing_some_blocks_alone_needs_them_one_by_one():
+  config = eight_devices.make_config(
+    eight_devices.TINY | {'optim.freeze': '.*/encoderblock_0/.*'}
+  )
+  mesh = build.create_mesh(config)
+  program.supervised(config, mesh, num_classes=3, total_steps=5)
+  config.model.scan = True
+  with pytest.raises(ValueError, match='tells encoder blocks apart'):
+    program.supervised(config, mesh, num_classes=3, total_steps=5)
+  config.optim.freeze = '(?!head/).*'
+  program.supervised(config, mesh, num_classes=3, total_steps=5)

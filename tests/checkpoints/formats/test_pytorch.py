@@ -1,0 +1,375 @@
+"""Weights of timm and Hugging Face: names, layouts, settings beside them."""
+
+import json
+import resource
+
+from flax import traverse_util
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vit_jax import checkpoints
+from vit_jax.checkpoints.formats import pytorch
+import weights
+
+safetensors = pytest.importorskip('safetensors.numpy')
+
+
+def kernel(params, *path):
+  for name in path:
+    params = params[name]
+  return params['kernel']
+
+
+def save(path, tensors):
+  tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
+  path.parent.mkdir(exist_ok=True)
+  safetensors.save_file(tensors, path)
+
+
+@pytest.mark.parametrize('gelu, norm_eps', [('tanh', 1e-6), ('erf', 1e-12)])
+@pytest.mark.parametrize('format', ['timm', 'huggingface'])
+def test_round_trips_are_equal_bit_for_bit(tmp_path, format, gelu, norm_eps):
+  model = weights.tiny(gelu=gelu, norm_eps=norm_eps)
+  params = weights.random_params(model)
+  path = tmp_path / ('model' if format == 'huggingface' else 'm.safetensors')
+  checkpoints.export(
+    params,
+    path,
+    format=format,
+    gelu=gelu,
+    norm_eps=norm_eps,
+    image_size=weights.IMAGE_SIZE,
+    class_names='abcd',
+  )
+  loaded, description = checkpoints.load_with_description(path)
+  weights.assert_same(loaded, params)
+  assert description.format == format
+  assert description.overrides == weights.SIZES | {
+    'pool': 'token',
+    'patch_size': (8, 8),
+    'gelu': gelu,
+    'norm_eps': norm_eps,
+  }
+  assert description.num_classes == 4
+  assert description.class_names == ('a', 'b', 'c', 'd')
+  expected_size = weights.IMAGE_SIZE if format == 'huggingface' else None
+  assert description.image_size == expected_size
+
+
+def test_a_mean_pooled_model_goes_to_timm_alone(tmp_path):
+  params = weights.random_params(weights.tiny(pool='gap'))
+  checkpoints.export(params, tmp_path / 'm.safetensors')
+  loaded, description = checkpoints.load_with_description(
+    tmp_path / 'm.safetensors'
+  )
+  weights.assert_same(loaded, params)
+  assert description.sizes['pool'] == 'gap'
+  with pytest.raises(ValueError, match='class token.*no parameter cls'):
+    checkpoints.export(params, tmp_path / 'model', format='huggingface')
+
+
+def test_layouts_of_timm():
+  params = weights.random_params(weights.tiny())
+  tensors = pytorch.write(params, 'timm')
+  block = params['Transformer']['encoderblock_1']
+  attention = block['MultiHeadDotProductAttention_0']
+  # Output 5 of the keys, in a width of 12, is head 1, dimension 1, of 4.
+  fused = tensors['blocks.1.attn.qkv.weight']
+  np.testing.assert_array_equal(
+    fused[12 + 5], attention['key']['kernel'][:, 1, 1]
+  )
+  np.testing.assert_array_equal(
+    tensors['blocks.1.attn.qkv.bias'][24 + 5], attention['value']['bias'][1, 1]
+  )
+  np.testing.assert_array_equal(
+    tensors['blocks.1.attn.proj.weight'][:, 5], attention['out']['kernel'][1, 1]
+  )
+  np.testing.assert_array_equal(
+    tensors['patch_embed.proj.weight'][7, 2, 3],
+    params['embedding']['kernel'][3, :, 2, 7],
+  )
+  np.testing.assert_array_equal(
+    tensors['blocks.1.mlp.fc2.weight'].T, kernel(block, 'MlpBlock_0', 'Dense_1')
+  )
+
+
+def test_separate_queries_keys_and_values_of_timm():
+  params = weights.random_params(weights.tiny())
+  tensors = pytorch.write(params, 'timm')
+  for block in range(2):
+    for leaf in ('weight', 'bias'):
+      name = f'blocks.{block}.attn.qkv.{leaf}'
+      parts = np.split(tensors.pop(name), 3)
+      for letter, part in zip('qkv', parts, strict=True):
+        tensors[f'blocks.{block}.attn.{letter}_proj.{leaf}'] = part
+  weights.assert_same(pytorch.read(tensors, 'timm', heads=3), params)
+
+
+def newer_names(tensors):
+  """The names that transformers 5 uses in memory."""
+  changes = {
+    'vit.encoder.layer.': 'vit.layers.',
+    'attention.attention.query': 'attention.q_proj',
+    'attention.attention.key': 'attention.k_proj',
+    'attention.attention.value': 'attention.v_proj',
+    'attention.output.dense': 'attention.o_proj',
+    'intermediate.dense': 'mlp.fc1',
+    '.output.dense': '.mlp.fc2',
+  }
+  renamed = {}
+  for name, value in tensors.items():
+    for old, new in changes.items():
+      name = name.replace(old, new)
+    renamed[name] = value
+  return renamed
+
+
+def without_prefix(tensors):
+  """The names of a ViTModel."""
+  return {k.removeprefix('vit.'): v for k, v in tensors.items()}
+
+
+@pytest.mark.parametrize('rename', [newer_names, without_prefix])
+def test_other_names_of_hugging_face(rename):
+  params = weights.random_params(weights.tiny())
+  tensors = rename(pytorch.write(params, 'huggingface'))
+  assert pytorch.recognize(tensors) == ('huggingface', 12)
+  weights.assert_same(pytorch.read(tensors, 'huggingface', heads=3), params)
+
+
+def test_parts_beside_the_encoder_come_along():
+  params = weights.random_params(weights.tiny())
+  tensors = pytorch.write(params, 'huggingface')
+  tensors['vit.pooler.dense.weight'] = np.arange(144, dtype='f4').reshape(
+    12, -1
+  )
+  tensors['vit.embeddings.mask_token'] = np.zeros((1, 1, 12))
+  loaded = pytorch.read(tensors, 'huggingface', heads=3)
+  assert loaded['pre_logits']['kernel'][1, 0] == 1
+  assert loaded['mask_token'].shape == (1, 1, 12)
+
+
+def test_the_head_count_is_asked_for(tmp_path):
+  params = weights.random_params(weights.tiny())
+  path = tmp_path / 'm.safetensors'
+  save(path, pytorch.write(params, 'timm'))
+  with pytest.raises(ValueError, match=r'm\.safetensors.*width of 12.*heads='):
+    checkpoints.load(path)
+  weights.assert_same(checkpoints.load(path, heads=3), params)
+  with pytest.raises(ValueError, match="out/kernel'.*cannot be shared by 5"):
+    checkpoints.load(path, heads=5)
+
+
+def test_the_usual_model_of_a_width_tells_the_head_count():
+  assert [pytorch.usual_heads(w) for w in (192, 384, 768, 1024, 1280)] == [
+    3,
+    6,
+    12,
+    16,
+    16,
+  ]
+
+
+@pytest.mark.parametrize(
+  'format, config, expected',
+  [
+    ('timm', None, ('erf', 1e-6, None, None)),
+    (
+      'timm',
+      {
+        'architecture': 'vit_tiny_patch16_224',
+        'model_args': {'act_layer': 'gelu_tanh', 'num_heads': 2},
+        'label_names': ['x', 'y', 'z', 'w'],
+        'pretrained_cfg': {'input_size': [3, 16, 24]},
+      },
+      ('tanh', 1e-6, ('x', 'y', 'z', 'w'), (16, 24)),
+    ),
+    ('huggingface', None, ('erf', 1e-12, None, None)),
+    (
+      'huggingface',
+      {
+        'hidden_act': 'gelu_new',
+        'layer_norm_eps': 1e-5,
+        'num_attention_heads': 2,
+        'image_size': 224,
+        # In no order, and ten after nine.
+        'id2label': {'10': 'b', '9': 'a'},
+      },
+      ('tanh', 1e-5, ('a', 'b'), (224, 224)),
+    ),
+    ('huggingface', {'id2label': {'0': 'LABEL_0'}}, ('erf', 1e-12, None, None)),
+  ],
+)
+def test_settings_beside_the_weights(tmp_path, format, config, expected):
+  params = weights.random_params(weights.tiny())
+  save(tmp_path / 'model.safetensors', pytorch.write(params, format))
+  if config is not None:
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+  heads = None if config and 'id2label' not in config else 2
+  _, description = checkpoints.load_with_description(tmp_path, heads=heads)
+  assert expected == (
+    description.gelu,
+    description.norm_eps,
+    description.class_names,
+    description.image_size,
+  )
+  assert description.sizes['heads'] == 2
+
+
+def test_another_activation_is_refused(tmp_path):
+  params = weights.random_params(weights.tiny())
+  save(tmp_path / 'model.safetensors', pytorch.write(params, 'huggingface'))
+  (tmp_path / 'config.json').write_text('{"hidden_act": "quick_gelu"}')
+  with pytest.raises(ValueError, match="'quick_gelu' by config.json"):
+    checkpoints.load(tmp_path)
+
+
+def test_another_architecture_is_refused(tmp_path):
+  params = weights.random_params(weights.tiny())
+  tensors = pytorch.write(params, 'timm')
+  path = tmp_path / 'm.safetensors'
+  save(path, tensors | {'blocks.1.ls1.gamma': np.ones(12, 'f4')})
+  with pytest.raises(ValueError, match=r"m\.safetensors.*'blocks.1.ls1.gamma'"):
+    checkpoints.load(path, heads=3)
+  save(path, {'conv1.weight': np.ones(12, 'f4')})
+  with pytest.raises(ValueError, match='not a Vision Transformer of timm or'):
+    checkpoints.load(path)
+
+
+def test_a_missing_block_is_named(tmp_path):
+  params = weights.random_params(weights.tiny(depth=3))
+  tensors = pytorch.write(params, 'timm')
+  tensors = {k: v for k, v in tensors.items() if 'blocks.1.' not in k}
+  save(tmp_path / 'm.safetensors', tensors)
+  with pytest.raises(ValueError, match=r"m\.saf.*'Transformer/encoderblock_1/"):
+    checkpoints.load(tmp_path / 'm.safetensors', heads=3)
+
+
+def test_narrow_floats_are_widened(tmp_path):
+  params = weights.random_params(weights.tiny())
+  tensors = pytorch.write(params, 'timm')
+  for dtype in (jnp.bfloat16, np.float16):
+    narrow = {k: v.astype(dtype) for k, v in tensors.items()}
+    save(tmp_path / 'm.safetensors', narrow)
+    loaded = checkpoints.load(tmp_path / 'm.safetensors', heads=3)
+    wide = {k: v.astype('f4') for k, v in narrow.items()}
+    weights.assert_same(loaded, pytorch.read(wide, 'timm', heads=3))
+
+
+@pytest.mark.parametrize('size', [0, 4, 5000])
+def test_a_file_cut_short_is_named(tmp_path, size):
+  path = tmp_path / 'm.safetensors'
+  checkpoints.export(weights.random_params(weights.tiny()), path)
+  whole = path.read_bytes()
+  assert len(whole) > 5000
+  path.write_bytes(whole[:size])
+  with pytest.raises(ValueError, match=r'm\.safetensors: not a readable'):
+    checkpoints.load(path)
+
+
+def test_hidden_layers_of_the_head_have_no_place(tmp_path):
+  params = weights.random_params(weights.tiny(representation_size=12))
+  for format, path in (
+    ('timm', tmp_path / 'm.safetensors'),
+    ('huggingface', tmp_path / 'model'),
+  ):
+    with pytest.raises(ValueError, match="no place for 'pre_logits/bias'"):
+      checkpoints.export(params, path, format=format, image_size=(16, 24))
+    assert not path.exists()
+    checkpoints.export(
+      params, path, format=format, image_size=(16, 24), drop=('pre_logits',)
+    )
+    expected = {k: v for k, v in params.items() if k != 'pre_logits'}
+    weights.assert_same(checkpoints.load(path), expected)
+
+
+def test_hybrids_have_no_place(tmp_path):
+  model = weights.tiny(
+    'R50+ViT-B/16', patch_size=1, stage_depths=(), width_factor=0.5
+  )
+  params = weights.random_params(model)
+  with pytest.raises(ValueError, match="no place for 'conv_root/kernel'"):
+    checkpoints.export(params, tmp_path / 'm.safetensors')
+
+
+def test_files_of_a_hugging_face_folder(tmp_path):
+  folder = tmp_path / 'model'
+  params = weights.random_params(weights.tiny())
+  checkpoints.export(
+    params, folder, format='huggingface', gelu='erf', image_size=(16, 24)
+  )
+  assert {p.name for p in folder.iterdir()} == {
+    'config.json',
+    'preprocessor_config.json',
+    'model.safetensors',
+  }
+  config = json.loads((folder / 'config.json').read_text())
+  assert config['hidden_act'] == 'gelu'
+  assert config['layer_norm_eps'] == 1e-6
+  assert (config['image_size'], config['patch_size']) == ([16, 24], 8)
+  assert config['id2label'] == {str(i): f'LABEL_{i}' for i in range(4)}
+  processor = json.loads((folder / 'preprocessor_config.json').read_text())
+  assert processor['size'] == {'height': 16, 'width': 24}
+  byte, scale = 200, processor['rescale_factor']
+  pixel = (byte * scale - processor['image_mean'][0]) / processor['image_std'][
+    0
+  ]
+  assert pixel == pytest.approx(byte / 127.5 - 1)
+
+
+def test_a_hugging_face_folder_is_written_once_more(tmp_path):
+  for seed in range(2):
+    params = weights.random_params(weights.tiny(), (16, 16), seed=seed)
+    checkpoints.export(
+      params, tmp_path / 'model', format='huggingface', image_size=16
+    )
+    weights.assert_same(checkpoints.load(tmp_path / 'model'), params)
+  config = json.loads((tmp_path / 'model' / 'config.json').read_text())
+  assert config['image_size'] == 16
+  (tmp_path / 'model' / 'results.json').write_text('{}')
+  with pytest.raises(ValueError, match=r'another kind, such as results\.json'):
+    checkpoints.export(params, tmp_path / 'model', format='huggingface')
+
+
+def test_a_write_that_fails_leaves_no_mixture(tmp_path):
+  params = weights.random_params(weights.tiny(), (16, 16))
+  folder = tmp_path / 'model'
+  checkpoints.export(params, folder, format='huggingface')
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+  try:
+    with pytest.raises(OSError, match='too large'):
+      checkpoints.export(params, folder, format='huggingface', gelu='erf')
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert '"hidden_act": "gelu"' in (folder / 'config.json').read_text()
+  with pytest.raises(ValueError, match='neither model.safetensors nor'):
+    checkpoints.load(folder)
+  checkpoints.export(params, folder, format='huggingface')
+  weights.assert_same(checkpoints.load(folder), params)
+
+
+def test_sizes_that_do_not_fit_are_refused(tmp_path):
+  params = weights.random_params(weights.tiny())
+  with pytest.raises(ValueError, match='for 6 patches.*16x16 px.*image_size='):
+    checkpoints.export(params, tmp_path / 'model', format='huggingface')
+  with pytest.raises(ValueError, match='2 class names for 4 classes'):
+    checkpoints.export(
+      params,
+      tmp_path / 'model',
+      format='huggingface',
+      image_size=(16, 24),
+      class_names=['a', 'b'],
+    )
+
+
+def test_weights_without_a_head(tmp_path):
+  params = weights.random_params(weights.tiny(num_classes=0))
+  assert 'head' not in traverse_util.flatten_dict(params, sep='/')
+  for path in (tmp_path / 'model', tmp_path / 'm.safetensors'):
+    format = 'timm' if path.suffix else 'huggingface'
+    checkpoints.export(params, path, format=format, image_size=(16, 24))
+    loaded, description = checkpoints.load_with_description(path)
+    weights.assert_same(loaded, params)
+    assert description.num_classes == 0

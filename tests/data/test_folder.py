@@ -1,0 +1,159 @@
+"""Image folders of every shape, good and bad."""
+
+import collections
+import logging
+import pathlib
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from vit_jax.data import folder
+
+FLOWERS = pathlib.Path(__file__).resolve().parents[3] / 'shared/data/flowers12'
+
+
+def write(path, value=0):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.new('RGB', (4, 4), (value, value, value)).save(path)
+
+
+def read(source):
+  """Name and class of every example."""
+  return [
+    (
+      pathlib.Path(source.describe(i)).name,
+      source.class_names[source.load({'index': i})[1]],
+    )
+    for i in range(source.num_examples)
+  ]
+
+
+@pytest.fixture
+def split_folders(tmp_path):
+  for split, classes in {'train': 'abc', 'val': 'ab', 'test': 'bc'}.items():
+    for label in classes:
+      for i, ending in enumerate(('jpg', 'JPEG', 'PNG', 'bmp', 'Gif')):
+        write(tmp_path / split / label / f'{split}{label}{i}.{ending}')
+  return tmp_path
+
+
+def test_classes_of_train_hold_for_every_split(split_folders):
+  for split, labels in {'train': 'abc', 'val': 'ab', 'test': 'bc'}.items():
+    source = folder.open_folder(str(split_folders), split)
+    assert source.class_names == ('a', 'b', 'c')
+    assert source.num_examples == 5 * len(labels)
+    for name, label in read(source):
+      assert name.startswith(split + label)
+
+
+def test_splits_of_a_plain_folder(tmp_path):
+  for label, count in {'x': 10, 'y': 12, 'z': 2, 'alone': 1}.items():
+    for i in range(count):
+      write(tmp_path / label / f'{label}{i}.png')
+  train = read(folder.open_folder(str(tmp_path), 'train'))
+  test = read(folder.open_folder(str(tmp_path), 'test'))
+  assert len({*train, *test}) == 25
+  assert all(name.startswith(label) for name, label in train + test)
+  assert collections.Counter(label for _, label in test) == {
+    'x': 2, 'y': 2, 'z': 1,
+  }  # fmt: skip
+
+  # New images of one class move nothing in the others.
+  write(tmp_path / 'x' / 'new.png')
+  again = read(folder.open_folder(str(tmp_path), 'test'))
+  assert {n for n in again if n[1] != 'x'} == {n for n in test if n[1] != 'x'}
+
+
+def test_arithmetic_and_subset(split_folders):
+  path = str(split_folders)
+  whole = read(folder.open_folder(path, 'train'))
+  assert whole != sorted(whole)
+  assert read(folder.open_folder(path, 'train[:20%]')) == whole[:3]
+  assert read(folder.open_folder(path, 'train[20%:]')) == whole[3:]
+  both = folder.open_folder(path, 'train+val')
+  assert both.num_examples == 25
+  some = read(folder.open_folder(path, 'train', subset=6, seed=1))
+  assert len(some) == 6
+  assert set(some) < set(whole)
+  assert some == read(folder.open_folder(path, 'train', subset=6, seed=1))
+
+
+def test_what_is_no_image_is_left_out(split_folders, caplog):
+  (split_folders / 'README.txt').write_text('words')
+  (split_folders / 'train' / '.hidden').mkdir()
+  (split_folders / 'train' / 'a' / '.DS_Store').write_text('x')
+  (split_folders / 'train' / 'a' / 'notes.txt').write_text('words')
+  with caplog.at_level(logging.INFO, logger='vit_jax'):
+    source = folder.open_folder(str(split_folders), 'train')
+  assert source.num_examples == 15
+  assert 'left out 1 files' in caplog.text
+
+
+def test_files_are_judged_by_content(split_folders):
+  bad = split_folders / 'train' / 'b'
+  (bad / 'text.jpg').write_text('not an image')
+  (bad / 'void.png').write_bytes(b'')
+  (bad / 'link.bmp').symlink_to('nowhere')
+  with pytest.raises(
+    ValueError, match=r'(?s)not JPEG.*link\.bmp.*text\.jpg.*void\.png'
+  ):
+    folder.open_folder(str(split_folders), 'train')
+  for i in range(5):
+    (bad / f'more{i}.gif').write_text('not an image')
+  with pytest.raises(ValueError, match='and 3 more') as error:
+    folder.open_folder(str(split_folders), 'train')
+  assert str(error.value).count(str(bad)) == 5
+  assert folder.open_folder(str(split_folders), 'val').num_examples == 10
+
+
+@pytest.mark.parametrize(
+  ('break_it', 'message'),
+  [
+    (lambda p: (p / 'train/void').mkdir(), 'without images in .*train: void'),
+    (lambda p: (p / 'test/d').mkdir(), 'without images in .*test: d'),
+    (lambda p: write(p / 'test/d/0.png'), 'classes that train has not: d'),
+    (lambda p: (p / 'train').rename(p / 'old'), 'val and test, but no train'),
+  ],
+)
+def test_broken_folders(split_folders, break_it, message):
+  break_it(split_folders)
+  with pytest.raises(ValueError, match=message):
+    folder.open_folder(str(split_folders), 'val')
+
+
+def test_missing_folders(tmp_path):
+  with pytest.raises(ValueError, match="no folder '.*/nowhere'; expected PATH"):
+    folder.open_folder(str(tmp_path / 'nowhere'), 'train')
+  with pytest.raises(ValueError, match='holds no class folders'):
+    folder.open_folder(str(tmp_path), 'train')
+  write(tmp_path / 'a' / '0.png')
+  with pytest.raises(ValueError, match='test.*holds no example'):
+    folder.open_folder(str(tmp_path), 'test')
+  with pytest.raises(ValueError, match=r"no split 'val'; splits: train \(1\)"):
+    folder.open_folder(str(tmp_path), 'val')
+
+
+@pytest.mark.skipif(not FLOWERS.exists(), reason='needs real images')
+def test_flowers():
+  train = folder.open_folder(str(FLOWERS), 'train')
+  test = folder.open_folder(str(FLOWERS), 'test')
+  assert (train.num_examples, test.num_examples) == (720, 240)
+  assert train.class_names == test.class_names
+  assert train.num_classes == 12
+  np.testing.assert_array_equal(np.bincount(test.labels), [20] * 12)
+
+
+def test_file_names_by_index(split_folders):
+  source = folder.open_folder(str(split_folders), 'train+val', subset=9)
+  assert source.file_names() == [name for name, _ in read(source)]
+
+
+def test_images_of_some_classes_alone(split_folders):
+  whole = folder.open_folder(str(split_folders), 'train')
+  some = whole.of_classes({'c': 1, 'a': 2, 'other': 3})
+  assert some.class_names == ('a', 'c')
+  assert some.num_examples == 10
+  assert read(some) == [row for row in read(whole) if row[1] != 'b']
+  with pytest.raises(ValueError, match='no image of the classes .*z;.*a, b, c'):
+    whole.of_classes(['z'])

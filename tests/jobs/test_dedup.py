@@ -1,0 +1,148 @@
+"""De-duplication end to end, and training on what remains."""
+
+import json
+import logging
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from planted import COPIES, photo
+import runs
+from vit_jax import build, main
+from vit_jax import config as config_lib
+from vit_jax.data import registry
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  """40 photos to train on, six of which are copies of the 12 to test on."""
+  folder = tmp_path_factory.mktemp('data')
+  for i in range(34):
+    save(photo(100 + i), folder / 'train' / 'ab'[i % 2] / f'{i}.png')
+  for i in range(12):
+    save(photo(i), folder / 'test' / 'ab'[i % 2] / f'{i}.png')
+  for i, kind in enumerate(list(COPIES)[:6]):
+    copy = COPIES[kind](photo(i))
+    save(copy, folder / 'train' / 'b' / f'copy_of_{i}.png')
+  return folder
+
+
+def save(image, path):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  image.save(path)
+
+
+def config(data, **values):
+  return runs.override(
+    runs.load_config('dedup', f'folder:{data}'),
+    **{
+      'dedup__against': f'folder:{data}=test[:6],folder:{data}=test[6:]',
+      'batch_size': 8,
+      **values,
+    },
+  )
+
+
+def expected(data):
+  """What is found: each copy, its part of the test images, its original."""
+  parts = {
+    f'folder:{data}={split}': registry.open_source(f'folder:{data}', split)
+    for split in ('test[:6]', 'test[6:]')
+  }
+  where = {
+    part.stable_id(i): name
+    for name, part in parts.items()
+    for i in range(part.num_examples)
+  }
+  for i in range(6):
+    original = f'test/{"ab"[i % 2]}/{i}.png'
+    yield f'train/b/copy_of_{i}.png', where[original], original
+
+
+def test_copies_are_listed_drawn_and_left_out(data, tmp_path, capsys):
+  results = runs.run(config(data), tmp_path)
+  assert results['num_duplicates'] == 6
+  lines = (tmp_path / 'pairs.jsonl').read_text().splitlines()
+  pairs = [json.loads(line) for line in lines]
+  assert {
+    (pair['example'], pair['against'], pair['test_example']) for pair in pairs
+  } == set(expected(data))
+  listed = json.loads((tmp_path / 'exclude.json').read_text())
+  assert listed == {
+    'data': f'folder:{data}',
+    'split': 'train',
+    'examples': [pair['example'] for pair in pairs],
+  }
+  with Image.open(tmp_path / 'pairs.png') as sheet:
+    # The least similar pair first; both sides of it are one photo.
+    pixels = np.asarray(sheet.convert('RGB'), float)
+  assert pixels[:128].std() > 10
+  out = capsys.readouterr().out
+  assert f'folder:{data}=test[:6]' in out
+
+  rest = registry.open_source(
+    f'folder:{data}', 'train', exclude=str(tmp_path / 'exclude.json')
+  )
+  names = [rest.stable_id(i) for i in range(rest.num_examples)]
+  assert len(names) == 34
+  assert not any('copy' in name for name in names)
+
+
+def test_a_run_goes_on_where_it_was_stopped(data, tmp_path, caplog):
+  caplog.set_level(logging.INFO, logger='vit_jax')
+  runs.run(config(data), tmp_path)
+  files = ('found.jsonl', 'pairs.jsonl', 'exclude.json', 'pairs.png')
+  whole = {name: (tmp_path / name).read_bytes() for name in files}
+  lines = whole['found.jsonl'].splitlines(keepends=True)
+  assert len(lines) == 5
+  for kept in (b''.join(lines[:2]) + lines[2][:1], b''.join(lines)):
+    for name in ('results.json', *files[1:]):
+      (tmp_path / name).unlink()
+    (tmp_path / 'found.jsonl').write_bytes(kept)
+    caplog.clear()
+    runs.run(config(data), tmp_path)
+    done = 8 * sum(line.endswith(b'\n') for line in kept.splitlines(True))
+    assert f'going on from example {done}' in caplog.text
+    assert {name: (tmp_path / name).read_bytes() for name in files} == whole
+  caplog.clear()
+  runs.run(config(data), tmp_path)
+  assert 'is finished' in caplog.text
+  with pytest.raises(ValueError, match='dedup.threshold: 0.92 -> 0.9'):
+    main.run(config(data, dedup__threshold=0.9), tmp_path)
+
+
+def test_training_counts_what_remains(data, tmp_path):
+  runs.run(config(data), tmp_path)
+  training = runs.override(
+    runs.load_config('folder', str(data)),
+    data__exclude=str(tmp_path / 'exclude.json'),
+    total_steps=0,
+    total_epochs=1.0,
+    batch_size=17,
+  )
+  train = build.open_data(training).train
+  assert train.num_examples == 34
+  assert config_lib.total_steps(training, train.num_examples) == 2
+
+
+def test_nothing_found(data, tmp_path):
+  values = {'dedup__against': 'digits=test[:9]', 'data__train': 'train[:5]'}
+  results = runs.run(config(data, **values), tmp_path)
+  assert results['num_duplicates'] == 0
+  assert json.loads((tmp_path / 'exclude.json').read_text())['examples'] == []
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({'dedup__against': ''}, r'expected DATASET=SPLIT'),
+    ({'dedup__against': 'digits'}, r'expected DATASET=SPLIT.*digits'),
+    ({'dedup__against': 'digits=nowhere'}, "no split 'nowhere'"),
+    ({'dedup__threshold': 0.1}, r'dedup.threshold=0.1 is outside \[0.5'),
+  ],
+)
+def test_what_cannot_be_is_refused(data, tmp_path, values, message):
+  with pytest.raises(ValueError, match=message):
+    main.run(config(data, **values), tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()

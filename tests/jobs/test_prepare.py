@@ -1,0 +1,81 @@
+"""Preparing data with TFDS: there already, prepared, or not possible."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+import runs
+from vit_jax import main
+from vit_jax.data import registry
+
+
+class PaintedSquares(tfds.core.GeneratorBasedBuilder):
+  """A dataset that needs no download; TFDS finds it by its name."""
+
+  VERSION = tfds.core.Version('1.0.0')
+
+  def _info(self):
+    features = {
+      'image': tfds.features.Image(shape=(4, 4, 3)),
+      'label': tfds.features.ClassLabel(num_classes=2),
+    }
+    return tfds.core.DatasetInfo(
+      builder=self, features=tfds.features.FeaturesDict(features)
+    )
+
+  def _split_generators(self, dl_manager):
+    return {'train': self._generate_examples()}
+
+  def _generate_examples(self):
+    for i in range(6):
+      yield i, {'image': np.full((4, 4, 3), i, np.uint8), 'label': i % 2}
+
+
+def test_prepares_what_is_not_there(tmp_path):
+  config = runs.load_config('prepare', 'tfds:painted_squares')
+  config.data.dir = str(tmp_path / 'data')
+  results = runs.run(config, tmp_path / 'run')
+  assert results['datasets'] == {'painted_squares': 'prepared'}
+  source = registry.open_source(
+    'tfds:painted_squares', 'train', data_dir=config.data.dir
+  )
+  assert source.num_examples == 6
+  results = runs.run(config, tmp_path / 'run')
+  assert results['datasets'] == {'painted_squares': 'was there'}
+
+
+def test_what_fails_is_named_in_the_end(tmp_path):
+  config = runs.load_config(
+    'prepare', 'vtab:resisc45,vtab:diabetic_retinopathy,tfds:painted_squares'
+  )
+  config.data.dir = str(tmp_path / 'data')
+  with pytest.raises(ValueError, match='2 of 3 datasets') as error:
+    main.run(config, tmp_path / 'run')
+  assert 'extract it to the manual_dir' in str(error.value)
+  assert 'diabetic_retinopathy' in str(error.value)
+  results = (tmp_path / 'run' / 'results.json').read_text()
+  assert results.count('failed') == 2
+  assert results.count('prepared') == 1
+
+
+def test_vtab_has_sixteen_datasets():
+  builders = registry.tfds_builders('vtab')
+  assert len(builders) == 16
+  assert registry.tfds_builders('vtab:clevr_distance') == ['clevr:3.0.0']
+  assert registry.tfds_builders('cifar10') == ['cifar10:3.0.2']
+
+
+@pytest.mark.parametrize(
+  ('names', 'message'),
+  [
+    ('digits', "'digits' is nothing that TFDS can prepare"),
+    ('vtab:cats', "'cats' is no task"),
+    ('tfds:nowhere', "does not know 'nowhere'"),
+    (' ', 'is empty'),
+  ],
+)
+def test_unknown_names_are_refused(names, message, tmp_path):
+  config = runs.load_config('prepare', names)
+  with pytest.raises(ValueError, match=message):
+    main.run(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()

@@ -1,0 +1,102 @@
+"""Points of the paper's studies against its recipes."""
+
+import pytest
+
+from vit_jax import config as config_lib
+from vit_jax import recipes
+from vit_jax.jobs.compare import points
+from vit_jax.recipes import ablations, studies
+
+# What a study changes in its runs.
+OF_STUDY = (
+  'job',
+  'study.',
+  'data_study.',
+  'sweep.',
+  'few_shot.',
+  'data.subset',
+)
+
+
+def settings(config):
+  return {
+    key: value
+    for key, value in config_lib.flatten(config).items()
+    if not key.startswith(OF_STUDY)
+  }
+
+
+def test_table_6_is_pre_trained_as_table_3_has_it():
+  found = points.list_points(studies.scaling('jft300m'))
+  assert len(found) == 18
+  for point in found:
+    model, epochs = point.name.removesuffix(' epochs').split(', ')
+    recipe = recipes.pretraining(model, f'jft300m,{epochs}')
+    assert settings(point.config) == settings(recipe)
+  families = [point.family for point in found]
+  assert [families.count(f) for f in ('ViT', 'ResNet', 'hybrid')] == [6, 7, 5]
+
+
+@pytest.mark.parametrize('name', ['table5', 'figure3'])
+def test_sets_are_learnt_as_table_3_has_it(name):
+  found = points.list_points(studies.data(name))
+  assert len(found) == 3 * 5
+  for point in found:
+    model, data = point.name.split(' from ')
+    recipe = recipes.pretraining(model, data)
+    recipe.best_metric = 'val/accuracy'
+    assert settings(point.config) == settings(recipe)
+    assert point.family == model
+
+
+def test_sizes_take_the_same_number_of_steps():
+  found = points.list_points(studies.data('figure4'))
+  assert len(found) == 6
+  for point in found:
+    # Seven times 303 million images, in batches of 4,096.
+    assert (point.config.total_steps, point.config.total_epochs) == (517822, 0)
+    assert point.config.best_metric == 'val/accuracy'
+  lrs = {point.name: point.config.optim.lr for point in found}
+  assert lrs['ViT-b/32'] == lrs['ViT-B/32'] == 8e-4
+  assert lrs['R152x2'] == 6e-4
+
+
+def test_ablations_change_one_thing():
+  found = points.list_points(ablations.ablation('shape'))
+  base, *others = found
+  shape = ('depth', 'width', 'mlp_dim', 'patch_size')
+  model = base.config.model
+  assert [model[key] for key in shape] == [8, 1024, 2048, 32]
+  for point in others:
+    own = point.config.model
+    changed = [key for key in shape if own[key] != model[key]]
+    assert changed == ([point.family] if point.family in shape else list(shape))
+    assert own.width == 64 * own.heads
+  rows = [
+    (p.config.model.positions, p.config.model.positions_at)
+    for p in points.list_points(ablations.ablation('positions'))
+  ]
+  places = ('stem', 'every_layer', 'every_layer_shared')
+  assert rows == [
+    ('none', 'stem'),
+    *(('1d', place) for place in places),
+    *(('2d', place) for place in places),
+    ('relative', 'stem'),
+  ]
+  assert [
+    (p.config.model.pool, p.config.optim.lr)
+    for p in points.list_points(ablations.ablation('pooling'))
+  ] == [('token', 8e-4), ('gap', 8e-4), ('gap', 3e-4)]
+
+
+@pytest.mark.parametrize(
+  ('make', 'argument'),
+  [
+    (studies.scaling, 'cifar10'),
+    (studies.data, 'figure5'),
+    (ablations.ablation, 'colour'),
+  ],
+)
+def test_what_there_is_no_study_of(make, argument):
+  with pytest.raises(ValueError, match=argument):
+    make(argument)

@@ -1,0 +1,116 @@
+import json
+import logging
+
+from etils import epath
+import numpy as np
+from PIL import Image
+import pytest
+
+from vit_jax.evaluation import classification
+from vit_jax.training import loop
+from vit_jax.workdir import console, metrics
+from vit_jax.workdir import predictions as predictions_lib
+
+
+@pytest.mark.parametrize(
+  ('seconds', 'text'),
+  [
+    (0.4, '0s'),
+    (59.6, '1m00s'),
+    (200, '3m20s'),
+    (3600, '1h00m'),
+    (5 * 3600 + 7 * 60 + 59, '5h07m'),
+    (2 * 86400 + 3 * 3600, '2d03h'),
+  ],
+)
+def test_duration(seconds, text):
+  assert console.duration(seconds) == text
+
+
+def read_steps(folder):
+  lines = (folder / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line)['step'] for line in lines]
+
+
+def test_metric_log_goes_on_from_the_checkpoint(tmp_path):
+  folder = epath.Path(tmp_path)
+  with metrics.MetricLog(folder, resume_step=0) as log:
+    for step in (1, 2, 3):
+      log.write(step, {'train/loss': 1.0 / step})
+  with (tmp_path / 'metrics.jsonl').open('a') as f:
+    f.write('{"step": 4, "train/lo')  # Killed in the middle of a line.
+  with metrics.MetricLog(folder, resume_step=2) as log:
+    assert read_steps(tmp_path) == [1, 2]
+    log.write(2, {'train/loss': 9.0})  # Known already.
+    log.write(2, {'test/accuracy': 0.5})
+    log.write(3, {'train/loss': 0.25})
+  assert read_steps(tmp_path) == [1, 2, 2, 3]
+
+
+def test_best_is_the_first_of_the_highest(tmp_path):
+  with metrics.MetricLog(epath.Path(tmp_path), resume_step=0) as log:
+    assert log.best('val/accuracy') is None
+    for step, accuracy in [(1, 0.5), (2, 0.75), (3, 0.75), (4, 0.5)]:
+      log.write(step, {'val/accuracy': accuracy})
+    assert log.best('val/accuracy') == (2, 0.75)
+
+
+def test_picture_is_a_file(tmp_path):
+  picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+  with metrics.MetricLog(epath.Path(tmp_path), resume_step=0) as log:
+    log.write_picture(500, 'patches', picture)
+  (path,) = tmp_path.glob('*.png')
+  assert path.name == 'patches_0000500.png'
+  np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
+
+
+def test_progress_line(tmp_path, caplog):
+  progress = loop.Progress(
+    step=40,
+    metrics={'loss': 0.5, 'learning_rate': 1e-3},
+    seconds_per_step=0.25,
+    data_wait=0.125,
+  )
+  caplog.set_level(logging.INFO, logger='vit_jax')
+  with metrics.MetricLog(epath.Path(tmp_path), resume_step=0) as log:
+    metrics.log_progress(progress, log, total_steps=1000, batch_size=32)
+  assert caplog.messages == [
+    'step   40/1000  loss 0.5000  lr 1.00e-03  128 images/s'
+    '  waiting for data 12%  left 4m00s'
+  ]
+  (event,) = log.events
+  assert event == {
+    'step': 40,
+    'train/loss': 0.5,
+    'train/learning_rate': 1e-3,
+    'perf/images_per_second': 128.0,
+    'perf/data_wait': 0.125,
+  }
+
+
+@pytest.mark.parametrize(
+  ('labels', 'names'),
+  [
+    (np.array([1, 0]), ['dog', 'cat']),
+    (np.array([[1.0, 1.0], [0.0, 0.0]]), [['cat', 'dog'], []]),
+  ],
+)
+def test_predictions_by_name(tmp_path, labels, names):
+  predictions = classification.Predictions(
+    index=np.array([7, 8]),
+    top_classes=np.array([[1, 0], [1, 0]]),
+    top_probabilities=np.array([[0.75, 0.25], [0.5, 0.5]], np.float32),
+    label=labels,
+  )
+  path = epath.Path(tmp_path) / 'predictions.jsonl'
+  predictions_lib.write(
+    path, predictions, ('cat', 'dog'), 'photo-{}.jpg'.format
+  )
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  assert [line['label'] for line in lines] == names
+  assert lines[0] == {
+    'example': 'photo-7.jpg',
+    'label': names[0],
+    'predicted': 'dog',
+    'probability': 0.75,
+  }

@@ -1,0 +1,199 @@
+"""Names what is on photos: files, and folders of them."""
+
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+import json
+import logging
+import os
+import time
+
+from etils import epath
+import jax
+import ml_collections
+import numpy as np
+
+from vit_jax import build
+from vit_jax.build import pretrained
+from vit_jax.data import photos
+from vit_jax.distributed import mesh as mesh_lib
+from vit_jax.distributed import processes
+from vit_jax.evaluation import classification
+from vit_jax.workdir import claim, console, files, results
+
+_log = logging.getLogger(__name__)
+
+_THREADS = 8
+
+
+def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
+  """Prints the likeliest classes of each image of `predict.paths`.
+
+  They are left in `predictions.jsonl`, too. A file that cannot be read gets a
+  line that says why, and a warning.
+
+  Raises:
+    ValueError: if the checkpoint or the paths cannot be worked with, or no
+      image can be read.
+  """
+  items = [item.strip() for item in config.predict.paths.split(',')]
+  paths = photos.find(filter(None, items))
+  if not paths:
+    raise ValueError(
+      'predict.paths is empty; give image files or folders, separated by'
+      ' commas.'
+    )
+  model = pretrained.load_classifier(config)
+  names = model.class_names
+  if config.predict.class_names:
+    names = read_class_names(config.predict.class_names)
+  if len(names) != model.num_classes:
+    raise ValueError(
+      f'{len(names)} class names in'
+      f' {config.predict.class_names or config.init_from}, but the model tells'
+      f' {model.num_classes} classes apart; give predict.class_names a file'
+      ' with a name for each.'
+    )
+  mesh = build.create_mesh(config)
+  predictor = _Predictor(model, mesh, config.predict.top)
+  batch_size = mesh_lib.round_up(min(config.batch_size, len(paths)), mesh)
+  claim.reuse(config, workdir)
+  begin = time.perf_counter()
+  unreadable = []
+  target = workdir / files.PHOTO_PREDICTIONS
+  if not processes.is_first():
+    target = epath.Path(os.devnull)
+  with target.open('w') as lines:
+    for line in predictor.predict(paths, names, batch_size):
+      lines.write(json.dumps(line, ensure_ascii=False) + '\n')
+      console.show(_text(line))
+      if 'error' in line:
+        unreadable.append(line['example'])
+  if len(unreadable) == len(paths):
+    raise ValueError(
+      f'none of {len(paths)} files can be read as an image, such as'
+      f' {unreadable[0]}; {workdir / files.PHOTO_PREDICTIONS} says why.'
+    )
+  seconds = time.perf_counter() - begin
+  files.write_json(
+    workdir / files.RESULTS,
+    {
+      'job': config.job,
+      'init_from': config.init_from,
+      'seconds': seconds,
+      **results.device_use(seconds),
+      'metrics': {},
+      'num_images': len(paths) - len(unreadable),
+      'num_unreadable': len(unreadable),
+    },
+  )
+  if unreadable:
+    _log.warning(
+      '%d of %d files could not be read: %s',
+      len(unreadable), len(paths), ', '.join(unreadable),
+    )  # fmt: skip
+  _log.info(
+    '%d predictions in %s',
+    len(paths) - len(unreadable),
+    workdir / files.PHOTO_PREDICTIONS,
+  )
+
+
+class _Predictor:
+  """The compiled model, and how images get there."""
+
+  def __init__(
+    self, model: pretrained.PretrainedModel, mesh: jax.sharding.Mesh, top: int
+  ):
+    self._mesh = mesh
+    self._transform = build.eval_transform(model.config)
+    self._params = mesh_lib.put(model.params, mesh_lib.replicated(mesh))
+
+    def step(params, images):
+      logits, _ = model.model.apply({'params': params}, images, train=False)
+      return classification.top_classes(
+        logits, loss=model.config.loss, count=top
+      )
+
+    self._step = jax.jit(step)
+
+  def predict(
+    self, paths: Sequence[str], names: Sequence[str], batch_size: int
+  ) -> Iterator[dict]:
+    """A line for each path, in their order."""
+    with futures.ThreadPoolExecutor(_THREADS) as pool:
+      for start in range(0, len(paths), batch_size):
+        part = paths[start : start + batch_size]
+        loaded = list(pool.map(self._load, part))
+        images = [x for x in loaded if isinstance(x, np.ndarray)]
+        tops = iter(self._top(images, batch_size) if images else ())
+        for path, item in zip(part, loaded, strict=True):
+          if isinstance(item, str):
+            yield {'example': path, 'error': item}
+          else:
+            yield {'example': path, 'top': _named(names, *next(tops))}
+
+  def _load(self, path: str) -> np.ndarray | str:
+    """An image for the model, or why there is none."""
+    try:
+      return photos.read(path, self._transform)
+    except ValueError as error:
+      return str(error)
+
+  def _top(self, images: list[np.ndarray], batch_size: int):
+    """Classes and probabilities of each image."""
+    batch = np.zeros((batch_size, *images[0].shape), np.float32)
+    batch[: len(images)] = images
+    # Every process has read all images; of these it gives its share.
+    share = mesh_lib.share(self._mesh)
+    batch = np.split(batch, share['process_count'])[share['process_index']]
+    put = mesh_lib.put_batch({'image': batch}, self._mesh)
+    out = processes.fetch(self._step(self._params, put['image']))
+    rows = zip(out['top_classes'], out['top_probabilities'], strict=True)
+    return list(rows)[: len(images)]
+
+
+def _named(names, classes, probabilities) -> list[dict]:
+  return [
+    {'class': names[k], 'probability': round(float(p), 4)}
+    for k, p in zip(classes, probabilities, strict=True)
+  ]
+
+
+def _text(line: dict) -> str:
+  if 'error' in line:
+    return f'{line["example"]}: cannot be read: {line["error"]}'
+  named = (f'{x["class"]} {x["probability"]:.4f}' for x in line['top'])
+  return f'{line["example"]}: {", ".join(named)}'
+
+
+def read_class_names(path: str) -> tuple[str, ...]:
+  """The names in a file, in the order of their classes.
+
+  Args:
+    path: a text file, a name a line; or JSON: a list of names, `{index: name}`
+      or `{index: [WordNet ID, name]}`.
+
+  Raises:
+    ValueError: if there is no such file, or it is none of these.
+  """
+  file = epath.Path(path)
+  if not file.is_file():
+    raise ValueError(f'predict.class_names: there is no file {path!r}.')
+  text = file.read_text()
+  if not text.lstrip().startswith(('[', '{')):
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+  try:
+    names = json.loads(text)
+    if isinstance(names, dict):
+      by_index = {int(index): name for index, name in names.items()}
+      names = [by_index[index] for index in range(len(by_index))]
+    names = [n[-1] if isinstance(n, list) else n for n in names]
+    if not all(isinstance(name, str) for name in names):
+      raise TypeError('a name is no text')
+  except (ValueError, KeyError, IndexError, TypeError) as error:
+    raise ValueError(
+      f'predict.class_names: {path} is no JSON list of names, nor'
+      ' {"0": NAME, ...}, nor {"0": [WORDNET_ID, NAME], ...}, counted from 0:'
+      f' {error!r}.'
+    ) from error
+  return tuple(names)

@@ -1,0 +1,25 @@
+"""Writes the pages of finished runs again."""
+
+from etils import epath
+import ml_collections
+
+from vit_jax.page import report
+from vit_jax.workdir import finished_run
+
+
+def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
+  """Writes the pages of the runs in `report.runs`, and of those below them.
+
+  Raises:
+    ValueError: if there is no finished run.
+  """
+  del workdir  # Every page stands in the folder of its own run.
+  folders = [item.strip() for item in config.report.runs.split(',')]
+  folders = [epath.Path(item) for item in folders if item]
+  if not folders:
+    raise ValueError(
+      'report.runs is empty; give the workdirs of finished runs, separated by'
+      ' commas.'
+    )
+  for past in [finished_run.read(folder) for folder in folders]:
+    report.write(past)

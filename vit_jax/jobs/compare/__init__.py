@@ -1,0 +1,1 @@
+"""Jobs that run others and compare what they reach."""

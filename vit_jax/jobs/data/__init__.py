@@ -1,0 +1,1 @@
+"""Jobs that prepare and check data."""

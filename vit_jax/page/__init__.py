@@ -1,0 +1,1 @@
+"""The page of a run, `report.html`: what it shows and how it is drawn."""

@@ -1,0 +1,41 @@
+"""Profiler traces of some training steps."""
+
+import logging
+
+from etils import epath
+import jax
+
+_log = logging.getLogger(__name__)
+
+
+class Profiler:
+  """Records a profiler trace of some steps into the workdir."""
+
+  def __init__(self, workdir: epath.Path, steps: tuple[int, int] | None):
+    """Takes the first and last step to record, counted from 0; None: none."""
+    self._folder = workdir / 'profile'
+    self._steps = steps
+    self._recording = False
+
+  def before_step(self, step: int) -> None:
+    """Starts or ends the recording where it is due."""
+    if self._steps is None:
+      return
+    first, last = self._steps
+    if first <= step <= last and not self._recording:
+      jax.profiler.start_trace(str(self._folder))
+      self._recording = True
+    elif step > last:
+      self._stop()
+
+  def _stop(self) -> None:
+    if self._recording:
+      jax.profiler.stop_trace()
+      self._recording = False
+      _log.info('profiler trace in %s', self._folder)
+
+  def __enter__(self) -> 'Profiler':
+    return self
+
+  def __exit__(self, *unused) -> None:
+    self._stop()
