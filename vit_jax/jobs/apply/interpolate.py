@@ -12,7 +12,7 @@ import ml_collections
 from vit_jax import build, checkpoints
 from vit_jax import config as config_lib
 from vit_jax.build import evaluator, pretrained
-from vit_jax.checkpoints import surgery
+from vit_jax.checkpoints import arithmetic
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
 from vit_jax.workdir import claim, console, results
@@ -99,10 +99,10 @@ def _load_all(
 def _points(trees, alphas):
   """Functions that make the weights of each point, by its name."""
   if not alphas:
-    return {MEAN: lambda: surgery.average(trees)}
+    return {MEAN: lambda: arithmetic.average(trees)}
   start, end = trees
   return {
-    f'alpha_{alpha:g}': lambda alpha=alpha: surgery.interpolate(
+    f'alpha_{alpha:g}': lambda alpha=alpha: arithmetic.interpolate(
       start, end, alpha
     )
     for alpha in alphas
