@@ -14,9 +14,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vit_jax import build
+from vit_jax import config as config_lib
 from vit_jax.data import decode, exclusions, near_duplicates, pipeline
 from vit_jax.data.source import Source
-from vit_jax.workdir import claim, console, files
+from vit_jax.workdir import claim, console, files, results
 
 _log = logging.getLogger(__name__)
 
@@ -58,14 +59,14 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     ValueError: if data is missing, an image cannot be read, or faiss is not
       installed.
   """
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     return
   start = time.perf_counter()
   test_images = _TestImages(config)
   source = build.open_split(config, config.data.name, config.data.train)
   with console.phase(f'reading {test_images.num_examples} test images'):
     matcher = near_duplicates.Matcher(test_images.thumbnails(config.batch_size))
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
   duplicates = _search(config, source, matcher, workdir / _PROGRESS)
   pairs = [_describe(source, test_images, item) for item in duplicates]
   (workdir / PAIRS).write_text(
@@ -82,16 +83,15 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       source.name, source.split, [pair['example'] for pair in pairs]
     ),
   )
-  files.write_json(
-    workdir / files.RESULTS,
-    {
-      'job': config.job,
-      'seconds': time.perf_counter() - start,
-      'metrics': {},
-      'num_examples': source.num_examples,
-      'num_test_images': test_images.num_examples,
-      'num_duplicates': len(pairs),
-    },
+  results.write(
+    workdir,
+    config.job,
+    seconds=time.perf_counter() - start,
+    on_devices=False,
+    metrics={},
+    num_examples=source.num_examples,
+    num_test_images=test_images.num_examples,
+    num_duplicates=len(pairs),
   )
   print(_table(test_images, duplicates))
   _log.info(

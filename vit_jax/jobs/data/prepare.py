@@ -5,9 +5,10 @@ import logging
 from etils import epath
 import ml_collections
 
+from vit_jax import config as config_lib
 from vit_jax.data import registry, tfds_builders
 from vit_jax.data.source import NotPreparedError
-from vit_jax.workdir import claim, console, files
+from vit_jax.workdir import claim, console, results
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       prepared, with the reasons.
   """
   builders = _find_builders(config)
-  claim.reuse(config, workdir)
+  claim.restart(config_lib.flatten(config), workdir)
   states, reasons = {}, []
   for number, (name, builder) in enumerate(builders.items(), 1):
     step = f'{number} of {len(builders)}, {name}'
@@ -39,9 +40,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       states[name] = 'failed'
       reasons.append(str(error))
   _log.info('%s', console.table(list(states.items())))
-  files.write_json(
-    workdir / files.RESULTS, {'job': config.job, 'datasets': states}
-  )
+  results.write(workdir, config.job, datasets=states)
   if reasons:
     details = '\n  '.join(reasons)
     raise ValueError(
