@@ -67,7 +67,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     parts = [_filters(model), *_positions(model)]
     claim.claim(config, workdir)
   else:
-    mesh = build.create_mesh(config)
+    mesh = mesh_lib.create(**config.mesh)
     with console.phase('opening the images'):
       images = _open_images(model.config, mesh)
     claim.claim(config, workdir)
