@@ -1,10 +1,10 @@
-"""Compute of the runs of Table 6: the paper's, by the rule, by the compiler.
+"""Compares the paper's compute (Table 6) with our count and the compiler's.
 
   python benchmarks/exaflops.py
 
-Prints exaFLOPs of pre-training at 224 px: what Table 6 says, what
-`models.flops` counts, and XLA's own count of the same forward pass, which has
-element-wise work too.
+Prints exaFLOPs of pre-training at 224 px: the value of Table 6, the count of
+`models.flops`, and XLA's count for the same forward pass, which includes
+element-wise operations.
 """
 
 import functools
@@ -16,7 +16,7 @@ from vit_jax.recipes import studies
 
 JFT_IMAGES = 303e6
 IMAGE_SIZE = (224, 224)
-# By model and epochs, in the order of the table.
+# One value per model and number of epochs, in the order of the table.
 TABLE_6 = (
   55, 224, 196, 783, 1567, 4262,
   50, 199, 96, 141, 563, 1126, 3306,
@@ -26,7 +26,7 @@ TABLE_6 = (
 
 @functools.cache
 def _forward(name: str) -> tuple[int, float]:
-  """Operations of an image, by the rule and by the compiler."""
+  """Returns operations per image, as counted by us and by the compiler."""
   model = models.create(name, num_classes=0)
   return (
     flops.forward(model, IMAGE_SIZE),
@@ -35,7 +35,7 @@ def _forward(name: str) -> tuple[int, float]:
 
 
 def main() -> None:
-  """Prints a row for each run."""
+  """Prints one row per run."""
   rows = []
   for (name, epochs), paper in zip(studies.TABLE_6, TABLE_6, strict=True):
     rule, compiled = (
