@@ -87,7 +87,7 @@ def _shares(length: int, side: int) -> Float[np.ndarray, 's p']:
 
 
 def quantize(colours: Float[Array, '*a 3']) -> Int[Array, '*a']:
-  """Returns 64 red + 8 green + blue, the index of the bin of colours in [-1, 1]."""
+  """Returns the index 64 red + 8 green + blue of the bin of a colour."""
   bins = jnp.floor((colours + 1) * (BINS / 2)).astype(jnp.int32)
   return jnp.clip(bins, 0, BINS - 1) @ jnp.array([BINS**2, BINS, 1])
 

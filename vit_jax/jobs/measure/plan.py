@@ -320,7 +320,7 @@ def _traffic(traffic: Mapping[str, int]) -> str:
 
 def _time(row: Row) -> list[list[str]]:
   shares = [
-    (f"like the paper's {run}", paper_utilisation(run)) for run in _PAPER
+    (f"as in the paper's {run}", paper_utilisation(run)) for run in _PAPER
   ]
   shares.append(('plan.utilisation', row['given_utilisation']))
   return [
