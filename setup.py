@@ -1,4 +1,4 @@
-"""Package metadata; requirements.txt pins versions that were tested together."""
+"""Package metadata; requirements.txt pins a tested set of versions."""
 
 import pathlib
 
@@ -31,7 +31,7 @@ setuptools.setup(
     'optax>=0.2.5',
     'orbax-checkpoint>=0.12.8,<0.13',
     'pillow>=11',  # Rotates photos by their EXIF orientation.
-    'scipy>=1.13',  # Upsamples rollouts for figures.
+    'scipy>=1.13',  # Blurs rollouts for figures.
     'scikit-learn>=1.5',  # Contains the digits dataset.
     'tensorboard>=2.19',  # Required by clu's TensorBoard writer.
     'tensorflow-cpu>=2.19; sys_platform != "darwin"',

@@ -97,6 +97,8 @@ def test_links_and_paths_exist(name):
   folders = 'benchmarks|configs|docs|notebooks|scripts|tests|vit_jax'
   paths = re.findall(rf'\b(?<!/)(?:{folders})/[\w/.]*\w', TEXTS[name])
   for path in paths:
+    if path == 'configs/NAME.py':
+      continue
     assert (runs.ROOT / path).exists(), path
   assert links or paths
 
