@@ -116,7 +116,7 @@ def test_it_fine_tunes_like_any_checkpoint(pretrained, tmp_path, caplog):
   dropped = {name for name, fate in fates.items() if fate == 'dropped'}
   assert dropped == {'mask_token', 'patch_head/bias', 'patch_head/kernel'}
   assert fates['Transformer/posembed_input/pos_embedding'] == 'resized'
-  assert {n for n, f in fates.items() if f == 'fresh'} == {
+  assert {n for n, f in fates.items() if f == 'initialized'} == {
     'head/bias',
     'head/kernel',
   }

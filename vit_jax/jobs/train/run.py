@@ -18,6 +18,7 @@ import ml_collections
 import numpy as np
 
 from vit_jax import build, checkpoints
+from vit_jax import config as config_lib
 from vit_jax.build import few_shot_evaluator
 from vit_jax.build import program as program_lib
 from vit_jax.checkpoints import store as store_lib
@@ -27,9 +28,8 @@ from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.models import stacking
 from vit_jax.training import loop, steps
 from vit_jax.training import state as state_lib
-from vit_jax.workdir import claim, console, files, profiler
+from vit_jax.workdir import claim, console, files, profiler, results
 from vit_jax.workdir import metrics as metrics_lib
-from vit_jax.workdir import results as results_lib
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def train(
   Raises:
     ValueError: if parts of the config do not match each other or the data.
   """
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     return
   cpu.prepare()
 
@@ -116,7 +116,7 @@ def train(
   begin = time.perf_counter()
 
   # Only a valid run takes the folder.
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
   claim.check_shared(workdir)
   _log_sizes(program)
   with (
@@ -211,21 +211,16 @@ def train(
         name = f'best/{config.best_metric}'
         metrics = metrics | {'best/step': best[0], name: best[1]}
       details = trainable.write_predictions(workdir, predictions)
-      seconds = time.perf_counter() - begin
-      results = {
-        'job': config.job,
-        'step': step,
-        'seconds': seconds,
-        **results_lib.device_use(seconds),
-        'parameters': int(
-          parameter_overview.count_parameters(program.state.params)
-        ),
-        'num_train_examples': data.train.num_examples,
-        'metrics': metrics,
+      results.write(
+        workdir,
+        config.job,
+        seconds=time.perf_counter() - begin,
+        params=program.state.params,
+        metrics=metrics,
+        step=step,
+        num_train_examples=data.train.num_examples,
         **details,
-      }
-      files.write_json(workdir / files.RESULTS, results)
-      _log.info('finished; results in %s', workdir / files.RESULTS)
+      )
 
 
 class _Batches:
