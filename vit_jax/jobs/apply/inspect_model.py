@@ -66,7 +66,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     parts = [_filters(model), *_positions(model)]
     claim.start(config_lib.flatten(config), workdir)
   else:
-    mesh = build.create_mesh(config)
+    mesh = mesh_lib.create(**config.mesh)
     with console.phase('opening the images'):
       images = _open_images(model.config, mesh)
     claim.start(config_lib.flatten(config), workdir)

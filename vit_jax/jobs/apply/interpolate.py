@@ -42,8 +42,10 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   scorer = None
   if config.data.eval:
     data = build.open_eval_data(first.config)
-    mesh = build.create_mesh(config)
-    scorer = evaluator.Evaluator(first.config, data, first.model, mesh)
+    mesh = mesh_lib.create(**config.mesh)
+    scorer = evaluator.Evaluator(
+      data, first.model, mesh, loss=first.config.loss
+    )
   claim.start(config_lib.flatten(config), workdir)
 
   metrics = {}
@@ -53,7 +55,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       checkpoints.export(params, workdir / f'{name}.npz')
     if scorer:
       params = mesh_lib.put(params, mesh_lib.replicated(mesh))
-      scores, _ = scorer.score(params)
+      scores, _ = scorer.evaluate(params)
       metrics |= {f'{name}/{key}': value for key, value in scores.items()}
     _log.info('%s is written', workdir / f'{name}.npz')
   if metrics:
