@@ -6,8 +6,6 @@ what was interrupted goes on where it was.
 """
 
 import itertools
-import logging
-import statistics
 from typing import Any
 
 from etils import epath
@@ -17,10 +15,7 @@ from vit_jax import config as config_lib
 from vit_jax.distributed import processes
 from vit_jax.jobs.apply import evaluate, few_shot
 from vit_jax.jobs.train import supervised
-from vit_jax.training import loop
 from vit_jax.workdir import files
-
-_log = logging.getLogger(__name__)
 
 RUN_JOBS = {
   'evaluate': evaluate.run,
@@ -28,7 +23,6 @@ RUN_JOBS = {
   'finetune': supervised.finetune,
   'pretrain': supervised.pretrain,
 }
-METRIC = 'val/accuracy'
 
 Setting = tuple[tuple[str, str], ...]  # Keys and what they are set to.
 
@@ -112,55 +106,6 @@ def run_or_read(
   return results
 
 
-def held_out_score(
-  config: ml_collections.ConfigDict, folder: epath.Path
-) -> float | None:
-  """Accuracy on `sweep.val` after a run on `sweep.train`.
-
-  Returns:
-    The accuracy in [0, 1]; None if the run diverged.
-
-  Raises:
-    Stopped: if the run was asked to stop.
-  """
-  own = config.copy_and_resolve_references()
-  own.best_metric = ''
-  own.data.train = own.sweep.train
-  own.data.eval = f'val={own.sweep.val}'
-  try:
-    return run_or_read(own, folder)['metrics'][METRIC]
-  except loop.NonFiniteError as error:
-    _log.warning('%s diverged: %s', folder, error)
-    return None
-
-
-def best(scores: dict[Setting, float | None]) -> Setting:
-  """The setting with the highest score; of equals the first.
-
-  Raises:
-    ValueError: if no setting has one.
-  """
-  finite = {setting: s for setting, s in scores.items() if s is not None}
-  if not finite:
-    raise ValueError(
-      f'all {len(scores)} runs of the grid diverged; try lower learning rates,'
-      ' or optim.clip_norm=1.'
-    )
-  return max(finite, key=finite.get)
-
-
-def score_lines(
-  scores: dict[Setting, float | None], chosen: Setting, metric: str
-) -> list[str]:
-  """A table of what each setting reached."""
-  lines = [f'{metric:>14}  setting']
-  for setting, score in scores.items():
-    mark = '  <- chosen' if setting == chosen else ''
-    text = 'diverged' if score is None else f'{score:.4f}'
-    lines.append(f'{text:>14}  {setting_name(setting)}{mark}')
-  return lines
-
-
 def clean(folder: epath.Path, *, keep_weights: bool) -> None:
   """Drops of a finished run what would fill disks, where there are many."""
   if not processes.is_first():
@@ -169,11 +114,3 @@ def clean(folder: epath.Path, *, keep_weights: bool) -> None:
     (folder / 'checkpoints').rmtree()
   if not keep_weights:
     (folder / files.FINAL_WEIGHTS).unlink(missing_ok=True)
-
-
-def mean_and_spread(name: str, values: list[float]) -> dict[str, float]:
-  """`{name: mean}`, with the standard deviation of several as NAME_std."""
-  metrics = {name: statistics.fmean(values)}
-  if len(values) > 1:
-    metrics[f'{name}_std'] = statistics.stdev(values)
-  return metrics
