@@ -35,8 +35,8 @@ def test_every_config_runs_in_miniature(name, pretrained, tmp_path):
   elif config.job not in ('pretrain', 'masked_patch', 'study', 'data_study'):
     runs.start_from(config, pretrained)
   if config.job == 'predict':
-    config.predict.paths = str(tmp_path / 'photo.png')
-    Image.new('RGB', (8, 8)).save(config.predict.paths)
+    config.predict.paths = (str(tmp_path / 'photo.png'),)
+    Image.new('RGB', (8, 8)).save(config.predict.paths[0])
   results = runs.run(config, tmp_path)
   assert results['job'] == config.job
   if config.job not in ('pretrain', 'finetune', 'masked_patch'):

@@ -75,7 +75,7 @@ def load(command):
   config = runs.load_config(name, *argument)
   for override in overrides:
     key, _, value = override.removeprefix('--config.').partition('=')
-    config_lib.set_key(config, key, value)
+    config_lib.set_keys(config, {key: value})
   config_lib.check(config)
   assert config.job in main.JOBS
   return config

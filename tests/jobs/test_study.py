@@ -134,7 +134,7 @@ def test_a_study_is_extended_and_collects_runs(study, tmp_path):
   accuracy = own['short']['metrics']['test/accuracy']
   assert point['metrics']['test/accuracy'] == accuracy
 
-  config.study.points = 'new: total_steps=3'
+  config.study.points = {'new': {'total_steps': 3}}
   config.sweep.seeds = 2
   results = runs.run(config, tmp_path / 'collected')
   assert [p['name'] for p in results['points']] == ['new', point['name']]
@@ -208,7 +208,7 @@ def test_points_of_texts():
   assert (long.total_steps, long.total_epochs) == (0, 7.0)
   assert found['wide'].config.data.name == 'folder:/a'
   own = found['wide'].config
-  assert (own.job, own.study.points, own.sweep.seeds) == ('pretrain', '', 3)
+  assert (own.job, own.study.points, own.sweep.seeds) == ('pretrain', {}, 3)
 
 
 def test_points_of_a_grid():

@@ -63,7 +63,7 @@ def test_results_hold_all():
 def test_metrics_to_draw():
   config = runs.load_config('digits')
   assert summaries.metrics_to_draw(config, SUMMARIES) == [METRIC]
-  config.study.metrics = 'val/accuracy'
+  config.study.metrics = ('val/accuracy',)
   with pytest.raises(ValueError, match='test/accuracy were'):
     summaries.metrics_to_draw(config, SUMMARIES)
 

@@ -60,13 +60,12 @@ def datasets(config: ml_collections.ConfigDict) -> list[Named]:
   Raises:
     ValueError: if there is none, one cannot be read, or two have one name.
   """
-  text = config.few_shot.datasets
   syntax = (
-    f'few_shot.datasets={text!r}: write [METRIC_NAME=]DATASET[|TRAIN|TEST],'
+    f'few_shot.datasets={config.few_shot.datasets!r}: write [METRIC_NAME=]DATASET[|TRAIN|TEST],'
     ' separated by commas, such as caltech101,folder:PATH,digits|train|test'
   )
   found = {}
-  for item in filter(None, map(str.strip, text.split(','))):
+  for item in config.few_shot.datasets:
     match = _ITEM.fullmatch(item)
     if not match:
       raise ValueError(f'{syntax}; {item!r} is not like that.')
@@ -124,7 +123,7 @@ class FewShotEvaluator:
     self._batch_size = config.eval_batch_size or config.batch_size
     self._l2 = config.few_shot.l2
     self._mesh = mesh
-    shots = config_lib.integers(config, 'few_shot.shots')
+    shots = config.few_shot.shots
     if not shots or min(shots) < 1:
       raise ValueError(
         f'few_shot.shots={config.few_shot.shots!r} has to name at least one'

@@ -31,7 +31,7 @@ def create_optimizer(
     lr=c.lr,
     total_steps=total_steps,
     warmup_steps=config_lib.warmup_steps(config, total_steps),
-    boundaries=config_lib.integers(config, 'optim.boundaries'),
+    boundaries=c.boundaries,
   )
   built = optim.create(
     c.name,

@@ -21,9 +21,7 @@ _RUN = {
     low=0,
   ),
   'log_every': Key(50, 'Steps between progress lines.', low=1),
-  'eval_every': Key(
-    0, 'Steps between evaluations; 0: only at the end.', low=0
-  ),
+  'eval_every': Key(0, 'Steps between evaluations; 0: only at the end.', low=0),
   'checkpoint_every': Key(
     1000,
     'Steps between checkpoints; 0: only at the end.',
@@ -113,7 +111,7 @@ _MODEL = {
   'model.positions_at': Key(
     'stem',
     'Where 1d and 2d embeddings are added: stem, to the tokens; every_layer, to'
-    ' the input of each block, with its own; every_layer_shared, with the same.',
+    ' the input of each block, with its own; every_layer_shared, the same.',
     choices=positions.PLACES,
   ),
   'model.representation_size': Key(
@@ -189,9 +187,9 @@ _DATA = {
   ),
   'data.readers': Key(
     0,
-    'Readers that each supply an equal part of every batch from their own files;'
-    ' processes share them. 0: the number of files, rounded down to a power of'
-    ' two up to 64 that divides batch_size.',
+    'Readers that each supply an equal part of every batch from their own'
+    ' files; processes share them. 0: the number of files, rounded down to a'
+    ' power of two up to 64 that divides batch_size.',
     low=0,
     high=4096,
   ),
@@ -302,7 +300,7 @@ _MESH = {
   ),
   'mesh.fsdp': Key(
     1,
-    "Devices of a group that share its part of the batch and shard weights,"
+    'Devices of a group that share its part of the batch and shard weights,'
     ' averages and optimizer state; -1: all remaining devices.',
     low=-1,
     on_resume=True,

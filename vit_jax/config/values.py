@@ -10,11 +10,11 @@ Four keys hold settings of other keys:
                       'model.width': 768}}
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import difflib
 import re
-from typing import Any, Callable
+from typing import Any
 
 from vit_jax.config.keys import KEYS
 
@@ -124,7 +124,7 @@ def _parse_points(name: str, text: str) -> dict[str, dict[str, Any]]:
   for item in filter(None, map(str.strip, text.split(';'))):
     match = _POINT.fullmatch(item)
     setting = _parse_setting(name, match['pairs'])
-    point = (match['name'] or as_text(setting)).strip()
+    point = (match['name'] or _join(setting, ',')).strip()
     if point in points:
       raise ValueError(
         f'two points are called {point!r}; give each a name of its own, as in'
@@ -164,19 +164,48 @@ def _check_points(name: str, points: Any) -> None:
     _check_setting(name, {k: v for k, v in point.items() if k != FAMILY})
 
 
+def _join(setting: Mapping[str, Any], separator: str = ' ') -> str:
+  return separator.join(f'{key}={as_text(v)}' for key, v in setting.items())
+
+
+def _axes_text(axes: Mapping[str, Any]) -> str:
+  return ' '.join(
+    f'{key}={"|".join(map(as_text, values))}' for key, values in axes.items()
+  )
+
+
+def _points_text(points: Mapping[str, Any]) -> str:
+  texts = []
+  for name, point in points.items():
+    family = f' ({point[FAMILY]})' if FAMILY in point else ''
+    setting = {key: value for key, value in point.items() if key != FAMILY}
+    label = '' if name == _join(setting, ',') else f'{name}{family}: '
+    texts.append(f'{label}{_join(setting)}'.strip())
+  return '; '.join(texts)
+
+
 @dataclasses.dataclass(frozen=True)
 class Form:
-  """How settings of other keys are read from text, and checked."""
+  """Settings of other keys as the value of a key.
+
+  Attributes:
+    parse: from the name of the key and text to the value.
+    check: raises ValueError for an invalid value of the key.
+    text: from the value to text.
+  """
 
   parse: Callable[[str, str], Any]
   check: Callable[[str, Any], None]
+  text: Callable[[Any], str]
 
 
 FORMS = {
-  'setting': Form(_parse_setting, _check_setting),
-  'settings': Form(_parse_settings, _check_settings),
-  'axes': Form(_parse_axes, _check_axes),
-  'points': Form(_parse_points, _check_points),
+  'setting': Form(_parse_setting, _check_setting, _join),
+  'settings': Form(
+    _parse_settings, _check_settings, lambda value: '; '.join(map(_join, value))
+  ),
+  'axes': Form(_parse_axes, _check_axes, _axes_text),
+  'points': Form(_parse_points, _check_points, _points_text),
 }
 
 
@@ -216,10 +245,15 @@ def check(name: str, value: Any) -> None:
     )
 
 
-def as_text(value: Any) -> str:
-  """Returns a value as text; a setting as `optim.lr=0.01,mixup=0.1`."""
-  if isinstance(value, Mapping):
-    return ','.join(f'{key}={as_text(item)}' for key, item in value.items())
+def as_text(value: Any, name: str = '') -> str:
+  """Returns a value as text, the inverse of `parse`.
+
+  Args:
+    value: the value of a key.
+    name: dotted name of the key; only needed for keys with a form.
+  """
+  if name in KEYS and KEYS[name].form:
+    return FORMS[KEYS[name].form].text(value)
   if isinstance(value, (tuple, list)):
     return ','.join(map(as_text, value))
   return str(value).lower() if isinstance(value, bool) else str(value)

@@ -25,7 +25,7 @@ def is_finished(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
   """
   earlier = files.read_json(workdir / files.CONFIG)
   if earlier is not None:
-    changed = config_lib.changed_keys(config, earlier)
+    changed = config_lib.changed_keys(config_lib.flatten(config), earlier)
     if changed:
       raise ValueError(
         f'{workdir} holds a run with another config ({"; ".join(changed)});'

@@ -36,8 +36,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       ' points; collect finished runs with job=study and study.across=examples.'
     )
   points = points_lib.list_points(config)
-  sizes = config_lib.integers(config, 'data_study.sizes')
-  sizes = sorted(sizes, key=lambda n: (n == 0, n)) or [config.data.subset]
+  sizes = sorted(config.data_study.sizes, key=lambda n: (n == 0, n))
+  sizes = sizes or [config.data.subset]
   candidates = {point.name: _candidates(config, point) for point in points}
   if study.is_finished(config, workdir):
     return
@@ -48,7 +48,9 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       for size in sizes:
         for point in points:
           _log.info('%s on %s examples', point.name, size or 'all')
-          subset = _with_subset(point, size) if config.data_study.sizes else point
+          subset = (
+            _with_subset(point, size) if config.data_study.sizes else point
+          )
           selected, runs = _select_and_run(
             config, subset, candidates[point.name], workdir
           )
@@ -90,8 +92,7 @@ def _with_subset(point, size) -> points_lib.Point:
 def _changed(point, name, setting) -> points_lib.Point:
   """Returns a point with another name and some keys changed."""
   config = point.config.copy_and_resolve_references()
-  for key, value in setting:
-    config_lib.set_key(config, key, value)
+  config_lib.set_keys(config, dict(setting))
   return dataclasses.replace(point, name=name, config=config)
 
 

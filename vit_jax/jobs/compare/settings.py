@@ -62,7 +62,8 @@ def run_config(
 
 def setting_name(setting: Setting) -> str:
   """Returns a name such as `optim.lr=0.01,mixup=0.1`."""
-  return config_lib.as_text(dict(setting)) or 'as-given'
+  pairs = as_texts(setting).items()
+  return ','.join(f'{key}={text}' for key, text in pairs) or 'as-given'
 
 
 def as_texts(setting: Setting) -> Mapping[str, str]:

@@ -54,7 +54,8 @@ def is_finished(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
   """
   if not claim.is_finished(config, workdir):
     return False
-  if files.read_json(workdir / files.RESULTS)['asked'] == _study_keys(config):
+  finished = files.read_json(workdir / files.RESULTS)['asked']
+  if config_lib.from_json(finished) == _study_keys(config):
     return True
   _log.info('but the study has changed since; running what is missing')
   return False
@@ -100,7 +101,9 @@ def finish(
     metrics,
     title=f'{dataset}: mean and standard deviation over seeds',
   )
-  seconds = sum(p.seeds * p.costs['seconds'] for p in point_summaries if p.costs)
+  seconds = sum(
+    p.seeds * p.costs['seconds'] for p in point_summaries if p.costs
+  )
   files.write_json(
     workdir / files.RESULTS,
     {

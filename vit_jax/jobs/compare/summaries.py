@@ -137,7 +137,7 @@ def metrics_to_draw(
     ValueError: if `study.metrics` names a metric that was not measured.
   """
   measured = metric_names(summaries)
-  names = [name.strip() for name in config.study.metrics.split(',')]
+  names = list(config.study.metrics)
   names = list(filter(None, names)) or measured[:1]
   unknown = [name for name in names if measured and name not in measured]
   if unknown:

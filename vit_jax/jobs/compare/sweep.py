@@ -58,7 +58,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       'seconds': time.perf_counter() - begin,
       'metrics': metrics,
       'scores': selection.by_name(scores),
-      'chosen': dict(selected),
+      'chosen': settings_lib.as_texts(selected),
     },
   )
 

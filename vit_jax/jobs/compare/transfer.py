@@ -64,7 +64,7 @@ def scores(
 def finetune_datasets(config: ml_collections.ConfigDict) -> dict[str, str]:
   """Returns the datasets of `study.finetune` by their names in metrics."""
   datasets = {}
-  for item in filter(None, map(str.strip, config.study.finetune.split(','))):
+  for item in config.study.finetune:
     name, equals, dataset = item.partition('=')
     if not equals:
       name, dataset = few_shot_evaluator.short_name(item), item
@@ -78,10 +78,10 @@ def finetune_config(
   """Returns the config that fine-tunes a run's weights.
 
   The recipe is that of Table 4, or that of an image folder for datasets that
-  Table 4 does not list. `study.finetune_keys` changes it.
+  Table 4 does not list. `study.finetune_keys` change it.
 
   Raises:
-    ValueError: if `study.finetune_keys` is malformed.
+    ValueError: if `study.finetune_keys` are invalid.
   """
   model = run.config.model
   recipe = dataset if dataset in recipes.TABLE_4 else 'folder:'
@@ -92,7 +92,7 @@ def finetune_config(
   )
   _transfer_keys(tuned, run)
   tuned.keep_checkpoints = 1
-  _apply_finetune_keys(config, tuned)
+  config_lib.set_keys(tuned, config.study.finetune_keys)
   return tuned
 
 
@@ -100,20 +100,9 @@ def check(config: ml_collections.ConfigDict) -> None:
   """Refuses invalid `study.finetune_keys` before anything is trained.
 
   Raises:
-    ValueError: if they are malformed, or are not config keys.
+    ValueError: if they are not config keys, or have invalid values.
   """
-  _apply_finetune_keys(config, config_lib.base())
-
-
-def _apply_finetune_keys(config, tuned) -> None:
-  """Sets the keys of `study.finetune_keys`; a length replaces the recipe's."""
-  pairs = settings.pairs('study.finetune_keys', config.study.finetune_keys)
-  for key, value in pairs:
-    config_lib.set_key(tuned, key, value)
-    if key == 'total_steps':
-      tuned.total_epochs = 0.0
-    elif key == 'total_epochs':
-      tuned.total_steps = 0
+  config_lib.set_keys(config_lib.base(), config.study.finetune_keys)
 
 
 def _finetune(config, run, name, dataset, folder):

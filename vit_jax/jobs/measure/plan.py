@@ -72,18 +72,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 
 
 def _points(config: ml_collections.ConfigDict) -> Iterator[Point]:
-  models = _items(config.plan.models) or [config.model.name]
-  batch_sizes = config_lib.integers(config, 'plan.batch_sizes')
   for combination in itertools.product(
-    models,
-    _items(config.plan.topologies),
-    batch_sizes or [config.batch_size],
+    config.plan.models or [config.model.name],
+    config.plan.topologies,
+    config.plan.batch_sizes or [config.batch_size],
   ):
     yield Point(*combination)
-
-
-def _items(text: str) -> list[str]:
-  return [item.strip() for item in text.split(',') if item.strip()]
 
 
 def _plan(
