@@ -1,13 +1,14 @@
-"""How long a checkpoint stalls training, and how long a restore takes.
+"""Measures how long a checkpoint stalls training, and how long a restore takes.
 
   python benchmarks/checkpoint.py --model=ViT-B/16
 
-Adam's state and averaged weights, on a local disk. Some steps run alone, then
-one is saved in the background while as many follow, until the save is done. The
-stall is what all of that took longer than the same number of steps alone, in
-seconds and in steps; call is how long the loop waits in the call itself. A peer
-saves the same arrays with `torch.save`, which is not in the background, and
-reads them again.
+The state, with Adam's moments and averaged weights, is saved to a local disk.
+Each repetition times some steps without a save, then saves in the background
+while as many steps run, or more until the save is complete. `stall` is the time
+beyond that of the same number of undisturbed steps, in seconds and in steps;
+`call` is the time that the training loop spends in the call itself. The peer
+writes the same arrays with `torch.save`, which is synchronous, and reads them
+back.
 """
 
 import argparse
@@ -35,13 +36,13 @@ def _options() -> argparse.Namespace:
   parser.add_argument('--steps', type=int, default=4)
   parser.add_argument('--repetitions', type=int, default=3)
   parser.add_argument(
-    '--folder', help='Where to; the temporary one unless set.'
+    '--folder', help='Where to save; default: the temporary folder.'
   )
   return parser.parse_args()
 
 
 class _Loop:
-  """Training steps, each timed."""
+  """A training loop whose steps are timed."""
 
   def __init__(self, options):
     init, step = ours.training(
@@ -55,7 +56,8 @@ class _Loop:
     lowered = jax.jit(step, donate_argnums=0).lower(self.state, self._batch)
     self._step = ours.compile_step(lowered)
 
-  def seconds(self) -> float:
+  def time_step(self) -> float:
+    """Takes a step; returns its seconds."""
     begin = time.perf_counter()
     self.state, _ = self._step(self.state, self._batch)
     jax.block_until_ready(self.state)
@@ -63,16 +65,16 @@ class _Loop:
 
 
 def _save(loop, store, number, options) -> dict[str, float]:
-  alone = [loop.seconds() for _ in range(options.steps)]
+  undisturbed = [loop.time_step() for _ in range(options.steps)]
   begin = time.perf_counter()
   store.save(number, loop.state)
   call = time.perf_counter() - begin
-  beside = []
-  while number not in store.steps() or len(beside) < options.steps:
-    beside.append(loop.seconds())
+  during_save = []
+  while number not in store.steps() or len(during_save) < options.steps:
+    during_save.append(loop.time_step())
   store.wait()
-  step = statistics.median(alone)
-  stall = time.perf_counter() - begin - len(beside) * step
+  step = statistics.median(undisturbed)
+  stall = time.perf_counter() - begin - len(during_save) * step
   return {'call': call, 'stall': stall, 'step': step, 'steps': stall / step}
 
 
@@ -87,7 +89,7 @@ def _restore(store, state) -> float:
 
 
 def _peer(state, folder) -> tuple[float, float] | None:
-  """Seconds to save and to read with PyTorch; None without it."""
+  """Times `torch.save` and `torch.load`; None if PyTorch is not installed."""
   try:
     import torch
   except ImportError:
@@ -104,15 +106,15 @@ def _peer(state, folder) -> tuple[float, float] | None:
 
 
 def main() -> None:
-  """Saves and restores, in turns with the peer."""
+  """Saves and restores, alternating with the peer."""
   options = _options()
   cpu.prepare()
   print(timing.describe_machine())
   loop = _Loop(options)
-  loop.seconds()
+  loop.time_step()
   size = sum(x.nbytes for x in jax.tree.leaves(loop.state))
   print(f'{options.model}, {size / 2**30:.2f} GiB of state')
-  found = {}
+  measured = {}
   with tempfile.TemporaryDirectory(dir=options.folder) as folder:
     folder = pathlib.Path(folder)
     with store_lib.Store(folder / 'checkpoints', keep=1) as store:
@@ -122,8 +124,8 @@ def main() -> None:
         if peer := _peer(loop.state, folder):
           saved['torch.save'], saved['torch.load'] = peer
         for name, value in saved.items():
-          found.setdefault(name, []).append(value)
-  units = dict.fromkeys(found, 's') | {'steps': 'steps'}
+          measured.setdefault(name, []).append(value)
+  units = dict.fromkeys(measured, 's') | {'steps': 'steps'}
   names = {'steps': 'stall'}
   timing.show(
     ['', 'median', 'lowest', 'highest', ''],
@@ -133,7 +135,7 @@ def main() -> None:
         *(f'{v:.3f}' for v in (statistics.median(values), *_ends(values))),
         units[name],
       ]
-      for name, values in found.items()
+      for name, values in measured.items()
     ],
   )
 

@@ -1,12 +1,13 @@
-"""How long a training step takes to trace, lower and compile, and its memory.
+"""Measures the tracing, lowering and compilation of a training step.
 
   python benchmarks/compile.py --model=ViT-L/16
 
-Unrolled and as a scan over blocks, and the peers of step.py that compile, each
-in a process of its own and without a compilation cache, in turns. Of this
-package's step nothing is run. Prints medians and spread in seconds; peak is
-that of the process's memory, import included, temporaries what the compiler
-says that the step needs. Needs no TensorFlow.
+Compares the unrolled step, the scan over encoder blocks, and the peers of
+step.py that compile. Candidates alternate, each in a process of its own and
+without a compilation cache; the step of this package is compiled but not run.
+Prints medians and ranges in seconds. `peak` is the peak memory of the process,
+imports included; `temporaries` is the compiler's figure for the step. Needs no
+TensorFlow.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import ours
 import peers
 import timing
 
-_OWN = ('unrolled', 'scan')
+_OURS = ('unrolled', 'scan')
 _PHASES = ('trace', 'lower', 'compile')
 
 
@@ -39,13 +40,13 @@ def _options() -> argparse.Namespace:
   parser.add_argument('--repetitions', type=int, default=3)
   parser.add_argument(
     '--peers',
-    help='Separated by commas; all that compile and import unless set.',
+    help='Separated by commas; default: all that compile and import.',
   )
   parser.add_argument('--only', help=argparse.SUPPRESS)  # In a child process.
   return parser.parse_args()
 
 
-def _compile_own(options) -> dict[str, float]:
+def _compile_ours(options) -> dict[str, float]:
   init, step = ours.training(
     options.model,
     image_size=options.image_size,
@@ -64,15 +65,15 @@ def _compile_own(options) -> dict[str, float]:
   compiled = ours.compile_step(lowered)
   marks.append(time.perf_counter())
   memory = compiled.memory_analysis()
-  found = {
+  seconds = {
     phase: end - begin
     for phase, begin, end in zip(_PHASES, marks, marks[1:], strict=False)
   }
-  return found | {'temporaries': memory.temp_size_in_bytes}
+  return seconds | {'temporaries': memory.temp_size_in_bytes}
 
 
 def _compile_peer(options) -> dict[str, float]:
-  """The first step, less the second: a peer compiles when it runs."""
+  """Times the first step minus the second: a peer compiles when it runs."""
   call = peers.step(
     options.only,
     options.model,
@@ -87,13 +88,14 @@ def _compile_peer(options) -> dict[str, float]:
 
 
 def _print_one(options) -> None:
-  found = (_compile_own if options.only in _OWN else _compile_peer)(options)
+  measure = _compile_ours if options.only in _OURS else _compile_peer
+  measured = measure(options)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-  print(json.dumps(found | {'peak': peak}))
+  print(json.dumps(measured | {'peak': peak}))
 
 
 def main() -> None:
-  """Compares all, or compiles one in a child process."""
+  """Compares all candidates, or compiles one in a child process."""
   options = _options()
   if options.only:
     _print_one(options)
@@ -111,40 +113,41 @@ def main() -> None:
     for name, value in vars(options).items()
     if name not in ('only', 'peers')
   ]
-  runs = {name: [] for name in (*_OWN, *names)}
+  runs = {name: [] for name in (*_OURS, *names)}
   for _ in range(options.repetitions):
-    for name, found in runs.items():
-      text = timing.in_process_of_its_own(
+    for name, measured in runs.items():
+      text = timing.run_in_child(
         __file__,
         f'--only={name}',
         *arguments,
         JAX_ENABLE_COMPILATION_CACHE='false',
         TORCHINDUCTOR_FORCE_DISABLE_CACHES='1',
       )
-      found.append(json.loads(text.splitlines()[-1]))
+      measured.append(json.loads(text.splitlines()[-1]))
   totals = {
-    name: [sum(run.get(phase, 0) for phase in _PHASES) for run in found]
-    for name, found in runs.items()
+    name: [sum(run.get(phase, 0) for phase in _PHASES) for run in measured]
+    for name, measured in runs.items()
   }
   rows = []
-  for name, found in runs.items():
+  for name, measured in runs.items():
     total = totals[name]
-    middle = {
-      key: statistics.median(run[key] for run in found) for key in found[0]
+    medians = {
+      key: statistics.median(run[key] for run in measured)
+      for key in measured[0]
     }
     rows.append(
       [
         name,
-        *(f'{middle[p]:.2f}' if p in middle else '-' for p in _PHASES),
+        *(f'{medians[p]:.2f}' if p in medians else '-' for p in _PHASES),
         *(f'{s:.2f}' for s in (statistics.median(total), *_ends(total))),
         f'{statistics.median(total) / statistics.median(totals["scan"]):.2f}',
         *(
-          f'{middle[key] / 2**30:.2f}' if key in middle else '-'
+          f'{medians[key] / 2**30:.2f}' if key in medians else '-'
           for key in ('peak', 'temporaries')
         ),
       ]
     )
-  head = ['', *_PHASES, 'in all', 'lowest', 'highest', 'ratio']
+  head = ['', *_PHASES, 'total', 'lowest', 'highest', 'ratio']
   timing.show([*head, 'peak GiB', 'temporaries GiB'], rows)
 
 

@@ -1,11 +1,12 @@
-"""Matching speed of the de-duplication job, on random hashes.
+"""Measures the matching speed of the de-duplication job, on random hashes.
 
   python benchmarks/dedup.py
 
-Streams a million hashes past those of 50,000 test images, each of them upright
-and mirrored, whole and cropped, as the job does. A thousand of the million are
-stored hashes with up to 35 bits flipped, and all have to be found. Prints
-time, processor time and peak memory. `--others` and `--tests` set the numbers.
+Compares a million hashes with those of 50,000 test images, each upright and
+mirrored, whole and cropped, as the job does. A thousand of the million are
+planted: stored hashes with up to 35 bits flipped, all of which have to be
+found. Prints wall time, processor time and peak memory. `--others` and
+`--tests` set the numbers of hashes.
 """
 
 import argparse
@@ -21,7 +22,7 @@ NUM_PLANTED = 1000
 
 
 def random_hashes(rng: np.random.Generator, count: int) -> np.ndarray:
-  """Hashes of which every bit is a coin toss."""
+  """Returns hashes of independent, uniform bits, (count, bytes)."""
   size = (count, near_duplicates.HASH_BITS // 8)
   return rng.integers(0, 256, size, dtype=np.uint8)
 
@@ -29,19 +30,23 @@ def random_hashes(rng: np.random.Generator, count: int) -> np.ndarray:
 def plant(
   rng: np.random.Generator, others: np.ndarray, stored: np.ndarray
 ) -> dict[int, int]:
-  """Puts near copies among the others; returns where, and of which."""
+  """Overwrites some of `others` with near copies of stored hashes.
+
+  Returns:
+    The stored row that each planted row of `others` is a copy of.
+  """
   rows = rng.choice(len(others), NUM_PLANTED, replace=False)
-  sources = rng.choice(len(stored), NUM_PLANTED, replace=False)
-  for row, source in zip(rows, sources, strict=True):
-    bits = np.unpackbits(stored[source])
+  originals = rng.choice(len(stored), NUM_PLANTED, replace=False)
+  for row, original in zip(rows, originals, strict=True):
+    bits = np.unpackbits(stored[original])
     count = rng.integers(0, near_duplicates.RADIUS)
     bits[rng.choice(near_duplicates.HASH_BITS, count, replace=False)] ^= 1
     others[row] = np.packbits(bits)
-  return dict(zip(rows.tolist(), sources.tolist(), strict=True))
+  return dict(zip(rows.tolist(), originals.tolist(), strict=True))
 
 
 def main():
-  """Builds, searches, reports."""
+  """Builds the index, searches it, and prints the results."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--others', type=int, default=1_000_000)
   parser.add_argument('--tests', type=int, default=50_000)
@@ -50,8 +55,8 @@ def main():
   whole, crop = (random_hashes(rng, options.tests) for _ in range(2))
   both = np.concatenate([whole, near_duplicates.mirrored(whole)])
   every = np.concatenate([both, crop, near_duplicates.mirrored(crop)])
-  # Of the others, the whole is compared with all, the crop with the whole.
-  total, found, planted_in_all = 0.0, 0, 0
+  # A whole image is compared with every view, a crop only with whole images.
+  total_seconds, num_found, num_planted = 0.0, 0, 0
   for name, stored in (('whole', every), ('crop', both)):
     others = random_hashes(rng, options.others)
     planted = plant(rng, others, stored)
@@ -66,17 +71,17 @@ def main():
     hits = sum(pair in pairs for pair in planted.items())
     print(
       f'{name}: {len(others):,} hashes against {len(stored):,} in'
-      f' {seconds:.0f} s ({cpu_seconds:.0f} s of all cores), {hits} of'
+      f' {seconds:.0f} s ({cpu_seconds:.0f} s of processor time), {hits} of'
       f' {len(planted)} planted neighbours found,'
       f' {len(pairs) - hits} other candidates'
     )
-    total += seconds
-    found += hits
-    planted_in_all += len(planted)
+    total_seconds += seconds
+    num_found += hits
+    num_planted += len(planted)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-  print(f'{total:.0f} s in all, {peak:.2f} GiB at most')
-  if found != planted_in_all:
-    raise SystemExit('planted neighbours were missed')
+  print(f'{total_seconds:.0f} s in total, {peak:.2f} GiB peak memory')
+  if num_found != num_planted:
+    raise SystemExit('some planted neighbours were not found')
 
 
 if __name__ == '__main__':

@@ -1,29 +1,29 @@
-"""Recall and precision of the de-duplication job, with planted copies.
+"""Measures recall and precision of the de-duplication job with planted copies.
 
   python benchmarks/dedup_recall.py cifar10 PHOTOS
   python benchmarks/dedup_recall.py flowers12 PHOTOS
 
-PHOTOS is `{train,test}/CLASS/*.jpg` of CIFAR-10 as JPEG files, or of 12
+PHOTOS is `{train,test}/CLASS/*.jpg`, either CIFAR-10 as JPEG files, or 12
 classes of Oxford Flowers at 224x224 px. Copies of test images, 100 of each
-kind, are hidden among training images (of CIFAR-10 5,000 of them, drawn at
-random), and `configs/dedup.py` looks for the test images (5,000 of CIFAR-10):
+kind, are planted among the training images (for CIFAR-10, 5,000 random ones),
+and `configs/dedup.py` searches them for the test images (for CIFAR-10, 5,000):
 
   exact       the same file
-  re-encoded  JPEG of a quality from 50 to 90
-  crop        the central 90 per cent of each side, JPEG of quality 90
-  mirrored    left to right, JPEG of quality 90
-  brightened  pixels times 1.05 to 1.2, clipped, JPEG of quality 90
+  re-encoded  JPEG with a quality from 50 to 90
+  crop        the central 90 per cent of each side, JPEG with quality 90
+  mirrored    left to right, JPEG with quality 90
+  brightened  pixels times 1.05 to 1.2, clipped, JPEG with quality 90
 
-Both datasets hold natural near-duplicates, training and test images made of
-one photograph. A find that was not planted counts as right if it is on the list
-NATURAL, pairs that were looked at and are one photograph; precision is also
-given with all of them counted as wrong.
+Both datasets contain natural near-duplicates: training and test images made
+from the same photo. A match that was not planted counts as correct if it is
+listed in NATURAL, the pairs that were confirmed by eye. Precision is also given
+with all such matches counted as wrong.
 
-Ends by opening the rest for training with `data.exclude`
-and checking that nothing of what was found is in it.
+Finally, opens the training split with `data.exclude` and checks that it
+contains none of the matches.
 
-Expected: on CIFAR-10 recall 0.998 and precision 1 (with `--seed=1` 1 and
-0.996), on flowers 1 and 1.
+Expected: recall 0.998 and precision 1 on CIFAR-10 (1 and 0.996 with
+`--seed=1`), 1 and 1 on flowers.
 """
 
 import argparse
@@ -53,8 +53,8 @@ def _jpeg(image: Image.Image, quality: int) -> bytes:
   return file.getvalue()
 
 
-def copy_of(path: pathlib.Path, kind: str, rng: np.random.Generator) -> bytes:
-  """The file of a copy."""
+def make_copy(path: pathlib.Path, kind: str, rng: np.random.Generator) -> bytes:
+  """Returns the encoded file of a copy."""
   if kind == 'exact':
     return path.read_bytes()
   image = Image.open(path).convert('RGB')
@@ -80,10 +80,10 @@ def _draw(folder, count, rng):
 def plant(
   name: str, photos: pathlib.Path, data: pathlib.Path, seed: int
 ) -> dict:
-  """Writes the training set with copies in it, and the test set.
+  """Writes the test set, and the training set with planted copies.
 
   Returns:
-    Of each planted file, its kind and the test image it was made of.
+    For each planted file, its kind and the test image that it copies.
   """
   rng = np.random.default_rng(seed)
   planted = {}
@@ -99,37 +99,37 @@ def plant(
     for path in (originals['test'][i] for i in order):
       label = path.parent.name
       copy = f'train/{label}/{kind}_{path.name}'
-      (data / copy).write_bytes(copy_of(path, kind, rng))
+      (data / copy).write_bytes(make_copy(path, kind, rng))
       planted[copy] = (kind, f'test/{label}/{path.name}')
   return planted
 
 
 def score(planted: dict, pairs: list[dict], natural: set) -> None:
-  """Prints recall by kind and precision."""
-  found = {pair['example']: pair['test_example'] for pair in pairs}
+  """Prints the recall of each kind, and the precision."""
+  matches = {pair['example']: pair['test_example'] for pair in pairs}
   hits = collections.Counter(
-    kind for copy, (kind, _) in planted.items() if copy in found
+    kind for copy, (kind, _) in planted.items() if copy in matches
   )
   for kind in KINDS:
     print(f'{kind:12}{hits[kind]:4} of {NUM_OF_KIND}')
-  others = {pair for pair in found.items() if pair[0] not in planted}
-  right = others & natural
+  unplanted = {pair for pair in matches.items() if pair[0] not in planted}
+  correct = unplanted & natural
   num_hits = hits.total()
   print(f'recall      {num_hits / len(planted):.4f}')
   print(
-    f'precision   {(num_hits + len(right)) / len(found):.4f}, with'
-    f' {len(right)} natural near-duplicates that were judged by eye'
+    f'precision   {(num_hits + len(correct)) / len(matches):.4f}, with'
+    f' {len(correct)} natural near-duplicates confirmed by eye'
   )
   print(
-    f'            {num_hits / len(found):.4f}, if all of {len(others)} finds'
-    ' that were not planted are called wrong'
+    f'            {num_hits / len(matches):.4f}, counting all {len(unplanted)}'
+    ' matches that were not planted as wrong'
   )
-  for pair in sorted(others - natural):
-    print('not planted, not judged:', *pair)
+  for pair in sorted(unplanted - natural):
+    print('not planted, not in NATURAL:', *pair)
 
 
-def check_stream(data: pathlib.Path, exclude: pathlib.Path) -> None:
-  """Opens the training split without what was found."""
+def check_exclusion(data: pathlib.Path, exclude: pathlib.Path) -> None:
+  """Checks that the training split excludes all matches."""
   name = f'folder:{data}'
   whole = registry.open_source(name, 'train').num_examples
   rest = registry.open_source(name, 'train', exclude=str(exclude))
@@ -141,15 +141,18 @@ def check_stream(data: pathlib.Path, exclude: pathlib.Path) -> None:
 
 
 def main():
-  """Plants, searches, scores."""
+  """Plants copies, runs the job, and scores its matches."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('name', choices=SIZES)
   parser.add_argument('photos', type=pathlib.Path)
   parser.add_argument(
-    '--seed', type=int, default=0, help='NATURAL knows the finds of 0 and 1'
+    '--seed',
+    type=int,
+    default=0,
+    help='NATURAL covers seeds 0 and 1',
   )
   parser.add_argument(
-    '--keep', type=pathlib.Path, help='folder for data and results'
+    '--keep', type=pathlib.Path, help='folder to keep data and results in'
   )
   options = parser.parse_args()
   with tempfile.TemporaryDirectory() as temporary:
@@ -163,7 +166,7 @@ def main():
     lines = (folder / 'run' / 'pairs.jsonl').read_text().splitlines()
     natural = json.loads(NATURAL.read_text())[options.name]
     score(planted, [json.loads(x) for x in lines], set(map(tuple, natural)))
-    check_stream(data, folder / 'run' / 'exclude.json')
+    check_exclusion(data, folder / 'run' / 'exclude.json')
 
 
 if __name__ == '__main__':

@@ -1,10 +1,10 @@
-"""Compute of the runs of Table 6: the paper's, by the rule, by the compiler.
+"""Compares the paper's compute (Table 6) with our count and the compiler's.
 
   python benchmarks/exaflops.py
 
-Prints exaFLOPs of pre-training at 224 px: what Table 6 says, what
-`models.flops` counts, and XLA's own count of the same forward pass, which has
-element-wise work too.
+Prints exaFLOPs of pre-training at 224 px: the value of Table 6, the count of
+`models.flops`, and XLA's count for the same forward pass, which includes
+element-wise operations.
 """
 
 import functools
@@ -40,7 +40,7 @@ TABLE_6 = {
 
 @functools.cache
 def _forward(name: str) -> tuple[int, float]:
-  """Operations of an image, by the rule and by the compiler."""
+  """Returns operations per image, as counted by us and by the compiler."""
   model = models.create(name, num_classes=0)
   return (
     flops.forward(model, IMAGE_SIZE),
@@ -49,7 +49,7 @@ def _forward(name: str) -> tuple[int, float]:
 
 
 def main() -> None:
-  """Prints a row for each run."""
+  """Prints one row per run."""
   rows = []
   for (name, epochs), paper in TABLE_6.items():
     rule, compiled = (

@@ -1,13 +1,13 @@
-"""Images a second from JPEG files and TFRecords to batches, by operation.
+"""Measures the rate from JPEG files and TFRecords to batches, by operation.
 
   python benchmarks/input.py PHOTOS
 
-PHOTOS is a folder of JPEG files, such as some of ImageNet in their own sizes.
-What is compared takes turns; each turn starts reading anew, and the first
-batches do not count. Prints images a second of all cores together, their
-spread, the ratio to bare decoding (`tf.io.decode_jpeg` of the same files, in
-parallel), and images a second of one core. Where torchvision imports, its usual
-training transform is a peer, in as many workers as there are cores.
+PHOTOS is a folder of JPEG files, such as ImageNet photos in their original
+sizes. Candidates alternate; each turn starts a new iterator and skips its first
+batches. Prints images per second on all cores together with the range, the
+ratio to bare decoding (`tf.io.decode_jpeg` of the same files, in parallel), and
+images per second and core. If torchvision can be imported, its usual training
+transform is a peer, with as many workers as there are cores.
 """
 
 import argparse
@@ -25,8 +25,8 @@ import tensorflow_datasets as tfds
 import timing
 from vit_jax.data import decode, pipeline, preprocess, registry
 
-# Of each photo: what the start of an epoch takes is then shared by as many as
-# in a data set of some size.
+# Of each photo, so that the start of an epoch weighs no more than in a dataset
+# of realistic size.
 COPIES = 32
 NUM_FILES = 4  # Of TFRecords.
 BARE = 'bare decoding'
@@ -44,12 +44,18 @@ def _options() -> argparse.Namespace:
   return parser.parse_args()
 
 
-def _lay_out(photos: pathlib.Path, folder: pathlib.Path) -> list[str]:
-  """Links the photos into an image folder, and writes them as TFRecords."""
-  found = [p for p in sorted(photos.iterdir()) if p.suffix.lower() != '.png']
+def _prepare(photos: pathlib.Path, folder: pathlib.Path) -> list[str]:
+  """Links the photos into an image folder and writes them as TFRecords.
+
+  Returns:
+    The paths of the links.
+  """
+  originals = [
+    p for p in sorted(photos.iterdir()) if p.suffix.lower() != '.png'
+  ]
   links = folder / 'photos' / 'train' / 'all'
   links.mkdir(parents=True)
-  for copy, path in itertools.product(range(COPIES), found):
+  for copy, path in itertools.product(range(COPIES), originals):
     (links / f'{copy}_{path.stem}.jpg').symlink_to(path.resolve())
   paths = [str(path) for path in sorted(links.iterdir())]
   features = {
@@ -73,7 +79,7 @@ def _lay_out(photos: pathlib.Path, folder: pathlib.Path) -> list[str]:
 
 
 def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
-  """What makes an iterator of single images, or of batches, anew."""
+  """Returns functions that start an iterator over images or batches."""
   size = (options.image_size, options.image_size)
   train = {
     flip: preprocess.train_transform(
@@ -88,11 +94,11 @@ def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
     'tfds:photos', 'train', data_dir=str(folder / 'tfds')
   )
 
-  def middle(size):
+  def middle_quarter(size):
     return tf.concat([size // 4, size // 2], 0)
 
   def mapped(function):
-    """In order, without batches, of keys that are all alike."""
+    """Maps files in order, without batching and with the same key."""
     return lambda: _parallel(paths, function).as_numpy_iterator()
 
   def batches(source):
@@ -118,15 +124,15 @@ def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
 
   return {
     BARE: mapped(lambda raw: tf.io.decode_jpeg(raw, channels=3)),
-    'reading alone': mapped(lambda raw: raw),
+    'reading only': mapped(lambda raw: raw),
     'decoding the middle quarter': mapped(
-      lambda raw: decode.cropped_to_rgb(raw, middle)
+      lambda raw: decode.cropped_to_rgb(raw, middle_quarter)
     ),
     'inception crop': mapped(lambda raw: train[False](raw, key)),
     'inception crop, flip': mapped(lambda raw: train[True](raw, key)),
     'train_batches, files': batches(files),
     'train_batches, TFRecords': batches(records),
-    'the same from files in any order': unordered,
+    'training batches, any file order': unordered,
     'resizing whole photos': mapped(evaluate),
     'eval_batches, files': evaluation,
     **_torchvision(options, folder / 'photos' / 'train'),
@@ -151,7 +157,7 @@ def _torchvision(options, folder) -> dict[str, Callable[[], Iterable]]:
     from torchvision import datasets, transforms
   except (ImportError, RuntimeError):
     return {}
-  photos = datasets.ImageFolder(
+  images = datasets.ImageFolder(
     str(folder),
     transforms.Compose(
       [
@@ -163,22 +169,22 @@ def _torchvision(options, folder) -> dict[str, Callable[[], Iterable]]:
     ),
   )
   loader = torch.utils.data.DataLoader(
-    photos, options.batch, shuffle=True, num_workers=os.cpu_count()
+    images, options.batch, shuffle=True, num_workers=os.cpu_count()
   )
   return {
     'torchvision, files': lambda: (
-      images.numpy()
-      for images, _ in itertools.chain.from_iterable(itertools.repeat(loader))
+      batch.numpy()
+      for batch, _ in itertools.chain.from_iterable(itertools.repeat(loader))
     )
   }
 
 
 def _rate(iterator: Iterator, options) -> float:
-  """Images a second of all cores; a batch counts its rows."""
+  """Returns images per second, on all cores."""
   first = next(iterator)
   is_batch = isinstance(first, dict) or getattr(first, 'ndim', 0) == 4
   rows = options.batch if is_batch else 1
-  # Until what was read ahead before the clock started is used up.
+  # Use up what was prefetched before the clock starts.
   for _ in range(4 * options.batch // rows):
     next(iterator)
   count = options.batch * options.batches
@@ -189,12 +195,12 @@ def _rate(iterator: Iterator, options) -> float:
 
 
 def main() -> None:
-  """Compares all."""
+  """Compares all candidates."""
   options = _options()
   print(timing.describe_machine())
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
-    paths = _lay_out(options.photos, folder)
+    paths = _prepare(options.photos, folder)
     candidates = _candidates(options, folder, paths)
     rates = {name: [] for name in candidates}
     for _ in range(options.repetitions):
@@ -203,12 +209,12 @@ def main() -> None:
   cores = len(os.sched_getaffinity(0))
   rows = [
     [
-      *timing.row(name, found, rates[BARE]),
-      f'{statistics.median(found) / cores:.1f}',
+      *timing.row(name, values, rates[BARE]),
+      f'{statistics.median(values) / cores:.1f}',
     ]
-    for name, found in rates.items()
+    for name, values in rates.items()
   ]
-  head = ['', 'images/s', 'lowest', 'highest', 'ratio', 'images/s of a core']
+  head = ['', 'images/s', 'lowest', 'highest', 'ratio', 'images/s per core']
   timing.show(head, rows)
 
 

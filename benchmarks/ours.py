@@ -1,4 +1,4 @@
-"""The model and the training step of this package, without data or config."""
+"""Models and training steps of this package, without data or config."""
 
 from collections.abc import Callable
 import functools
@@ -17,19 +17,19 @@ LR = 0.01
 
 
 def create(name: str, **options):
-  """A model with the head of ImageNet."""
+  """Creates a model with a head for ImageNet."""
   return models.create(name, num_classes=NUM_CLASSES, **options)
 
 
 def random_params(name: str, image_size: int, scan: bool, **options):
-  """Of a model, to be jitted."""
+  """Returns random parameters; to be jitted."""
   image = jnp.zeros((1, image_size, image_size, 3))
   params = create(name, **options).init(jax.random.key(0), image)['params']
   return stacking.stack(params) if scan else params
 
 
 def batch(batch_size: int, image_size: int) -> dict[str, jax.Array]:
-  """Random images and labels."""
+  """Returns a batch of random images and labels."""
   shape = (batch_size, image_size, image_size, 3)
   return {
     'image': jax.random.uniform(jax.random.key(1), shape, minval=-1, maxval=1),
@@ -39,7 +39,7 @@ def batch(batch_size: int, image_size: int) -> dict[str, jax.Array]:
 
 
 def compile_step(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-  """As a training run does."""
+  """Compiles a step as a training run does."""
   on_cpu = jax.default_backend() == 'cpu'
   return cpu.compile_step(lowered) if on_cpu else lowered.compile()
 
@@ -54,16 +54,16 @@ def training(
   remat: str = 'none',
   dtype: str = 'float32',
 ) -> tuple[Callable[[], state_lib.State], steps.Step]:
-  """What makes a state, and the step; both to be jitted.
+  """Returns a function that creates a state, and the step; both to be jitted.
 
   Args:
-    name: of the model.
+    name: model name, such as 'ViT-B/16'.
     image_size: side in px.
     optimizer: a key of `optim.OPTIMIZERS`.
-    average: whether averaged weights are kept.
-    scan: as of `models.create`, like the others.
-    remat: see there.
-    dtype: see there.
+    average: whether to keep averaged weights.
+    scan: see `models.create`, as for the next two.
+    remat: what to keep for the backward pass.
+    dtype: type of the activations.
   """
   learning_rate = optim.schedule(
     'cosine', lr=LR, total_steps=10_000, warmup_steps=100

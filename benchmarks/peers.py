@@ -1,4 +1,4 @@
-"""The same networks in PyTorch, by Hugging Face and timm, where they import."""
+"""The same models in PyTorch, from Hugging Face and timm if installed."""
 
 from collections.abc import Callable
 import contextlib
@@ -15,22 +15,26 @@ KINDS = ('hf', 'timm')
 
 
 def installed() -> list[str]:
-  """KINDS, eager and compiled, that can be imported here."""
+  """Lists the KINDS that can be imported, eager and compiled."""
   if importlib.util.find_spec('torch') is None:
     return []
-  found = []
+  names = []
   if importlib.util.find_spec('transformers'):
-    found += ['hf', 'hf-compiled']
-  # timm needs torchvision, which is not there for every build of PyTorch.
+    names += ['hf', 'hf-compiled']
+  # timm needs torchvision, which is not available for every PyTorch build.
   with contextlib.suppress(ImportError, RuntimeError):
     import timm  # noqa: F401
 
-    found += ['timm', 'timm-compiled']
-  return found
+    names += ['timm', 'timm-compiled']
+  return names
 
 
 def create(kind: str, name: str, image_size: int):
-  """A model of the size that `name`, such as ViT-S/16, has here."""
+  """Creates the PyTorch model of the same size as `name`, such as ViT-S/16.
+
+  Returns:
+    The module, and a function from images to logits.
+  """
   variant = variants.parse(name)
   size, patch = variant.encoder, variant.patch_size
   if kind == 'hf':
@@ -64,7 +68,7 @@ def create(kind: str, name: str, image_size: int):
 
 
 def on_device(device: str) -> tuple[str, Callable[[], None]]:
-  """PyTorch's name of a device of jax's, and what waits for its work."""
+  """Returns PyTorch's name for a jax device, and its synchronize function."""
   import torch
 
   if device == 'cpu':
@@ -82,16 +86,18 @@ def step(
   device: str,
   train: bool,
 ) -> Callable[[], None]:
-  """One forward pass, or one training step with momentum, and waiting for it.
+  """Returns a function that runs one forward pass or one step with momentum.
+
+  The function returns when the work is done.
 
   Args:
-    peer: of `installed`.
-    name: of the model.
+    peer: one of `installed()`.
+    name: model name, such as 'ViT-S/16'.
     image_size: side in px.
-    batch_size: images.
-    dtype: float32, or bfloat16 by autocast.
+    batch_size: images per call.
+    dtype: 'float32', or 'bfloat16' with autocast.
     device: 'cpu' or 'gpu'.
-    train: whether to train.
+    train: whether to take a training step.
   """
   import torch
 

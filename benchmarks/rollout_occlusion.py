@@ -1,16 +1,16 @@
-"""Whether what attention rollout shows is what a model decides by.
+"""Tests whether a model depends on the patches that rollout highlights.
 
   python benchmarks/rollout_occlusion.py RUN
 
-RUN is the workdir of a run of a ViT. On all images of its test split, a quarter
+RUN is the work directory of a ViT. In every image of its test split, a quarter
 of the patches is painted grey: those with the largest rollout weights, those
-with the smallest, random ones, and those with the largest weights by a network
-of the same shape with random weights. Prints the accuracy on each, and how
-rollouts of trained and of random weights are correlated over the patches of an
-image.
+with the smallest, random ones, and those with the largest rollout weights of a
+randomly initialised network of the same shape. Prints the accuracy in each
+case, and the correlation over patches between rollouts of the trained and of
+the random network.
 
-Expected: patches that the class token gathers from matter most, so that
-accuracy falls furthest without the first.
+Expected: patches that the class token attends to matter most, so accuracy drops
+most when those with the largest rollout weights are hidden.
 """
 
 import argparse
@@ -29,7 +29,7 @@ BATCH_SIZE = 60
 
 
 def hide(images, weights):
-  """Images whose patches with the largest weights are grey."""
+  """Paints the patches with the largest weights grey."""
   b, rows, columns = weights.shape
   flat = weights.reshape(b, -1)
   hidden = np.argsort(-flat, axis=1)[:, : round(SHARE * flat.shape[1])]
@@ -42,14 +42,14 @@ def hide(images, weights):
 
 
 def correlations(a, b):
-  """Pearson's, of the patches of each image."""
+  """Returns Pearson's correlation over the patches of each image."""
   a, b = (x.reshape(len(x), -1) for x in (a, b))
   a, b = ((x - x.mean(1, keepdims=True)) / x.std(1)[:, None] for x in (a, b))
   return (a * b).mean(1)
 
 
 def main() -> None:
-  """Prints a line for each way to choose patches."""
+  """Prints one line per choice of patches."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('run')
   of_run, weights = config_lib.load_run(parser.parse_args().run)
@@ -58,14 +58,14 @@ def main() -> None:
     {k: v for k, v in of_run.items() if k.startswith('data.')}
   )
   config.model.name = ''
-  found = pretrained.load_classifier(config)
-  model = found.model
+  trained = pretrained.load_classifier(config)
+  model = trained.model
   (split,) = config_lib.eval_splits(config).values()
   source = build.open_split(config, config.data.name, split)
   predict = jax.jit(
-    lambda x: model.apply({'params': found.params}, x)[0].argmax(-1)
+    lambda x: model.apply({'params': trained.params}, x)[0].argmax(-1)
   )
-  size = config_lib.image_size(found.config)
+  size = config_lib.image_size(trained.config)
   image = np.zeros((1, *size, 3), np.float32)
   untrained = models.create(
     'ViT-B/16',
@@ -77,32 +77,31 @@ def main() -> None:
   )
   random_params = untrained.init(jax.random.key(0), image)['params']
   rng = np.random.default_rng(0)
-  right, alike = {}, []
+  correct, correlation = {}, []
   for batch in pipeline.eval_batches(
-    source, build.eval_transform(found.config), batch_size=BATCH_SIZE
+    source, build.eval_transform(trained.config), batch_size=BATCH_SIZE
   ):
-    images, real = batch['image'], batch['mask'] > 0
-    rolled, other = (
+    images, is_real = batch['image'], batch['mask'] > 0
+    rollouts, random_rollouts = (
       np.asarray(attention_summary.summarise(m, p, images)['rollouts'])
-      for m, p in ((model, found.params), (untrained, random_params))
+      for m, p in ((model, trained.params), (untrained, random_params))
     )
-    ways = {
-      'nothing': images,
-      'largest rollout': hide(images, rolled),
-      'smallest rollout': hide(images, -rolled),
-      'random patches': hide(images, rng.random(rolled.shape)),
-      'largest rollout of random weights': hide(images, other),
+    variants = {
+      'nothing hidden': images,
+      'largest rollout': hide(images, rollouts),
+      'smallest rollout': hide(images, -rollouts),
+      'random patches': hide(images, rng.random(rollouts.shape)),
+      'largest rollout of random weights': hide(images, random_rollouts),
     }
-    for name, seen in ways.items():
-      hits = np.asarray(predict(seen)) == batch['label']
-      right.setdefault(name, []).append(hits[real])
-    alike.append(correlations(rolled, other)[real])
+    for name, inputs in variants.items():
+      hits = np.asarray(predict(inputs)) == batch['label']
+      correct.setdefault(name, []).append(hits[is_real])
+    correlation.append(correlations(rollouts, random_rollouts)[is_real])
   print(f'{source.num_examples} images, {SHARE:.0%} of the patches hidden')
-  for name, hits in right.items():
+  for name, hits in correct.items():
     print(f'{name:34} {np.concatenate(hits).mean():.4f}')
-  print(
-    f'correlation with random weights    {np.concatenate(alike).mean():.3f}'
-  )
+  mean = np.concatenate(correlation).mean()
+  print(f'correlation with random weights    {mean:.3f}')
 
 
 if __name__ == '__main__':

@@ -1,12 +1,12 @@
-"""From the start of the process to the end of its first training step.
+"""Measures the time from process start to the end of the first training step.
 
   python benchmarks/start.py
 
-Of configs/digits.py, through the command line, with an empty compilation cache
-and with that of the run before; the peer is Hugging Face's ViT on PyTorch,
-eager, of the same size and batch, with data that are there already. All take
-turns. Prints medians and spread in seconds, and when each phase of the log
-began in the last run of each kind.
+Runs configs/digits.py through the command line, once with an empty compilation
+cache (cold) and once with the cache of that run (warm). The peer is Hugging
+Face's ViT on PyTorch, eager, with the same size and batch, and data already in
+memory. Candidates alternate. Prints medians and ranges in seconds, and when
+each phase of the log began in the last run of each kind.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import peers
 import timing
 
 PEER = 'hf'
-# Of configs/digits.py: the nearest that peers.create can name.
+# The closest to configs/digits.py that peers.create can build.
 PEER_MODEL, PEER_IMAGE_SIZE = 'ViT-Ti/2', 8
 _FIRST_STEP = 'first step'
 
@@ -36,7 +36,7 @@ def _options() -> argparse.Namespace:
   return parser.parse_args()
 
 
-def _own_command(options, workdir) -> list[str]:
+def _our_command(options, workdir) -> list[str]:
   return [
     *('-m', 'vit_jax.main', f'--config={options.config}'),
     *(f'--workdir={workdir}', '--config.log_every=1'),
@@ -44,7 +44,7 @@ def _own_command(options, workdir) -> list[str]:
 
 
 def _time(command, environment) -> tuple[float, list[tuple[float, str]]]:
-  """Seconds to the end of the first step, and of each line before."""
+  """Returns seconds to the end of the first step, and the log with times."""
   lines = []
   begin = time.perf_counter()
   process = subprocess.Popen(
@@ -72,7 +72,7 @@ def _is_first_step(line) -> bool:
 
 
 def main() -> None:
-  """Compares starts, or is the peer's in a child process."""
+  """Compares starts, or runs the peer in a child process."""
   options = _options()
   if options.only:
     peers.step(
@@ -96,14 +96,14 @@ def main() -> None:
         'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
       }
       runs = {
-        kind: (_own_command(options, folder / f'{kind}{repetition}'), cache)
+        kind: (_our_command(options, folder / f'{kind}{repetition}'), cache)
         for kind in ('cold', 'warm')
       }
       if PEER in peers.installed():
         runs[PEER] = ([__file__, f'--only={PEER}'], {})
       for kind, (command, environment) in runs.items():
-        found, logs[kind] = _time(command, timing.environment(**environment))
-        seconds.setdefault(kind, []).append(found)
+        elapsed, logs[kind] = _time(command, timing.environment(**environment))
+        seconds.setdefault(kind, []).append(elapsed)
   rows = [
     [
       kind,
@@ -116,7 +116,7 @@ def main() -> None:
   for kind in ('cold', 'warm'):
     print(kind)
     for at, line in logs[kind]:
-      if line[:2].isdigit():  # A time of day begins a line of the log.
+      if line[:2].isdigit():  # Log lines start with the time of day.
         print(f'  {at:6.2f} s  {line[9:]}')
 
 

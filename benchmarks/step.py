@@ -1,16 +1,16 @@
-"""Forward pass and training step beside those of peers.
+"""Compares a forward pass and a training step with those of peers.
 
   python benchmarks/step.py --models=ViT-Ti/16,ViT-S/16
   python benchmarks/step.py --models=ViT-B/16 --batch=256 --dtype=bfloat16
   python benchmarks/step.py --guard=1.0
 
-Peers are Hugging Face's ViT and timm's on PyTorch, eager and compiled, as far
-as they are installed. Each is in a process of its own, this package's in one
-that is set up as for training; they take turns. Prints medians and spread
-in ms, the ratio to this package's median, and the share of the rate of a large
-matrix product on the same machine, by the operations of a forward pass, three
-times as many for a step. With `--guard=RATIO` it fails if a training step here
-takes longer than RATIO times that of the fastest peer. Needs no TensorFlow.
+Peers are the ViTs of Hugging Face and timm on PyTorch, eager and compiled, if
+installed. Each candidate has a process of its own, ours set up as for training;
+they alternate. Prints medians and ranges in ms, the ratio to our median, and
+the share of the rate of a large matrix product on the same machine, counting
+the operations of a forward pass, and three times as many for a step. With
+`--guard=RATIO`, fails if our training step takes longer than RATIO times that
+of the fastest peer. Needs no TensorFlow.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from vit_jax.models import flops
 OURS, SCAN = 'vit_jax', 'vit_jax, scan'
 _PASSED_ON = ('image_size', 'batch', 'forward_batch', 'dtype', 'remat')
 
-# A GPU's memory is for all processes that take turns.
+# The processes of all candidates share the memory of a GPU.
 os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
 
 
@@ -52,19 +52,19 @@ def _options() -> argparse.Namespace:
   parser.add_argument(
     '--scan',
     action='store_true',
-    help='This package as a scan over blocks too.',
+    help='Also run ours as a scan over encoder blocks.',
   )
   parser.add_argument('--remat', default='none')
   parser.add_argument('--repetitions', type=int, default=7)
   parser.add_argument(
-    '--peers', help='Separated by commas; all that import unless set.'
+    '--peers', help='Separated by commas; default: all that import.'
   )
   parser.add_argument('--guard', type=float)
   parser.add_argument('--only', help=argparse.SUPPRESS)  # In a child process.
   return parser.parse_args()
 
 
-def _own_forward(options, name):
+def _our_forward(options, name):
   params = jax.jit(
     functools.partial(
       ours.random_params, name, options.image_size, options.only == SCAN
@@ -76,7 +76,7 @@ def _own_forward(options, name):
   return lambda: jax.block_until_ready(forward(params, images))
 
 
-def _own_step(options, name):
+def _our_step(options, name):
   init, step = ours.training(
     name,
     image_size=options.image_size,
@@ -97,7 +97,7 @@ def _own_step(options, name):
   return call
 
 
-_OURS = {'forward': _own_forward, 'step': _own_step}
+_OURS = {'forward': _our_forward, 'step': _our_step}
 
 
 def _batch_size(options, work):
@@ -105,7 +105,7 @@ def _batch_size(options, work):
 
 
 def _work(options) -> Callable[[], object]:
-  """What the one candidate of a child process does."""
+  """Returns the work of the candidate of this child process."""
   if options.only in (OURS, SCAN):
     cpu.prepare()
     return _OURS[options.work](options, options.models)
@@ -121,12 +121,12 @@ def _work(options) -> Callable[[], object]:
 
 
 def _compare(options, name, work, peak) -> float:
-  """Prints a table; returns the ratio to the best peer, 0 without any."""
+  """Prints a table; returns the ratio to the fastest peer, 0 without peers."""
   names = peers.installed()
   if options.peers is not None:
     names = [peer for peer in options.peers.split(',') if peer]
   if options.guard and not names:
-    sys.exit('--guard needs a peer; install transformers and torch.')
+    sys.exit('--guard needs a peer: install transformers and torch.')
   arguments = [f'--models={name}', f'--work={work}']
   for key in _PASSED_ON:
     arguments.append(f'--{key}={getattr(options, key)}')
@@ -147,7 +147,7 @@ def _compare(options, name, work, peak) -> float:
   operations *= batch_size * (3 if is_step else 1)
   print(
     f'{work} {name}, {batch_size} images of {options.image_size} px,'
-    f' {options.dtype}, of {peak / 1e9:.0f} GFLOP/s'
+    f' {options.dtype}; matrix product: {peak / 1e9:.0f} GFLOP/s'
   )
   rows = [
     [

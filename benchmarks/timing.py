@@ -1,8 +1,7 @@
-"""Times candidates side by side, and tells them beside the machine's best.
+"""Times candidates side by side, and relative to the machine's peak rate.
 
-Candidates take turns, A B A B, so that whatever else the machine does, it does
-to all of them. Medians are compared; the spread is from the lowest to the
-highest time.
+Candidates alternate, A B A B, so that other load on the machine affects all of
+them. Medians are compared; the range is from the lowest to the highest time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,12 +25,15 @@ def alternate(
   repetitions: int,
   warm_up: int = 1,
 ) -> dict[str, list[float]]:
-  """Seconds of calls of each candidate, in turns.
+  """Times alternating calls of the candidates.
 
   Args:
-    candidates: by name; each returns when its work is done.
-    repetitions: calls of each that count.
-    warm_up: calls of each before, that do not.
+    candidates: functions by name; each returns when its work is done.
+    repetitions: timed calls of each.
+    warm_up: earlier calls of each, which are not timed.
+
+  Returns:
+    The seconds of each call, by candidate.
   """
   seconds = {name: [] for name in candidates}
   for repetition in range(-warm_up, repetitions):
@@ -44,7 +46,7 @@ def alternate(
 
 
 def matmul_peak(dtype: str, *, repetitions: int = 10) -> float:
-  """Operations a second of the fastest of some large square products."""
+  """Returns the operations per second of a large matrix product, at best."""
   size = 2048 if jax.default_backend() == 'cpu' else 8192
   x = jax.random.normal(jax.random.key(0), (size, size), dtype)
   product = jax.jit(jnp.dot)
@@ -55,7 +57,7 @@ def matmul_peak(dtype: str, *, repetitions: int = 10) -> float:
 def row(
   name: str, values: Sequence[float], reference: Sequence[float]
 ) -> list[str]:
-  """Name, median, lowest, highest, and the ratio to a reference's median."""
+  """Formats name, median, range, and ratio to the reference's median."""
   median = statistics.median(values)
   return [
     name,
@@ -67,12 +69,12 @@ def row(
 def time_row(
   name: str, seconds: Sequence[float], reference: Sequence[float]
 ) -> list[str]:
-  """The same in ms, of seconds."""
+  """Formats a `row` of seconds in ms."""
   return row(name, [1000 * s for s in seconds], [1000 * s for s in reference])
 
 
 def show(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-  """Prints a table; all but its first column to the right."""
+  """Prints a table; columns after the first are right-aligned."""
   table = [head, *rows]
   widths = [max(map(len, column)) for column in zip(*table, strict=True)]
   for first, *others in table:
@@ -83,7 +85,7 @@ def show(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def describe_machine() -> str:
-  """Devices and versions, and what else the processors are doing."""
+  """Describes devices, version, and the load before the benchmark."""
   device = jax.devices()[0]
   return (
     f'{jax.device_count()} x {device.device_kind}, {os.cpu_count()} CPU cores'
@@ -92,18 +94,18 @@ def describe_machine() -> str:
 
 
 def environment(**values: str) -> dict[str, str]:
-  """That of a child process, which finds this package."""
+  """Returns environment variables for a child that imports this package."""
   return os.environ | {'PYTHONPATH': str(ROOT)} | values
 
 
 class Worker:
-  """A child process that works whenever it is called, and idles between.
+  """A child process that does its work when called and idles otherwise.
 
-  So each candidate has memory and threads to itself. To be used in `with`.
+  It gives a candidate its own memory and threads. Use it in a `with` statement.
   """
 
   def __init__(self, script: str, *arguments: str):
-    """Starts a script that gives its work to `serve`."""
+    """Starts a script that passes its work to `serve`."""
     self._process = subprocess.Popen(
       [sys.executable, script, *arguments],
       cwd=ROOT,
@@ -121,10 +123,10 @@ class Worker:
     self._process.wait()
 
   def __call__(self) -> None:
-    """Lets it work once, and waits for it.
+    """Runs the work once and waits for it.
 
     Raises:
-      RuntimeError: if it failed; what it said is on stderr.
+      RuntimeError: if it fails; its error is on stderr.
     """
     self._process.stdin.write('\n')
     self._process.stdin.flush()
@@ -133,16 +135,16 @@ class Worker:
 
 
 def serve(work: Callable[[], object]) -> None:
-  """Works as often as the process that started this one as a `Worker` asks."""
+  """Runs `work` in a child process whenever its `Worker` is called."""
   for _ in sys.stdin:
     work()
     sys.stdout.write(_DONE)
     sys.stdout.flush()
 
 
-def in_process_of_its_own(script: str, *arguments: str, **values: str) -> str:
-  """Runs a script with environment variables; returns what it printed."""
-  found = subprocess.run(
+def run_in_child(script: str, *arguments: str, **values: str) -> str:
+  """Runs a script with environment variables set; returns its output."""
+  finished = subprocess.run(
     [sys.executable, script, *arguments],
     cwd=ROOT,
     env=environment(**values),
@@ -150,4 +152,4 @@ def in_process_of_its_own(script: str, *arguments: str, **values: str) -> str:
     text=True,
     check=True,
   )
-  return found.stdout
+  return finished.stdout

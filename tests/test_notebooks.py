@@ -1,4 +1,4 @@
-"""The notebooks as they are committed, and from top to bottom."""
+"""The notebooks are committed without outputs, and run from top to bottom."""
 
 import re
 
@@ -10,7 +10,7 @@ import runs
 
 NOTEBOOKS = sorted((runs.ROOT / 'notebooks').glob('*.ipynb'))
 NAMES = [path.stem for path in NOTEBOOKS]
-# Pictures that a notebook shows.
+# Number of pictures that each notebook shows.
 PICTURES = {'finetune': 1, 'inspect': 5, 'quickstart': 2}
 
 
@@ -18,7 +18,7 @@ def code(notebook):
   return [cell for cell in notebook.cells if cell.cell_type == 'code']
 
 
-def test_the_notebooks_are_there():
+def test_all_notebooks_are_known():
   assert list(PICTURES) == NAMES
 
 
@@ -31,11 +31,11 @@ def test_committed_without_outputs(path):
     assert cell.execution_count is None
 
 
-def test_one_first_cell_and_one_address():
-  firsts = {
+def test_first_cell_and_repository_are_the_same_everywhere():
+  first_cells = {
     code(nbformat.read(path, as_version=4))[0].source for path in NOTEBOOKS
   }
-  (first,) = firsts
+  (first,) = first_cells
   (address,) = re.findall(r"REPOSITORY = 'https://github.com/(.*)'", first)
   readme = (runs.ROOT / 'README.md').read_text()
   links = re.findall(r'colab.research.google.com/github/(.*)', readme)

@@ -1,4 +1,4 @@
-"""docs/paper.md names every part of the paper, and what it names is there."""
+"""docs/paper.md lists every part of the paper, and its references exist."""
 
 import importlib
 import re
@@ -7,9 +7,9 @@ import pytest
 
 import runs
 from vit_jax import config as config_lib
-from vit_jax import main
+from vit_jax import jobs
 
-# Parts that there are: arXiv 2010.11929v2.
+# The parts of arXiv 2010.11929v2.
 PARTS = [
   *(f'Section {number}' for number in (1, 2, 3, 3.1, 3.2, 4)),
   *(f'Section 4.{number}' for number in range(1, 7)),
@@ -29,7 +29,7 @@ ROWS = [
 ]
 
 
-def named(cell):
+def code_spans(cell):
   return re.findall(r'`([^`]+)`', cell)
 
 
@@ -38,36 +38,36 @@ def test_every_part_of_the_paper_has_one_row():
 
 
 @pytest.mark.parametrize('row', ROWS, ids=lambda row: row[0])
-def test_what_a_row_names_is_there(row):
+def test_references_of_a_row_exist(row):
   _, _, code, commands = row
-  assert named(code)
-  assert named(commands)
-  for name in named(code):
+  assert code_spans(code)
+  assert code_spans(commands)
+  for name in code_spans(code):
     if '/' in name or name.endswith('.md'):
       assert (runs.ROOT / name).exists(), name
     else:
       find(name)
-  for command in named(commands):
+  for command in code_spans(commands):
     load(command)
 
 
 def find(dotted):
-  """The function, class or table of a dotted name."""
+  """Returns the function, class or table of a dotted name."""
   module, names = dotted, []
   while True:
     try:
-      found = importlib.import_module(module)
+      value = importlib.import_module(module)
       break
     except ModuleNotFoundError:
       module, _, name = module.rpartition('.')
       names.insert(0, name)
   for name in names:
-    found = getattr(found, name)
-  return found
+    value = getattr(value, name)
+  return value
 
 
 def load(command):
-  """The config of `configs/NAME.py[:ARG]` with its overrides."""
+  """Returns the config of `configs/NAME.py[:ARG]` with its overrides."""
   file, *overrides = command.split()
   path, *argument = file.split(':', 1)
   name = path.removeprefix('configs/').removesuffix('.py')
@@ -77,11 +77,11 @@ def load(command):
     key, _, value = override.removeprefix('--config.').partition('=')
     config_lib.set_keys(config, {key: value})
   config_lib.check(config)
-  assert config.job in main.JOBS
+  assert config.job in jobs.JOBS
   return config
 
 
-def test_links_lead_somewhere():
+def test_links_resolve():
   links = re.findall(r'\]\((?!http)([^)#]+)', TEXT)
   assert links
   for link in links:

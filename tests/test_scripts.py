@@ -1,4 +1,4 @@
-"""The scripts for Cloud TPUs: lint, dry runs, and what runs on a worker."""
+"""The scripts for Cloud TPUs: lint, dry runs, and scripts for the workers."""
 
 import os
 import pathlib
@@ -49,7 +49,7 @@ def script(name, *arguments, path=None, **kwargs):
 
 
 @pytest.mark.parametrize('name', sorted(set(SCRIPTS) - ON_WORKERS - {'common'}))
-def test_dry_runs_print_commands_and_run_none(name, tmp_path):
+def test_dry_runs_only_print_commands(name, tmp_path):
   called = tmp_path / 'called'
   for program in ('gcloud', 'ssh', 'scp', 'sleep'):
     executable(tmp_path / 'bin' / program, f'echo {program} >> {called}')
@@ -62,15 +62,15 @@ def test_dry_runs_print_commands_and_run_none(name, tmp_path):
   for command in commands:
     assert command.startswith('gcloud compute tpus ')
     assert '--zone=zone-a' in command
-  # A wrong call explains itself.
+  # An unknown option is an error with the usage.
   wrong = script(name, '--dry-run', '--zne=x', *others)
   assert wrong.returncode == 1
   assert f'unknown option --zne=x; usage: {name}.sh NAME' in wrong.stderr
 
 
-def test_arguments_reach_the_workers_whole():
+def test_arguments_reach_the_workers_unchanged():
   done = script('launch', 'slice', '--dry-run', *RUN)
-  # Once for this shell, once for the worker's.
+  # Quoted twice: for the local shell and for the worker's.
   printed = subprocess.run(
     ['bash', '-c', f'printf "%s\\n" {done.stdout}'],
     capture_output=True,
@@ -80,16 +80,16 @@ def test_arguments_reach_the_workers_whole():
   (command,) = [
     line for line in printed.splitlines() if line.startswith('--command=')
   ]
-  there = subprocess.run(
+  received = subprocess.run(
     ['bash', '-c', f'printf "%s\\n" {command.removeprefix("--command=")}'],
     capture_output=True,
     text=True,
     check=True,
   ).stdout
-  assert there.splitlines()[-2:] == RUN[1:]
+  assert received.splitlines()[-2:] == RUN[1:]
 
 
-def test_images_follow_the_type():
+def test_vm_image_depends_on_the_type():
   for kind, image in {
     'v3-8': 'tpu-ubuntu2204-base',
     'v5litepod-4': 'v2-alpha-tpuv5-lite',
@@ -102,7 +102,7 @@ def test_images_follow_the_type():
 
 @pytest.fixture
 def worker(tmp_path):
-  """A folder as `install.sh` leaves it, with a program of ours as Python."""
+  """A folder as `install.sh` leaves it, with a fake Python."""
   shutil.copytree(FOLDER, tmp_path / 'scripts' / 'tpu')
   executable(
     tmp_path / '.venv' / 'bin' / 'python',
@@ -128,7 +128,7 @@ def wait_for(condition):
     time.sleep(0.01)
 
 
-def test_a_worker_starts_tells_and_stops(worker):
+def test_worker_starts_reports_and_stops(worker):
   def status():
     return on_worker(worker, 'status_here.sh').stdout.strip()
 
@@ -140,10 +140,10 @@ def test_a_worker_starts_tells_and_stops(worker):
   assert status() == 'running'
   again = on_worker(worker, 'start_here.sh', '--config=c')
   assert again.returncode == 1
-  assert 'a run is under way' in again.stderr
+  assert 'a run is already in progress' in again.stderr
   assert 'c' not in log.read_text().split('=')
 
-  # What stop.sh sends to the worker.
+  # Run the command that stop.sh sends to the worker.
   printed = script('stop', 'slice', '--dry-run').stdout
   command = printed.partition('--command=')[2].replace('\\', '').strip()
   (worker / 'vit_jax').symlink_to(worker)
@@ -166,22 +166,22 @@ esac
 """
 
 
-def test_a_run_is_kept_going_through_preemptions(tmp_path):
+def test_run_survives_preemptions(tmp_path):
   executable(tmp_path / 'bin' / 'gcloud', GCLOUD.format(folder=tmp_path))
   executable(tmp_path / 'bin' / 'sleep', '')
   story = [
-    ('NONE', None),  # Nothing is there yet, so it is created:
+    ('NONE', None),  # There is no TPU yet: one is created.
     ('WAITING_FOR_RESOURCES', None),
     ('ACTIVE', None),
     ('ACTIVE', 'absent'),
     ('ACTIVE', 'running'),
-    ('SUSPENDED', None),  # It is taken away,
+    ('SUSPENDED', None),  # It is preempted,
     ('NONE', None),  # and created again.
     ('ACTIVE', None),
     ('ACTIVE', 'absent'),
     ('ACTIVE', 'ended 1'),  # The run fails,
-    ('ACTIVE', None),  # although the TPU is there,
-    ('ACTIVE', 'running'),  # and once more goes on.
+    ('ACTIVE', None),  # although the TPU is active,
+    ('ACTIVE', 'running'),  # and is launched again.
   ]
   states = [state for state, _ in story]
   statuses = [status for _, status in story if status]

@@ -184,7 +184,7 @@ def main(argv: list[str]) -> None:
       _log.info('%s', '\n'.join(lines))
     run(config, workdir)
   except (ValueError, OSError) as e:
-    _exit(e, processes.explain(e))
+    _exit(e, str(e) if _SHOW.value else processes.explain(e))
   except BaseException as e:
     if not jax.distributed.is_initialized():
       raise

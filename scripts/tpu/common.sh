@@ -1,27 +1,27 @@
-# What the scripts of this folder share; they source it.
+# Sourced by the other scripts in this folder.
 #
-# Options of all of them, anywhere before `--`:
-#   --zone=ZONE        by default $TPU_ZONE, else that of gcloud's settings
-#   --project=PROJECT  by default $TPU_PROJECT, else that of gcloud's settings
-#   --dry-run          print the commands that would run, and run none
+# Common options, anywhere before `--`:
+#   --zone=ZONE        default: $TPU_ZONE, then gcloud's configuration
+#   --project=PROJECT  default: $TPU_PROJECT, then gcloud's configuration
+#   --dry-run          print the commands instead of running them
 # shellcheck shell=bash
 # shellcheck disable=SC2034
 
-set -eo pipefail # Without -u: empty arrays are unset to bash 3, of macOS.
+set -eo pipefail # No -u: bash 3 (macOS) treats empty arrays as unset.
 
 dry_run=false
 spot=false
 worker=0
-place=()     # --zone and --project, for every command of gcloud.
-names=()     # What stands before `--` and is no option.
-arguments=() # What stands behind it.
+place=()     # --zone and --project, for every gcloud command.
+names=()     # Positional arguments before `--`.
+arguments=() # Arguments after `--`.
 
 die() {
   echo "error: $*" >&2
   exit 1
 }
 
-# parse USAGE COUNT "$@": sets the variables above; COUNT names are expected.
+# parse USAGE COUNT "$@": sets the variables above; expects COUNT names.
 parse() {
   local usage=$1 count=$2 zone=${TPU_ZONE:-} project=${TPU_PROJECT:-}
   shift 2
@@ -51,7 +51,7 @@ parse() {
   [[ -z $project ]] || place+=("--project=$project")
 }
 
-# run COMMAND...: runs it, or prints it in a dry run.
+# run COMMAND...: runs the command, or prints it in a dry run.
 run() {
   if $dry_run; then
     printf '%q ' "$@"
@@ -61,7 +61,7 @@ run() {
   fi
 }
 
-# on_workers NAME WORKER COMMAND: runs a line of shell there; WORKER may be all.
+# on_workers NAME WORKER COMMAND: runs a shell command on WORKER, or on all.
 on_workers() {
   run gcloud compute tpus tpu-vm ssh "$1" "${place[@]}" --worker="$2" \
     --command="$3"

@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Asks for a Cloud TPU, one VM or the slice of a pod, and waits until it is
-# there.
+# Requests a Cloud TPU, one VM or a pod slice, and waits until it is active.
 #
 #   scripts/tpu/create.sh NAME TYPE [--spot]
 #
-# TYPE is an accelerator type such as v4-32, v5litepod-16 or v6e-8. With --spot
-# it is cheaper and may be taken away at any time; keep_running.sh minds that.
-# TPU_RUNTIME names another image than the one for the type.
+# TYPE is an accelerator type such as v4-32, v5litepod-16 or v6e-8. With --spot,
+# it is cheaper but may be preempted at any time; keep_running.sh handles that.
+# TPU_RUNTIME overrides the VM image, which otherwise depends on the type.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 parse 'create.sh NAME TYPE [--spot]' 2 "$@"
 name=${names[0]} type=${names[1]}
@@ -36,8 +35,8 @@ fi
 while now=$(state) && [[ $now != ACTIVE ]]; do
   echo "$(date +%H:%M:%S) $name is $now"
   case $now in
-    FAILED | SUSPENDED) die "$name is $now; delete it and ask again." ;;
+    FAILED | SUSPENDED) die "$name is $now; delete it and request it again." ;;
   esac
   sleep 30
 done
-echo "$name is there"
+echo "$name is active"

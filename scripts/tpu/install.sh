@@ -3,8 +3,8 @@
 #
 #   scripts/tpu/install.sh NAME
 #
-# It lands in ~/vit_jax with an environment .venv, which brings its own Python
-# (images have an older one). Files that git does not track stay here.
+# It is copied to ~/vit_jax, with its own Python in .venv because VM images have
+# an older one. Files that git does not track are not copied.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 parse 'install.sh NAME' 1 "$@"
 name=${names[0]}

@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Sees a run through to its end on TPUs that may be taken away.
+# Keeps a run going until it is finished, on TPUs that may be preempted.
 #
 #   scripts/tpu/keep_running.sh NAME TYPE [--spot] -- ARGUMENTS
 #
-# ARGUMENTS are those of launch.sh, with a --workdir on gs://. Until the run has
-# its results there, this creates the TPU, installs and launches. When the TPU
-# is taken away, it deletes what is left of it and begins again; the run goes on
-# from its last checkpoint. Once the run is finished, it deletes the TPU.
+# ARGUMENTS are those of launch.sh, with a --workdir on gs://. Creates the TPU,
+# installs and launches. When the TPU is preempted, deletes it and starts again;
+# the run resumes from its last checkpoint. Once the work directory holds the
+# results, deletes the TPU.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 parse 'keep_running.sh NAME TYPE [--spot] -- ARGUMENTS' 2 "$@"
 name=${names[0]} type=${names[1]}
 
-MOST_FAILURES=5 # A worker may be restarted for maintenance.
+MAX_FAILURES=5 # A worker may be restarted for maintenance.
 
 workdir=
 for argument in "${arguments[@]}"; do
   case $argument in --workdir=*) workdir=${argument#*=} ;; esac
 done
-[[ $workdir == gs://* ]] || die 'behind -- has to stand --workdir=gs://...'
+[[ $workdir == gs://* ]] || die '--workdir=gs://... is missing after --'
 
 options=("${place[@]}")
 if $dry_run; then options+=(--dry-run); fi
@@ -42,7 +42,7 @@ launch() {
     "$here/launch.sh" "$name" "${options[@]}" -- "${arguments[@]}"
 }
 
-# As status_here.sh says; empty where that cannot be asked.
+# The output of status_here.sh, or nothing if worker 0 is unreachable.
 status() {
   on_workers "$name" 0 \
     'bash vit_jax/scripts/tpu/status_here.sh || echo absent' \
@@ -55,7 +55,7 @@ if $dry_run; then
   launch
   echo '# Every minute:'
   status
-  echo '# When the TPU has been taken away, before the next start:'
+  echo '# When the TPU has been preempted, before the next start:'
   "$here/delete.sh" "$name" "${options[@]}"
   exit
 fi
@@ -65,20 +65,20 @@ until finished; do
   case $(state) in
     ACTIVE)
       case $(status) in
-        absent | 'ended 0') launch || true ;; # 0: a SIGTERM has stopped it.
+        absent | 'ended 0') launch || true ;; # 0: stopped by SIGTERM.
         ended*)
-          sleep 120 # The end of a TPU comes before the news of it.
+          sleep 120 # A preemption ends the run before it shows in the state.
           if [[ $(state) == ACTIVE ]]; then
-            ((++failures < MOST_FAILURES)) ||
+            ((++failures < MAX_FAILURES)) ||
               die "the run has failed $failures times; see watch.sh $name."
             launch || true
           fi
           ;;
       esac
       ;;
-    NONE) create || echo "$(date +%H:%M:%S) $name is not there yet" ;;
+    NONE) create || echo "$(date +%H:%M:%S) $name is not available yet" ;;
     FAILED | SUSPENDED)
-      echo "$(date +%H:%M:%S) $name was taken away"
+      echo "$(date +%H:%M:%S) $name was preempted"
       "$here/delete.sh" "$name" "${options[@]}" || true
       ;;
   esac

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs on a worker, where launch.sh calls it: starts vit_jax.main with these
-# arguments in the background, in a session that outlives the connection.
+# Starts vit_jax.main with the given arguments on this worker, in the background
+# and in a session that outlives the connection. Called by launch.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 if [[ -e run.pid ]] && kill -0 "$(cat run.pid)" 2> /dev/null; then
-  echo "error: a run is under way on $(hostname) already" >&2
+  echo "error: a run is already in progress on $(hostname)" >&2
   exit 1
 fi
 rm -f run.exit

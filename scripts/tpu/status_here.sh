@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs on a worker: says whether its run is `running`, has `ended CODE`, or was
-# never started since the worker is up (`absent`).
+# Prints the state of the run on this worker: `running`, `ended CODE`, or
+# `absent` if it has not been started since the worker came up.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Stops a run: it saves a checkpoint on all workers and ends. A SIGTERM to one
-# worker is enough.
+# Stops a run, which saves a checkpoint on all workers and ends. It is enough to
+# send SIGTERM to one worker.
 #
 #   scripts/tpu/stop.sh NAME
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shows the log of a run as it grows; worker 0 reports, the others only warn.
+# Follows the log of a run. Worker 0 reports progress, the others only warnings.
 #
 #   scripts/tpu/watch.sh NAME [--worker=0]
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

@@ -233,7 +233,7 @@ def test_choices_are_the_alternatives_themselves():
     'model.pool': vit.POOLS,
     'model.remat': vit.REMAT_POLICIES,
     'model.dtype': factory.DTYPES,
-    'data.crop': preprocess.TRAIN_CROPS,
+    'data.crop': preprocess.CROPS,
     'data.eval_crop': preprocess.EVAL_CROPS,
     'optim.name': optim.OPTIMIZERS,
     'optim.schedule': optim.DECAYS,

@@ -209,7 +209,7 @@ _DATA = {
     'inception',
     'Training crop: inception, of a share data.crop_area to 1 of the area;'
     ' resize; random, after a resize; center.',
-    choices=preprocess.TRAIN_CROPS,
+    choices=preprocess.CROPS,
   ),
   'data.crop_area': Key(
     0.05, 'Smallest share of the area of an inception crop.', low=0.01, high=1
