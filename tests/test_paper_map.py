@@ -76,8 +76,7 @@ def load(command):
   for override in overrides:
     key, _, value = override.removeprefix('--config.').partition('=')
     config_lib.set_keys(config, {key: value})
-  config_lib.check(config)
-  assert config.job in jobs.JOBS
+  config_lib.check(config, takes_steps=jobs.JOBS[config.job].takes_steps)
   return config
 
 

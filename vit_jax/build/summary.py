@@ -93,13 +93,14 @@ def _models(config, facts) -> list[str]:
     return ['model: determined by the checkpoint']
   has_head = facts and config.job != 'masked_patch'
   num_classes = facts.num_classes if has_head else 0
+  label = 'model before changes by points' if config.study.points else 'model'
   lines = []
   for name in names:
     config = config.copy_and_resolve_references()
     config.model.name = name
     parameters, operations = _count(config, num_classes)
     lines.append(
-      f'model: {name}, {parameters:,} parameters'
+      f'{label}: {name}, {parameters:,} parameters'
       + ('' if num_classes else ' without a head')
       + f', {operations / 1e9:.3f} GFLOPs per image of {height}x{width} px'
     )
@@ -110,7 +111,8 @@ def _count(config, num_classes: int) -> tuple[int, int]:
   """Returns parameters, and operations of the forward pass of an image."""
   model = create_model(config, num_classes)
   if hasattr(model, 'scan'):
-    model = model.clone(scan=True)  # One block is traced for all.
+    # One block is traced for all, in the form that needs no device.
+    model = model.clone(scan=True, platform='tpu')
   parameters = 0
 
   def forward(key, image):
