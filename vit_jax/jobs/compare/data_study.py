@@ -48,7 +48,9 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       for size in sizes:
         for point in points:
           _log.info('%s on %s examples', point.name, size or 'all')
-          subset = _with_subset(point, size) if config.data_study.sizes else point
+          subset = (
+            _with_subset(point, size) if config.data_study.sizes else point
+          )
           selected, runs = _select_and_run(
             config, subset, candidates[point.name], workdir
           )

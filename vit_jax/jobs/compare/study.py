@@ -100,7 +100,9 @@ def finish(
     metrics,
     title=f'{dataset}: mean and standard deviation over seeds',
   )
-  seconds = sum(p.seeds * p.costs['seconds'] for p in point_summaries if p.costs)
+  seconds = sum(
+    p.seeds * p.costs['seconds'] for p in point_summaries if p.costs
+  )
   files.write_json(
     workdir / files.RESULTS,
     {

@@ -68,7 +68,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 
 
 def _requested_tasks(config: ml_collections.ConfigDict) -> list[str]:
-  """Returns the tasks of `vtab.tasks`, all by default, ordered as in Table 9."""
+  """Returns the tasks of `vtab.tasks`, or all, in the order of Table 9."""
   names = [name.strip() for name in config.vtab.tasks.split(',')]
   names = list(filter(None, names)) or list(vtab_data.TASKS)
   for name in names:
@@ -153,10 +153,12 @@ def _repeat(config, folder, setting, names):
 def _finish(config, workdir, scores, selected, results, missing) -> None:
   tasks = list(results)
   repeats = [
-    _with_means({
-      name: 100 * run_results['metrics'][METRIC]
-      for name, run_results in zip(tasks, of_seed, strict=True)
-    })
+    _with_means(
+      {
+        name: 100 * run_results['metrics'][METRIC]
+        for name, run_results in zip(tasks, of_seed, strict=True)
+      }
+    )
     for of_seed in zip(*results.values(), strict=True)
   ]
   percent = selection.mean_and_std(repeats)
@@ -172,7 +174,9 @@ def _finish(config, workdir, scores, selected, results, missing) -> None:
   files.write_text(workdir / files.TABLE, table + '\n')
   if processes.is_first():
     _draw(config, workdir / files.VTAB_CHART, tasks, percent, references)
-  runs = [run_results for of_task in results.values() for run_results in of_task]
+  runs = [
+    run_results for of_task in results.values() for run_results in of_task
+  ]
   seconds = sum(run_results['seconds'] for run_results in runs)
   files.write_json(
     workdir / files.RESULTS,
@@ -181,10 +185,12 @@ def _finish(config, workdir, scores, selected, results, missing) -> None:
       'step': runs[0]['step'],
       'seconds': seconds,
       **results_lib.device_use(seconds),
-      'metrics': selection.mean_and_std([
-        {f'vtab/{name}': value / 100 for name, value in repeat.items()}
-        for repeat in repeats
-      ]),
+      'metrics': selection.mean_and_std(
+        [
+          {f'vtab/{name}': value / 100 for name, value in repeat.items()}
+          for repeat in repeats
+        ]
+      ),
       'missing': missing,
       'scores': selection.by_name(scores),
       'chosen': dict(selected),
