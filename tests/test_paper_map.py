@@ -7,7 +7,7 @@ import pytest
 
 import runs
 from vit_jax import config as config_lib
-from vit_jax import main
+from vit_jax import jobs
 
 # Parts that there are: arXiv 2010.11929v2.
 PARTS = [
@@ -77,7 +77,7 @@ def load(command):
     key, _, value = override.removeprefix('--config.').partition('=')
     config_lib.set_key(config, key, value)
   config_lib.check(config)
-  assert config.job in main.JOBS
+  assert config.job in jobs.JOBS
   return config
 
 

@@ -43,7 +43,7 @@ def test_value_range_and_resize_without_antialiasing():
   np.testing.assert_array_equal(same(tf.constant(raw))[0, :, 1], [-1, 1, 1, -1])
 
 
-@pytest.mark.parametrize('crop', preprocess.TRAIN_CROPS)
+@pytest.mark.parametrize('crop', preprocess.CROPS)
 def test_train_crops_are_functions_of_the_key(crop):
   transform = tf.function(
     preprocess.train_transform(

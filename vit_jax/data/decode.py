@@ -5,10 +5,13 @@ dropped, grey is repeated, palettes are looked up, CMYK is converted, and of 16
 bits the upper 8 are kept; an animation gives its first frame.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 from jaxtyping import UInt8
-import tensorflow as tf
+
+from vit_jax.data.lazy_tensorflow import tf
 
 # First bytes of the files that can be decoded.
 MAGIC = {

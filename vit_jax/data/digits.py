@@ -6,14 +6,15 @@ class, in their stored order, the fifth is a test example: 1,442 to train on,
 355 to test.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
-from sklearn import datasets
-import tensorflow as tf
 
 from vit_jax.data import splits
 from vit_jax.data.exclusions import Exclusions
+from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import IndexedSource
 
 
@@ -49,6 +50,8 @@ def open_digits(
     ValueError: if the split is unknown or empty, or what to leave out does not
       fit it.
   """
+  from sklearn import datasets  # Takes a second; other data needs none of it.
+
   table = datasets.load_digits()
   in_test = np.zeros(len(table.target), bool)
   for digit in range(10):

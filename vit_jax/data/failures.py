@@ -1,20 +1,19 @@
 """Examples that cannot be read: named in an error, or skipped."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 import contextlib
 
-import tensorflow as tf
-
+from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import Source
-
-Record = dict[str, tf.Tensor]
 
 
 @contextlib.contextmanager
 def naming(
   source: Source,
   records: Callable[[], tf.data.Dataset],
-  read: Callable[[Record], object],
+  read: Callable[[dict[str, tf.Tensor]], object],
 ) -> Iterator[None]:
   """Turns an error of TensorFlow's into one that names the example.
 
@@ -46,8 +45,9 @@ def naming(
 
 
 def or_blank(
-  example: Callable[[Record], Record], records: tf.data.Dataset
-) -> Callable[[Record], Record]:
+  example: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
+  records: tf.data.Dataset,
+) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
   """Like `example`, but a record that cannot be read gives zeros.
 
   The `index` of such a row is that of the record.

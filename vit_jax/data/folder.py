@@ -7,6 +7,8 @@ that adding images moves few of the others. Any folder that TensorFlow and etils
 can read will do, gs:// included.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection
 from concurrent import futures
 import dataclasses
@@ -15,10 +17,10 @@ import os
 
 from etils import epath
 import numpy as np
-import tensorflow as tf
 
 from vit_jax.data import decode, splits
 from vit_jax.data.exclusions import Exclusions
+from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import IndexedSource
 
 _log = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ class FolderSource(IndexedSource):
   def file_names(self) -> list[str]:  # noqa: D102
     return [os.path.basename(path.decode()) for path in self.paths.numpy()]
 
-  def of_classes(self, names: Collection[str]) -> 'FolderSource':
+  def of_classes(self, names: Collection[str]) -> FolderSource:
     """The same without the images of other classes; labels are renumbered.
 
     Raises:

@@ -4,10 +4,11 @@ A few examples of a large file are read once, not anew in every epoch: of
 dSprites 590,000 records stand before the 200 that one may choose by.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
-import tensorflow as tf
-
+from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import IndexedSource, Source
 
 

@@ -4,10 +4,12 @@ The rules of VTAB (Zhai et al. 2019, arXiv 1910.04867) as its public code,
 google-research/task_adaptation, has them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 
-import tensorflow as tf
+from vit_jax.data.lazy_tensorflow import tf
 
 
 @dataclasses.dataclass(frozen=True)

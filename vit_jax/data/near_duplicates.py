@@ -21,12 +21,15 @@ Three steps, each on what the one before lets through:
 Blank images are similar to none.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 import dataclasses
 
 from jaxtyping import Float, UInt8
 import numpy as np
-import tensorflow as tf
+
+from vit_jax.data.lazy_tensorflow import tf
 
 try:
   import faiss

@@ -1,5 +1,7 @@
 """Single image files, as a camera or a user left them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
 import io
 
@@ -7,9 +9,9 @@ from etils import epath
 from jaxtyping import Float, UInt8
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
-import tensorflow as tf
 
 from vit_jax.data import decode, folder
+from vit_jax.data.lazy_tensorflow import tf
 
 # Pillow only reads headers here, and may do so in photos of any size.
 Image.MAX_IMAGE_PIXELS = None

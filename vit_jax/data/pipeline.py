@@ -21,6 +21,8 @@ An example that cannot be read is an error, or, if it may be skipped, a row of
 zeros with mask 0, which keeps its index: nothing else in the stream changes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 import dataclasses
 import itertools
@@ -28,10 +30,10 @@ import logging
 import math
 
 import numpy as np
-import tensorflow as tf
 
 from vit_jax.data import failures
 from vit_jax.data import source as source_lib
+from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import AUGMENT_STREAM, Source, random_key
 
 _log = logging.getLogger(__name__)
@@ -132,7 +134,7 @@ def eval_batches(
   skip_corrupt: bool = False,
   process_index: int = 0,
   process_count: int = 1,
-) -> 'EvalBatches':
+) -> EvalBatches:
   """This process's rows of batches that hold every example once.
 
   The batches before start_step are left out.
@@ -184,7 +186,7 @@ def eval_batches(
 class EvalBatches:
   """Batches of one pass, anew at every `iter`; `len` counts them."""
 
-  def __init__(self, loader: '_Loader', num_batches: int, start_step: int):
+  def __init__(self, loader: _Loader, num_batches: int, start_step: int):
     self._loader = loader
     self._num_batches = num_batches
     self._start_step = start_step

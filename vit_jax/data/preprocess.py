@@ -4,14 +4,16 @@ Images leave as float32 (h, w, 3) in [-1, 1]. All resizing is bilinear without
 antialiasing, as in the public code of BiT and ViT.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 import math
 import types
 
 from jaxtyping import Float
-import tensorflow as tf
 
 from vit_jax.data import decode
+from vit_jax.data.lazy_tensorflow import tf
 
 Size = tuple[int, int]  # Height, width.
 
@@ -31,7 +33,7 @@ def train_transform(
 
   Args:
     image_size: height and width of the result, pixels.
-    crop: a key of TRAIN_CROPS.
+    crop: a key of CROPS.
     flip: whether to mirror every other image left to right, at random.
     precrop_size: size before the crop, pixels; `random` and `center` need it.
     rotate_degrees: rotation by up to so many degrees either way.
@@ -46,7 +48,7 @@ def train_transform(
   Raises:
     ValueError: if the crop is unknown, a size or a range makes no sense.
   """
-  crop_image = _choose_crop(TRAIN_CROPS, crop, image_size, precrop_size)
+  crop_image = _choose_crop(CROPS, crop, image_size, precrop_size)
   _check_range('area', area[0], 0, area[1], open_left=True)
   _check_range('area', area[1], area[0], 1)
   _check_range('rotate_degrees', rotate_degrees, 0, 180)
@@ -201,7 +203,7 @@ def _middle(image, image_size):
   return image[top : top + image_size[0], left : left + image_size[1]]
 
 
-TRAIN_CROPS: Mapping[str, Callable] = types.MappingProxyType(
+CROPS: Mapping[str, Callable] = types.MappingProxyType(
   {
     'inception': _inception_crop,
     'resize': _resize,

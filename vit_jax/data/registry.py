@@ -11,6 +11,7 @@ from vit_jax.data import (
   exclusions,
   folder,
   in_memory,
+  tfds_source,
   vtab_tasks,
 )
 from vit_jax.data.source import Source
@@ -31,9 +32,6 @@ def _open_folder(path, split, *, name, subset, seed, exclude, **_):
 
 
 def _open_tfds(path, split, **options):
-  # Imported late: it costs time that the other sources need not spend.
-  from vit_jax.data import tfds_source
-
   return tfds_source.open_tfds(path, split, **options)
 
 

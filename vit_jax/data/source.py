@@ -6,13 +6,12 @@ read that example. Records are cheap; images are read and decoded afterwards,
 in parallel, by those who keep the record.
 """
 
+from __future__ import annotations
+
 import abc
 import dataclasses
 
-import tensorflow as tf
-
-# Accelerators belong to JAX; TensorFlow would reserve all their memory.
-tf.config.set_visible_devices([], 'GPU')
+from vit_jax.data.lazy_tensorflow import tf
 
 # Names of the random streams that grow from one seed.
 ORDER_STREAM, AUGMENT_STREAM = 0, 1

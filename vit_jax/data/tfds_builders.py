@@ -1,7 +1,8 @@
 """Finding TensorFlow Datasets (TFDS) builders, and preparing their data."""
 
-import tensorflow_datasets as tfds
+from __future__ import annotations
 
+from vit_jax.data.lazy_tensorflow import tfds
 from vit_jax.data.source import NotPreparedError
 
 

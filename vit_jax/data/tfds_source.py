@@ -7,6 +7,8 @@ comes before, without decoding it. Several readers go through parts of the order
 of files, cut to equal numbers of examples, so that none reads what another has.
 """
 
+from __future__ import annotations
+
 import collections
 from collections.abc import Mapping
 import dataclasses
@@ -15,12 +17,11 @@ import os
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from vit_jax.data import decode, splits, tfds_builders
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.label_rules import LabelRule
+from vit_jax.data.lazy_tensorflow import tf, tfds
 from vit_jax.data.source import ORDER_STREAM, Source, part, random_key
 
 # Part of the order, so never a matter of the machine; of all readers together.

@@ -1,0 +1,52 @@
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(program):
+  subprocess.run(
+    [sys.executable, '-c', program], cwd=ROOT, check=True, timeout=120
+  )
+
+
+def test_importing_the_package_does_not_load_tensorflow():
+  names = [path.stem for path in (ROOT / 'vit_jax/data').glob('*.py')]
+  imports = '\n'.join(f'import vit_jax.data.{name}' for name in sorted(names))
+  run(
+    f'{imports}\n'
+    'import sys\n'
+    'loaded = {"tensorflow", "tensorflow_datasets", "sklearn"} & {*sys.modules}'
+    '\nassert not loaded, loaded'
+  )
+
+
+def test_first_use_in_several_threads_at_once():
+  run("""
+from concurrent import futures
+import threading
+from vit_jax.data import decode, photos, tfds_builders
+from vit_jax.data.lazy_tensorflow import tf
+
+start = threading.Barrier(4)
+
+def use(number):
+  start.wait()
+  if number % 2:
+    return tf.constant(number).numpy()
+  return int(decode.to_rgb(decode.tf.fill((2, 2, 1), number))[0, 0, 0])
+
+with futures.ThreadPoolExecutor(4) as pool:
+  assert list(pool.map(use, range(4))) == list(range(4))
+
+def first_use_of_tfds(number):
+  assert tfds_builders.tfds.__version__
+  return number
+
+numbers = tf.data.Dataset.range(3).map(
+  lambda n: tf.py_function(first_use_of_tfds, [n], tf.int64),
+  num_parallel_calls=3,
+)
+assert list(numbers.as_numpy_iterator()) == [0, 1, 2]
+""")
