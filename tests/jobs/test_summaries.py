@@ -55,7 +55,9 @@ def test_places():
 
 
 def test_results_hold_all():
-  found = json.loads(json.dumps(summaries.as_json(SUMMARIES, 'exaflops', [METRIC])))
+  found = json.loads(
+    json.dumps(summaries.as_json(SUMMARIES, 'exaflops', [METRIC]))
+  )
   assert [point['frontier'] for point in found] == [True, True, False, False]
   assert found[0]['metrics'][METRIC] == 0.5
 

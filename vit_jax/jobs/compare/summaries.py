@@ -108,7 +108,7 @@ def _mean_result(runs, name):
 
 
 def _curves(runs):
-  """Returns metrics measured several times, at the steps that all runs share."""
+  """Returns repeated measurements of metrics, at the steps all runs share."""
   curves = {}
   for name in runs[0].metrics:
     by_step = [

@@ -140,7 +140,7 @@ def _few_shot(config, run, folder):
 
 
 def _transfer_keys(config, run):
-  """Sets what transfer takes from the run: weights, seed, mesh, data folders."""
+  """Copies weights, seed, mesh and data folders from the run."""
   weights = files.FINAL_WEIGHTS
   if run.config.best_metric:
     weights = files.BEST_WEIGHTS

@@ -68,7 +68,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 
 
 def _requested_tasks(config: ml_collections.ConfigDict) -> list[str]:
-  """Returns the tasks of `vtab.tasks`, all by default, ordered as in Table 9."""
+  """Returns the tasks of `vtab.tasks`, or all, in the order of Table 9."""
   names = config.vtab.tasks or vtab_data.TASKS
   for name in names:
     vtab_data.find(name)
