@@ -22,7 +22,7 @@ def tiny(name='ViT-Ti/16', *, num_classes=4, **overrides):
 
 
 def random_params(model, image_size=IMAGE_SIZE, *, seed=0):
-  """Weights that are nowhere zero, and alike in no two places."""
+  """Returns random weights, all distinct and nonzero."""
   image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
   shapes = jax.eval_shape(model.init, jax.random.key(0), image)['params']
   rng = np.random.default_rng(seed)
@@ -43,7 +43,7 @@ def logits_of(model, params, images):
 
 
 def assert_same(tree, expected):
-  """Equal names, and arrays equal bit for bit."""
+  """Checks that names are equal and arrays bit-identical."""
   left, right = (
     traverse_util.flatten_dict(t, sep='/') for t in (tree, expected)
   )

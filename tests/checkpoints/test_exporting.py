@@ -1,4 +1,4 @@
-"""Choosing a format to write, and what formats cannot hold."""
+"""The choice of a format for export, and models that a format cannot hold."""
 
 import os
 
@@ -11,7 +11,7 @@ import weights
 PARAMS = {'head': {'kernel': np.eye(4, dtype='f4')}}
 
 
-def test_the_official_format_holds_every_parameter(tmp_path):
+def test_official_format_holds_every_parameter(tmp_path):
   model = weights.tiny(representation_size=5)
   params = weights.random_params(model) | {'mask_token': np.ones((1, 12), 'f4')}
   checkpoints.export(params, tmp_path / 'new' / 'params.npz')
@@ -23,13 +23,13 @@ def test_the_official_format_holds_every_parameter(tmp_path):
   'name, format, message',
   [
     ('params', None, r"params.*''.*known.*'official' \(\.npz\).*'huggingface'"),
-    ('params.h5', None, r"params\.h5.*'\.h5' stands for no format"),
+    ('params.h5', None, r"params\.h5.*'\.h5' does not determine a format"),
     ('params.npz', 'tf', r"unknown format 'tf'; known.*'big_vision'"),
-    ('params.bin', 'timm', r'timm format goes to a file ending in \.saf'),
-    ('params.npz', 'huggingface', 'huggingface format goes to a folder'),
+    ('params.bin', 'timm', r'timm format writes a file ending in \.saf'),
+    ('params.npz', 'huggingface', 'huggingface format writes a folder'),
   ],
 )
-def test_formats_and_endings_must_agree(tmp_path, name, format, message):
+def test_mismatched_formats_are_refused(tmp_path, name, format, message):
   with pytest.raises(ValueError, match=message):
     checkpoints.export(PARAMS, tmp_path / name, format=format)
   assert not os.listdir(tmp_path)
@@ -40,7 +40,7 @@ def test_formats_and_endings_must_agree(tmp_path, name, format, message):
   'setting, value',
   [('gelu', 'erf'), ('norm_eps', 1e-12), ('class_names', ['a', 'b'])],
 )
-def test_settings_without_a_place_are_named(tmp_path, format, setting, value):
+def test_settings_are_only_lost_on_request(tmp_path, format, setting, value):
   path = tmp_path / 'params.npz'
   with pytest.raises(ValueError, match=rf"no place for {setting}=.*drop=\('"):
     checkpoints.export(PARAMS, path, format=format, **{setting: value})
@@ -51,9 +51,9 @@ def test_settings_without_a_place_are_named(tmp_path, format, setting, value):
   weights.assert_same(checkpoints.load(path), PARAMS)
 
 
-def test_misspelt_options_are_refused(tmp_path):
+def test_unknown_options_are_refused(tmp_path):
   path = tmp_path / 'params.npz'
-  with pytest.raises(ValueError, match="drop names 'pre_logit'.*has head"):
+  with pytest.raises(ValueError, match="drop contains 'pre_logit'.*has head"):
     checkpoints.export(PARAMS, path, drop=('pre_logit',))
   with pytest.raises(
     ValueError, match="unknown gelu 'exact'; known: tanh, erf"

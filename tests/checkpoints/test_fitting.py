@@ -1,4 +1,4 @@
-"""Fitting weights to a model: heads, positions, and nothing in silence."""
+"""Fitting weights to a model: heads, positions and reported mismatches."""
 
 import logging
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vit_jax import checkpoints, models
-from vit_jax.checkpoints import surgery
+from vit_jax.checkpoints import position_tables
 import weights
 
 SQUARE = (16, 16)
@@ -21,15 +21,15 @@ def without(params, *parts):
   return {name: x for name, x in params.items() if name not in parts}
 
 
-def test_the_whole_head_is_replaced_by_default():
+def test_whole_head_is_replaced_by_default():
   params = weights.random_params(weights.tiny(representation_size=5))
   model = weights.tiny(num_classes=7, head_bias=-10.0)
   adapted, report = fit(params, model)
-  fresh = {
+  initial = {
     'head': {'kernel': np.zeros((12, 7), 'f4'), 'bias': np.full(7, -10, 'f4')}
   }
-  weights.assert_same(adapted, without(params, 'head', 'pre_logits') | fresh)
-  assert report.names('fresh') == ['head/bias', 'head/kernel']
+  weights.assert_same(adapted, without(params, 'head', 'pre_logits') | initial)
+  assert report.names('initialized') == ['head/bias', 'head/kernel']
   assert set(report.names('dropped')) == {
     'head/bias',
     'head/kernel',
@@ -37,38 +37,38 @@ def test_the_whole_head_is_replaced_by_default():
     'pre_logits/kernel',
   }
   assert report.names('resized') == []
-  assert len(report.names('taken')) == 38
+  assert len(report.names('loaded')) == 38
   images = weights.random_images()
   assert (weights.logits_of(model, adapted, images) == -10).all()
 
 
-def test_the_hidden_layer_may_be_kept():
+def test_hidden_layer_can_be_kept():
   params = weights.random_params(weights.tiny(representation_size=5))
   model = weights.tiny(num_classes=7, representation_size=5)
   adapted, report = fit(params, model, head='keep_pre_logits')
   weights.assert_same(without(adapted, 'head'), without(params, 'head'))
   assert adapted['head']['kernel'].shape == (5, 7)
   assert not adapted['head']['kernel'].any()
-  assert 'pre_logits/kernel' in report.names('taken')
+  assert 'pre_logits/kernel' in report.names('loaded')
 
 
 @pytest.mark.parametrize('representation_size', [None, 5])
-def test_the_trained_head_may_be_kept(representation_size):
+def test_trained_head_can_be_kept(representation_size):
   model = weights.tiny(representation_size=representation_size)
   params = weights.random_params(model)
   adapted, report = fit(params, model, head='keep')
   weights.assert_same(adapted, params)
-  assert {row.fate for row in report.rows} == {'taken'}
+  assert {row.status for row in report.rows} == {'loaded'}
 
 
-def test_a_model_without_a_head_gets_none():
+def test_model_without_head_gets_none():
   params = weights.random_params(weights.tiny())
   adapted, report = fit(params, weights.tiny(num_classes=0))
   weights.assert_same(adapted, without(params, 'head'))
-  assert report.names('fresh') == []
+  assert report.names('initialized') == []
 
 
-def test_parts_of_other_tasks_are_dropped():
+def test_parts_of_other_objectives_are_dropped():
   params = weights.random_params(weights.tiny())
   others = {
     'mask_token': np.ones((1, 1, 12), 'f4'),
@@ -80,7 +80,7 @@ def test_parts_of_other_tasks_are_dropped():
 
 
 @pytest.mark.parametrize('pool', ['token', 'gap'])
-def test_positions_follow_the_image(pool):
+def test_positions_are_resized_to_the_image(pool):
   model = weights.tiny(pool=pool)
   params = weights.random_params(model, SQUARE)
   adapted, report = fit(params, model, (24, 40), head='keep')
@@ -89,7 +89,9 @@ def test_positions_follow_the_image(pool):
   new = adapted['Transformer']['posembed_input']['pos_embedding']
   np.testing.assert_array_equal(
     new,
-    surgery.resize_positions(old, (2, 2), (3, 5), class_slot=pool == 'token'),
+    position_tables.resize_grid(
+      old, (2, 2), (3, 5), class_slot=pool == 'token'
+    ),
   )
   slots = int(pool == 'token')
   assert new.shape == (1, slots + 15, 12)
@@ -98,23 +100,23 @@ def test_positions_follow_the_image(pool):
   assert report.grids == ((2, 2), (3, 5))
 
 
-def test_positions_of_no_square():
+def test_positions_that_do_not_form_a_square():
   model = weights.tiny()
   params = weights.random_params(model)  # 2x3 patches.
   with pytest.raises(ValueError, match=r'for 6 patches.*give old_image_size='):
     fit(params, model, (24, 24))
   adapted, report = fit(params, model, (24, 24), old_image_size=(16, 24))
   assert report.grids == ((2, 3), (3, 3))
-  # An equal number is taken for the same grid, unless told otherwise.
+  # An equal number implies the same grid, unless old_image_size says otherwise.
   same, report = fit(params, model, head='keep')
   weights.assert_same(same, params)
   turned, report = fit(params, model, (24, 16), old_image_size=(16, 24))
   assert report.grids == ((2, 3), (3, 2))
-  with pytest.raises(ValueError, match='7 position embeddings are not.*2x2'):
+  with pytest.raises(ValueError, match='got 7 position embeddings.*2x2'):
     fit(params, model, (24, 24), old_image_size=SQUARE)
 
 
-def test_a_square_number_is_a_square_unless_told_otherwise():
+def test_square_number_implies_a_square_grid_by_default():
   model = weights.tiny()
   params = weights.random_params(model, (8, 32))  # 1x4 patches, like 2x2.
   _, report = fit(params, model, (8, 32))
@@ -145,7 +147,7 @@ def test_hybrids_and_resnets():
     fit(deeper, resnet, (64, 64))
 
 
-def test_a_missing_weight_is_an_error():
+def test_missing_parameter_is_refused():
   params = weights.random_params(weights.tiny())
   del params['embedding']
   with pytest.raises(
@@ -155,19 +157,19 @@ def test_a_missing_weight_is_an_error():
     fit(params, weights.tiny(), source='B_16.npz')
 
 
-def test_another_width_is_an_error_with_both_shapes():
+def test_other_width_is_refused_with_both_shapes():
   params = weights.random_params(weights.tiny())
   with pytest.raises(
     ValueError,
     match=(
-      r"'Transformer/encoder_norm/bias' has the shape \(12,\) there and \(24,\)"
-      r' in the model;.* more. Create the model.*: depth=2, width=12, '
+      r"'Transformer/encoder_norm/bias' has the shape \(12,\) in the checkpoint"
+      r' and \(24,\) in the model;.* more. Create the model.*: depth=2, width=12,'
     ),
   ):
     fit(params, weights.tiny(width=24))
 
 
-def test_another_depth_is_an_error_both_ways():
+def test_other_depth_is_refused_both_ways():
   shallow, deep = weights.tiny(), weights.tiny(depth=3)
   with pytest.raises(
     ValueError, match="'Transformer/encoderblock_2/.* missing"
@@ -177,20 +179,25 @@ def test_another_depth_is_an_error_both_ways():
     fit(weights.random_params(deep), shallow)
 
 
-def test_positions_of_another_width_have_the_shape_of_the_file():
+def test_error_shows_the_shape_of_positions_before_resizing():
   params = weights.random_params(weights.tiny(), SQUARE)
   wide = weights.random_params(weights.tiny(width=24), SQUARE)
   name = 'posembed_input'
   params['Transformer'][name] = wide['Transformer'][name]
-  with pytest.raises(ValueError, match=r'has the shape \(1, 5, 24\) there'):
+  with pytest.raises(ValueError, match=r'has the shape \(1, 5, 24\) in the ch'):
     fit(params, weights.tiny(), (24, 24))
 
 
 @pytest.mark.parametrize(
   'theirs, ours, head, message',
   [
-    ({'pool': 'gap'}, {}, 'replace', "'cls' is only in one.*pool='gap'"),
-    ({}, {'pool': 'gap'}, 'keep', "'cls' is only in one.*pool='token'"),
+    ({'pool': 'gap'}, {}, 'replace', "only the model has .*'cls'.*pool='gap'"),
+    (
+      {},
+      {'pool': 'gap'},
+      'keep',
+      "only the check.*'cls'.*pool='token'",
+    ),
     ({}, {'representation_size': 5}, 'replace', "head='keep_pre_logits'"),
     ({}, {'representation_size': 5}, 'keep_pre_logits', "bias'.* missing"),
     (
@@ -204,20 +211,20 @@ def test_positions_of_another_width_have_the_shape_of_the_file():
       {'num_classes': 9},
       {},
       'keep',
-      r"'head/bias' has the shape \(9,\) there and \(4,\) in the model",
+      r"'head/bias' has the shape \(9,\) in the .* and \(4,\) in the model",
     ),
     ({'num_classes': 0}, {}, 'keep', "'head/bias' of shape .4,. is missing"),
     ({}, {'num_classes': 0}, 'keep', "'head/bias' .* has no place"),
     ({}, {}, 'copy', "unknown head 'copy'; known: replace, keep_pre_logits"),
   ],
 )
-def test_what_does_not_fit_is_refused(theirs, ours, head, message):
+def test_mismatches_are_refused(theirs, ours, head, message):
   params = weights.random_params(weights.tiny(**theirs))
   with pytest.raises(ValueError, match=message):
     fit(params, weights.tiny(**ours), head=head)
 
 
-def test_every_parameter_has_its_fate():
+def test_report_lists_every_parameter():
   params = weights.random_params(weights.tiny(representation_size=5), SQUARE)
   model = weights.tiny(num_classes=7)
   adapted, report = fit(params, model, (24, 24))
@@ -231,7 +238,7 @@ def test_every_parameter_has_its_fate():
     )
 
 
-def test_the_table(caplog):
+def test_table(caplog):
   params = weights.random_params(weights.tiny(), SQUARE)
   with caplog.at_level(logging.INFO):
     _, report = fit(
@@ -239,16 +246,16 @@ def test_the_table(caplog):
     )
   lines = str(report).splitlines()
   cells = [line.split(maxsplit=3) for line in lines]
-  assert cells[0] == ['parameter', 'number', 'fate', 'checkpoint     model']
+  assert cells[0] == ['parameter', 'count', 'status', 'checkpoint     model']
   assert [
     'Transformer/encoderblock_*/MlpBlock_0/Dense_0/kernel',
     '2',
-    'taken',
+    'loaded',
     '(12, 20)       (12, 20)',
   ] in cells
   assert lines[-4].split() == ['head/bias', '1', 'dropped', '(4,)', '-']
   assert lines[-2:] == [
-    '37 taken, 1 resized, 2 fresh, 2 dropped.',
+    '37 loaded, 1 resized, 2 initialized, 2 dropped.',
     'Positions were resized from 2x2 to 3x3 patches.',
   ]
   assert f'weights of B.npz:\n{report}' in caplog.text

@@ -1,4 +1,4 @@
-"""Agreement with big_vision, timm and the official resize, on their numbers."""
+"""Agreement with recorded outputs of big_vision, timm and the official code."""
 
 import json
 import pathlib
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from vit_jax import checkpoints, models
-from vit_jax.checkpoints import surgery
+from vit_jax.checkpoints import position_tables
 
 GOLDENS = pathlib.Path(__file__).resolve().parents[3] / 'shared' / 'goldens'
 pytestmark = pytest.mark.skipif(
-  not GOLDENS.exists(), reason='The golden numbers are not here.'
+  not GOLDENS.exists(), reason='needs the recorded numbers'
 )
 
 
@@ -39,7 +39,7 @@ def test_big_vision(name):
     assert error_of(features['pre_logits'], numbers['pre_logits']) < 1e-5
   image_size = json.loads((GOLDENS / f'{name}.json').read_text())['image']
   adapted, report = checkpoints.adapt(params, model, image_size, head='keep')
-  assert {row.fate for row in report.rows} == {'taken'}
+  assert {row.status for row in report.rows} == {'loaded'}
   jax.tree.map(np.testing.assert_array_equal, adapted, params)
 
 
@@ -61,7 +61,7 @@ def test_resized_positions():
   assert len(names) == 7
   for name in names:
     kind, old, new, _ = name.split('_')
-    resized = surgery.resize_positions(
+    resized = position_tables.resize_grid(
       numbers[name],
       (int(old), int(old)),
       (int(new), int(new)),

@@ -14,7 +14,7 @@ transformers = pytest.importorskip('transformers')
 
 
 def linen_name(name):
-  """From `encoder.stages.0.layers.0.downsample.conv.weight` to ours."""
+  """Converts names like `encoder.stages.0.layers.0.downsample.conv.weight`."""
   name = re.sub(
     r'encoder\.stages\.(\d+)\.layers\.(\d+)',
     lambda match: f'block{int(match[1]) + 1}.unit{int(match[2]) + 1}',
@@ -46,8 +46,8 @@ def linen_params(state_dict):
 @pytest.mark.parametrize('size', [(64, 64), (75, 50)])
 def test_agrees_with_bit_model(size):
   depths = (2, 1, 1, 2)
-  # Its defaults, said here for their weight: convolutions padded alike on all
-  # sides, a max-pool padded with one zero.
+  # Paddings are the defaults, given since the test depends on them: equal on
+  # all sides of convolutions, one zero around the max-pool.
   config = transformers.BitConfig(
     depths=depths,
     embedding_size=32,

@@ -1,4 +1,4 @@
-"""The Vision Transformer to and from Hugging Face's transformers."""
+"""Exchange of Vision Transformers with Hugging Face's transformers."""
 
 import pathlib
 
@@ -50,7 +50,7 @@ def their_logits(model, images):
 
 
 @pytest.mark.parametrize('gelu', ['tanh', 'erf'])
-def test_an_exported_model_gives_equal_logits(tmp_path, gelu):
+def test_exported_model_has_equal_logits(tmp_path, gelu):
   model = weights.tiny(gelu=gelu, num_classes=10, **SIZES)
   params = weights.random_params(model, (SIDE, SIDE))
   params['head']['kernel'] *= 5
@@ -74,14 +74,14 @@ def test_an_exported_model_gives_equal_logits(tmp_path, gelu):
   assert logits.std() > 0.5
   np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
   other = logits_of(model.clone(gelu=OTHER[gelu]), params, pixels(images))
-  assert np.abs(other - expected).max() > 3e-4  # Which form it is does count.
+  assert np.abs(other - expected).max() > 3e-4  # The form of GELU matters.
 
 
 @pytest.mark.parametrize('save', ['save_pretrained', 'state_dict'])
 @pytest.mark.parametrize(
   'activation, gelu', [('gelu', 'erf'), ('gelu_pytorch_tanh', 'tanh')]
 )
-def test_their_model_gives_equal_logits_here(tmp_path, activation, gelu, save):
+def test_loaded_model_has_equal_logits(tmp_path, activation, gelu, save):
   torch.manual_seed(0)
   config = transformers.ViTConfig(
     hidden_size=48,
@@ -117,7 +117,7 @@ def test_their_model_gives_equal_logits_here(tmp_path, activation, gelu, save):
   )
 
 
-def test_a_model_without_a_head_gives_equal_tokens(tmp_path):
+def test_exported_model_without_head_has_equal_tokens(tmp_path):
   image_size = (32, 48)
   model = weights.tiny(num_classes=0, **SIZES)
   params = weights.random_params(model, image_size)

@@ -1,4 +1,4 @@
-"""Telling formats by their content, and what is said of others."""
+"""Detection of formats by content, and errors for unknown ones."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ import weights
 PARAMS = {'head': {'kernel': np.eye(4, dtype='f4')}}
 
 
-def test_content_counts_more_than_the_ending(tmp_path):
+def test_content_takes_precedence_over_the_suffix(tmp_path):
   checkpoints.export(PARAMS, tmp_path / 'params.npz')
   renamed = (tmp_path / 'params.npz').rename(tmp_path / 'params.safetensors')
   weights.assert_same(checkpoints.load(str(renamed)), PARAMS)
@@ -22,12 +22,12 @@ def test_content_counts_more_than_the_ending(tmp_path):
   weights.assert_same(checkpoints.load(bare), PARAMS)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_missing_file_is_refused(tmp_path):
   with pytest.raises(ValueError, match=r'absent\.npz: no such file'):
     checkpoints.load(tmp_path / 'absent.npz')
 
 
-def test_unknown_files_are_told_the_known_formats(tmp_path):
+def test_unknown_files_are_refused(tmp_path):
   (tmp_path / 'params.h5').write_bytes(b'\x89HDF\r\n\x1a\n' + bytes(100))
   with pytest.raises(ValueError, match=r"params\.h5.*'\.h5'.*known.*\.npz"):
     checkpoints.load(tmp_path / 'params.h5')
@@ -45,11 +45,11 @@ def test_files_of_torch_save_are_refused(tmp_path):
     checkpoints.load(tmp_path / 'model.pt')
 
 
-def test_our_files_tell_of_their_run(tmp_path):
+def test_settings_come_from_the_run_of_a_file(tmp_path):
   params = weights.random_params(weights.tiny())
   checkpoints.export(params, tmp_path / 'final.npz')
-  _, alone = checkpoints.load_with_description(tmp_path / 'final.npz')
-  assert alone == checkpoints.Description(
+  _, described = checkpoints.load_with_description(tmp_path / 'final.npz')
+  assert described == checkpoints.Description(
     'official',
     sizes=weights.SIZES | {'patch_size': (8, 8), 'pool': 'token'},
     num_classes=4,
@@ -67,7 +67,7 @@ def test_our_files_tell_of_their_run(tmp_path):
   assert described.class_names == ('a', 'b')
 
 
-def test_overrides_make_the_model(tmp_path):
+def test_overrides_recreate_the_model(tmp_path):
   for name, model in (
     ('ViT-L/16', weights.tiny(pool='gap', representation_size=5)),
     (
@@ -89,7 +89,7 @@ def test_overrides_make_the_model(tmp_path):
     assert remade == model
 
 
-def test_models_and_checkpoints_need_no_tensorflow():
+def test_models_and_checkpoints_do_not_import_tensorflow():
   code = (
     'import sys; from vit_jax import checkpoints, models;'
     "print({'tensorflow', 'clu', 'torch', 'jax'} & set(sys.modules))"
@@ -98,7 +98,7 @@ def test_models_and_checkpoints_need_no_tensorflow():
   assert output.strip() == "{'jax'}"
 
 
-def test_without_the_library_safetensors_the_rest_works(tmp_path):
+def test_safetensors_library_is_optional(tmp_path):
   (tmp_path / 'model.safetensors').write_bytes(bytes(8) + b'{}')
   code = (
     'import sys; sys.modules["safetensors"] = None;'

@@ -1,10 +1,10 @@
-"""Positions of every kind: told by the weights, fitted to other images."""
+"""Position embeddings of every kind: detection and resizing."""
 
 import numpy as np
 import pytest
 
 from vit_jax import checkpoints, models
-from vit_jax.checkpoints import description, position_tables, surgery
+from vit_jax.checkpoints import description, position_tables
 from vit_jax.checkpoints.formats import official
 import weights
 
@@ -22,6 +22,51 @@ OPTIONS = [
 RESNET = {'stage_depths': (1, 1), 'width_factor': 0.5, 'num_classes': 4}
 
 
+def test_row_of_two_becomes_a_row_of_three():
+  positions = np.array([[[9.0], [0.0], [4.0]]], 'f4')
+  resized = position_tables.resize_grid(
+    positions, (1, 2), (1, 3), class_slot=True
+  )
+  np.testing.assert_array_equal(resized, [[[9.0], [0.0], [2.0], [4.0]]])
+  assert resized.dtype == np.float32
+
+
+def test_rows_and_columns_are_distinguished():
+  # 10 r + c at row r and column c is bilinear, and so is its interpolation.
+  rows, columns = np.mgrid[0:3, 0:2]
+  positions = (10.0 * rows + columns).reshape(1, -1, 1).astype('f4')
+  resized = position_tables.resize_grid(
+    positions, (3, 2), (2, 5), class_slot=False
+  )
+  expected = [[0, 0.25, 0.5, 0.75, 1], [20, 20.25, 20.5, 20.75, 21]]
+  np.testing.assert_allclose(resized.reshape(2, 5), expected, rtol=1e-6)
+
+
+def test_equal_grid_changes_no_bit():
+  rng = np.random.default_rng(0)
+  positions = rng.normal(size=(1, 7, 3)).astype('f4')
+  positions[0, 3] = -0.0
+  same = position_tables.resize_grid(positions, (2, 3), (2, 3), class_slot=True)
+  weights.assert_same({'p': same}, {'p': positions})
+
+
+def test_single_patch_is_the_first_one():
+  positions = np.arange(4, dtype='f4').reshape(1, 4, 1)
+  one = position_tables.resize_grid(positions, (2, 2), (1, 1), class_slot=False)
+  assert one.tolist() == [[[0.0]]]
+  many = position_tables.resize_grid(one + 5, (1, 1), (2, 2), class_slot=False)
+  assert many.ravel().tolist() == [5, 5, 5, 5]
+
+
+def test_number_must_match_the_grid():
+  with pytest.raises(
+    ValueError, match='5 position embeddings, .*2x2 patches.$'
+  ):
+    position_tables.resize_grid(
+      np.zeros((1, 5, 1)), (2, 2), (3, 3), class_slot=False
+    )
+
+
 def fit(params, model, image_size, **options):
   adapted, report = checkpoints.adapt(
     params, model, image_size, head='keep', **options
@@ -31,20 +76,20 @@ def fit(params, model, image_size, **options):
 
 @pytest.mark.parametrize('options', OPTIONS)
 @pytest.mark.parametrize('name', ['ViT-Ti/16', 'Axial-ViT-Ti/16'])
-def test_weights_tell_what_their_model_is(name, options):
+def test_weights_determine_the_options_of_their_model(name, options):
   model = weights.tiny(name, **options)
   params = weights.random_params(model)
-  told = description.sizes(params)
+  sizes = description.sizes(params)
   assert description.is_axial(params) == name.startswith('Axial')
-  assert told == weights.SIZES | options | {
+  assert sizes == weights.SIZES | options | {
     'patch_size': (8, 8),
     'pool': model.pool,
   }
-  assert models.create(name, num_classes=4, **told) == model
+  assert models.create(name, num_classes=4, **sizes) == model
 
 
 @pytest.mark.parametrize('options', OPTIONS)
-def test_weights_tell_their_grid(options):
+def test_weights_determine_their_grid(options):
   params = weights.random_params(weights.tiny(**options), SQUARE)
   expected = None if options.get('positions') == 'none' else (2, 2)
   assert position_tables.grid(official.flatten(params)) == expected
@@ -55,7 +100,7 @@ def test_weights_tell_their_grid(options):
 
 @pytest.mark.parametrize('place', ['every_layer', 'every_layer_shared'])
 @pytest.mark.parametrize('kind', ['1d', '2d'])
-def test_positions_of_all_layers_follow_the_image(kind, place):
+def test_positions_of_all_layers_are_resized(kind, place):
   model = weights.tiny(positions=kind, positions_at=place)
   params = weights.random_params(model, SQUARE)
   old = official.flatten(params)
@@ -67,11 +112,11 @@ def test_positions_of_all_layers_follow_the_image(kind, place):
   assert len(tables) == layers * (1 if kind == '1d' else 2)
   for name in tables:
     if kind == '1d':
-      expected = surgery.resize_positions(
+      expected = position_tables.resize_grid(
         old[name], (2, 2), (3, 5), class_slot=True
       )
     else:
-      # Between two ends come one or three values, evenly.
+      # One or three evenly spaced values between two ends.
       first, last = old[name]
       number = 3 if name.endswith('rows') else 5
       share = np.linspace(0, 1, number)[:, None]
@@ -80,7 +125,7 @@ def test_positions_of_all_layers_follow_the_image(kind, place):
   assert 'Positions were resized from 2x2 to 3x5' in str(report)
 
 
-def test_a_table_of_an_axis_that_stays_is_taken():
+def test_table_of_an_unchanged_axis_is_loaded():
   model = weights.tiny(positions='2d')
   params = weights.random_params(model)
   _, report = fit(params, model, (24, 24))
@@ -92,29 +137,27 @@ def test_a_table_of_an_axis_that_stays_is_taken():
   assert report.names('resized') == [] and report.grids is None
 
 
-def test_offsets_in_a_raster_stay_in_theirs():
+def test_offsets_in_raster_order_cannot_be_resized():
   model = weights.tiny(positions='relative')
   params = weights.random_params(model)
   same, report = fit(params, model, weights.IMAGE_SIZE)
   weights.assert_same(official.unflatten(same), params)
   assert report.names('resized') == []
-  for image_size, raster in ((24, 24), '3x3'), ((24, 16), '3x2'):
+  for image_size, grid in ((24, 24), '3x3'), ((24, 16), '3x2'):
     with pytest.raises(
-      ValueError, match=f'a raster of 2x3 patches, .* in one of {raster}: use'
+      ValueError, match=f'grid of 2x3 patches, .* not apply to {grid}; use'
     ):
       fit(params, model, image_size, old_image_size=weights.IMAGE_SIZE)
 
 
 @pytest.mark.parametrize('side_px, length', [(16, 4), (64, 16), (4, 1)])
-def test_offsets_along_an_axis_keep_their_middle_and_their_ends(
-  side_px, length
-):
+def test_resized_offsets_along_an_axis_keep_middle_and_ends(side_px, length):
   model = models.create('AxialR50x1', **RESNET)
   params = weights.random_params(model, (32, 32))
   old = official.flatten(params)
   new, report = fit(params, model, (32, side_px))
   resized = report.names('resized')
-  # Rows of 8 and 8 places; a column stays as it is.
+  # Rows and columns have 8 tokens; columns are unchanged.
   assert resized and all('/rows/' in name for name in resized)
   name = 'block1/unit1/rows/posembed_value/pos_embedding_offsets'
   table = old[name]
@@ -124,12 +167,12 @@ def test_offsets_along_an_axis_keep_their_middle_and_their_ends(
   if length > 1:
     np.testing.assert_array_equal(new[name][[0, -1]], table[[0, -1]])
   if length == 4:
-    # Every step of one is 7/3 of the old, so the third is 14/3 from the start.
+    # A step is 7/3 of an old one, so the third entry is at 14/3.
     expected = table[4] / 3 + table[5] * 2 / 3
     np.testing.assert_allclose(new[name][2], expected, rtol=1e-5)
 
 
-def test_positions_of_another_kind_are_an_error():
+def test_positions_of_another_kind_are_refused():
   params = weights.random_params(weights.tiny(positions='2d'))
   with pytest.raises(ValueError, match=r"missing.*of these.*positions='2d'"):
     fit(params, weights.tiny(), weights.IMAGE_SIZE)
@@ -139,7 +182,7 @@ def test_positions_of_another_kind_are_an_error():
 
 
 @pytest.mark.parametrize('options', OPTIONS[1:])
-def test_others_have_no_place_for_such_models(options, tmp_path):
+def test_other_formats_cannot_hold_these_models(options, tmp_path):
   params = weights.random_params(weights.tiny(**options))
   for name in ('a.safetensors', 'b.npz'):
     format = 'big_vision' if name == 'b.npz' else None
@@ -150,7 +193,7 @@ def test_others_have_no_place_for_such_models(options, tmp_path):
     checkpoints.export(axial, tmp_path / 'b.npz', format='big_vision')
 
 
-def test_positions_that_other_code_computes_are_not_left_out(tmp_path):
+def test_other_formats_with_computed_positions_are_refused(tmp_path):
   params = weights.random_params(weights.tiny(positions='none'))
   flat = official.flatten(params)
   np.savez(

@@ -1,4 +1,4 @@
-"""Weights from the checkpoints of runs, without disturbing the runs."""
+"""Weights from the folders of runs, which may be in progress."""
 
 import json
 
@@ -30,7 +30,7 @@ def save(workdir, *steps, average=False):
       store.save(step, state, meta={'seconds': 1.0})
 
 
-def test_the_newest_weights_are_taken(tmp_path):
+def test_newest_weights_are_loaded(tmp_path):
   save(tmp_path, 3, 10)
   config = {'model.gelu': 'erf', 'model.norm_eps': 1e-5, 'data.image_size': 24}
   (tmp_path / 'config.json').write_text(json.dumps(config))
@@ -44,13 +44,13 @@ def test_the_newest_weights_are_taken(tmp_path):
   assert isinstance(params['cls'], np.ndarray)
 
 
-def test_averaged_weights_go_before(tmp_path):
+def test_averaged_weights_are_preferred(tmp_path):
   save(tmp_path, 1, average=True)
   halved = jax.tree.map(lambda x: x / 2, params_at(1))
   weights.assert_same(checkpoints.load(tmp_path), halved)
 
 
-def test_unfinished_and_damaged_checkpoints_are_passed_over(tmp_path, caplog):
+def test_unfinished_and_damaged_checkpoints_are_skipped(tmp_path, caplog):
   save(tmp_path, 1, 2)
   folder = tmp_path / 'checkpoints'
   unfinished = folder / '3.orbax-checkpoint-tmp'
@@ -68,7 +68,7 @@ def test_unfinished_and_damaged_checkpoints_are_passed_over(tmp_path, caplog):
     checkpoints.load(tmp_path)
 
 
-def test_a_run_without_checkpoints_says_so(tmp_path):
+def test_run_without_checkpoints_is_refused(tmp_path):
   (tmp_path / 'checkpoints').mkdir()
   with pytest.raises(ValueError, match='no finished checkpoint yet'):
     checkpoints.load(tmp_path)

@@ -1,4 +1,4 @@
-"""Checkpoints through saves, damage, kills and changes of mesh, bit by bit."""
+"""Checkpoints after saves, damage, kills and changes of mesh, bit by bit."""
 
 import contextlib
 import logging
@@ -26,7 +26,7 @@ MEBIBYTE = 1 << 20
 
 
 def make_state(step, *, width=64, ema=True):
-  """A state whose every bit follows from the step."""
+  """Returns a state whose bits are a function of the step."""
   rng = np.random.default_rng(step)
   bits = rng.integers(1 << 32, size=(width, 128), dtype=np.uint32)
   params = {
@@ -69,7 +69,7 @@ def array_file(step_folder):
 
 
 @pytest.mark.parametrize('ema', [True, False])
-def test_bits_and_meta_come_back(tmp_path, ema):
+def test_state_and_meta_are_restored_exactly(tmp_path, ema):
   state = make_state(7, ema=ema)
   with store_lib.Store(tmp_path) as store:
     store.save(7, state, meta={'classes': ['cat', 'dog'], 'best': 0.5})
@@ -80,13 +80,13 @@ def test_bits_and_meta_come_back(tmp_path, ema):
   assert_same_bits(restored.state, state)
 
 
-def test_an_empty_folder_has_no_checkpoint(tmp_path):
+def test_empty_folder_has_no_checkpoint(tmp_path):
   with store_lib.Store(tmp_path / 'new') as store:
     assert store.restore(target_of(make_state(0))) is None
     assert store.steps() == []
 
 
-def test_the_newest_are_kept_and_later_ones_not_overtaken(tmp_path):
+def test_newest_are_kept_and_lower_steps_refused(tmp_path):
   save_all(tmp_path, [1, 2, 3, 3, 5], keep=2)
   with store_lib.Store(tmp_path, keep=2) as store:
     assert store.steps() == [3, 5]
@@ -99,7 +99,7 @@ def test_the_newest_are_kept_and_later_ones_not_overtaken(tmp_path):
     store_lib.Store(tmp_path, keep=0)
 
 
-def test_arrays_may_be_donated_while_they_are_saved(tmp_path):
+def test_arrays_can_be_donated_during_a_save(tmp_path):
   step = jax.jit(lambda x: 2 * x + 1, donate_argnums=0)
   x = jnp.zeros((4 * MEBIBYTE,))
   with store_lib.Store(tmp_path) as store:
@@ -150,7 +150,7 @@ def two_steps(tmp_path_factory):
 
 
 @pytest.mark.parametrize('kind', DAMAGE)
-def test_damage_of_the_newest_falls_back_to_the_one_before(
+def test_damaged_checkpoint_falls_back_to_the_previous_one(
   two_steps, tmp_path, caplog, kind
 ):
   folder = tmp_path / 'checkpoints'
@@ -172,7 +172,7 @@ def test_damage_of_the_newest_falls_back_to_the_one_before(
     assert store.restore(target_of(make_state(2))).step == 2
 
 
-def test_a_damaged_checkpoint_never_replaces_another(tmp_path):
+def test_damaged_checkpoints_get_unused_names(tmp_path):
   save_all(tmp_path, [1, 2])
   for _ in range(2):
     flip(array_file(tmp_path / '2'))
@@ -182,7 +182,7 @@ def test_a_damaged_checkpoint_never_replaces_another(tmp_path):
   assert {'2', '2.damaged', '2.damaged-2'} <= set(os.listdir(tmp_path))
 
 
-def test_nothing_is_touched_when_all_are_damaged(two_steps, tmp_path):
+def test_nothing_is_changed_if_all_are_damaged(two_steps, tmp_path):
   folder = tmp_path / 'checkpoints'
   shutil.copytree(two_steps, folder)
   flip(array_file(folder / '1'))
@@ -198,7 +198,7 @@ def test_nothing_is_touched_when_all_are_damaged(two_steps, tmp_path):
   assert sorted(folder.rglob('*')) == before
 
 
-def test_another_model_is_named_by_its_parameters(two_steps, tmp_path):
+def test_another_model_is_refused_by_parameter(two_steps, tmp_path):
   folder = tmp_path / 'checkpoints'
   shutil.copytree(two_steps, folder)
   state = make_state(2)
@@ -217,11 +217,10 @@ def test_another_model_is_named_by_its_parameters(two_steps, tmp_path):
   assert 'params/odd is only in the checkpoint' in message
 
 
-# Tensorstore calls back into orbax's closed event loop when writing fails.
+# TensorStore calls into Orbax's closed event loop when a write fails.
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
-def test_a_failed_save_is_told_and_keeps_the_older_ones(tmp_path):
-  # A limit on the size of files makes the kernel refuse to write, as a full
-  # disk does.
+def test_failed_save_is_reported_and_keeps_older_checkpoints(tmp_path):
+  # With a limit on file sizes, the kernel refuses writes as for a full disk.
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
   state = make_state(1, width=8192)
   with store_lib.Store(tmp_path, keep=1) as store:
@@ -239,7 +238,7 @@ def test_a_failed_save_is_told_and_keeps_the_older_ones(tmp_path):
     assert 'step 2 (17.0 MiB)' in str(error.value)
     assert f'in {tmp_path}: File too large.' in str(error.value)
     assert 'MiB are free' in str(error.value)
-    assert 'Steps kept there: 1.' in str(error.value)
+    assert 'Existing steps: 1.' in str(error.value)
     assert '\n' not in str(error.value)
     store.save(2, state)
     store.wait()
@@ -247,10 +246,10 @@ def test_a_failed_save_is_told_and_keeps_the_older_ones(tmp_path):
 
 
 def run_python(code, *args, **env):
-  path = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
+  folders = ROOT, ROOT / 'tests', ROOT / 'tests' / 'checkpoints'
   return subprocess.Popen(
     [sys.executable, '-c', code, *map(str, args)],
-    env=os.environ | {'PYTHONPATH': path} | env,
+    env=os.environ | {'PYTHONPATH': os.pathsep.join(map(str, folders))} | env,
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,
     text=True,
@@ -259,7 +258,7 @@ def run_python(code, *args, **env):
 
 SAVE_FOREVER = """
 import itertools, sys
-import test_checkpoints_store as tests
+import test_store as tests
 folder, first = sys.argv[1], int(sys.argv[2])
 with tests.store_lib.Store(folder, keep=2) as store:
   for step in itertools.count(first):
@@ -276,7 +275,7 @@ def finished(folder):
   return [path for path in folder.glob('*') if path.name.isdigit()]
 
 
-MOMENTS = {  # When to kill, seen from outside.
+MOMENTS = {  # When to kill, as seen from another process.
   'arrays are being written': lambda f: any(
     path.stat().st_size > MEBIBYTE for path in f.glob('*tmp/*tmp/*/d/*')
   ),
@@ -285,18 +284,18 @@ MOMENTS = {  # When to kill, seen from outside.
 }
 
 
-def test_a_kill_at_any_moment_leaves_whole_checkpoints(tmp_path):
+def test_kill_at_any_moment_leaves_complete_checkpoints(tmp_path):
   newest, interrupted_saves = 0, 0
-  for moment, has_come in MOMENTS.items():
+  for moment, is_reached in MOMENTS.items():
     saver = run_python(SAVE_FOREVER, tmp_path, newest + 1)
     start, reached = newest, False
     deadline = time.monotonic() + 30
     while not reached:
       assert saver.poll() is None, saver.stderr.read()
       assert time.monotonic() < deadline, f'never saw that {moment}'
-      with contextlib.suppress(FileNotFoundError):  # Renamed while looking.
+      with contextlib.suppress(FileNotFoundError):  # Renamed while listing.
         newest = max([int(path.name) for path in finished(tmp_path)], default=0)
-        reached = newest > start and has_come(tmp_path)
+        reached = newest > start and is_reached(tmp_path)
     saver.send_signal(signal.SIGKILL)
     saver.communicate()
     interrupted_saves += len(unfinished(tmp_path))
@@ -311,17 +310,17 @@ def test_a_kill_at_any_moment_leaves_whole_checkpoints(tmp_path):
 MOVE_TO_EIGHT_DEVICES = """
 import sys
 import jax
-import test_checkpoints_store as tests
+import test_store as tests
 mesh = jax.make_mesh(
   (4, 2), ('data', 'fsdp'), (jax.sharding.AxisType.Auto,) * 2
 )
-def place(x):
+def shard(x):
   spec = jax.P('fsdp') if x.ndim and x.shape[0] % 2 == 0 else jax.P()
   return jax.ShapeDtypeStruct(
     x.shape, x.dtype, sharding=jax.NamedSharding(mesh, spec)
   )
 with tests.store_lib.Store(sys.argv[1]) as store:
-  target = jax.tree.map(place, tests.make_state(1))
+  target = jax.tree.map(shard, tests.make_state(1))
   restored = store.restore(target)
   for x, like in zip(
     jax.tree.leaves(restored.state), jax.tree.leaves(target), strict=True

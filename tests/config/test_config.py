@@ -13,7 +13,7 @@ from vit_jax.data import preprocess
 from vit_jax.jobs.compare import settings, summaries
 from vit_jax.jobs.measure import plan
 from vit_jax.models import factory, vit
-from vit_jax.training import losses, optim, patch_targets
+from vit_jax.training import optim, patch_targets, steps
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 
@@ -228,7 +228,8 @@ def test_an_old_config_file_with_texts_equals_the_new_one():
 def test_choices_are_the_alternatives_themselves():
   owners = {
     'init_head': fitting.HEADS,
-    'loss': losses.LOSSES,
+    'loss': steps.LOSSES,
+    'class_weights': steps.CLASS_WEIGHTS,
     'masked_patch.target': patch_targets.TARGETS,
     'model.pool': vit.POOLS,
     'model.remat': vit.REMAT_POLICIES,

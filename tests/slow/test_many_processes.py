@@ -138,7 +138,7 @@ def test_a_run_goes_on_with_another_number_of_processes(digits, tmp_path):
   kill_after(20, 2, *DIGITS, workdir=workdir)
   kill_after(40, 1, *DIGITS, workdir=workdir)
   log = finish(4, *DIGITS, workdir=workdir)
-  assert 'going on from step' in log
+  assert 'resuming from step' in log
   runs.assert_close(workdir, digits[1])
 
 
@@ -278,4 +278,6 @@ def test_a_workdir_that_is_not_shared_is_refused(tmp_path):
   ) as processes:
     assert 0 not in processes.end()
     log = processes.logs[1].read_text()
-  assert f'{tmp_path / "b"} is another folder here than in process 0' in log
+  assert (
+    f'{tmp_path / "b"} in this process is not the folder that process 0' in log
+  )

@@ -1,4 +1,4 @@
-"""Weights in and out of files."""
+"""Loading, adapting and exporting model weights."""
 
 from vit_jax.checkpoints.description import Description
 from vit_jax.checkpoints.exporting import export

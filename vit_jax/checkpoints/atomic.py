@@ -1,18 +1,19 @@
-"""Files that appear whole or not at all."""
+"""Atomic file writes."""
 
 from etils import epath
 
 
 def write_bytes(path: epath.Path, data: bytes) -> None:
-  """Writes beside the place, then renames; missing folders are made.
+  """Writes a file atomically; creates missing folders.
 
-  A write that fails leaves the file that was there before.
+  The data goes to a temporary file that is then renamed, so a failed write
+  leaves the previous file intact.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
-  unfinished = path.parent / f'{path.name}.tmp'
+  temporary = path.parent / f'{path.name}.tmp'
   try:
-    unfinished.write_bytes(data)
-    unfinished.replace(path)
+    temporary.write_bytes(data)
+    temporary.replace(path)
   except BaseException:
-    unfinished.unlink(missing_ok=True)
+    temporary.unlink(missing_ok=True)
     raise

@@ -1,11 +1,11 @@
-"""Checksums of a checkpoint's files.
+"""Checksums of the files of a checkpoint.
 
-The array format detects a cut file but not a changed byte, so a checkpoint
-carries a manifest of its own: JSON, `{"files": {PATH: {"size": bytes, "crc32":
-number}}}` with paths relative to the checkpoint's folder. It covers the files
-in subfolders, which hold all arrays and metadata. Of the two files beside
-them, written last, the commit marker says nothing and the other is JSON, which
-does not parse when cut.
+Orbax detects truncated array files but not changed bytes, so every checkpoint
+carries its own manifest: JSON, `{"files": {PATH: {"size": bytes, "crc32":
+number}}}`, with paths relative to the checkpoint folder. It covers all files in
+subfolders, which hold the arrays and their metadata. Two more files are written
+last, beside the subfolders: an empty commit marker, and JSON, which does not
+parse if truncated.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import zlib
 from etils import epath
 
 MANIFEST = 'checksums.json'
-_STEP_METADATA = '_CHECKPOINT_METADATA'  # Times and formats, in JSON.
+_STEP_METADATA = '_CHECKPOINT_METADATA'  # Timestamps and item formats, in JSON.
 _CHUNK_BYTES = 1 << 24
 
 
@@ -34,10 +34,10 @@ def write_manifest(folder: epath.Path) -> None:
 
 
 def find_damage(folder: epath.Path) -> str | None:
-  """Compares a checkpoint with its manifest.
+  """Verifies a checkpoint against its manifest.
 
   Returns:
-    The first thing found wrong, in words, or None for a whole checkpoint.
+    A description of the first problem, or None for an intact checkpoint.
   """
   try:
     files = json.loads((folder / MANIFEST).read_bytes())['files']

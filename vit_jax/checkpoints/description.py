@@ -1,4 +1,4 @@
-"""What is known of a loaded model besides its weights."""
+"""Description of the model that a set of weights belongs to."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -12,22 +12,22 @@ from vit_jax.checkpoints import position_tables
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-  """What is known of a loaded model besides its weights.
+  """Everything that a checkpoint records about its model besides the weights.
 
   Attributes:
-    format: 'official', 'bit', 'big_vision', 'timm', 'huggingface', or 'run' for
-      the checkpoints of a training run.
-    sizes: what the shapes of the weights tell, under the keywords of
-      `models.create`: depth, width, stage_depths and the like.
-    num_classes: size of the head; 0 without a head.
-    gelu: form of GELU, as for `models.create`.
-    norm_eps: what LayerNorms add to the variance.
-    class_names: in the order of the labels; None where no file tells them.
-    image_size: height and width in pixels that the positions were made for;
-      None where no file tells them.
-    axial: whether the model attends along rows and columns.
-    ignored: arrays of the file that are no parameters of an image model, such
-      as those of an optimiser.
+    format: key of `formats.FORMATS`, or 'run' for the checkpoints of a training
+      run.
+    sizes: arguments of `models.create` derived from the shapes of the weights:
+      depth, width, stage_depths and so on.
+    num_classes: output size of the head; 0 without a head.
+    gelu: form of GELU, as in `models.create`.
+    norm_eps: epsilon of the LayerNorms.
+    class_names: names in the order of the labels, if recorded.
+    image_size: height and width in pixels that the position embeddings are for,
+      if recorded.
+    axial: whether the model uses axial attention.
+    ignored: names of arrays in the file that do not belong to an image model,
+      such as optimizer state.
   """
 
   format: str
@@ -42,50 +42,50 @@ class Description:
 
   @property
   def overrides(self) -> dict[str, Any]:
-    """Keywords that make `models.create` build the model of these weights.
+    """Arguments with which `models.create` builds the model of these weights.
 
-    They hold for any name of the same kind: ViT, hybrid or ResNet, with axial
-    attention or not.
+    They apply to any model name of the same family: ViT, hybrid or ResNet,
+    each with or without axial attention.
     """
     return {**self.sizes, 'gelu': self.gelu, 'norm_eps': self.norm_eps}
 
 
 def sizes(params: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the keywords of `models.create` that the shapes of weights tell."""
+  """Derives arguments of `models.create` from the shapes of weights."""
   shapes = _shapes(params)
-  found = {}
+  arguments = {}
   if 'Transformer/encoder_norm/scale' in shapes:
-    found |= _transformer_sizes(shapes, axial=is_axial(params))
+    arguments |= _transformer_sizes(shapes, axial=is_axial(params))
   if 'conv_root/kernel' in shapes:
     units = {}
     for name in shapes:
       if match := re.match(r'block(\d+)/unit(\d+)/', name):
         block, unit = int(match[1]), int(match[2])
         units[block] = max(units.get(block, 0), unit)
-    found['stage_depths'] = tuple(units[block] for block in sorted(units))
-    found['width_factor'] = shapes['conv_root/kernel'][-1] / 64
-  return found
+    arguments['stage_depths'] = tuple(units[block] for block in sorted(units))
+    arguments['width_factor'] = shapes['conv_root/kernel'][-1] / 64
+  return arguments
 
 
 def is_axial(params: Mapping[str, Any]) -> bool:
-  """Whether the weights are those of attention along rows and columns."""
+  """Returns whether the weights are those of a model with axial attention."""
   return any(re.search(r'/(rows|columns)/', name) for name in _shapes(params))
 
 
 def num_classes(params: Mapping[str, Any]) -> int:
-  """Returns the size of the head; 0 without a head."""
+  """Returns the output size of the head; 0 without a head."""
   return _shapes(params).get('head/bias', (0,))[0]
 
 
 def _transformer_sizes(shapes, axial):
-  # Of an axial block, half is like a block.
+  # An axial block consists of two halves, each with the layout of a block.
   block = 'Transformer/encoderblock_0' + '/rows' * axial
   blocks = {n.split('/')[1] for n in shapes if '/encoderblock_' in n}
-  found = {
+  arguments = {
     'depth': len(blocks),
     'width': shapes['Transformer/encoder_norm/scale'][0],
     'pool': 'token' if 'cls' in shapes else 'gap',
-    **position_tables.describe(shapes),
+    **position_tables.options(shapes),
   }
   for key, name, axes in (
     ('mlp_dim', f'{block}/MlpBlock_0/Dense_0/kernel', 1),
@@ -94,8 +94,8 @@ def _transformer_sizes(shapes, axial):
     ('representation_size', 'pre_logits/bias', 0),
   ):
     if name in shapes:
-      found[key] = shapes[name][axes]
-  return found
+      arguments[key] = shapes[name][axes]
+  return arguments
 
 
 def _shapes(params):

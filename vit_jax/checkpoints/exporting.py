@@ -1,39 +1,19 @@
-"""Weights to files and folders of every supported format."""
+"""Exporting of weights in every supported format."""
 
-from collections.abc import Callable, Collection, Sequence
-import dataclasses
+from collections.abc import Collection, Sequence
 import os
 from typing import Any
 
 from etils import epath
 
 from vit_jax.checkpoints import description
-from vit_jax.checkpoints.formats import (
-  big_vision,
-  hub,
-  npz,
-  official,
-  pytorch,
-  safetensors_file,
-)
+from vit_jax.checkpoints.formats import FORMATS
 from vit_jax.models import layers
 
-
-@dataclasses.dataclass(frozen=True)
-class Format:
-  """A format that weights can be written in.
-
-  Attributes:
-    write: writes parameters to a path; its keywords are the settings and
-      `image_size`.
-    ending: of the path; None for a folder.
-    holds_settings: whether it keeps what is no parameter: gelu, norm_eps and
-      class_names.
-  """
-
-  write: Callable[..., None]
-  ending: str | None
-  holds_settings: bool
+# The format of a file whose format is not given, by suffix.
+_DEFAULT_FORMATS = {'.npz': 'official', '.safetensors': 'timm'}
+# The settings that readers of formats without settings assume.
+_ASSUMED = {'gelu': 'tanh', 'norm_eps': 1e-6, 'class_names': None}
 
 
 def export(
@@ -47,30 +27,30 @@ def export(
   image_size: int | tuple[int, int] | None = None,
   class_names: Sequence[str] | None = None,
 ) -> None:
-  """Writes weights so that they are there whole or not at all.
+  """Writes weights atomically.
 
   Args:
     params: a tree under official names.
-    path: local or gs://; missing folders are made.
-    format: a key of `FORMATS`; None for 'official' where the path ends in .npz,
-      for 'timm' where it ends in .safetensors.
+    path: local or gs://; missing folders are created.
+    format: key of `formats.FORMATS`; None for 'official' if the path ends in
+      .npz and 'timm' if it ends in .safetensors.
     drop: parts of the model to leave out, such as 'pre_logits', and settings
-      that may be lost, such as 'gelu'. A head that was trained behind a part
-      left out then sees other features.
+      that may be lost, such as 'gelu'. A head that was trained on the output of
+      a dropped part receives other features.
     gelu: form of GELU of the model.
-    norm_eps: what its LayerNorms add to the variance.
-    image_size: side, or height and width, in pixels; 'huggingface' asks for it
-      where the grid of patches is not square.
+    norm_eps: epsilon of its LayerNorms.
+    image_size: side, or height and width, in pixels; 'huggingface' needs it if
+      the grid of patches is not square.
     class_names: in the order of the labels.
 
   Raises:
     ImportError: if the library for the format is not installed.
-    ValueError: if the format is unknown, or cannot hold the model.
+    ValueError: if the format is unknown or cannot hold the model.
   """
   path = epath.Path(path)
   settings = {'gelu': gelu, 'norm_eps': norm_eps, 'class_names': class_names}
   try:
-    name, chosen = _format(path, format)
+    name = _format_name(path, format)
     if gelu not in layers.GELUS:
       raise ValueError(
         f'unknown gelu {gelu!r}; known: {", ".join(layers.GELUS)}.'
@@ -78,86 +58,61 @@ def export(
     for part in drop:
       if part not in params and part not in settings:
         raise ValueError(
-          f'drop names {part!r}, which is not there; the model has'
+          f'drop contains {part!r}, which is not part of the model; it has'
           f' {", ".join(params)}.'
         )
     for setting, value in settings.items():
-      lost = value != _USUAL[setting] and not chosen.holds_settings
-      if lost and setting not in drop:
+      is_lost = value != _ASSUMED[setting] and not FORMATS[name].stores_settings
+      if is_lost and setting not in drop:
         raise ValueError(
           f'the {name} format has no place for {setting}={value!r}; choose'
-          f' another format, or lose it by drop=({setting!r},).'
+          f' another format, or accept the loss with drop=({setting!r},).'
         )
     kept = {part: value for part, value in params.items() if part not in drop}
     if name != 'official':
-      _check_usual(kept, name)
-    chosen.write(kept, path, image_size=image_size, **settings)
+      _check_standard(kept, name)
+    FORMATS[name].write(kept, path, image_size=image_size, **settings)
   except ValueError as error:
-    raise ValueError(f'{path} cannot be written: {error}') from error
+    raise ValueError(f'cannot write {path}: {error}') from error
 
 
-def _write_official(params, path, **settings):
-  del settings
-  npz.write(official.flatten(params), path)
-
-
-def _write_big_vision(params, path, **settings):
-  del settings
-  npz.write(big_vision.write(params), path)
-
-
-def _write_timm(params, path, *, image_size, **settings):
-  del image_size
-  tensors = pytorch.write(params, 'timm')
-  metadata = hub.timm_metadata(params, **settings)
-  safetensors_file.write(tensors, metadata, path)
-
-
-FORMATS = {
-  'official': Format(_write_official, '.npz', holds_settings=False),
-  'big_vision': Format(_write_big_vision, '.npz', holds_settings=False),
-  'timm': Format(_write_timm, '.safetensors', holds_settings=True),
-  'huggingface': Format(hub.write, None, holds_settings=True),
-}
-# What readers of the formats without settings take for granted.
-_USUAL = {'gelu': 'tanh', 'norm_eps': 1e-6, 'class_names': None}
-
-
-def _check_usual(params, format):
-  """Refuses models that other code does not have."""
+def _check_standard(params, format):
+  """Refuses model variants that only this project computes."""
   sizes = description.sizes(params)
-  unusual = [
+  variants = [
     f'{key}={sizes[key]!r}'
     for key in ('positions', 'positions_at')
     if key in sizes
   ]
   if description.is_axial(params):
-    unusual.append('attention along rows and columns')
-  if unusual:
+    variants.append('attention along rows and columns')
+  if variants:
     raise ValueError(
-      f'the {format} format has no place for {" and ".join(unusual)}; export to'
-      ' an .npz file in the official format.'
+      f'the {format} format has no place for {" and ".join(variants)}; export'
+      ' to an .npz file in the official format.'
     )
 
 
-def _format(path, name):
-  """Returns the name of the format for a path, and the format."""
+def _format_name(path, name):
+  """Returns the name of the format for a path, after checking both."""
+  writable = {n: f for n, f in FORMATS.items() if f.write}
+  problem = f'unknown format {name!r}'
   if name is None:
-    suitable = (n for n, f in FORMATS.items() if f.ending == path.suffix)
-    name = next(suitable, None)
-  if name not in FORMATS:
+    name = _DEFAULT_FORMATS.get(path.suffix)
+    problem = f'the suffix {path.suffix!r} does not determine a format'
+  if name not in writable:
     known = ', '.join(
-      f'{n!r} ({f.ending or "a folder"})' for n, f in FORMATS.items()
+      f'{n!r} ({"a folder" if f.writes_folder else f.suffix})'
+      for n, f in writable.items()
     )
-    what = f'the ending {path.suffix!r} stands for no format'
-    if name is not None:
-      what = f'unknown format {name!r}'
-    raise ValueError(f'{what}; known formats, for format=NAME: {known}.')
-  chosen = FORMATS[name]
-  endings = [f.ending for f in FORMATS.values() if f.ending]
-  if path.suffix != chosen.ending and (chosen.ending or path.suffix in endings):
-    place = f'a file ending in {chosen.ending}' if chosen.ending else 'a folder'
+    raise ValueError(f'{problem}; known formats, for format=NAME: {known}.')
+  if FORMATS[name].writes_folder:
+    fits, target = path.suffix not in _DEFAULT_FORMATS, 'a folder'
+  else:
+    suffix = FORMATS[name].suffix
+    fits, target = path.suffix == suffix, f'a file ending in {suffix}'
+  if not fits:
     raise ValueError(
-      f'the {name} format goes to {place}; choose another path or format.'
+      f'the {name} format writes {target}; choose another path or format.'
     )
-  return name, chosen
+  return name

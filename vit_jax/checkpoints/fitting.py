@@ -1,7 +1,7 @@
-"""Fitting loaded weights to a model: a new head, resized positions, a report.
+"""Fitting loaded weights to a model: new head, resized positions, and a report.
 
-Section 3.2: for fine-tuning the whole pre-trained head is removed, a linear
-layer of zeros takes its place, and position embeddings are interpolated.
+Section 3.2: for fine-tuning, the whole pre-trained head is replaced by a linear
+layer of zeros, and position embeddings are interpolated.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax.checkpoints import description, position_tables, surgery
+from vit_jax.checkpoints import description, position_tables
 from vit_jax.checkpoints.formats import official
 from vit_jax.models import positions
 
 _log = logging.getLogger(__name__)
 
 _HEAD_PARTS = ('pre_logits', 'head')
-# What becomes of the checkpoint's head, and which parts of it are kept.
+# The parts of the checkpoint's head that are kept, by the name of the choice.
 HEADS = {
   'replace': (),
   'keep_pre_logits': ('pre_logits',),
@@ -34,56 +34,58 @@ Shape = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """What became of a parameter.
+  """A parameter in a report.
 
   Attributes:
-    name: under official names.
-    fate: 'taken' or 'resized' from the checkpoint, 'dropped' of it, or 'fresh'.
-    old_shape: in the checkpoint; None for a fresh parameter.
-    new_shape: in the model; None for a dropped parameter.
+    name: official name.
+    status: 'loaded' or 'resized' if its value comes from the checkpoint,
+      'initialized' if only the model has it, 'dropped' if it is not used.
+    old_shape: shape in the checkpoint; None for an initialized parameter.
+    new_shape: shape in the model; None for a dropped parameter.
   """
 
   name: str
-  fate: str
+  status: str
   old_shape: Shape | None
   new_shape: Shape | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """What became of every parameter of a checkpoint and of a model.
+  """The status of every parameter of a checkpoint and of a model.
 
   Attributes:
-    rows: one for each; a replaced parameter has two, 'dropped' and 'fresh'.
-    grids: the old and the new rows and columns of resized positions.
+    rows: one per parameter; a replaced one has two, 'dropped' and
+      'initialized'.
+    grids: old and new grid of patches if positions were resized.
   """
 
   rows: tuple[Row, ...]
-  grids: tuple[surgery.Grid, surgery.Grid] | None = None
+  grids: tuple[position_tables.Grid, position_tables.Grid] | None = None
 
-  def names(self, fate: str) -> list[str]:
-    """The parameters of one fate."""
-    return [row.name for row in self.rows if row.fate == fate]
+  def names(self, status: str) -> list[str]:
+    """Returns the names of the parameters with a status."""
+    return [row.name for row in self.rows if row.status == status]
 
   def __str__(self) -> str:
-    """A table; parameters that are alike in several blocks share a line."""
+    """Formats a table; equal parameters of several blocks share a line."""
     lines = {}
     for row in self.rows:
       pattern = re.sub(r'encoderblock_\d+', 'encoderblock_*', row.name)
-      key = pattern, row.fate, row.old_shape, row.new_shape
+      key = pattern, row.status, row.old_shape, row.new_shape
       lines[key] = lines.get(key, 0) + 1
-    cells = [('parameter', 'number', 'fate', 'checkpoint', 'model')]
-    for (name, fate, old_shape, new_shape), number in lines.items():
+    cells = [('parameter', 'count', 'status', 'checkpoint', 'model')]
+    for (name, status, old_shape, new_shape), count in lines.items():
       cells.append(
-        (name, str(number), fate, _text(old_shape), _text(new_shape))
+        (name, str(count), status, _text(old_shape), _text(new_shape))
       )
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     table = [
       '  '.join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
       for line in cells
     ]
-    counts = {row.fate: len(self.names(row.fate)) for row in self.rows}
-    table.append(', '.join(f'{n} {fate}' for fate, n in counts.items()) + '.')
+    counts = {row.status: len(self.names(row.status)) for row in self.rows}
+    table.append(', '.join(f'{n} {s}' for s, n in counts.items()) + '.')
     if self.grids:
       old, new = (f'{rows}x{columns}' for rows, columns in self.grids)
       table.append(f'Positions were resized from {old} to {new} patches.')
@@ -99,81 +101,84 @@ def adapt(
   old_image_size: int | tuple[int, int] | None = None,
   source: str = 'the checkpoint',
 ) -> tuple[dict[str, Any], Report]:
-  """Fits weights to a model, and logs what became of every parameter.
+  """Fits weights to a model and logs the status of every parameter.
 
-  Weights of the model that are not of its head all come from the checkpoint.
-  Parts that the model does not have, such as those of another head, are
-  dropped.
+  All parameters of the model except its head come from the checkpoint. Parts
+  that the model lacks, such as another head, are dropped.
 
   Args:
-    params: a tree under official names, as `load` returns it.
-    model: from `models.create`, with `gelu` and `norm_eps` of the checkpoint.
+    params: a tree under official names, as returned by `load`.
+    model: from `models.create`, with the checkpoint's `gelu` and `norm_eps`.
     image_size: side, or height and width, in pixels of the model's images.
-    head: a key of `HEADS`. 'replace' drops the head with its hidden layer,
-      pre_logits, and attaches the model's own linear one, of zeros;
-      'keep_pre_logits' keeps the hidden layer; 'keep' keeps all, to evaluate.
-    old_image_size: that of the checkpoint. Without it, its position embeddings
-      are taken for those of a square grid, and of the model's own grid where
-      their number is no square's; those by row and column tell it themselves.
-    source: the checkpoint's path, for messages.
+    head: a key of `HEADS`. 'replace' drops the head and its hidden layer,
+      pre_logits, and initializes the model's linear head with zeros;
+      'keep_pre_logits' keeps the hidden layer; 'keep' keeps both, as needed for
+      evaluation.
+    old_image_size: image size of the checkpoint. If None, the grid of patches
+      is inferred from the position embeddings: tables per row and column
+      determine it; otherwise it is assumed to be square or, if the number of
+      patches is not a square, equal to the model's grid.
+    source: path of the checkpoint, for messages.
 
   Returns:
     Parameters for the model, on the host, and the report.
 
   Raises:
-    ValueError: if a weight is missing, of another shape, or unknown inside a
-      part that the model has; or `head` or `old_image_size` do not fit.
+    ValueError: if a parameter is missing, has another shape, or is unknown in a
+      part that the model has; or if `head` or `old_image_size` is invalid.
   """
   if head not in HEADS:
     raise ValueError(f'unknown head {head!r}; known: {", ".join(HEADS)}.')
-  given = official.flatten(params)
-  wanted = _shapes_and_types(model, image_size)
-  old_shapes = {name: value.shape for name, value in given.items()}
+  weights = official.flatten(params)
+  expected = _shapes_and_types(model, image_size)
+  old_shapes = {name: value.shape for name, value in weights.items()}
   try:
     resized, grids = position_tables.resize(
-      given, wanted, model, image_size, old_image_size
+      weights, expected, model, image_size, old_image_size
     )
-    given |= resized
+    weights |= resized
     removed = [part for part in _HEAD_PARTS if part not in HEADS[head]]
-    taken = _take(given, old_shapes, wanted, removed)
+    loaded = _select(weights, old_shapes, expected, removed)
   except ValueError as error:
     raise ValueError(f'{source} does not fit the model: {error}') from error
-  fresh = _initial(model, image_size, [n for n in wanted if n not in taken])
-  report = _report(old_shapes, wanted, taken, resized, grids)
+  initial = _initialize(
+    model, image_size, [name for name in expected if name not in loaded]
+  )
+  report = _report(old_shapes, expected, loaded, resized, grids)
   _log.info('weights of %s:\n%s', source, report)
-  return official.unflatten(taken | fresh), report
+  return official.unflatten(loaded | initial), report
 
 
-def _take(given, old_shapes, wanted, removed):
-  """Returns those of the given values that the model takes, by name."""
+def _select(weights, old_shapes, expected, removed):
+  """Returns the weights that the model uses; refuses those that do not fit."""
   problems = []
-  if 'pre_logits' in removed and 'pre_logits/kernel' in wanted:
+  if 'pre_logits' in removed and 'pre_logits/kernel' in expected:
     problems.append(
-      "its hidden layer 'pre_logits' is not taken, and a new head has none;"
-      " use head='keep_pre_logits', or a model with representation_size=None"
+      "a new head has no hidden layer 'pre_logits', but the model does; use"
+      " head='keep_pre_logits', or a model with representation_size=None"
     )
-  taken = {}
-  for name, array in wanted.items():
+  loaded = {}
+  for name, array in expected.items():
     if _part(name) in removed:
       continue
-    if name not in given:
+    if name not in weights:
       problems.append(f'parameter {name!r} of shape {array.shape} is missing')
-    elif given[name].shape != array.shape:
+    elif weights[name].shape != array.shape:
       problems.append(
-        f'parameter {name!r} has the shape {old_shapes[name]} there and'
-        f' {array.shape} in the model'
+        f'parameter {name!r} has the shape {old_shapes[name]} in the checkpoint'
+        f' and {array.shape} in the model'
       )
     else:
-      taken[name] = given[name].astype(array.dtype, copy=False)
-  parts = {_part(name) for name in wanted} | set(_HEAD_PARTS)
-  for name in given:
-    if name not in wanted and _part(name) in parts.difference(removed):
+      loaded[name] = weights[name].astype(array.dtype, copy=False)
+  parts = {_part(name) for name in expected} | set(_HEAD_PARTS)
+  for name in weights:
+    if name not in expected and _part(name) in parts.difference(removed):
       problems.append(
         f'parameter {name!r} of shape {old_shapes[name]} has no place in the'
         ' model'
       )
   if problems:
-    params = official.unflatten(given)
+    params = official.unflatten(weights)
     axial = ', with axial attention' * description.is_axial(params)
     sizes = description.sizes(params)
     more = len(problems) - 5
@@ -184,7 +189,7 @@ def _take(given, old_shapes, wanted, removed):
       + ', '.join(f'{key}={value!r}' for key, value in sizes.items())
       + '.'
     )
-  return taken
+  return loaded
 
 
 def _shapes_and_types(model, image_size):
@@ -195,28 +200,28 @@ def _shapes_and_types(model, image_size):
   return traverse_util.flatten_dict(shapes, sep='/')
 
 
-def _initial(model, image_size, names):
-  """Returns the model's initial values of some parameters, by name."""
+def _initialize(model, image_size, names):
+  """Returns initial values of some of the model's parameters, by name."""
 
   def init():
     image = jnp.zeros((1, *positions.as_pair(image_size), 3))
     params = model.init(jax.random.key(0), image)['params']
     flat = traverse_util.flatten_dict(params, sep='/')
-    return {name: flat[name] for name in names}  # No others are computed.
+    return {name: flat[name] for name in names}  # XLA drops all others.
 
   return jax.device_get(jax.jit(init)())
 
 
-def _report(old_shapes, wanted, taken, resized, grids):
+def _report(old_shapes, expected, loaded, resized, grids):
   rows = []
-  for name, array in wanted.items():
+  for name, array in expected.items():
     old = old_shapes.get(name)
-    fate = 'resized' if name in resized else 'taken'
-    if name not in taken:
-      old, fate = None, 'fresh'
-    rows.append(Row(name, fate, old, array.shape))
+    status = 'resized' if name in resized else 'loaded'
+    if name not in loaded:
+      old, status = None, 'initialized'
+    rows.append(Row(name, status, old, array.shape))
   for name, shape in old_shapes.items():
-    if name not in taken:
+    if name not in loaded:
       rows.append(Row(name, 'dropped', shape, None))
   return Report(tuple(rows), grids)
 

@@ -1,7 +1,4 @@
-"""Weights from files and folders of every supported format.
-
-The format is told by the content; the ending alone proves nothing.
-"""
+"""Loading of weights in every supported format."""
 
 import logging
 import os
@@ -14,12 +11,10 @@ import numpy as np
 
 from vit_jax.checkpoints import description, run_folder
 from vit_jax.checkpoints.formats import (
-  big_vision,
-  bit,
-  hub,
+  FORMATS,
+  huggingface,
   npz,
   official,
-  pytorch,
   safetensors_file,
 )
 
@@ -27,18 +22,14 @@ _log = logging.getLogger(__name__)
 
 Params = dict[str, Any]
 
-# The names in an .npz file tell whose it is; by default the official ones.
-NPZ_DIALECTS = {'bit': bit, 'big_vision': big_vision}
-
-# Formats of others whose models without learned positions have fixed ones.
+# In these formats, a model without learned positions has fixed ones.
 _ALWAYS_WITH_POSITIONS = ('big_vision', 'timm', 'huggingface')
 
 
 def load(path: str | os.PathLike[str], *, heads: int | None = None) -> Params:
-  """Reads weights into a nested dict of arrays under this project's names.
+  """Loads weights as a nested dict of arrays under official names.
 
-  These are the official names, see `official`. Arguments, arrays and errors are
-  those of `load_with_description`.
+  Same as `load_with_description`, without the description.
   """
   return load_with_description(path, heads=heads)[0]
 
@@ -46,23 +37,26 @@ def load(path: str | os.PathLike[str], *, heads: int | None = None) -> Params:
 def load_with_description(
   path: str | os.PathLike[str], *, heads: int | None = None
 ) -> tuple[Params, description.Description]:
-  """Reads weights, and what else is known of their model.
+  """Loads weights and a description of their model.
+
+  The content of a file determines its format; its name does not matter.
 
   Args:
     path: local or a URL such as gs://bucket/file.npz: an .npz file of the
       official code (ViT, AugReg, SAM, hybrids), of BiT, of big_vision or of
       this project; a .safetensors file of timm or Hugging Face, or a folder
-      with one; a run's workdir, or its folder of checkpoints.
-    heads: number of attention heads, where neither a .safetensors file nor the
-      config.json beside it tells it; no other file needs it.
+      with one; the workdir of a run, or its folder of checkpoints.
+    heads: number of attention heads; only needed for a .safetensors file of
+      unusual width that does not record it, in a config.json or otherwise.
 
   Returns:
-    NumPy arrays, narrow floats widened to float32, and their description.
+    NumPy arrays, with narrow floats widened to float32, and the description.
 
   Raises:
     ImportError: if the library for the format is not installed.
-    ValueError: if nothing is there, or it is damaged, incomplete, of an unknown
-      format, or holds anything but arrays; the message names the file.
+    ValueError: if the path does not exist, or the file is damaged, incomplete,
+      of unknown format or contains anything but arrays. The message starts with
+      the path.
   """
   path = epath.Path(path)
   try:
@@ -73,58 +67,16 @@ def load_with_description(
   return jax.tree.map(_widened, params), described
 
 
-def _load_npz(path, heads):
-  del heads
-  with npz.open_archive(path) as archive:
-    format = next(
-      (key for key, value in NPZ_DIALECTS.items() if value.matches(archive)),
-      'official',
-    )
-    params = NPZ_DIALECTS.get(format, official).read(archive)
-    settings = run_folder.settings(path.parent) if format == 'official' else {}
-    if archive.unread:
-      _log.info(
-        '%s: left out %d arrays that are no parameters of an image model, such'
-        ' as %s',
-        path,
-        len(archive.unread),
-        archive.unread[0],
-      )
-    return params, _describe(params, format, settings, archive.unread)
-
-
-def _load_pytorch(path, heads):
-  tensors, metadata = safetensors_file.read(path)
-  format, width = pytorch.recognize(tensors)
-  settings = hub.settings(path, format, metadata)
-  told_heads = settings.pop('heads', None)
-  heads = heads or told_heads or pytorch.usual_heads(width)
-  params = pytorch.read(tensors, format, heads)
-  return params, _describe(params, format, settings)
-
-
-def _load_hub_folder(path, heads):
-  return _load_pytorch(path / hub.WEIGHTS, heads)
-
-
-def _load_run(path, heads):
-  del heads
-  params = run_folder.read(path)
-  return params, _describe(params, 'run', run_folder.settings(path))
-
-
-READERS = {'.npz': _load_npz, '.safetensors': _load_pytorch}
-
-
 def _reader(path):
+  """Returns the function that reads a file or folder."""
   if path.is_dir():
     if run_folder.is_run(path):
       return _load_run
-    if (path / hub.WEIGHTS).exists():
-      return _load_hub_folder
+    if (path / huggingface.WEIGHTS).exists():
+      return _load_folder
     raise ValueError(
-      f'the folder holds neither {hub.WEIGHTS} nor the checkpoints of a run;'
-      ' give the path of a weight file in it.'
+      f'the folder contains neither {huggingface.WEIGHTS} nor the checkpoints'
+      ' of a run; give the path of a weight file in it.'
     )
   if not path.exists():
     raise ValueError(
@@ -135,13 +87,65 @@ def _reader(path):
     start = file.read(9)
   if start.startswith((b'PK', b'\x93NUMPY')):
     return _load_npz
-  if start.endswith(b'{'):  # After the eight bytes of the header's length.
-    return _load_pytorch
-  if path.suffix in READERS:  # Damaged: its reader knows what to say.
-    return READERS[path.suffix]
+  if start.endswith(b'{'):  # Eight bytes, then the JSON header.
+    return _load_safetensors
+  if path.suffix in _READERS:  # Damaged; the reader explains how.
+    return _READERS[path.suffix]
   raise ValueError(
-    f'neither the content nor the ending {path.suffix!r} is that of a weight'
-    f' file; known formats: {", ".join(READERS)}.'
+    f'unknown format: neither the content nor the suffix {path.suffix!r} is'
+    f' that of a weight file; known suffixes: {", ".join(_READERS)}.'
+  )
+
+
+def _load_npz(path, heads):
+  del heads  # Shapes determine it.
+  with npz.open_archive(path) as archive:
+    name = _match('.npz', archive)
+    params = FORMATS[name].read(archive)
+    if archive.unread:
+      _log.info(
+        '%s: ignored %d arrays that do not belong to an image model, such as'
+        ' %s',
+        path,
+        len(archive.unread),
+        archive.unread[0],
+      )
+    settings = FORMATS[name].settings(path, {})
+    return params, _describe(params, name, settings, archive.unread)
+
+
+def _load_safetensors(path, heads):
+  arrays, metadata = safetensors_file.read(path)
+  name = _match('.safetensors', arrays)
+  settings = FORMATS[name].settings(path, metadata)
+  recorded_heads = settings.pop('heads', None)
+  params = FORMATS[name].read(arrays, heads or recorded_heads)
+  return params, _describe(params, name, settings)
+
+
+def _load_folder(path, heads):
+  return _load_safetensors(path / huggingface.WEIGHTS, heads)
+
+
+def _load_run(path, heads):
+  del heads  # Shapes determine it.
+  params = run_folder.read(path)
+  return params, _describe(params, 'run', run_folder.settings(path))
+
+
+_READERS = {'.npz': _load_npz, '.safetensors': _load_safetensors}
+
+
+def _match(suffix, arrays):
+  """Returns the name of the first format that matches the arrays of a file."""
+  candidates = {n: f for n, f in FORMATS.items() if f.suffix == suffix}
+  for name, format in candidates.items():
+    if format.matches(arrays):
+      return name
+  raise ValueError(
+    f'not a Vision Transformer of {" or ".join(candidates)}: the file has no'
+    ' patch embedding under the names of these libraries; it contains'
+    f' {", ".join(list(arrays)[:3])}.'
   )
 
 
@@ -149,8 +153,8 @@ def _describe(params, format, settings, ignored=()):
   sizes = description.sizes(params)
   if sizes.get('positions') == 'none' and format in _ALWAYS_WITH_POSITIONS:
     raise ValueError(
-      'there are no position embeddings; those that other code computes, such'
-      ' as sines or rotations, are not known here.'
+      'there are no position embeddings; models with computed ones, such as'
+      ' sines or rotations, are not supported.'
     )
   return description.Description(
     format,

@@ -1,4 +1,4 @@
-"""Weights from the folders of training runs, finished or still running."""
+"""Weights and settings from the folder of a training run."""
 
 import json
 import logging
@@ -17,18 +17,18 @@ _CHECKPOINTS = 'checkpoints'
 
 
 def is_run(folder: epath.Path) -> bool:
-  """Whether this is a run's workdir, or the folder of its checkpoints."""
+  """Returns whether this is a run's workdir or its folder of checkpoints."""
   return (folder / _CHECKPOINTS).is_dir() or bool(_steps(folder))
 
 
 def read(folder: epath.Path) -> dict[str, Any]:
-  """Returns the newest weights: their average where the run keeps one.
+  """Returns the latest weights, or their moving average if the run keeps one.
 
-  Unlike `store.Store` this writes nothing, so the run may go on meanwhile.
-  Damaged checkpoints are passed over, with a warning for each.
+  Unlike `store.Store`, this writes nothing, so the run may be in progress.
+  Damaged checkpoints are skipped with a warning.
 
   Args:
-    folder: a workdir, or its folder of checkpoints.
+    folder: a workdir or its folder of checkpoints.
 
   Raises:
     ValueError: if there is no finished checkpoint, or all are damaged.
@@ -42,7 +42,7 @@ def read(folder: epath.Path) -> dict[str, Any]:
     if damage is None:
       return _restore(folder / str(step) / 'state')
     damages.append(f'{step}: {damage}')
-    _log.warning('checkpoint %s/%s is left out', folder, damages[-1])
+    _log.warning('skipping damaged checkpoint %s/%s', folder, damages[-1])
   if not damages:
     raise ValueError(
       'the run has no finished checkpoint yet; wait for one, or give the path'
@@ -55,32 +55,32 @@ def read(folder: epath.Path) -> dict[str, Any]:
 
 
 def settings(folder: epath.Path) -> dict[str, Any]:
-  """Returns what the files of a run tell of its model besides the weights.
+  """Returns the settings of a model that its run records.
 
   Args:
-    folder: the one of a weight file, a workdir, or its folder of checkpoints;
-      nothing is found in folders that are no run's.
+    folder: a workdir, its folder of checkpoints, or the folder of a weight
+      file, which need not belong to a run.
 
   Returns:
-    'gelu', 'norm_eps' and 'image_size' from config.json, 'class_names' from
-    results.json; what is there of them.
+    Fields of `Description`: 'gelu', 'norm_eps' and 'image_size' from
+    config.json and 'class_names' from results.json, each if recorded.
   """
   if folder.name == _CHECKPOINTS:
     folder = folder.parent
   config = _read_json(folder / 'config.json')
-  found = {}
+  recorded = {}
   for key in ('gelu', 'norm_eps'):
     if f'model.{key}' in config:
-      found[key] = config[f'model.{key}']
+      recorded[key] = config[f'model.{key}']
   if height := config.get('data.image_size'):
-    found['image_size'] = height, config.get('data.image_width') or height
+    recorded['image_size'] = height, config.get('data.image_width') or height
   if names := _read_json(folder / 'results.json').get('class_names'):
-    found['class_names'] = tuple(names)
-  return found
+    recorded['class_names'] = tuple(names)
+  return recorded
 
 
 def _steps(folder):
-  """The steps of finished checkpoints, newest first."""
+  """Returns the steps of finished checkpoints, newest first."""
   steps = [
     int(path.name)
     for path in folder.iterdir()
@@ -93,13 +93,13 @@ def _restore(state):
   handler = ocp.PyTreeCheckpointHandler()
   saved = handler.metadata(state).tree
   part = 'ema_params' if saved.get('ema_params') else 'params'
-  wanted = {part: saved[part]}
+  item = {part: saved[part]}
   as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
   restored = handler.restore(
     state,
     args=ocp.args.PyTreeRestore(
-      item=wanted,
-      restore_args=jax.tree.map(lambda _: as_numpy, wanted),
+      item=item,
+      restore_args=jax.tree.map(lambda _: as_numpy, item),
       partial_restore=True,
     ),
   )

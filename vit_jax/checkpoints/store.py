@@ -1,8 +1,8 @@
-"""Checkpoints of a running job: saved in the background, verified, resumed.
+"""Checkpoints of a running job: background saves, verification, restore.
 
-Orbax writes and reads the arrays. This adds what a run that may be killed, or
-whose disk may fail, needs on top: checksums committed together with the
-checkpoint, a way back past damaged checkpoints, and errors in plain words.
+Orbax writes and reads the arrays. This module adds what is needed to survive
+kills and disk failures: checksums committed together with the checkpoint,
+fallback from damaged checkpoints to older ones, and readable errors.
 """
 
 from collections.abc import Iterator
@@ -29,17 +29,17 @@ class DamagedCheckpointError(ValueError):
 
 
 class SaveError(OSError):
-  """A checkpoint could not be written; the older ones are kept."""
+  """A checkpoint could not be written; older ones are kept."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-  """What a checkpoint holds.
+  """The content of a checkpoint.
 
   Attributes:
-    step: the step it was saved at.
-    state: the arrays, in the structure and the sharding of the target.
-    meta: the JSON values that were saved beside them.
+    step: training step of the checkpoint.
+    state: arrays, with the structure and sharding of the target.
+    meta: JSON values saved with the arrays.
   """
 
   step: int
@@ -48,37 +48,37 @@ class Restored:
 
 
 class Store:
-  """The last few checkpoints of one run, in `folder/STEP`.
+  """The most recent checkpoints of one run, in `folder/STEP`.
 
-  A context manager; leaving it waits for the save under way. With several
-  processes, all of them make the same calls. Only one run may use a folder at
-  a time: opening it removes what an interrupted save has left.
+  A context manager; exiting it waits for the save in progress. With several
+  processes, all of them must make the same calls. Only one run may use a folder
+  at a time, since opening it removes the remains of interrupted saves.
 
-  A checkpoint appears under its name, with its checksums, in one atomic
-  rename (on gs://, with a marker written last), so that a run killed at any
-  moment leaves whole checkpoints.
+  A checkpoint and its checksums are committed in one atomic rename (on gs://,
+  by a marker written last), so a run killed at any moment leaves only complete
+  checkpoints.
   """
 
   def __init__(self, folder: epath.PathLike, *, keep: int = 3):
-    """Opens or makes a folder of checkpoints.
+    """Opens or creates a folder of checkpoints.
 
     Args:
       folder: local or gs://.
-      keep: number of checkpoints to keep, the newest ones.
+      keep: number of most recent checkpoints to keep.
 
     Raises:
       ValueError: if keep is not positive.
     """
     if keep < 1:
       raise ValueError(
-        f'the number of checkpoints to keep is 1 or more, got {keep}.'
+        f'the number of checkpoints to keep must be 1 or more, got {keep}.'
       )
     folder = epath.Path(folder)
-    # Orbax wants absolute paths; absolute() would garble gs:// ones.
+    # Orbax needs absolute paths, and absolute() would garble gs:// ones.
     self._folder = folder if folder.is_absolute() else folder.absolute()
-    self._saving: int | None = None  # The step that is being saved,
+    self._saving: int | None = None  # The step of the save in progress,
     self._saving_bytes = 0  # and its size.
-    self._failure: SaveError | None = None  # Not yet told.
+    self._failure: SaveError | None = None  # Not reported yet.
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
@@ -91,21 +91,21 @@ class Store:
     )
 
   def save(self, step: int, state: PyTree, *, meta: dict | None = None) -> None:
-    """Starts to save in the background; the arrays may be donated at once.
+    """Starts a save in the background; the arrays may be donated right away.
 
-    Waits for the save before this one. Saving the newest step once more does
-    nothing. A save that fails is told by `wait`; or, if another one follows
-    first, in the log, since that one is tried all the same.
+    Waits for the previous save. Saving the newest step again has no effect. If
+    the save fails, `wait` raises the error; if `save` is called first, it logs
+    the error and saves the next checkpoint all the same.
 
     Args:
-      step: number of steps taken, above those of all kept checkpoints.
+      step: number of steps taken; larger than that of any kept checkpoint.
       state: arrays.
-      meta: small values that JSON can hold.
+      meta: small JSON values.
 
     Raises:
-      SaveError: if the save before this one failed in one of several processes,
-        of which the others know nothing.
-      ValueError: if a later step is kept already.
+      SaveError: if the previous save failed and there are several processes,
+        since the others do not know of the failure.
+      ValueError: if a later step exists.
     """
     self._log_failure()
     newest = self._manager.latest_step()
@@ -113,8 +113,8 @@ class Store:
       return
     if newest is not None and newest > step:
       raise ValueError(
-        f'step {step} cannot be saved: {self._folder} holds step {newest},'
-        ' which is later; resume from it, or choose another folder.'
+        f'cannot save step {step}: {self._folder} holds step {newest}, which'
+        ' is later; resume from it, or choose another folder.'
       )
     self._saving = step
     self._saving_bytes = sum(x.nbytes for x in jax.tree.leaves(state))
@@ -126,23 +126,23 @@ class Store:
             state=ocp.args.StandardSave(state),
             meta=ocp.args.JsonSave(meta or {}),
           ),
-          force=True,  # When to save is the caller's choice.
+          force=True,  # The caller decides when to save.
         )
     except SaveError as error:
       self._failure = error
 
   def check(self) -> None:
-    """Logs it if the save under way has failed, without waiting for its end.
+    """Logs the error if the last save has failed, without waiting for it.
 
     Raises:
-      SaveError: as for `save`.
+      SaveError: same as in `save`.
     """
     ended = self._saving and not self._manager.is_saving_in_progress()
     if ended or self._failure:
       self._log_failure()
 
   def wait(self) -> None:
-    """Waits for the save under way.
+    """Waits for the save in progress.
 
     Raises:
       SaveError: if it failed.
@@ -156,7 +156,7 @@ class Store:
       self._saving = None
 
   def steps(self) -> list[int]:
-    """The steps of the finished checkpoints, oldest first."""
+    """Returns the steps of the finished checkpoints, oldest first."""
     return [
       step
       for step in self._manager.all_steps()
@@ -164,26 +164,26 @@ class Store:
     ]
 
   def restore(self, target: PyTree) -> Restored | None:
-    """Reads the newest checkpoint that is whole.
+    """Restores the newest intact checkpoint.
 
-    Every file is compared with its checksum first. Damaged checkpoints that
-    are newer are renamed to `STEP.damaged`, with a warning for each.
+    Verifies the checksum of every file first. Newer checkpoints that are
+    damaged are renamed to `STEP.damaged`, with a warning.
 
     Args:
       target: `jax.ShapeDtypeStruct`s with shardings, in the structure of the
-        saved state; the mesh may differ from the one that saved.
+        saved state; the mesh may differ from that of the save.
 
     Returns:
-      The checkpoint, or None if the folder has none.
+      The checkpoint, or None if there is none.
 
     Raises:
-      DamagedCheckpointError: if there are checkpoints but all are damaged;
-        nothing is renamed then.
-      ValueError: if arrays are missing, left over, or of another shape or
-        type than the target's.
+      DamagedCheckpointError: if there are checkpoints but all are damaged; none
+        is renamed in this case.
+      ValueError: if the checkpoint and the target differ in the names, shapes
+        or types of arrays.
     """
     self.wait()
-    step = self._newest_whole()
+    step = self._newest_intact()
     if step is None:
       return None
     self._check_matches(step, target)
@@ -196,10 +196,10 @@ class Store:
     return Restored(step, restored['state'], restored['meta'])
 
   def close(self) -> None:
-    """Waits for the save under way and ends the background threads.
+    """Waits for the save in progress and stops the background threads.
 
     Raises:
-      SaveError: if that save failed.
+      SaveError: if the save failed.
     """
     try:
       self.wait()
@@ -212,10 +212,10 @@ class Store:
   def __exit__(self, kind, *unused) -> None:
     if kind is None:
       self.close()
-    elif jax.process_count() == 1:  # Others might never come to the same place.
+    elif jax.process_count() == 1:  # Other processes may never reach this.
       try:
         self.close()
-      except SaveError as error:  # There is an earlier one to tell.
+      except SaveError as error:  # An earlier error is being raised.
         _log.warning('%s', error)
 
   def _step_folder(self, step: int) -> epath.Path:
@@ -226,7 +226,7 @@ class Store:
 
   def _write_manifest(self) -> None:
     # Orbax calls this in its background thread, on the first process, after
-    # the last array of all processes is written and before the commit.
+    # all processes have written their arrays and before the commit.
     folder = self._unfinished_folder(self._saving)
     if not folder.exists():  # On gs:// files are written in place.
       folder = self._step_folder(self._saving)
@@ -238,7 +238,7 @@ class Store:
     except SaveError as error:
       if jax.process_count() > 1:
         raise
-      _log.warning('%s The run goes on; its next checkpoint is tried.', error)
+      _log.warning('%s The run continues without this checkpoint.', error)
 
   @contextlib.contextmanager
   def _explain_failure(self) -> Iterator[None]:
@@ -248,64 +248,64 @@ class Store:
       step, self._saving = self._saving, None
       cause = (str(error) or type(error).__name__).splitlines()[0]
       if system := re.search(r'.*: (.*) \[os_error_code=', cause):
-        cause = system[1]  # What stands before is a dozen of paths.
+        cause = system[1]  # Drop the dozen paths before it.
       if jax.process_count() == 1:
-        # What was written would take the space that other files need.
+        # The remains would take up space that other files need.
         with contextlib.suppress(OSError):
           self._unfinished_folder(step).rmtree(missing_ok=True)
         self._manager.reload()
       raise SaveError(
         f'the checkpoint of step {step} ({_mebibytes(self._saving_bytes)})'
-        f' could not be saved in {self._folder}: {cause}.{self._space()} Steps'
-        f' kept there: {", ".join(map(str, self.steps())) or "none"}.'
+        f' could not be saved in {self._folder}: {cause}.{self._space()}'
+        f' Existing steps: {", ".join(map(str, self.steps())) or "none"}.'
       ) from error
 
   def _space(self) -> str:
     try:
       free = shutil.disk_usage(self._folder).free
-    except OSError:  # gs:// has no end.
+    except OSError:  # gs:// is unlimited.
       return ''
     return (
-      f' {_mebibytes(free)} are free there now; lower keep_checkpoints, or make'
-      ' room.'
+      f' {_mebibytes(free)} are free there; lower keep_checkpoints, or free up'
+      ' space.'
     )
 
-  def _newest_whole(self) -> int | None:
-    """Finds the newest whole step, as process 0 sees it, for all processes."""
-    damages, found = {}, -1
+  def _newest_intact(self) -> int | None:
+    """Returns the newest intact step, which process 0 determines for all."""
+    damages, newest = {}, -1
     if jax.process_index() == 0:
       for step in reversed(self._manager.all_steps()):
         damage = checksums.find_damage(self._step_folder(step))
         if damage is None:
-          found = step
+          newest = step
           break
         damages[step] = damage
-    told = np.array([found, len(damages)], np.int32)
-    found, num_damaged = map(int, multihost_utils.broadcast_one_to_all(told))
+    result = np.array([newest, len(damages)], np.int32)
+    newest, num_damaged = map(int, multihost_utils.broadcast_one_to_all(result))
     if not num_damaged:
-      return None if found < 0 else found
-    if found < 0:
+      return None if newest < 0 else newest
+    if newest < 0:
       details = '; '.join(f'{step}: {damages[step]}' for step in damages)
       raise DamagedCheckpointError(
         f'every checkpoint in {self._folder} is damaged:'
-        f' {details or "process 0 says how"}. Choose another workdir, or remove'
-        ' this folder to start afresh.'
+        f' {details or "see the log of process 0"}. Choose another workdir, or'
+        ' remove this folder to start from scratch.'
       )
-    self._set_aside(damages)
-    return found
+    self._rename_damaged(damages)
+    return newest
 
-  def _set_aside(self, damages: dict[int, str]) -> None:
-    # Under its own name, a damaged step would stand in the way of saving it
-    # and lower ones. Only process 0 has something to rename.
+  def _rename_damaged(self, damages: dict[int, str]) -> None:
+    # Under its own name, a damaged step would prevent saving the same or a
+    # lower step. Only process 0 has any damages.
     for step, damage in damages.items():
       folder = self._step_folder(step)
-      aside = _unused(folder.with_name(f'{step}.damaged'))
-      folder.rename(aside)
+      renamed = _unused(folder.with_name(f'{step}.damaged'))
+      folder.rename(renamed)
       _log.warning(
-        'Checkpoint %s is damaged and left out: %s. It is now %s.',
+        'checkpoint %s is damaged (%s); skipped it and renamed it to %s',
         folder,
         damage,
-        aside.name,
+        renamed.name,
       )
     ocp.multihost.sync_global_processes('damaged checkpoints renamed')
     self._manager.reload()
@@ -314,23 +314,23 @@ class Store:
     folder = self._step_folder(step)
     saved = ocp.StandardCheckpointHandler().metadata(folder / 'state').tree
     saved = ocp.tree.to_flat_dict(saved, sep='/')
-    wanted = ocp.tree.to_flat_dict(target, sep='/')
+    expected = ocp.tree.to_flat_dict(target, sep='/')
     differences = []
-    for name in [*wanted, *(name for name in saved if name not in wanted)]:
+    for name in [*expected, *(n for n in saved if n not in expected)]:
       if name not in saved:
         differences.append(f'{name} is not in the checkpoint')
-      elif name not in wanted:
+      elif name not in expected:
         differences.append(f'{name} is only in the checkpoint')
       else:
-        there, here = _describe(saved[name]), _describe(wanted[name])
-        if there != here:
+        old, new = _describe(saved[name]), _describe(expected[name])
+        if old != new:
           differences.append(
-            f'{name} is {there} in the checkpoint, {here} in this run'
+            f'{name} is {old} in the checkpoint, {new} in this run'
           )
     if differences:
       more = len(differences) - 5
       raise ValueError(
-        f'checkpoint {folder} is of another model or optimiser: '
+        f'checkpoint {folder} is of another model or optimizer: '
         + '; '.join(differences[:5])
         + (f'; and {more} more' if more > 0 else '')
         + '. Resume with the config it was saved with, or choose another'

@@ -5,7 +5,7 @@ from vit_jax.config.job_keys import JOB_KEYS
 from vit_jax.config.key import Key
 from vit_jax.data import preprocess
 from vit_jax.models import factory, layers, positions, vit
-from vit_jax.training import losses, optim
+from vit_jax.training import optim, steps
 
 _RUN = {
   'job': Key('pretrain', 'Job to run, a name in vit_jax.jobs.JOBS.'),
@@ -52,7 +52,7 @@ _RUN = {
     'softmax',
     'Cross-entropy: softmax, or sigmoid summed over classes (ImageNet-21k,'
     ' JFT).',
-    choices=losses.LOSSES,
+    choices=steps.LOSSES,
   ),
   'label_smoothing': Key(
     0.0, 'Share of probability spread over all classes.', low=0, high=0.999
@@ -62,7 +62,7 @@ _RUN = {
     'none',
     'Weights of the classes in the loss: none, or balanced, inverse to their'
     ' frequency.',
-    choices=('none', 'balanced'),
+    choices=steps.CLASS_WEIGHTS,
   ),
   'report.page': Key(
     True, 'Whether the job writes its page, report.html.', on_resume=True

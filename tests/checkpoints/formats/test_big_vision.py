@@ -1,4 +1,4 @@
-"""big_vision's names: prefixes, positions, scanned layers."""
+"""Files of big_vision: prefixes, positions, scanned layers."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def test_round_trip_gives_equal_logits(tmp_path, pool):
     weights.assert_same(loaded, params)
 
 
-def test_a_class_slot_of_zero_comes_back_bit_for_bit(tmp_path):
+def test_round_trip_with_class_slot_of_zero_is_exact(tmp_path):
   params = weights.random_params(weights.tiny())
   params['Transformer']['posembed_input']['pos_embedding'][:, 0] = 0
   checkpoints.export(params, tmp_path / 'params.npz', format='big_vision')
@@ -45,7 +45,7 @@ def test_the_image_model_is_found_under_its_prefix(tmp_path, prefix):
   params = weights.random_params(weights.tiny(pool='gap'))
   arrays = {
     name.replace('params/', prefix, 1): value
-    for name, value in big_vision.write(params).items()
+    for name, value in big_vision.to_arrays(params).items()
   }
   others = {'opt/count': np.zeros(())} if prefix else {}
   if 'img' in prefix:
@@ -57,7 +57,7 @@ def test_the_image_model_is_found_under_its_prefix(tmp_path, prefix):
   assert description.ignored == tuple(others)
 
 
-def test_scanned_layers_are_parted(tmp_path):
+def test_scanned_layers_are_split(tmp_path):
   params = weights.random_params(weights.tiny(pool='gap'))
   encoder = params['Transformer']
   stacked = jax.tree.map(
@@ -85,14 +85,14 @@ def test_scanned_layers_are_parted(tmp_path):
 def test_bfloat16_is_widened(tmp_path):
   params = weights.random_params(weights.tiny(pool='gap'))
   narrow = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
-  np.savez(tmp_path / 'params.npz', **big_vision.write(narrow))
+  np.savez(tmp_path / 'params.npz', **big_vision.to_arrays(narrow))
   weights.assert_same(
     checkpoints.load(tmp_path / 'params.npz'),
     jax.tree.map(lambda x: x.astype('f4'), narrow),
   )
 
 
-def test_parts_without_a_place_are_named(tmp_path):
+def test_unsupported_parts_are_refused(tmp_path):
   params = weights.random_params(weights.tiny())
   params['mask_token'] = np.zeros(12)
   with pytest.raises(ValueError, match="params.npz.*no place for 'mask_token'"):

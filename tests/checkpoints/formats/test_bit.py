@@ -1,4 +1,4 @@
-"""BiT's names."""
+"""Files of BiT."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import weights
 
 
 def bit_arrays(params):
-  """The names of the published files, written out from the rule."""
+  """Returns the arrays of a published file."""
   arrays = {}
   for name, value in official.flatten(params).items():
     *path, leaf = name.split('/')
@@ -48,7 +48,7 @@ def params():
 
 
 @pytest.mark.parametrize('number', ['', '_7'])
-def test_names_become_ours(tmp_path, params, number):
+def test_names_are_converted(tmp_path, params, number):
   arrays = {
     name.replace('standardized_conv2d', f'standardized_conv2d{number}'): value
     for name, value in bit_arrays(params).items()
@@ -62,7 +62,7 @@ def test_names_become_ours(tmp_path, params, number):
   assert description.sizes == {'stage_depths': (1, 11), 'width_factor': 0.5}
 
 
-def test_an_unknown_name_is_refused(tmp_path, params):
+def test_unknown_name_is_refused(tmp_path, params):
   arrays = bit_arrays(params) | {'resnet/block1/unit01/d/kernel': np.ones(3)}
   np.savez(tmp_path / 'bit.npz', **arrays)
   with pytest.raises(ValueError, match=r"bit\.npz: .*'resnet/block1/unit01/d/"):

@@ -1,4 +1,4 @@
-"""NumPy archives: round trips, damage, and what is refused."""
+"""NumPy archives: round trips, damage, and refused content."""
 
 import os
 import resource
@@ -35,7 +35,7 @@ def test_round_trip(tmp_path):
   weights.assert_same(read(path), ARRAYS)
 
 
-def test_arrays_are_read_when_asked_for(tmp_path):
+def test_arrays_are_read_on_access(tmp_path):
   write(tmp_path / 'params.npz')
   with npz.open_archive(epath.Path(tmp_path / 'params.npz')) as archive:
     assert len(archive) == 3
@@ -45,7 +45,7 @@ def test_arrays_are_read_when_asked_for(tmp_path):
     assert archive.unread == ['head/kernel', 'head/bias']
 
 
-def test_bfloat16_comes_back_from_raw_bytes(tmp_path):
+def test_bfloat16_is_read_from_raw_bytes(tmp_path):
   values = np.array([1.5, -0.0, 3e38], jnp.bfloat16)
   np.savez(tmp_path / 'params.npz', scale=values)
   with np.load(tmp_path / 'params.npz') as archive:
@@ -53,7 +53,7 @@ def test_bfloat16_comes_back_from_raw_bytes(tmp_path):
   weights.assert_same(read(tmp_path / 'params.npz'), {'scale': values})
 
 
-def test_a_write_that_runs_out_of_space_leaves_the_old_file(tmp_path):
+def test_failed_write_leaves_the_old_file(tmp_path):
   path = tmp_path / 'params.npz'
   write(path)
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -67,7 +67,7 @@ def test_a_write_that_runs_out_of_space_leaves_the_old_file(tmp_path):
 
 
 @pytest.mark.parametrize('size', [0, 10, 200, 800])
-def test_a_file_cut_short_is_named(tmp_path, size):
+def test_truncated_file_is_refused(tmp_path, size):
   path = tmp_path / 'params.npz'
   write(path)
   whole = path.read_bytes()
@@ -77,7 +77,7 @@ def test_a_file_cut_short_is_named(tmp_path, size):
     checkpoints.load(path)
 
 
-def test_a_flipped_byte_is_laid_to_its_parameter(tmp_path):
+def test_flipped_byte_is_reported_by_parameter(tmp_path):
   path = tmp_path / 'params.npz'
   write(path)
   damaged = bytearray(path.read_bytes())
@@ -95,14 +95,14 @@ def test_pickled_objects_are_refused(tmp_path):
     checkpoints.load(path)
 
 
-def test_a_single_array_is_refused(tmp_path):
+def test_single_array_is_refused(tmp_path):
   with (tmp_path / 'params.npz').open('wb') as file:
     np.save(file, ARRAYS['cls'])
   with pytest.raises(ValueError, match=r'params\.npz: a single array'):
     checkpoints.load(tmp_path / 'params.npz')
 
 
-def test_other_content_under_the_name_is_refused(tmp_path):
+def test_other_content_is_refused(tmp_path):
   (tmp_path / 'params.npz').write_text('<html>404</html>')
   with pytest.raises(ValueError, match='not a readable'):
     checkpoints.load(tmp_path / 'params.npz')

@@ -1,4 +1,4 @@
-"""Official names: both counters, group norms, missing blocks."""
+"""Official files: old and new names, group norms, missing blocks."""
 
 import numpy as np
 import pytest
@@ -33,8 +33,8 @@ def blocks(names, numbers):
   ]
 
 
-def test_published_names_become_linen_names():
-  # Eleven blocks: 10 comes after 2 and 9, though not in the alphabet.
+def test_published_names_are_converted_to_linen_names():
+  # Eleven blocks: 10 comes before 2 in alphabetical order.
   linen = arrays_of(blocks(LINEN_BLOCK, range(11)))
   old = arrays_of(blocks(OLD_BLOCK, range(11)))
   expected = official.unflatten(linen)
@@ -48,7 +48,7 @@ def test_two_names_for_one_parameter_are_refused():
     official.read(arrays_of(both))
 
 
-def test_group_norms_lose_the_axes_of_the_image():
+def test_group_norms_lose_their_image_axes():
   scale = np.arange(3, dtype='f4')
   for name in ('gn_root', 'block1/unit2/gn3', 'block1/unit1/gn_proj'):
     tree = official.read({f'{name}/scale': scale.reshape(1, 1, 1, 3)})
@@ -65,7 +65,7 @@ def test_group_norms_lose_the_axes_of_the_image():
     ('encoderblock_0/', 'Transformer/encoderblock_0/LayerNorm_0/scale'),
   ],
 )
-def test_a_missing_block_is_named(tmp_path, missing, named):
+def test_missing_block_is_refused(tmp_path, missing, named):
   arrays = arrays_of(blocks(LINEN_BLOCK, range(4)))
   arrays = {name: x for name, x in arrays.items() if missing not in name}
   np.savez(tmp_path / 'cut.npz', **arrays)

@@ -1,4 +1,4 @@
-"""Weights of timm and Hugging Face: names, layouts, settings beside them."""
+"""Files of timm and Hugging Face: names, layouts and settings."""
 
 import json
 import resource
@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from vit_jax import checkpoints
-from vit_jax.checkpoints.formats import pytorch
+from vit_jax.checkpoints.formats import huggingface, pytorch, timm
 import weights
 
 safetensors = pytest.importorskip('safetensors.numpy')
+FORMATS = {'timm': timm, 'huggingface': huggingface}
 
 
 def kernel(params, *path):
@@ -29,7 +30,7 @@ def save(path, tensors):
 
 @pytest.mark.parametrize('gelu, norm_eps', [('tanh', 1e-6), ('erf', 1e-12)])
 @pytest.mark.parametrize('format', ['timm', 'huggingface'])
-def test_round_trips_are_equal_bit_for_bit(tmp_path, format, gelu, norm_eps):
+def test_round_trips_are_exact(tmp_path, format, gelu, norm_eps):
   model = weights.tiny(gelu=gelu, norm_eps=norm_eps)
   params = weights.random_params(model)
   path = tmp_path / ('model' if format == 'huggingface' else 'm.safetensors')
@@ -57,7 +58,7 @@ def test_round_trips_are_equal_bit_for_bit(tmp_path, format, gelu, norm_eps):
   assert description.image_size == expected_size
 
 
-def test_a_mean_pooled_model_goes_to_timm_alone(tmp_path):
+def test_only_timm_holds_mean_pooled_models(tmp_path):
   params = weights.random_params(weights.tiny(pool='gap'))
   checkpoints.export(params, tmp_path / 'm.safetensors')
   loaded, description = checkpoints.load_with_description(
@@ -71,7 +72,7 @@ def test_a_mean_pooled_model_goes_to_timm_alone(tmp_path):
 
 def test_layouts_of_timm():
   params = weights.random_params(weights.tiny())
-  tensors = pytorch.write(params, 'timm')
+  tensors = timm.to_tensors(params)
   block = params['Transformer']['encoderblock_1']
   attention = block['MultiHeadDotProductAttention_0']
   # Output 5 of the keys, in a width of 12, is head 1, dimension 1, of 4.
@@ -94,20 +95,20 @@ def test_layouts_of_timm():
   )
 
 
-def test_separate_queries_keys_and_values_of_timm():
+def test_timm_with_separate_queries_keys_and_values():
   params = weights.random_params(weights.tiny())
-  tensors = pytorch.write(params, 'timm')
+  tensors = timm.to_tensors(params)
   for block in range(2):
     for leaf in ('weight', 'bias'):
       name = f'blocks.{block}.attn.qkv.{leaf}'
       parts = np.split(tensors.pop(name), 3)
       for letter, part in zip('qkv', parts, strict=True):
         tensors[f'blocks.{block}.attn.{letter}_proj.{leaf}'] = part
-  weights.assert_same(pytorch.read(tensors, 'timm', heads=3), params)
+  weights.assert_same(timm.read(tensors, heads=3), params)
 
 
 def newer_names(tensors):
-  """The names that transformers 5 uses in memory."""
+  """Converts names to those that transformers 5 uses in memory."""
   changes = {
     'vit.encoder.layer.': 'vit.layers.',
     'attention.attention.query': 'attention.q_proj',
@@ -126,42 +127,44 @@ def newer_names(tensors):
 
 
 def without_prefix(tensors):
-  """The names of a ViTModel."""
+  """Converts names to those of a ViTModel."""
   return {k.removeprefix('vit.'): v for k, v in tensors.items()}
 
 
 @pytest.mark.parametrize('rename', [newer_names, without_prefix])
 def test_other_names_of_hugging_face(rename):
   params = weights.random_params(weights.tiny())
-  tensors = rename(pytorch.write(params, 'huggingface'))
-  assert pytorch.recognize(tensors) == ('huggingface', 12)
-  weights.assert_same(pytorch.read(tensors, 'huggingface', heads=3), params)
+  tensors = rename(huggingface.to_tensors(params))
+  assert huggingface.matches(tensors) and not timm.matches(tensors)
+  with pytest.raises(ValueError, match='width of 12'):
+    huggingface.read(tensors)
+  weights.assert_same(huggingface.read(tensors, heads=3), params)
 
 
-def test_parts_beside_the_encoder_come_along():
+def test_pooler_and_mask_token_are_loaded():
   params = weights.random_params(weights.tiny())
-  tensors = pytorch.write(params, 'huggingface')
+  tensors = huggingface.to_tensors(params)
   tensors['vit.pooler.dense.weight'] = np.arange(144, dtype='f4').reshape(
     12, -1
   )
   tensors['vit.embeddings.mask_token'] = np.zeros((1, 1, 12))
-  loaded = pytorch.read(tensors, 'huggingface', heads=3)
+  loaded = huggingface.read(tensors, heads=3)
   assert loaded['pre_logits']['kernel'][1, 0] == 1
   assert loaded['mask_token'].shape == (1, 1, 12)
 
 
-def test_the_head_count_is_asked_for(tmp_path):
+def test_unusual_number_of_heads_has_to_be_given(tmp_path):
   params = weights.random_params(weights.tiny())
   path = tmp_path / 'm.safetensors'
-  save(path, pytorch.write(params, 'timm'))
+  save(path, timm.to_tensors(params))
   with pytest.raises(ValueError, match=r'm\.safetensors.*width of 12.*heads='):
     checkpoints.load(path)
   weights.assert_same(checkpoints.load(path, heads=3), params)
-  with pytest.raises(ValueError, match="out/kernel'.*cannot be shared by 5"):
+  with pytest.raises(ValueError, match="out/kernel'.*cannot be split into 5"):
     checkpoints.load(path, heads=5)
 
 
-def test_the_usual_model_of_a_width_tells_the_head_count():
+def test_usual_number_of_heads_by_width():
   assert [pytorch.usual_heads(w) for w in (192, 384, 768, 1024, 1280)] == [
     3,
     6,
@@ -193,7 +196,7 @@ def test_the_usual_model_of_a_width_tells_the_head_count():
         'layer_norm_eps': 1e-5,
         'num_attention_heads': 2,
         'image_size': 224,
-        # In no order, and ten after nine.
+        # Unordered, and 10 after 9.
         'id2label': {'10': 'b', '9': 'a'},
       },
       ('tanh', 1e-5, ('a', 'b'), (224, 224)),
@@ -201,9 +204,9 @@ def test_the_usual_model_of_a_width_tells_the_head_count():
     ('huggingface', {'id2label': {'0': 'LABEL_0'}}, ('erf', 1e-12, None, None)),
   ],
 )
-def test_settings_beside_the_weights(tmp_path, format, config, expected):
+def test_settings_are_read_from_config_json(tmp_path, format, config, expected):
   params = weights.random_params(weights.tiny())
-  save(tmp_path / 'model.safetensors', pytorch.write(params, format))
+  save(tmp_path / 'model.safetensors', FORMATS[format].to_tensors(params))
   if config is not None:
     (tmp_path / 'config.json').write_text(json.dumps(config))
   heads = None if config and 'id2label' not in config else 2
@@ -217,17 +220,17 @@ def test_settings_beside_the_weights(tmp_path, format, config, expected):
   assert description.sizes['heads'] == 2
 
 
-def test_another_activation_is_refused(tmp_path):
+def test_unsupported_activation_is_refused(tmp_path):
   params = weights.random_params(weights.tiny())
-  save(tmp_path / 'model.safetensors', pytorch.write(params, 'huggingface'))
+  save(tmp_path / 'model.safetensors', huggingface.to_tensors(params))
   (tmp_path / 'config.json').write_text('{"hidden_act": "quick_gelu"}')
-  with pytest.raises(ValueError, match="'quick_gelu' by config.json"):
+  with pytest.raises(ValueError, match="config.json .* 'quick_gelu'"):
     checkpoints.load(tmp_path)
 
 
-def test_another_architecture_is_refused(tmp_path):
+def test_unsupported_architecture_is_refused(tmp_path):
   params = weights.random_params(weights.tiny())
-  tensors = pytorch.write(params, 'timm')
+  tensors = timm.to_tensors(params)
   path = tmp_path / 'm.safetensors'
   save(path, tensors | {'blocks.1.ls1.gamma': np.ones(12, 'f4')})
   with pytest.raises(ValueError, match=r"m\.safetensors.*'blocks.1.ls1.gamma'"):
@@ -237,9 +240,9 @@ def test_another_architecture_is_refused(tmp_path):
     checkpoints.load(path)
 
 
-def test_a_missing_block_is_named(tmp_path):
+def test_missing_block_is_refused(tmp_path):
   params = weights.random_params(weights.tiny(depth=3))
-  tensors = pytorch.write(params, 'timm')
+  tensors = timm.to_tensors(params)
   tensors = {k: v for k, v in tensors.items() if 'blocks.1.' not in k}
   save(tmp_path / 'm.safetensors', tensors)
   with pytest.raises(ValueError, match=r"m\.saf.*'Transformer/encoderblock_1/"):
@@ -248,17 +251,17 @@ def test_a_missing_block_is_named(tmp_path):
 
 def test_narrow_floats_are_widened(tmp_path):
   params = weights.random_params(weights.tiny())
-  tensors = pytorch.write(params, 'timm')
+  tensors = timm.to_tensors(params)
   for dtype in (jnp.bfloat16, np.float16):
     narrow = {k: v.astype(dtype) for k, v in tensors.items()}
     save(tmp_path / 'm.safetensors', narrow)
     loaded = checkpoints.load(tmp_path / 'm.safetensors', heads=3)
     wide = {k: v.astype('f4') for k, v in narrow.items()}
-    weights.assert_same(loaded, pytorch.read(wide, 'timm', heads=3))
+    weights.assert_same(loaded, timm.read(wide, heads=3))
 
 
 @pytest.mark.parametrize('size', [0, 4, 5000])
-def test_a_file_cut_short_is_named(tmp_path, size):
+def test_truncated_file_is_refused(tmp_path, size):
   path = tmp_path / 'm.safetensors'
   checkpoints.export(weights.random_params(weights.tiny()), path)
   whole = path.read_bytes()
@@ -268,7 +271,7 @@ def test_a_file_cut_short_is_named(tmp_path, size):
     checkpoints.load(path)
 
 
-def test_hidden_layers_of_the_head_have_no_place(tmp_path):
+def test_hidden_layers_of_the_head_are_refused(tmp_path):
   params = weights.random_params(weights.tiny(representation_size=12))
   for format, path in (
     ('timm', tmp_path / 'm.safetensors'),
@@ -284,7 +287,7 @@ def test_hidden_layers_of_the_head_have_no_place(tmp_path):
     weights.assert_same(checkpoints.load(path), expected)
 
 
-def test_hybrids_have_no_place(tmp_path):
+def test_hybrids_are_refused(tmp_path):
   model = weights.tiny(
     'R50+ViT-B/16', patch_size=1, stage_depths=(), width_factor=0.5
   )
@@ -293,7 +296,7 @@ def test_hybrids_have_no_place(tmp_path):
     checkpoints.export(params, tmp_path / 'm.safetensors')
 
 
-def test_files_of_a_hugging_face_folder(tmp_path):
+def test_hugging_face_folder(tmp_path):
   folder = tmp_path / 'model'
   params = weights.random_params(weights.tiny())
   checkpoints.export(
@@ -318,7 +321,7 @@ def test_files_of_a_hugging_face_folder(tmp_path):
   assert pixel == pytest.approx(byte / 127.5 - 1)
 
 
-def test_a_hugging_face_folder_is_written_once_more(tmp_path):
+def test_hugging_face_folder_is_overwritten(tmp_path):
   for seed in range(2):
     params = weights.random_params(weights.tiny(), (16, 16), seed=seed)
     checkpoints.export(
@@ -328,11 +331,11 @@ def test_a_hugging_face_folder_is_written_once_more(tmp_path):
   config = json.loads((tmp_path / 'model' / 'config.json').read_text())
   assert config['image_size'] == 16
   (tmp_path / 'model' / 'results.json').write_text('{}')
-  with pytest.raises(ValueError, match=r'another kind, such as results\.json'):
+  with pytest.raises(ValueError, match=r'other files, such as results\.json'):
     checkpoints.export(params, tmp_path / 'model', format='huggingface')
 
 
-def test_a_write_that_fails_leaves_no_mixture(tmp_path):
+def test_failed_write_never_mixes_two_models(tmp_path):
   params = weights.random_params(weights.tiny(), (16, 16))
   folder = tmp_path / 'model'
   checkpoints.export(params, folder, format='huggingface')
@@ -350,7 +353,7 @@ def test_a_write_that_fails_leaves_no_mixture(tmp_path):
   weights.assert_same(checkpoints.load(folder), params)
 
 
-def test_sizes_that_do_not_fit_are_refused(tmp_path):
+def test_mismatched_sizes_are_refused(tmp_path):
   params = weights.random_params(weights.tiny())
   with pytest.raises(ValueError, match='for 6 patches.*16x16 px.*image_size='):
     checkpoints.export(params, tmp_path / 'model', format='huggingface')

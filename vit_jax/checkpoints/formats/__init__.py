@@ -1,1 +1,88 @@
-"""One module per file format."""
+"""The formats of weight files: one module and one row of `FORMATS` for each.
+
+To add a format, write a module with the functions of a row and add the row.
+`load` uses the first row that matches a file; `export` selects a row by name.
+
+The formats share two containers for named arrays, `npz` and `safetensors_file`,
+and `pytorch` converts the layouts of PyTorch. The checkpoints of a training run
+are folders with their own reader, `run_folder`.
+"""
+
+from collections.abc import Callable, Collection
+import dataclasses
+from typing import Any
+
+from vit_jax.checkpoints import run_folder
+from vit_jax.checkpoints.formats import (
+  big_vision,
+  bit,
+  huggingface,
+  official,
+  timm,
+)
+
+
+def _no_settings(path, metadata):
+  del path, metadata
+  return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """A format of weight files.
+
+  Attributes:
+    suffix: container of the arrays, '.npz' or '.safetensors'.
+    matches: returns whether arrays with these names are in this format.
+    read: converts the arrays of a file to parameters under official names. For
+      .safetensors it also takes `heads`, the number of attention heads, which
+      PyTorch's shapes do not determine.
+    write: writes parameters to a path, given `gelu`, `norm_eps`, `class_names`
+      and `image_size`; None for formats that can only be read.
+    settings: returns the fields of `Description`, and `heads`, that a file or a
+      file next to it records, given the path and the metadata of the file.
+    stores_settings: whether `write` stores `gelu`, `norm_eps` and
+      `class_names`.
+    writes_folder: whether `write` creates a folder instead of a file.
+  """
+
+  suffix: str
+  matches: Callable[[Collection[str]], bool]
+  read: Callable[..., dict[str, Any]]
+  write: Callable[..., None] | None = None
+  settings: Callable[..., dict[str, Any]] = _no_settings
+  stores_settings: bool = False
+  writes_folder: bool = False
+
+
+FORMATS = {
+  'bit': Format('.npz', bit.matches, bit.read),
+  'big_vision': Format(
+    '.npz', big_vision.matches, big_vision.read, big_vision.write
+  ),
+  # Any other .npz file is assumed to use the official names.
+  'official': Format(
+    '.npz',
+    lambda names: True,
+    official.read,
+    official.write,
+    settings=lambda path, metadata: run_folder.settings(path.parent),
+  ),
+  'timm': Format(
+    '.safetensors',
+    timm.matches,
+    timm.read,
+    timm.write,
+    settings=timm.settings,
+    stores_settings=True,
+  ),
+  'huggingface': Format(
+    '.safetensors',
+    huggingface.matches,
+    huggingface.read,
+    huggingface.write,
+    settings=huggingface.settings,
+    stores_settings=True,
+    writes_folder=True,
+  ),
+}

@@ -1,19 +1,20 @@
-"""Names of big_vision's files, of vision transformers and two-tower models.
+"""Files of big_vision: Vision Transformers and two-tower (CLIP, LiT) models.
 
-They differ from the official ones by a prefix; by `pos_embedding` at the top,
-which is added before the class token is put in front and so has no slot for
-it; and, where layers were scanned, by one `Transformer/encoderblock` whose
-arrays have a leading axis of layers.
+The names differ from the official ones in three ways: they have a prefix;
+`pos_embedding` is at the top level and has no slot for the class token, since
+it is added before the class token is prepended; and scanned layers form a
+single `Transformer/encoderblock` whose arrays have a leading layer axis.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from etils import epath
 import numpy as np
 
-from vit_jax.checkpoints.formats import official
+from vit_jax.checkpoints.formats import npz, official
 
-# Of two towers, the one for images is read. The first one present holds.
+# The first prefix present is used: that of the image tower, if there are two.
 _PREFIXES = ('params/img/', 'opt/target/img/', 'img/', 'params/', 'opt/target/')
 _POSITIONS = 'pos_embedding'
 _SCANNED = 'Transformer/encoderblock/'
@@ -21,7 +22,7 @@ _PARTS = ('Transformer', 'cls', 'embedding', 'head', 'pre_logits')
 
 
 def matches(names: Iterable[str]) -> bool:
-  """Whether a file with these names is one of big_vision's."""
+  """Returns whether arrays with these names come from big_vision."""
   return any(
     name == _POSITIONS or name.startswith((*_PREFIXES, _SCANNED))
     for name in names
@@ -31,11 +32,11 @@ def matches(names: Iterable[str]) -> bool:
 def read(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """Returns the image model's parameters under official names.
 
-  Other arrays, as those of an optimiser or a text tower, are not read. A class
+  Other arrays, such as optimizer state or a text tower, are not read. A class
   token gets a position embedding of zero.
 
   Raises:
-    ValueError: if scanned layers differ in number between parameters.
+    ValueError: if scanned parameters differ in the number of layers.
   """
   prefix = next(
     (p for p in _PREFIXES if any(name.startswith(p) for name in arrays)), ''
@@ -54,14 +55,14 @@ def read(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
   return official.read(_unscan(flat))
 
 
-def write(params: dict[str, Any]) -> dict[str, np.ndarray]:
-  """The arrays of a file, by name; layers are not scanned.
+def to_arrays(params: dict[str, Any]) -> dict[str, np.ndarray]:
+  """Returns the arrays of a file, by name, without scanned layers.
 
-  The class token's position embedding is added to the token itself, which
-  leaves the sum as it was.
+  The position embedding of the class token is added to the token itself, which
+  leaves their sum unchanged.
 
   Raises:
-    ValueError: if parts of the model have no place in such a file.
+    ValueError: if the format cannot hold a part of the model.
   """
   flat = official.flatten(params)
   for name in flat:
@@ -79,13 +80,19 @@ def write(params: dict[str, Any]) -> dict[str, np.ndarray]:
   return {f'params/{name}': value for name, value in flat.items()}
 
 
+def write(params: dict[str, Any], path: epath.Path, **settings: Any) -> None:
+  """Writes an .npz file; the format does not store settings."""
+  del settings
+  npz.write(to_arrays(params), path)
+
+
 def _unscan(flat):
   unscanned = {}
   depths = {len(v) for name, v in flat.items() if name.startswith(_SCANNED)}
   if len(depths) > 1:
     raise ValueError(
       f'the scanned parameters {_SCANNED}* disagree about the number of layers:'
-      f' {", ".join(map(str, sorted(depths)))}; expected one leading length.'
+      f' {", ".join(map(str, sorted(depths)))}; expected equal leading axes.'
     )
   for name, value in flat.items():
     if name.startswith(_SCANNED):

@@ -1,4 +1,4 @@
-"""Names of the BiT files, which come from TensorFlow (see `models.resnet`)."""
+"""Files of BiT (Big Transfer), with TensorFlow names; see `models.resnet`."""
 
 from collections.abc import Iterable, Mapping
 import re
@@ -23,27 +23,27 @@ _LEAVES = {'kernel': 'kernel', 'gamma': 'scale', 'beta': 'bias', 'bias': 'bias'}
 
 
 def matches(names: Iterable[str]) -> bool:
-  """Whether a file with these names is one of BiT's."""
+  """Returns whether arrays with these names come from BiT."""
   return any(name.startswith(_PREFIX) for name in names)
 
 
 def read(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """Returns the parameters under this project's names.
+  """Returns the parameters under the names of `models.resnet`.
 
   Raises:
-    ValueError: if a name is none of a BiT ResNet's.
+    ValueError: if a name does not belong to a BiT ResNet.
   """
   flat = {}
   for old_name in arrays:
     name = _rename(old_name)
     flat[name] = arrays[old_name]
-    if name == 'head/kernel':  # A 1x1 convolution there.
+    if name == 'head/kernel':  # A 1x1 convolution in BiT.
       flat[name] = flat[name].reshape(flat[name].shape[-2:])
   return official.unflatten(flat)
 
 
 def _rename(old_name):
-  # Some files number the layers of a kind, as in standardized_conv2d_12.
+  # Some files number layers of the same type, as in standardized_conv2d_12.
   path = re.sub(r'(conv2d|group_norm)_\d+\b', r'\1', old_name)
   layer, _, leaf = path.removeprefix(_PREFIX).rpartition('/')
   if unit := re.fullmatch(r'(block\d+)/unit(\d+)/(.+)', layer):
@@ -53,7 +53,7 @@ def _rename(old_name):
     layer = _LAYERS.get(layer)
   if layer is None or leaf not in _LEAVES:
     raise ValueError(
-      f'parameter {old_name!r} is none of a BiT ResNet; expected names such as'
+      f'parameter {old_name!r} is not part of a BiT ResNet; expected names like'
       " 'resnet/block1/unit01/a/standardized_conv2d/kernel'."
     )
   return f'{layer}/{_LEAVES[leaf]}'

@@ -1,4 +1,4 @@
-"""NumPy archives: one named array per parameter, pickles refused."""
+"""NumPy archives (.npz) with one array per parameter; pickles are refused."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -14,10 +14,10 @@ from vit_jax.checkpoints import atomic
 
 
 class Archive(Mapping[str, np.ndarray]):
-  """The arrays of an open archive by name, each read when it is asked for.
+  """Mapping from names to the arrays of an open archive, read on access.
 
   Attributes:
-    unread: the names not asked for so far.
+    unread: names of the arrays not accessed yet.
   """
 
   def __init__(self, archive: np.lib.npyio.NpzFile):
@@ -37,8 +37,9 @@ class Archive(Mapping[str, np.ndarray]):
     """Reads an array.
 
     Raises:
-      KeyError: if the archive has none of this name.
-      ValueError: if it is damaged or needs unpickling, which may run code.
+      KeyError: if the archive has no array with this name.
+      ValueError: if the array is damaged or pickled, since unpickling can run
+        arbitrary code.
     """
     if name not in self:
       raise KeyError(name)
@@ -46,46 +47,46 @@ class Archive(Mapping[str, np.ndarray]):
       value = self._archive[name]
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
       raise ValueError(
-        f'parameter {name!r} cannot be read ({error}); expected a plain array:'
-        ' download or write the file again.'
+        f'parameter {name!r} cannot be read ({error}); expected a plain array.'
+        ' Download or write the file again.'
       ) from error
     if not isinstance(value, np.ndarray):
       raise ValueError(
-        f'{name!r} is not an array; of files with pickled objects, such as'
-        ' those of torch.save, only a copy as .safetensors can be read.'
+        f'{name!r} is not an array. Files with pickled objects, such as those'
+        ' of torch.save, are not supported; give a copy as .safetensors.'
       )
     if name in self.unread:
       self.unread.remove(name)
-    if value.dtype == np.dtype('V2'):  # The format has no name for bfloat16.
+    if value.dtype == np.dtype('V2'):  # NumPy stores bfloat16 as raw bytes.
       value = value.view(jnp.bfloat16)
     return value
 
 
 @contextlib.contextmanager
 def open_archive(path: epath.Path) -> Iterator[Archive]:
-  """Opens a file for reading.
+  """Opens an archive for reading.
 
   Raises:
-    ValueError: if it is cut short or not an archive.
+    ValueError: if the file is truncated or not an archive.
   """
   with path.open('rb') as file:
     try:
       archive = np.load(file, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
       raise ValueError(
-        f'not a readable .npz archive ({error}); it is cut short or of another'
-        ' format: download or write it again.'
+        f'not a readable .npz archive ({error}); the file is truncated or in'
+        ' another format. Download or write it again.'
       ) from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
       raise ValueError(
-        'a single array without a name; expected an .npz archive with an array'
-        ' for each parameter.'
+        'a single array without a name; expected an .npz archive with one array'
+        ' per parameter.'
       )
     yield Archive(archive)
 
 
 def write(arrays: Mapping[str, np.ndarray], path: epath.Path) -> None:
-  """Writes an archive, whole or not at all."""
-  archive = io.BytesIO()  # Bucket files cannot seek, as np.savez does.
+  """Writes an archive atomically."""
+  archive = io.BytesIO()  # np.savez seeks, which gs:// files cannot.
   np.savez(archive, **arrays)
   atomic.write_bytes(path, archive.getvalue())

@@ -1,20 +1,23 @@
-"""Names of the official files: the path to a parameter, joined by slashes.
+"""Files of the official code: module paths joined by slashes.
 
-As in `Transformer/encoderblock_0/LayerNorm_0/scale`. These are the names of
-the modules here too; files of other kinds are brought to them.
+For example, `Transformer/encoderblock_0/LayerNorm_0/scale`. The modules of this
+project have the same names, and all other formats are converted to them.
 """
 
 from collections.abc import Mapping
 import re
 from typing import Any
 
+from etils import epath
 from flax import traverse_util
 import numpy as np
 
+from vit_jax.checkpoints.formats import npz
+
 POSITIONS = 'Transformer/posembed_input/pos_embedding'
 
-# The files published with the paper number the parts of a block across
-# classes, as flax did before Linen.
+# The files published with the paper predate Linen: the parts of a block share
+# one counter.
 _LINEN_NAMES = {
   'MultiHeadDotProductAttention_1': 'MultiHeadDotProductAttention_0',
   'LayerNorm_2': 'LayerNorm_1',
@@ -24,21 +27,21 @@ _GROUP_NORM = re.compile(r'(.*/)?gn(\d+|_root|_proj)/(scale|bias)')
 
 
 def read(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """Returns the tree of parameters that a file's flat names stand for.
+  """Returns the parameter tree of a file.
 
-  Parts of blocks come back under Linen's names, and old GroupNorm parameters
-  of shape (1, 1, 1, c) as (c,).
+  Renames the parts of blocks as in Linen, and reshapes GroupNorm parameters
+  from (1, 1, 1, c) to (c,).
 
   Raises:
-    ValueError: if two names stand for one parameter.
+    ValueError: if two arrays belong to one parameter.
   """
   flat = {}
   for old_name in arrays:
     name = '/'.join(_LINEN_NAMES.get(p, p) for p in old_name.split('/'))
     if name in flat:
       raise ValueError(
-        f'parameter {name!r} is there twice, once as {old_name!r}; expected the'
-        ' names of one version of flax.'
+        f'parameter {name!r} occurs twice, once as {old_name!r}; expected the'
+        ' names of one version of Flax.'
       )
     value = arrays[old_name]
     if _GROUP_NORM.fullmatch(name):
@@ -48,21 +51,27 @@ def read(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def flatten(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """Joins the names of a tree by slashes; the arrays come to the host."""
+  """Flattens a tree to NumPy arrays with slash-separated names."""
   flat = traverse_util.flatten_dict(params, sep='/')
   return {name: np.asarray(value) for name, value in flat.items()}
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-  """The inverse of `flatten`."""
+  """Inverts `flatten`."""
   return traverse_util.unflatten_dict(dict(flat), sep='/')
 
 
+def write(params: dict[str, Any], path: epath.Path, **settings: Any) -> None:
+  """Writes an .npz file; the format does not store settings."""
+  del settings
+  npz.write(flatten(params), path)
+
+
 def check_blocks(params: Mapping[str, Any]) -> None:
-  """Checks that the encoder's blocks are numbered from 0 and alike.
+  """Checks that encoder blocks are numbered from 0 and have equal parameters.
 
   Raises:
-    ValueError: naming the first parameter that a block lacks.
+    ValueError: if a block lacks a parameter that another one has.
   """
   parts_by_block = {}
   for name in traverse_util.flatten_dict(params, sep='/'):
@@ -70,13 +79,13 @@ def check_blocks(params: Mapping[str, Any]) -> None:
       parts_by_block.setdefault(int(match[1]), []).append(match[2])
   if not parts_by_block:
     return
-  # A dict keeps the order of the file, so that errors name its first gap.
+  # In the order of the file, so that the error names its first gap.
   parts = dict.fromkeys(p for ps in parts_by_block.values() for p in ps)
   for block in range(max(parts_by_block) + 1):
     for part in parts:
       if part not in parts_by_block.get(block, ()):
         raise ValueError(
-          f"parameter 'Transformer/encoderblock_{block}/{part}' is missing,"
-          ' which other blocks have; the file is incomplete: download or write'
-          ' it again.'
+          f"parameter 'Transformer/encoderblock_{block}/{part}' is missing, but"
+          ' other blocks have it; the file is incomplete. Download or write it'
+          ' again.'
         )

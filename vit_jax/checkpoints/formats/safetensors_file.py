@@ -1,7 +1,7 @@
-"""Files of the safetensors format: named arrays and a few strings.
+"""Safetensors files: named arrays and string metadata.
 
 https://huggingface.co/docs/safetensors: eight bytes with the length of a JSON
-header, the header, and the arrays. Nothing in it can run code.
+header, the header, and the arrays. Reading them cannot run code.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ import numpy as np
 try:
   import safetensors
   import safetensors.numpy
-except ImportError:  # One of the optional dependencies.
+except ImportError:  # An optional dependency.
   safetensors = None
 
 from vit_jax.checkpoints import atomic
@@ -28,11 +28,11 @@ _DTYPES = {
 
 
 def read(path: epath.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-  """Returns the arrays of a file and the strings beside them, by name.
+  """Returns the arrays of a file by name, and its metadata.
 
   Raises:
-    ImportError: if the library is not installed.
-    ValueError: if the file is damaged or has arrays that are not floats.
+    ImportError: if the safetensors library is not installed.
+    ValueError: if the file is damaged or contains arrays that are not floats.
   """
   _check_installed()
   data = path.read_bytes()
@@ -40,15 +40,15 @@ def read(path: epath.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     tensors = safetensors.deserialize(data)
   except safetensors.SafetensorError as error:
     raise ValueError(
-      f'not a readable .safetensors file ({error}); it is cut short or damaged:'
-      ' download or write it again.'
+      f'not a readable .safetensors file ({error}); it is truncated or damaged.'
+      ' Download or write it again.'
     ) from error
   arrays = {}
   for name, tensor in sorted(tensors, key=lambda item: item[0]):
     if tensor['dtype'] not in _DTYPES:
       raise ValueError(
-        f'parameter {name!r} has values of type {tensor["dtype"]}; expected one'
-        f' of {", ".join(_DTYPES)}.'
+        f'parameter {name!r} has the type {tensor["dtype"]}; expected one of'
+        f' {", ".join(_DTYPES)}.'
       )
     flat = np.frombuffer(tensor['data'], _DTYPES[tensor['dtype']])
     arrays[name] = flat.reshape(tensor['shape'])
@@ -59,14 +59,14 @@ def read(path: epath.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def write(
   arrays: Mapping[str, np.ndarray], metadata: dict[str, str], path: epath.Path
 ) -> None:
-  """Writes a file, whole or not at all.
+  """Writes a file atomically.
 
   Raises:
-    ImportError: if the library is not installed.
+    ImportError: if the safetensors library is not installed.
   """
   _check_installed()
   arrays = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
-  # PyTorch's libraries ask for this word, and refuse files without it.
+  # PyTorch libraries refuse files without this entry.
   metadata = {'format': 'pt'} | metadata
   atomic.write_bytes(path, safetensors.numpy.save(arrays, metadata))
 
@@ -74,6 +74,6 @@ def write(
 def _check_installed():
   if safetensors is None:
     raise ImportError(
-      'weights for PyTorch are in files of the library safetensors, which is'
-      ' not installed: run `pip install safetensors`.'
+      '.safetensors files need the safetensors library, which is not installed;'
+      ' run `pip install safetensors`.'
     )

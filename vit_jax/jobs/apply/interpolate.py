@@ -10,11 +10,12 @@ from etils import epath
 import ml_collections
 
 from vit_jax import build, checkpoints
+from vit_jax import config as config_lib
 from vit_jax.build import evaluator, pretrained
-from vit_jax.checkpoints import surgery
+from vit_jax.checkpoints import arithmetic
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
-from vit_jax.workdir import claim, console, files
+from vit_jax.workdir import claim, console, results
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     ValueError: if the checkpoints are missing or of different shapes, or there
       are not two of them to go between.
   """
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     return
   begin = time.perf_counter()
   alphas = config.interpolate.alphas
@@ -41,9 +42,11 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   scorer = None
   if config.data.eval:
     data = build.open_eval_data(first.config)
-    mesh = build.create_mesh(config)
-    scorer = evaluator.Evaluator(first.config, data, first.model, mesh)
-  claim.claim(config, workdir)
+    mesh = mesh_lib.create(**config.mesh)
+    scorer = evaluator.Evaluator(
+      data, first.model, mesh, loss=first.config.loss
+    )
+  claim.start(config_lib.flatten(config), workdir)
 
   metrics = {}
   for name, make in points.items():
@@ -52,19 +55,17 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       checkpoints.export(params, workdir / f'{name}.npz')
     if scorer:
       params = mesh_lib.put(params, mesh_lib.replicated(mesh))
-      scores, _ = scorer.score(params)
+      scores, _ = scorer.evaluate(params)
       metrics |= {f'{name}/{key}': value for key, value in scores.items()}
     _log.info('%s is written', workdir / f'{name}.npz')
   if metrics:
     _print_table(list(points), metrics)
-  files.write_json(
-    workdir / files.RESULTS,
-    {
-      'job': config.job,
-      'seconds': time.perf_counter() - begin,
-      'metrics': metrics,
-      'class_names': first.class_names,
-    },
+  results.write(
+    workdir,
+    config.job,
+    seconds=time.perf_counter() - begin,
+    metrics=metrics,
+    class_names=first.class_names,
   )
 
 
@@ -89,10 +90,10 @@ def _load_all(
 def _points(trees, alphas):
   """Functions that make the weights of each point, by its name."""
   if not alphas:
-    return {MEAN: lambda: surgery.average(trees)}
+    return {MEAN: lambda: arithmetic.average(trees)}
   start, end = trees
   return {
-    f'alpha_{alpha:g}': lambda alpha=alpha: surgery.interpolate(
+    f'alpha_{alpha:g}': lambda alpha=alpha: arithmetic.interpolate(
       start, end, alpha
     )
     for alpha in alphas

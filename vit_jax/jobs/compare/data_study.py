@@ -41,7 +41,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   candidates = {point.name: _candidates(config, point) for point in points}
   if study.is_finished(config, workdir):
     return
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
   cells = []  # Column of the table, point, summary.
   try:
     with compilation.shared(workdir / 'compiled'):

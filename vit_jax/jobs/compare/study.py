@@ -32,7 +32,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   points = points_lib.list_points(config)
   if is_finished(config, workdir):
     return
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
   point_summaries = []
   try:
     with compilation.shared(workdir / 'compiled'):
@@ -52,7 +52,7 @@ def is_finished(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
     ValueError: if the folder holds a run with another config. Keys of `study`
       and `data_study` may differ.
   """
-  if not claim.is_finished(config, workdir):
+  if not claim.is_finished(config_lib.flatten(config), workdir):
     return False
   finished = files.read_json(workdir / files.RESULTS)['asked']
   if config_lib.from_json(finished) == _study_keys(config):
@@ -104,21 +104,18 @@ def finish(
   seconds = sum(
     p.seeds * p.costs['seconds'] for p in point_summaries if p.costs
   )
-  files.write_json(
-    workdir / files.RESULTS,
-    {
-      'job': config.job,
-      'seconds': seconds,
-      **results.device_use(seconds),
-      'metrics': {
-        f'{point.name}/{key}': point.metrics[key]
-        for point in point_summaries
-        for metric in metrics
-        for key in (metric, f'{metric}_std')
-        if key in point.metrics
-      },
-      'drawn': metrics,
-      'points': summaries.as_json(point_summaries, across, metrics),
-      'asked': _study_keys(config),
+  results.write(
+    workdir,
+    config.job,
+    seconds=seconds,
+    metrics={
+      f'{point.name}/{key}': point.metrics[key]
+      for point in point_summaries
+      for metric in metrics
+      for key in (metric, f'{metric}_std')
+      if key in point.metrics
     },
+    drawn=metrics,
+    points=summaries.as_json(point_summaries, across, metrics),
+    asked=_study_keys(config),
   )

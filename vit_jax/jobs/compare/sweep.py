@@ -13,10 +13,12 @@ import time
 from etils import epath
 import ml_collections
 
+from vit_jax import config as config_lib
 from vit_jax.distributed import compilation
 from vit_jax.jobs.compare import selection
 from vit_jax.jobs.compare import settings as settings_lib
 from vit_jax.workdir import claim, files
+from vit_jax.workdir import results as results_lib
 
 _log = logging.getLogger(__name__)
 
@@ -27,11 +29,11 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   Raises:
     ValueError: if the settings are malformed, a run is invalid or all diverge.
   """
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     return
   begin = time.perf_counter()
   candidates = settings_lib.settings(config)
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
 
   def score(setting):
     name = settings_lib.setting_name(setting)
@@ -50,16 +52,15 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   table = _table(scores, selected, metrics, len(repeats))
   _log.info('%s', table)
   files.write_text(workdir / files.TABLE, table + '\n')
-  files.write_json(
-    workdir / files.RESULTS,
-    {
-      'job': config.job,
-      'step': repeats[0]['step'],
-      'seconds': time.perf_counter() - begin,
-      'metrics': metrics,
-      'scores': selection.by_name(scores),
-      'chosen': settings_lib.as_texts(selected),
-    },
+  results_lib.write(
+    workdir,
+    config.job,
+    seconds=time.perf_counter() - begin,
+    on_devices=False,
+    metrics=metrics,
+    step=repeats[0]['step'],
+    scores=selection.by_name(scores),
+    chosen=settings_lib.as_texts(selected),
   )
 
 

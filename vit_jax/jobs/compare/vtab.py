@@ -16,6 +16,7 @@ from etils import epath
 import ml_collections
 
 from vit_jax import build
+from vit_jax import config as config_lib
 from vit_jax.data import source
 from vit_jax.data import vtab_tasks as vtab_data
 from vit_jax.distributed import compilation, processes
@@ -40,7 +41,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     ValueError: if a run is invalid, or data is missing and `vtab.skip_missing`
       is not set. One message lists all that is missing.
   """
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     missing = files.read_json(workdir / files.RESULTS)['missing']
     if not missing:
       return
@@ -49,7 +50,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   names = _requested_tasks(config)
   _check_model(config, names[0])
   present, missing = _split_by_data(config, names)
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
   try:
     with compilation.shared(workdir / 'compiled'):
       selected, scores = selection.select(
@@ -177,23 +178,20 @@ def _finish(config, workdir, scores, selected, results, missing) -> None:
     run_results for of_task in results.values() for run_results in of_task
   ]
   seconds = sum(run_results['seconds'] for run_results in runs)
-  files.write_json(
-    workdir / files.RESULTS,
-    {
-      'job': config.job,
-      'step': runs[0]['step'],
-      'seconds': seconds,
-      **results_lib.device_use(seconds),
-      'metrics': selection.mean_and_std(
-        [
-          {f'vtab/{name}': value / 100 for name, value in repeat.items()}
-          for repeat in repeats
-        ]
-      ),
-      'missing': missing,
-      'scores': selection.by_name(scores),
-      'chosen': settings_lib.as_texts(selected),
-    },
+  results_lib.write(
+    workdir,
+    config.job,
+    seconds=seconds,
+    metrics=selection.mean_and_std(
+      [
+        {f'vtab/{name}': value / 100 for name, value in repeat.items()}
+        for repeat in repeats
+      ]
+    ),
+    step=runs[0]['step'],
+    missing=missing,
+    scores=selection.by_name(scores),
+    chosen=settings_lib.as_texts(selected),
   )
 
 

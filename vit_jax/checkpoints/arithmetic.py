@@ -1,0 +1,78 @@
+"""Interpolation and averages of the weights of several checkpoints."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from vit_jax.checkpoints.formats import official
+
+
+def interpolate(
+  start: dict[str, Any], end: dict[str, Any], alpha: float
+) -> dict[str, Any]:
+  """Returns (1 - alpha) start + alpha end, parameter by parameter.
+
+  Alphas of 0 and 1 return `start` and `end` bit for bit; alphas outside of
+  [0, 1] extrapolate.
+
+  Raises:
+    ValueError: if the trees differ in names or shapes.
+  """
+  _check_equal_structure(start, end)
+  if alpha in (0, 1):
+    return end if alpha else start
+  return jax.tree.map(
+    lambda a, b: _rounded((1 - alpha) * _wide(a) + alpha * _wide(b), a),
+    start,
+    end,
+  )
+
+
+def average(trees: Iterable[dict[str, Any]]) -> dict[str, Any]:
+  """Returns the mean of several trees, parameter by parameter.
+
+  Sums in float64, so the mean of equal trees is bit-identical to them. Trees
+  may come from a generator; only the first one and the sum are held.
+
+  Raises:
+    ValueError: if there are no trees, or they differ in names or shapes.
+  """
+  first, total, count = None, None, 0
+  for tree in trees:
+    count += 1
+    if first is None:
+      first, total = tree, jax.tree.map(_wide, tree)
+    else:
+      _check_equal_structure(first, tree)
+      total = jax.tree.map(lambda t, x: t + _wide(x), total, tree)
+  if first is None:
+    raise ValueError('no checkpoints to average; give at least one.')
+  return jax.tree.map(lambda t, x: _rounded(t / count, x), total, first)
+
+
+def _wide(array):
+  return np.asarray(array).astype(np.float64)
+
+
+def _rounded(array, like):
+  return array.astype(like.dtype)
+
+
+def _check_equal_structure(left, right):
+  left, right = (
+    {name: x.shape for name, x in official.flatten(tree).items()}
+    for tree in (left, right)
+  )
+  for name in left | right:
+    if left.get(name) != right.get(name):
+      one, other = (
+        f'the shape {shapes[name]}' if name in shapes else 'no such parameter'
+        for shapes in (left, right)
+      )
+      raise ValueError(
+        f'the checkpoints are of different models: for {name!r}, one has {one}'
+        f' and another has {other}; give checkpoints of one model, with heads'
+        ' of equal size.'
+      )
