@@ -92,7 +92,7 @@ def test_counts_are_those_of_the_model_that_trains():
   model = build.create_model(config, num_classes=10)
   operations = flops.forward(model, (8, 8))
   params = jax.eval_shape(
-    lambda: build.initial_params(config, model, np.uint32(0))
+    lambda: build.initial_params(model, (8, 8), np.uint32(0))
   )
   parameters = sum(x.size for x in jax.tree.leaves(params))
   (*_, line) = summary.describe(config, 'runs/x')
