@@ -1,8 +1,8 @@
 """Datasets and input pipeline. What happens to one image, in reading order:
 
-1. `registry.open_source` opens a split of a dataset by name, such as the digits
-   (`digits`), an image folder (`folder`) or a TFDS dataset (`tfds_source`; named
-   ones are in `catalog` and `vtab_tasks`). `splits` selects parts of a split,
+1. `registry.open_source` opens a split of a dataset by name: the digits
+   (`digits`), an image folder (`folder`) or a TFDS dataset (`tfds_source`; the
+   named ones are in `catalog` and `vtab_tasks`). `splits` selects parts of it,
    `exclusions` removes listed examples.
 2. The result is a `source.Source`: it yields shuffled records, and reads the
    encoded image and the label of a record.
