@@ -94,7 +94,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       chosen_among, k = model.class_names, model.num_classes
       mapped = objectnet.map_predictions(predictions, groups)
     predictions_lib.write(
-      workdir / f'predictions_{name}.jsonl',
+      workdir,
+      name,
       predictions,
       chosen_among,
       source.describe,

@@ -165,8 +165,8 @@ def clean(folder: epath.Path, *, keep_weights: bool) -> None:
   """Drops of a finished run what would fill disks, where there are many."""
   if not processes.is_first():
     return
-  if (folder / 'checkpoints').exists():
-    (folder / 'checkpoints').rmtree()
+  if (folder / files.CHECKPOINTS).exists():
+    (folder / files.CHECKPOINTS).rmtree()
   if not keep_weights:
     (folder / files.FINAL_WEIGHTS).unlink(missing_ok=True)
 

@@ -90,7 +90,7 @@ def finish(
   of_points = summaries.table(found, across, names)
   text = '\n\n'.join(filter(None, [table, of_points]))
   _log.info('%s', text)
-  files.write_text(workdir / 'table.txt', text + '\n')
+  files.write_text(workdir / files.TABLE, text + '\n')
   summaries.draw(
     workdir / files.STUDY_CHART,
     found,

@@ -85,7 +85,7 @@ def _finish(config, workdir, scores, chosen, repeats, begin) -> None:
       )
   table = '\n'.join(lines)
   _log.info('%s', table)
-  files.write_text(workdir / 'table.txt', table + '\n')
+  files.write_text(workdir / files.TABLE, table + '\n')
   results.write(
     workdir,
     config.job,

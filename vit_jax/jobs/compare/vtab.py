@@ -169,7 +169,7 @@ def _finish(config, workdir, scores, chosen, results, missing) -> None:
     lines += ['', *settings_lib.score_lines(scores, chosen, metric)]
   table = '\n'.join(lines)
   _log.info('%s', table)
-  files.write_text(workdir / 'table.txt', table + '\n')
+  files.write_text(workdir / files.TABLE, table + '\n')
   if processes.is_first():
     _draw(config, workdir / files.VTAB_CHART, means, accuracies, references)
   metrics = {}

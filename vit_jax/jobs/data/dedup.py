@@ -124,7 +124,7 @@ def _search(
   path: epath.Path,
 ) -> list[tuple[int, int, float]]:
   """Index, position among the test images and similarity of each find."""
-  done = _read_found(path)
+  done = files.read_json_lines(path)
   batch_size = config.batch_size
   total = -(-source.num_examples // batch_size)
   if done:
@@ -157,14 +157,6 @@ def _search(
   return [tuple(item) for batch in done for item in batch]
 
 
-def _read_found(path: epath.Path) -> list[list]:
-  if not path.exists():
-    return []
-  lines = path.read_text().splitlines(keepends=True)
-  # A line without an end was cut short when the run was killed.
-  return [json.loads(line) for line in lines if line.endswith('\n')]
-
-
 def _pair(source, tests, index, position, similarity) -> dict:
   against, test_index = tests.place(position)
   return {
@@ -176,9 +168,8 @@ def _pair(source, tests, index, position, similarity) -> dict:
 
 
 def _write_pairs(path: epath.Path, pairs: list[dict]) -> None:
-  path.write_text(
-    ''.join(json.dumps(pair, ensure_ascii=False) + '\n' for pair in pairs)
-  )
+  lines = [json.dumps(pair, ensure_ascii=False) + '\n' for pair in pairs]
+  files.write_text(path, ''.join(lines))
 
 
 def _draw(source, tests, found, count, path: epath.Path) -> None:
@@ -206,8 +197,7 @@ def _draw(source, tests, found, count, path: epath.Path) -> None:
       )
     ]
   )
-  with path.open('wb') as file:
-    sheet.save(file, 'PNG')
+  files.write_png(path, sheet)
 
 
 def _read_images(source, indices: set[int]) -> dict[int, np.ndarray]:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import json
 import re
 import statistics
 from typing import Any
@@ -57,7 +56,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     if not path.exists():
       with console.phase(f'timing {point.model} at {point.image_size} px'):
         files.write_json(path, _measure(config_of_it, point, device))
-    found.append(json.loads(path.read_text()))
+    found.append(files.read_json(path))
   _write(config, workdir, found, device)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 import dataclasses
 import itertools
-import json
 import logging
 import re
 from typing import Any
@@ -64,7 +63,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     path = workdir / 'points' / point.file_name
     if not path.exists():
       files.write_json(path, _plan(config, point, slices[point.topology]))
-    rows.append(json.loads(path.read_text()))
+    rows.append(files.read_json(path))
   text = plan_table.write(rows)
   files.write_text(workdir / files.PLAN, text)
   results.write(workdir, config.job, points=rows)

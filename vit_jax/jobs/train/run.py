@@ -96,7 +96,7 @@ def train(
   with (
     preemption.StopSignal() as stop_signal,
     store_lib.Store(
-      workdir / 'checkpoints', keep=config.keep_checkpoints
+      workdir / files.CHECKPOINTS, keep=config.keep_checkpoints
     ) as store,
   ):
     state, step = run.start(store)
