@@ -243,8 +243,8 @@ def test_an_axial_vit_has_filters_and_positions(tmp_path, caplog):
 @pytest.mark.parametrize(
   ('values', 'message'),
   [
-    ({'inspect__num_images': 0}, 'no images to look at'),
-    ({'data__name': ''}, 'no images to look at'),
+    ({'inspect__num_images': 0}, 'no images to inspect'),
+    ({'data__name': ''}, 'no images to inspect'),
     ({'data__eval': ''}, 'data.eval is empty'),
     ({'inspect__paths': '/nowhere.png'}, "no file or folder '/nowhere.png'"),
     ({'inspect__paths': __file__}, 'none of 1 files can be read'),

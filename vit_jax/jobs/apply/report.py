@@ -8,12 +8,12 @@ from vit_jax.workdir import finished_run
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Writes the pages of the runs in `report.runs`, and of those below them.
+  """Writes the pages of the runs in `report.runs` and of the runs below them.
 
   Raises:
-    ValueError: if there is no finished run.
+    ValueError: if one of them is not a finished run.
   """
-  del workdir  # Every page stands in the folder of its own run.
+  del workdir  # Every page is written to the folder of its run.
   folders = [item.strip() for item in config.report.runs.split(',')]
   folders = [epath.Path(item) for item in folders if item]
   if not folders:
@@ -21,5 +21,5 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       'report.runs is empty; give the workdirs of finished runs, separated by'
       ' commas.'
     )
-  for past in [finished_run.read(folder) for folder in folders]:
-    report.write(past)
+  for finished in [finished_run.read(folder) for folder in folders]:
+    report.write(finished)
