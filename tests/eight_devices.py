@@ -15,7 +15,6 @@ import sys
 import jax
 import numpy as np
 
-from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import program
 from vit_jax.checkpoints import store as store_lib
@@ -129,7 +128,7 @@ def make_program(case):
     }
     | MESHES[case.mesh]
   )
-  mesh = build.create_mesh(config)
+  mesh = mesh_lib.create(**config.mesh)
   if case.model == 'masked':
     return program.masked_patches(config, mesh, total_steps=STEPS)
   return program.supervised(
@@ -237,7 +236,7 @@ def base_model():
     }
   )
   prog = program.supervised(
-    config, build.create_mesh(config), num_classes=1000, total_steps=STEPS
+    config, mesh_lib.create(**config.mesh), num_classes=1000, total_steps=STEPS
   )
   init = prog.init.lower(prog.seed).compile()
   state = jax.tree.map(

@@ -204,7 +204,7 @@ def test_a_run_goes_on_with_eight_devices_and_ends_alike(tmp_path):
   for step in (4, 5):
     shutil.rmtree(eight / 'checkpoints' / str(step))
   log = runs.finish(*arguments, *sharded, f'--workdir={eight}', devices=8)
-  assert 'going on from step 2' in log
+  assert 'resuming from step 2' in log
   assert 'mesh data=2, fsdp=2, tensor=2' in log
 
   assert len(runs.events(one)) == 6

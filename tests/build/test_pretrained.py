@@ -44,7 +44,9 @@ def test_resnets(name, tmp_path):
   model = models.create(name, num_classes=10, **RESNET)
   params = weights.random_params(model, (32, 32))
   checkpoints.export(params, tmp_path / 'final.npz')
-  with pytest.raises(ValueError, match='does not tell .* set data.image_size'):
+  with pytest.raises(
+    ValueError, match='does not specify .* set data.image'
+  ):
     load(tmp_path / 'final.npz', '')
   config = runs.load_config('evaluate', ',digits')
   runs.override(
@@ -60,5 +62,7 @@ def test_without_positions_the_image_size_has_to_be_given(tmp_path):
   checkpoints.export(
     weights.random_params(model, (32, 32)), tmp_path / 'final.npz'
   )
-  with pytest.raises(ValueError, match='does not tell .* set data.image_size'):
+  with pytest.raises(
+    ValueError, match='does not specify .* set data.image'
+  ):
     load(tmp_path / 'final.npz', '')

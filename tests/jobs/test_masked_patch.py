@@ -184,7 +184,7 @@ def test_pixels_by_a_hybrid(tmp_path):
   [
     ({'init_from': 'a.npz'}, "init_from='a.npz' has no meaning"),
     ({'mixup': 0.1}, 'mixup=0.1 has no meaning'),
-    ({'model__representation_size': -1}, 'looks at no labels'),
+    ({'model__representation_size': -1}, 'does not use labels'),
     ({'masked_patch__rate': 0.01}, 'corrupts 0 of the 16 patches'),
     ({'masked_patch__target': 'words'}, 'mean_colour, downsized, pixels'),
     (

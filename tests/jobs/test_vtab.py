@@ -177,7 +177,7 @@ def test_killed_in_the_middle_goes_on_with_unfinished_tasks(data_dir, tmp_path):
   before = finished.stat().st_mtime_ns
   log = runs.finish(*arguments)
   assert finished.stat().st_mtime_ns == before
-  assert 'going on from step' in log
+  assert 'resuming from step' in log
   assert log.count('step 40/40') == 2
   assert 'VTAB (3 of 19)' in log
   assert (tmp_path / 'vtab.png').exists()

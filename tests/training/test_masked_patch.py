@@ -17,7 +17,7 @@ import runs
 from vit_jax import models
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.models import masked_patch as model_lib
-from vit_jax.training import masked_patch, patch_targets, randomness, steps
+from vit_jax.training import patch_targets, randomness, steps
 from vit_jax.training import state as state_lib
 
 B, N, RATE = 8, 16, 0.5
@@ -39,7 +39,7 @@ def make_model(target, dropout=0.0):
 
 
 def make_objective(target, **kwargs):
-  return masked_patch.objective(
+  return patch_targets.objective(
     make_model(target, **kwargs), patch_targets.TARGETS[target], rate=RATE
   )
 
@@ -75,7 +75,7 @@ KEY = jax.random.key(5)
 @jax.jit
 def drawn():
   keys = jax.random.split(randomness.branch(KEY, 'corruption'), B)
-  return masked_patch.draw(keys, N, RATE)
+  return patch_targets.draw(keys, N, RATE)
 
 
 @pytest.mark.parametrize('target', list(patch_targets.TARGETS))
@@ -189,13 +189,13 @@ def compare_devices():
 def test_a_step_on_eight_devices_is_that_on_one():
   flags = '--xla_force_host_platform_device_count=8'
   script = (
-    'import json, test_training_masked_patch as test\n'
+    'import json, test_masked_patch as test\n'
     'print(json.dumps(test.compare_devices()))'
   )
   output = subprocess.run(
     [sys.executable, '-c', script],
     cwd=runs.ROOT,
-    env=os.environ | {'XLA_FLAGS': flags, 'PYTHONPATH': 'tests'},
+    env=os.environ | {'XLA_FLAGS': flags, 'PYTHONPATH': 'tests:tests/training'},
     capture_output=True,
     text=True,
     check=True,

@@ -156,12 +156,12 @@ def test_labels_of_several_classes():
   assert metrics['accuracy'][0] == np.sum(np.argmax(logits, -1) < 2)
 
 
-def test_held_weights_get_no_gradient():
+def test_frozen_weights_get_no_gradient():
   objective = steps.classification(NO_DROPOUT, num_classes=3, loss='softmax')
   state = make_state(SGD)
   frozen = optim.is_frozen(state.params, '(?!head/).*')
-  held = steps.hold(objective, frozen)
-  grads, _ = jax.jit(jax.grad(held, has_aux=True))(
+  partly = steps.freeze(objective, frozen)
+  grads, _ = jax.jit(jax.grad(partly, has_aux=True))(
     state.params, make_batch(), jax.random.key(0)
   )
   head = grads.pop('head')

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PyTree
 import numpy as np
 
 from vit_jax.distributed import processes
-from vit_jax.training import losses, steps
+from vit_jax.training import steps
 
 EvalStep = Callable[[PyTree, steps.Batch], dict[str, Array]]
 
@@ -116,7 +116,7 @@ def make_eval_step(
 
   Args:
     model: gives `(logits, features)`.
-    loss: a name in losses.LOSSES; it also says what a probability is.
+    loss: a name in steps.LOSSES; it also says what a probability is.
       Softmax has no loss for several labels.
     project: from the model's logits (b, j) to those of the k classes that the
       labels are of; None where they are the model's.
@@ -131,8 +131,8 @@ def make_eval_step(
   def _losses(logits, labels):
     if labels.ndim == 2 and loss == 'softmax':
       return {}
-    targets = losses.as_targets(labels, logits.shape[-1])
-    return {'loss': losses.LOSSES[loss](logits, targets)}
+    targets = steps.as_targets(labels, logits.shape[-1])
+    return {'loss': steps.LOSSES[loss](logits, targets)}
 
   return eval_step
 

@@ -79,9 +79,9 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   project = None
   if groups is not None and config.evaluate.objectnet_restricted:
     project = functools.partial(objectnet.restrict, classes=groups)
-  mesh = build.create_mesh(config)
+  mesh = mesh_lib.create(**config.mesh)
   evaluator = evaluator_lib.Evaluator(
-    model.config, data, model.model, mesh, project=project
+    data, model.model, mesh, loss=model.config.loss, project=project
   )
   params = mesh_lib.put(model.params, mesh_lib.replicated(mesh))
   claim.start(config_lib.flatten(config), workdir)

@@ -64,7 +64,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     _log.warning('%s Drawing only filters and position embeddings.', error)
     images = None
   else:
-    mesh = build.create_mesh(config)
+    mesh = mesh_lib.create(**config.mesh)
     with console.phase('opening the images'):
       images = _open_images(model.config, mesh)
   claim.start(config_lib.flatten(config), workdir)

@@ -44,8 +44,10 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   evaluator = None
   if config.data.eval:
     data = build.open_eval_data(first.config)
-    mesh = build.create_mesh(config)
-    evaluator = evaluator_lib.Evaluator(first.config, data, first.model, mesh)
+    mesh = mesh_lib.create(**config.mesh)
+    evaluator = evaluator_lib.Evaluator(
+      data, first.model, mesh, loss=first.config.loss
+    )
   claim.start(config_lib.flatten(config), workdir)
 
   metrics = {}
@@ -56,7 +58,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       checkpoints.export(params, path)
     if evaluator:
       params = mesh_lib.put(params, mesh_lib.replicated(mesh))
-      scores, _ = evaluator.score(params)
+      scores, _ = evaluator.evaluate(params)
       metrics |= {f'{name}/{key}': value for key, value in scores.items()}
     _log.info('weights in %s', path)
   if metrics:

@@ -54,7 +54,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       f' {model.num_classes} classes; set predict.class_names to a file with'
       ' one name per class.'
     )
-  mesh = build.create_mesh(config)
+  mesh = mesh_lib.create(**config.mesh)
   predictor = _Predictor(model, mesh, config.predict.top)
   batch_size = mesh_lib.round_up(min(config.batch_size, len(paths)), mesh)
   claim.restart(config_lib.flatten(config), workdir)
