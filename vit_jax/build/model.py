@@ -42,7 +42,7 @@ def create_model(
     mlp_dim=c.mlp_dim or None,
     heads=c.heads or None,
     patch_size=c.patch_size or None,
-    stage_depths=config_lib.integers(config, 'model.stage_depths') or None,
+    stage_depths=c.stage_depths or None,
     width_factor=c.width_factor or None,
     pool=c.pool,
     positions=c.positions,

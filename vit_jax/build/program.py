@@ -280,7 +280,7 @@ def class_weights(
   if config.class_weights == 'none':
     return None
   counts = pipeline.label_counts(source, skip_corrupt=config.data.skip_corrupt)
-  return steps.balanced_weights(counts)
+  return steps.CLASS_WEIGHTS[config.class_weights](counts)
 
 
 def _learning_rate(
@@ -291,7 +291,7 @@ def _learning_rate(
     lr=config.optim.lr,
     total_steps=total_steps,
     warmup_steps=config_lib.warmup_steps(config, total_steps),
-    boundaries=config_lib.integers(config, 'optim.boundaries'),
+    boundaries=config.optim.boundaries,
   )
 
 

@@ -16,6 +16,7 @@ _log = logging.getLogger(__name__)
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
 RESULTS = 'results.json'
+FINAL_WEIGHTS = 'final.npz'
 
 
 def is_run(folder: epath.Path) -> bool:

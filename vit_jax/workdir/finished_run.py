@@ -115,7 +115,7 @@ def read(workdir: epath.Path) -> FinishedRun:
       f'{workdir} holds no finished run: it has no {" and no ".join(missing)};'
       ' give the workdir of a run that has finished.'
     )
-  return FinishedRun(workdir, flat, results)
+  return FinishedRun(workdir, config_lib.from_json(flat), results)
 
 
 def find(folder: epath.Path, job: str) -> list[FinishedRun]:

@@ -4,7 +4,7 @@ The results are npz files; each is evaluated on the splits of `data.eval`, if
 there are any.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import logging
 import time
 
@@ -34,13 +34,13 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   if claim.is_finished(config_lib.flatten(config), workdir):
     return
   begin = time.perf_counter()
-  alphas = _alphas(config)
+  alphas = config.interpolate.alphas
   config = config.copy_and_resolve_references()
   with console.phase('reading the checkpoints'):
     models = _load_all(config)
   first = models[0]
   build.record_derived(config, first.model)
-  results_by_name = _interpolations([model.params for model in models], alphas)
+  interpolations = _interpolations([model.params for model in models], alphas)
   evaluator = None
   if config.data.eval:
     data = build.open_eval_data(first.config)
@@ -51,7 +51,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   claim.start(config_lib.flatten(config), workdir)
 
   metrics = {}
-  for name, compute in results_by_name.items():
+  for name, compute in interpolations.items():
     path = workdir / f'{name}.npz'
     params = compute()
     if processes.is_first():
@@ -62,7 +62,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       metrics |= {f'{name}/{key}': value for key, value in scores.items()}
     _log.info('weights in %s', path)
   if metrics:
-    _print_table(list(results_by_name), metrics)
+    _print_table(list(interpolations), metrics)
   results.write(
     workdir,
     config.job,
@@ -72,24 +72,13 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   )
 
 
-def _alphas(config: ml_collections.ConfigDict) -> list[float]:
-  text = config.interpolate.alphas
-  try:
-    return [float(item) for item in text.split(',') if item.strip()]
-  except ValueError as error:
-    raise ValueError(
-      f'interpolate.alphas={text!r} is not a list of numbers, such as 0,0.5,1;'
-      ' leave it empty for the mean.'
-    ) from error
-
-
 def _load_all(
   config: ml_collections.ConfigDict,
 ) -> list[pretrained.PretrainedModel]:
-  paths = [p.strip() for p in config.interpolate.paths.split(',') if p.strip()]
-  if len(paths) < 2 or (_alphas(config) and len(paths) > 2):
+  paths = config.interpolate.paths
+  if len(paths) < 2 or (config.interpolate.alphas and len(paths) > 2):
     raise ValueError(
-      f'interpolate.paths={config.interpolate.paths!r} names'
+      f'interpolate.paths={paths!r} names'
       f' {len(paths)} checkpoints, separated by commas; two are needed for'
       ' interpolate.alphas, two or more for their mean.'
     )
@@ -102,7 +91,7 @@ def _load_all(
 
 
 def _interpolations(
-  trees: list[PyTree], alphas: list[float]
+  trees: Sequence[PyTree], alphas: Sequence[float]
 ) -> dict[str, Callable[[], PyTree]]:
   """Returns functions that compute the weights of each file, by its name."""
   if not alphas:

@@ -11,12 +11,10 @@ from etils import epath
 import jax
 from jax.sharding import Mesh
 import ml_collections
-import numpy as np
 
-from vit_jax import build
 from vit_jax import config as config_lib
+from vit_jax.build import dataset_facts
 from vit_jax.build import program as program_lib
-from vit_jax.data import catalog, splits
 from vit_jax.distributed import compilation, sharding, topologies
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.models import flops
@@ -90,18 +88,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 
 
 def _cases(config: ml_collections.ConfigDict) -> Iterator[Case]:
-  models = _items(config.plan.models) or [config.model.name]
-  batch_sizes = config_lib.integers(config, 'plan.batch_sizes')
   for combination in itertools.product(
-    models,
-    _items(config.plan.topologies),
-    batch_sizes or [config.batch_size],
+    config.plan.models or [config.model.name],
+    config.plan.topologies,
+    config.plan.batch_sizes or [config.batch_size],
   ):
     yield Case(*combination)
-
-
-def _items(text: str) -> list[str]:
-  return [item.strip() for item in text.split(',') if item.strip()]
 
 
 def _plan(
@@ -209,12 +201,12 @@ def _program(
   num_steps = total_steps(config)
   if config.plan.job == 'masked_patch':
     return program_lib.masked_patches(config, mesh, total_steps=num_steps)
-  _, num_classes, multi_label = _dataset(config)
+  facts = dataset_facts.look_up_or_open(config)
   return program_lib.supervised(
     config,
     mesh,
-    num_classes=num_classes,
-    multi_label=multi_label,
+    num_classes=facts.num_classes,
+    multi_label=facts.multi_label,
     total_steps=num_steps,
   )
 
@@ -225,20 +217,8 @@ def total_steps(config: ml_collections.ConfigDict) -> int:
   Raises:
     ValueError: if the dataset or its split is unknown.
   """
-  num_examples, *_ = _dataset(config)
-  return config_lib.total_steps(config, num_examples)
-
-
-def _dataset(config: ml_collections.ConfigDict) -> tuple[int, int, bool]:
-  """Returns examples, classes and whether an image has several labels."""
-  c = config.data
-  if c.name not in catalog.DATASETS:
-    source = build.open_split(config, c.name, c.train, subset=c.subset)
-    return source.num_examples, len(source.class_names), source.multi_label
-  dataset = catalog.DATASETS[c.name]
-  items = {name: np.zeros(n, bool) for name, n in dataset.num_examples.items()}
-  num_examples = c.subset or len(splits.select(c.train, items, c.name))
-  return num_examples, dataset.num_classes, dataset.multi_label
+  facts = dataset_facts.look_up_or_open(config)
+  return config_lib.total_steps(config, facts.num_examples)
 
 
 def paper_utilisation(run: str) -> float:
