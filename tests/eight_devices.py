@@ -111,7 +111,7 @@ def make_config(changes):
   config = config_lib.base(batch_size=32, total_steps=STEPS)
   config.optim.update(warmup_steps=0)
   for name, value in changes.items():
-    config_lib.set_key(config, name, str(value))
+    config_lib.set_keys(config, {name: value})
   config_lib.check(config)
   return config
 

@@ -207,7 +207,7 @@ def test_a_run_is_known_by_its_folder(run_of_ours, part):
   workdir, _ = run_of_ours
   config = runs.load_config('few_shot', str(workdir / part))
   assert config.init_from == str(workdir / 'final.npz')
-  assert config.few_shot.datasets == 'digits'
+  assert config.few_shot.datasets == ('digits',)
 
 
 def test_small_classes_take_part_with_all_they_have(tmp_path, caplog):
@@ -234,11 +234,12 @@ def test_small_classes_take_part_with_all_they_have(tmp_path, caplog):
 
 
 def test_names_and_splits():
-  config = config_lib.base()
-  config.few_shot.datasets = (
+  datasets = (
     'cifar100, imagenet2012,tfds:cars196:2.1.0,folder:/a/flowers/,'
     'pets=oxford_iiit_pet|train[:90%]|train[90%:],uc_merced'
   )
+  config = config_lib.base()
+  config_lib.set_keys(config, {'few_shot.datasets': datasets})
   found = few_shot_evaluator.parse_datasets(config)
   assert [(d.name, d.dataset, d.train, d.test) for d in found] == [
     ('cifar100', 'cifar100', 'train', 'test'),

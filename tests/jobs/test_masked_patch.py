@@ -125,8 +125,8 @@ def test_it_fine_tunes_like_any_checkpoint(pretrained, tmp_path, caplog):
 def test_few_shot_evaluation_of_its_features(pretrained, tmp_path):
   workdir, _ = pretrained
   config = runs.load_config('few_shot', str(workdir))
-  config.few_shot.datasets = 'digits|train[:40]|test[:20]'
-  config.few_shot.shots = '2'
+  config.few_shot.datasets = ('digits|train[:40]|test[:20]',)
+  config.few_shot.shots = (2,)
   expected = runs.run(config, tmp_path / 'few_shot')['metrics']
   config = tiny(
     model__dropout=0.1,

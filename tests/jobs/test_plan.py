@@ -16,7 +16,7 @@ def plan_config(tmp_path, topologies='v3:1x1', **values):
 def test_a_plan_needs_neither_data_nor_devices(tmp_path, capsys):
   pytest.importorskip('libtpu')
   config, workdir = plan_config(tmp_path, data__image_size=32)
-  config.plan.topologies = 'v3:1x1,v3:2x2'
+  config.plan.topologies = ('v3:1x1', 'v3:2x2')
   points = runs.run(config, workdir)['points']
   assert [point['cores'] for point in points] == [2, 8]
   # One block, the last norm, 5 positions and a head of 10 classes.

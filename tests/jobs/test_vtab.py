@@ -38,7 +38,7 @@ def test_the_settings_of_table_4():
   assert (config.optim.warmup_steps, config.optim.clip_norm) == (500, 1)
   assert (config.optim.name, config.optim.schedule) == ('sgd', 'cosine')
   assert (config.data.image_size, config.data.crop) == (384, 'random')
-  assert config.vtab.tasks == ''
+  assert config.vtab.tasks == ()
 
 
 def test_scores_table_and_chart(data_dir, tmp_path):

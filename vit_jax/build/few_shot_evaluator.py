@@ -63,13 +63,13 @@ def parse_datasets(config: ml_collections.ConfigDict) -> list[Item]:
   Raises:
     ValueError: if the list is empty or malformed, or a name occurs twice.
   """
-  text = config.few_shot.datasets
   syntax = (
-    f'few_shot.datasets={text!r}: write [METRIC_NAME=]DATASET[|TRAIN|TEST],'
-    ' separated by commas, such as caltech101,folder:PATH,digits|train|test'
+    f'few_shot.datasets={config.few_shot.datasets!r}: write'
+    ' [METRIC_NAME=]DATASET[|TRAIN|TEST], separated by commas, such as'
+    ' caltech101,folder:PATH,digits|train|test'
   )
   items = {}
-  for part in filter(None, map(str.strip, text.split(','))):
+  for part in config.few_shot.datasets:
     match = _ITEM.fullmatch(part)
     if not match:
       raise ValueError(f'{syntax}; {part!r} does not match.')
@@ -131,7 +131,7 @@ class FewShotEvaluator:
     self._batch_size = config.eval_batch_size or config.batch_size
     self._l2 = config.few_shot.l2
     self._mesh = mesh
-    shots = config_lib.integers(config, 'few_shot.shots')
+    shots = config.few_shot.shots
     if not shots or min(shots) < 1:
       raise ValueError(
         f'few_shot.shots={config.few_shot.shots!r} has to list at least one'

@@ -278,9 +278,9 @@ def class_weights(
 ) -> np.ndarray | None:
   """Returns the weights requested by `class_weights`, for `supervised`."""
   if config.class_weights == 'none':
-    return None
+    return None  # Without counting, which reads all labels.
   counts = pipeline.label_counts(source, skip_corrupt=config.data.skip_corrupt)
-  return steps.balanced_weights(counts)
+  return steps.CLASS_WEIGHTS[config.class_weights](counts)
 
 
 def _learning_rate(
@@ -291,7 +291,7 @@ def _learning_rate(
     lr=config.optim.lr,
     total_steps=total_steps,
     warmup_steps=config_lib.warmup_steps(config, total_steps),
-    boundaries=config_lib.integers(config, 'optim.boundaries'),
+    boundaries=config.optim.boundaries,
   )
 
 

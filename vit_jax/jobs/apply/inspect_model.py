@@ -194,8 +194,7 @@ def _read_photos(
   config: ml_collections.ConfigDict,
 ) -> tuple[np.ndarray, list[str]]:
   """The first photos of `inspect.paths`; what cannot be read is left out."""
-  items = map(str.strip, config.inspect.paths.split(','))
-  paths = photos.find(filter(None, items))
+  paths = photos.find(config.inspect.paths)
   transform = build.eval_transform(config)
   images, names = [], []
   for path in paths:

@@ -32,7 +32,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   if claim.is_finished(config_lib.flatten(config), workdir):
     return
   begin = time.perf_counter()
-  alphas = _alphas(config)
+  alphas = config.interpolate.alphas
   config = config.copy_and_resolve_references()
   with console.phase('reading the checkpoints'):
     first, *others = _load_all(config)
@@ -69,24 +69,13 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   )
 
 
-def _alphas(config: ml_collections.ConfigDict) -> list[float]:
-  text = config.interpolate.alphas
-  try:
-    return [float(item) for item in text.split(',') if item.strip()]
-  except ValueError as error:
-    raise ValueError(
-      f'interpolate.alphas={text!r} is not a list of numbers, such as 0,0.5,1;'
-      ' empty asks for the mean.'
-    ) from error
-
-
 def _load_all(
   config: ml_collections.ConfigDict,
 ) -> list[pretrained.PretrainedModel]:
-  paths = [p.strip() for p in config.interpolate.paths.split(',') if p.strip()]
-  if len(paths) < 2 or (_alphas(config) and len(paths) > 2):
+  paths = config.interpolate.paths
+  if len(paths) < 2 or (config.interpolate.alphas and len(paths) > 2):
     raise ValueError(
-      f'interpolate.paths={config.interpolate.paths!r} names'
+      f'interpolate.paths={paths!r} names'
       f' {len(paths)} checkpoints, separated by commas; two are needed for'
       ' interpolate.alphas, two or more for their mean.'
     )

@@ -36,8 +36,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     ValueError: if the checkpoint or the paths cannot be worked with, or no
       image can be read.
   """
-  items = [item.strip() for item in config.predict.paths.split(',')]
-  paths = photos.find(filter(None, items))
+  paths = photos.find(config.predict.paths)
   if not paths:
     raise ValueError(
       'predict.paths is empty; give image files or folders, separated by'

@@ -80,14 +80,14 @@ class _Tests:
 
   def __init__(self, config: ml_collections.ConfigDict):
     self.sources = {}
-    for item in config.dedup.against.split(','):
-      name, equals, split = item.strip().rpartition('=')
+    for item in config.dedup.against or ('',):
+      name, equals, split = item.rpartition('=')
       if not (name and equals and split):
         raise ValueError(
           f'dedup.against={config.dedup.against!r}: expected DATASET=SPLIT,'
           f' separated by commas, such as cifar10=test; got {item!r}.'
         )
-      self.sources[item.strip()] = build.open_split(config, name, split)
+      self.sources[item] = build.open_split(config, name, split)
     sizes = [source.num_examples for source in self.sources.values()]
     self.num_examples = sum(sizes)
     self._ends = list(itertools.accumulate(sizes))

@@ -52,7 +52,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 def _builders(config):
   """TFDS builders by their names."""
   names = []
-  for name in filter(None, map(str.strip, config.prepare.datasets.split(','))):
+  for name in config.prepare.datasets:
     names += registry.tfds_builders(name)
   if not names:
     raise ValueError(

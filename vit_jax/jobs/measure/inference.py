@@ -87,10 +87,8 @@ def _cases(
   config: ml_collections.ConfigDict,
 ) -> dict[Case, ml_collections.ConfigDict]:
   """Returns the cases to time, and the config of each."""
-  models = [name.strip() for name in config.inference.models.split(',')]
-  models = list(filter(None, models)) or [config.model.name]
-  sizes = config_lib.integers(config, 'inference.image_sizes')
-  sizes = sizes or [config.data.image_size]
+  models = config.inference.models or [config.model.name]
+  sizes = config.inference.image_sizes or [config.data.image_size]
   if min(sizes) < 1:
     raise ValueError(
       f'inference.image_sizes={config.inference.image_sizes!r} are sides of'

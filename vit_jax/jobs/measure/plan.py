@@ -1,6 +1,6 @@
 """Memory and time of a training run on TPU slices that are not attached."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import itertools
 import json
@@ -12,12 +12,10 @@ from etils import epath
 import jax
 from jax.sharding import Mesh
 import ml_collections
-import numpy as np
 
-from vit_jax import build
 from vit_jax import config as config_lib
+from vit_jax.build import dataset_facts
 from vit_jax.build import program as program_lib
-from vit_jax.data import catalog, splits
 from vit_jax.distributed import compilation, sharding, topologies
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.models import flops
@@ -71,7 +69,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   # Nothing runs on a device, and an attached TPU may be in use.
   jax.config.update('jax_platforms', 'cpu')
   config = config.copy_and_resolve_references()
-  cases = list(_cases(config))
+  cases = _cases(config)
   slices = {c.topology: topologies.describe(c.topology) for c in cases}
   if claim.is_finished(config_lib.flatten(config), workdir):
     console.show((workdir / files.PLAN).read_text())
@@ -90,19 +88,13 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   console.show(text)
 
 
-def _cases(config: ml_collections.ConfigDict) -> Iterator[Case]:
-  models = _items(config.plan.models) or [config.model.name]
-  batch_sizes = config_lib.integers(config, 'plan.batch_sizes')
-  for combination in itertools.product(
-    models,
-    _items(config.plan.topologies),
-    batch_sizes or [config.batch_size],
-  ):
-    yield Case(*combination)
-
-
-def _items(text: str) -> list[str]:
-  return [item.strip() for item in text.split(',') if item.strip()]
+def _cases(config: ml_collections.ConfigDict) -> list[Case]:
+  combinations = itertools.product(
+    config.plan.models or [config.model.name],
+    config.plan.topologies,
+    config.plan.batch_sizes or [config.batch_size],
+  )
+  return list(itertools.starmap(Case, combinations))
 
 
 def _plan(
@@ -210,12 +202,12 @@ def _program(
   num_steps = total_steps(config)
   if config.plan.job == 'masked_patch':
     return program_lib.masked_patches(config, mesh, total_steps=num_steps)
-  _, num_classes, multi_label = _dataset(config)
+  facts = dataset_facts.look_up_or_open(config)
   return program_lib.supervised(
     config,
     mesh,
-    num_classes=num_classes,
-    multi_label=multi_label,
+    num_classes=facts.num_classes,
+    multi_label=facts.multi_label,
     total_steps=num_steps,
   )
 
@@ -226,20 +218,8 @@ def total_steps(config: ml_collections.ConfigDict) -> int:
   Raises:
     ValueError: if the dataset or its split is unknown.
   """
-  num_examples, *_ = _dataset(config)
-  return config_lib.total_steps(config, num_examples)
-
-
-def _dataset(config: ml_collections.ConfigDict) -> tuple[int, int, bool]:
-  """Returns examples, classes and whether an image has several labels."""
-  c = config.data
-  if c.name not in catalog.DATASETS:
-    source = build.open_split(config, c.name, c.train, subset=c.subset)
-    return source.num_examples, len(source.class_names), source.multi_label
-  dataset = catalog.DATASETS[c.name]
-  items = {name: np.zeros(n, bool) for name, n in dataset.num_examples.items()}
-  num_examples = c.subset or len(splits.select(c.train, items, c.name))
-  return num_examples, dataset.num_classes, dataset.multi_label
+  facts = dataset_facts.look_up_or_open(config)
+  return config_lib.total_steps(config, facts.num_examples)
 
 
 def paper_utilisation(run: str) -> float:
