@@ -8,7 +8,8 @@ import numpy as np
 
 from vit_jax import build
 from vit_jax import config as config_lib
-from vit_jax.data import decode, photos, pipeline, registry
+from vit_jax.data import decode, photos, pipeline
+from vit_jax.data.source import Source
 from vit_jax.page import charts, content, pictures
 from vit_jax.workdir import files, finished_run, predictions
 
@@ -173,7 +174,7 @@ def photo_predictions(run: finished_run.FinishedRun) -> list[content.Part]:
     if 'top' in line and path.exists():
       top = top_text(line)
       alt = f'Photo {path.name}; predicted: {top}'
-      picture = pictures.photo(photos.upright(path.read_bytes()), alt)
+      picture = pictures.photo(photos.decode_upright(path.read_bytes()), alt)
       tiles.append(content.Tile([picture], f'{path.name}: {top}'))
   parts = [content.Tiles(tiles)] if tiles else []
   if len(lines) > _MAX_PHOTOS:
@@ -197,7 +198,7 @@ def top_text(line: Mapping, count: int = 3) -> str:
   )
 
 
-def open_split(run: finished_run.FinishedRun, name: str) -> registry.Source:
+def open_split(run: finished_run.FinishedRun, name: str) -> Source:
   """Opens an evaluation split by its name in metrics.
 
   Raises:
@@ -208,7 +209,7 @@ def open_split(run: finished_run.FinishedRun, name: str) -> registry.Source:
 
 
 def read_images(
-  source: registry.Source, indices: Iterable[int], transform: Callable
+  source: Source, indices: Iterable[int], transform: Callable
 ) -> dict[int, np.ndarray]:
   """Reads images by index; all others are skipped without being decoded."""
   batches = pipeline.eval_batches(

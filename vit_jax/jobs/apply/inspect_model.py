@@ -15,7 +15,8 @@ import numpy as np
 from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
-from vit_jax.data import photos, pipeline, registry
+from vit_jax.data import photos, pipeline
+from vit_jax.data.source import Source
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.evaluation import classification
 from vit_jax.inspection import (
@@ -216,7 +217,7 @@ def _read_photos(
 
 
 def _pictured(
-  config: ml_collections.ConfigDict, source: registry.Source
+  config: ml_collections.ConfigDict, source: Source
 ) -> tuple[np.ndarray, list[str]]:
   """Returns some images of the split, and the names of their classes."""
   rows = _spread(source.num_examples, config.inspect.pictures)
