@@ -99,8 +99,8 @@ def test_images_may_be_rectangular():
 
 def test_changed_keys_leave_out_what_may_change():
   earlier = config_lib.flatten(config_lib.base()) | {'model.gelu': 'erf'}
-  config = config_lib.base(seed=3, keep_checkpoints=9)
-  assert config_lib.changed_keys(config, earlier) == ['seed: 0 -> 3']
+  flat = config_lib.flatten(config_lib.base(seed=3, keep_checkpoints=9))
+  assert config_lib.changed_keys(flat, earlier) == ['seed: 0 -> 3']
 
 
 @pytest.mark.parametrize(

@@ -278,4 +278,6 @@ def test_a_workdir_that_is_not_shared_is_refused(tmp_path):
   ) as processes:
     assert 0 not in processes.end()
     log = processes.logs[1].read_text()
-  assert f'{tmp_path / "b"} is another folder here than in process 0' in log
+  assert (
+    f'{tmp_path / "b"} in this process is not the folder that process 0' in log
+  )

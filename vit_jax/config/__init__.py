@@ -6,6 +6,7 @@ changes and returns the result. `check` refuses what is out of range;
 the overrides of the command line.
 """
 
+from collections.abc import Mapping
 import difflib
 import json
 import math
@@ -254,10 +255,9 @@ def set_key(config: ml_collections.ConfigDict, name: str, value: str) -> None:
 
 
 def changed_keys(
-  config: ml_collections.ConfigDict, earlier: dict[str, Any]
+  flat: Mapping[str, Any], earlier: Mapping[str, Any]
 ) -> list[str]:
   """Keys that differ from an earlier run's and may not, as 'key: a -> b'."""
-  flat = flatten(config)
   return [
     f'{name}: {earlier.get(name, key.default)!r} -> {flat[name]!r}'
     for name, key in KEYS.items()

@@ -1,10 +1,11 @@
-"""The folder of a run: whose it is, and whether it is finished."""
+"""Which run a work directory belongs to, and whether that run is finished."""
 
+from collections.abc import Mapping
 import logging
 import time
+from typing import Any
 
 from etils import epath
-import ml_collections
 
 from vit_jax import config as config_lib
 from vit_jax.distributed import processes
@@ -12,30 +13,33 @@ from vit_jax.workdir import environment, files
 
 _log = logging.getLogger(__name__)
 
-
-# For network drives, which remember for a while that a file was not there.
+# Network drives may report a new file as missing for a while.
 _SECONDS_TO_APPEAR = 60
 
 
-def is_finished(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
-  """Whether this run has ended in `workdir`, which is then logged.
+def is_finished(keys: Mapping[str, Any], workdir: epath.Path) -> bool:
+  """Returns whether this run has finished in `workdir`, and logs it if so.
+
+  Args:
+    keys: all config keys of the run, by their dotted names.
+    workdir: folder of the run; it need not exist.
 
   Raises:
-    ValueError: if the folder holds a run of another config.
+    ValueError: if the folder holds a run with another config.
   """
   earlier = files.read_json(workdir / files.CONFIG)
   if earlier is not None:
-    changed = config_lib.changed_keys(config, earlier)
+    changed = config_lib.changed_keys(keys, earlier)
     if changed:
       raise ValueError(
         f'{workdir} holds a run with another config ({"; ".join(changed)});'
-        ' choose another --workdir, or go back to the config it has.'
+        ' choose another --workdir, or restore the config of that run.'
       )
   results = files.read_json(workdir / files.RESULTS)
   if results is None:
     return False
   _log.info(
-    'the run in %s is finished%s; %s has its results',
+    'the run in %s is finished%s; results in %s',
     workdir,
     f', at step {results["step"]}' if 'step' in results else '',
     workdir / files.RESULTS,
@@ -43,43 +47,45 @@ def is_finished(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
   return True
 
 
-def reuse(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Like `claim`, for a job that does its work anew each time.
+def start(keys: Mapping[str, Any], workdir: epath.Path) -> None:
+  """Creates the folder and records the config and the environment in it."""
+  if processes.is_first():
+    workdir.mkdir(parents=True, exist_ok=True)
+  files.write_json(workdir / files.CONFIG, dict(keys))
+  files.write_json(workdir / files.ENVIRONMENT, environment.describe())
+
+
+def restart(keys: Mapping[str, Any], workdir: epath.Path) -> None:
+  """Same as `start`, for a job that repeats all of its work on each call.
+
+  Its config may differ from that of the earlier run.
 
   Raises:
     ValueError: if the folder holds a run of another job.
   """
   earlier = files.read_json(workdir / files.CONFIG)
-  if earlier is not None and earlier.get('job') != config.job:
+  if earlier is not None and earlier.get('job') != keys['job']:
     raise ValueError(
       f'{workdir} holds a run of the job {earlier.get("job")!r}, not of'
-      f' {config.job!r}; choose another --workdir.'
+      f' {keys["job"]!r}; choose another --workdir.'
     )
-  claim(config, workdir)
-
-
-def claim(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Makes the folder, and notes in it what starts there, with which config."""
-  if processes.is_first():
-    workdir.mkdir(parents=True, exist_ok=True)
-  files.write_json(workdir / files.CONFIG, config_lib.flatten(config))
-  files.write_json(workdir / files.ENVIRONMENT, environment.describe())
+  start(keys, workdir)
 
 
 def check_shared(workdir: epath.Path) -> None:
-  """Refuses a folder that is not the same one for all processes.
+  """Checks that all processes share the work directory.
 
   Raises:
     ValueError: in a process that does not see what process 0 has written.
   """
-  # A name that is the same for all, whatever folder each has.
+  # All processes have to pass the same name, whatever their folder is.
   processes.wait_for_all('the workdir is claimed')
   deadline = time.monotonic() + _SECONDS_TO_APPEAR
   while not (workdir / files.CONFIG).exists():
     if time.monotonic() > deadline:
       raise ValueError(
-        f'{workdir} is another folder here than in process 0, which keeps its'
-        ' part of the checkpoints there; give all processes one --workdir that'
-        ' they share, on gs:// or a network drive.'
+        f'{workdir} in this process is not the folder that process 0 writes'
+        ' to, and every process keeps its part of the checkpoints there; give'
+        ' all processes one shared --workdir, on gs:// or a network drive.'
       )
     time.sleep(1)

@@ -1,12 +1,58 @@
 """The final numbers of a run: `results.json`."""
 
+from collections.abc import Mapping
+import logging
 from typing import Any
 
+from etils import epath
 import jax
+from jaxtyping import PyTree
+
+from vit_jax.workdir import files
+
+_log = logging.getLogger(__name__)
 
 
-def device_use(seconds: float) -> dict[str, Any]:
-  """Device kind and count, and what `seconds` of them cost in core-days."""
+def write(
+  workdir: epath.Path,
+  job: str,
+  *,
+  metrics: Mapping[str, float] | None = None,
+  seconds: float | None = None,
+  on_devices: bool = True,
+  params: PyTree | None = None,
+  **details: Any,
+) -> None:
+  """Writes `results.json`, which marks the run as finished.
+
+  Every process calls this; only process 0 writes.
+
+  Args:
+    workdir: folder of the run.
+    job: name of the job.
+    metrics: final metrics by their flat names, such as 'test/accuracy'.
+    seconds: duration of the job, earlier starts included where it knows them.
+    on_devices: whether the devices of this run were in use for all of
+      `seconds`; their kind, their number and the core-days are then recorded.
+    params: parameters of the model, to be counted.
+    **details: further fields.
+  """
+  results = {'job': job}
+  if seconds is not None:
+    results['seconds'] = seconds
+    if on_devices:
+      results |= _device_use(seconds)
+  if params is not None:
+    results['parameters'] = sum(x.size for x in jax.tree.leaves(params))
+  if metrics is not None:
+    results['metrics'] = metrics
+  path = workdir / files.RESULTS
+  files.write_json(path, results | details)
+  _log.info('finished; results in %s', path)
+
+
+def _device_use(seconds: float) -> dict[str, Any]:
+  """Returns device kind and count, and core-days for `seconds` of them."""
   count = jax.device_count()
   return {
     'device_kind': jax.devices()[0].device_kind,

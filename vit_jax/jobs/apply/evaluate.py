@@ -11,12 +11,12 @@ import io
 import logging
 import time
 
-from clu import parameter_overview
 from etils import epath
 import ml_collections
 import numpy as np
 
 from vit_jax import build
+from vit_jax import config as config_lib
 from vit_jax.build import evaluator, pretrained
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.evaluation import classification, objectnet, real
@@ -54,7 +54,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   Raises:
     ValueError: if the checkpoint, the data and the config do not fit.
   """
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     return
   begin = time.perf_counter()
   with console.phase('reading the checkpoint'):
@@ -81,7 +81,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     else None,
   )
   params = mesh_lib.put(model.params, mesh_lib.replicated(mesh))
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
 
   scores = {}
   for name, source in data.evals.items():
@@ -108,12 +108,27 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       scores[REAL] = _Score(relabelled, names, relabelled.metrics(k))
   _print(scores)
   _write_classes(scores, workdir / 'per_class.csv')
-  seconds = time.perf_counter() - begin
-  files.write_json(
-    workdir / files.RESULTS,
-    _results(config, model, scores, seconds),
+  results.write(
+    workdir,
+    config.job,
+    seconds=time.perf_counter() - begin,
+    params=model.params,
+    metrics={
+      f'{name}/{metric}': value
+      for name, score in scores.items()
+      for metric, value in score.metrics.items()
+    },
+    init_from=config.init_from,
+    num_examples={
+      name: int(score.predictions.labelled.sum())
+      for name, score in scores.items()
+    },
+    class_names=model.class_names,
+    class_accuracy={
+      name: {label: accuracy for label, _, accuracy in score.rows()}
+      for name, score in scores.items()
+    },
   )
-  _log.info('finished; results in %s', workdir / files.RESULTS)
 
 
 def _check_classes(
@@ -229,27 +244,3 @@ def _write_classes(scores: dict[str, _Score], path: epath.Path) -> None:
   for name, score in scores.items():
     writer.writerows([name, *row] for row in score.rows())
   files.write_text(path, text.getvalue())
-
-
-def _results(config, model, scores, seconds) -> dict:
-  return {
-    'job': config.job,
-    'init_from': config.init_from,
-    'seconds': seconds,
-    **results.device_use(seconds),
-    'parameters': int(parameter_overview.count_parameters(model.params)),
-    'metrics': {
-      f'{name}/{metric}': value
-      for name, score in scores.items()
-      for metric, value in score.metrics.items()
-    },
-    'num_examples': {
-      name: int(score.predictions.labelled.sum())
-      for name, score in scores.items()
-    },
-    'class_names': model.class_names,
-    'class_accuracy': {
-      name: {label: accuracy for label, _, accuracy in score.rows()}
-      for name, score in scores.items()
-    },
-  }

@@ -1,18 +1,15 @@
 """Few-shot linear accuracy of a checkpoint, or of random weights."""
 
-import logging
 import time
 
-from clu import parameter_overview
 from etils import epath
 import ml_collections
 
 from vit_jax import build
+from vit_jax import config as config_lib
 from vit_jax.build import few_shot_evaluator, pretrained
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.workdir import claim, console, files, results
-
-_log = logging.getLogger(__name__)
+from vit_jax.workdir import claim, console, results
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
@@ -24,7 +21,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   Raises:
     ValueError: if the checkpoint, the data and the config do not fit.
   """
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     return
   begin = time.perf_counter()
   with console.phase('reading the checkpoint'):
@@ -32,7 +29,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   mesh = build.create_mesh(config)
   scorer = few_shot_evaluator.FewShotEvaluator(model.config, model.model, mesh)
   params = mesh_lib.put(model.params, mesh_lib.replicated(mesh))
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
 
   accuracies = scorer.score(params)
   means = few_shot_evaluator.means(accuracies)
@@ -40,21 +37,16 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   rows = [('few-shot accuracy', 'mean', 'std')]
   rows += [(k, f'{v:.4f}', f'{spreads[k]:.4f}') for k, v in means.items()]
   console.show(console.table(rows))
-  seconds = time.perf_counter() - begin
-  files.write_json(
-    workdir / files.RESULTS,
-    {
-      'job': config.job,
-      'init_from': config.init_from,
-      'seconds': seconds,
-      **results.device_use(seconds),
-      'parameters': int(parameter_overview.count_parameters(model.params)),
-      'metrics': means | {f'{k}_std': v for k, v in spreads.items()},
-      'accuracies': accuracies,
-      'num_examples': {
-        name: {'train': len(task.rows), 'test': task.queries.num_examples}
-        for name, task in scorer.tasks.items()
-      },
+  results.write(
+    workdir,
+    config.job,
+    seconds=time.perf_counter() - begin,
+    params=model.params,
+    metrics=means | {f'{k}_std': v for k, v in spreads.items()},
+    init_from=config.init_from,
+    accuracies=accuracies,
+    num_examples={
+      name: {'train': len(task.rows), 'test': task.queries.num_examples}
+      for name, task in scorer.tasks.items()
     },
   )
-  _log.info('finished; results in %s', workdir / files.RESULTS)

@@ -6,7 +6,6 @@ import io
 import logging
 import time
 
-from clu import parameter_overview
 from etils import epath
 import jax
 from matplotlib.figure import Figure
@@ -28,7 +27,7 @@ from vit_jax.inspection import (
   filters,
   position_similarity,
 )
-from vit_jax.workdir import claim, console, files, results
+from vit_jax.workdir import claim, console, results
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   Raises:
     ValueError: if the checkpoint, the images and the config do not fit.
   """
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     return
   begin = time.perf_counter()
   with console.phase('reading the checkpoint'):
@@ -65,12 +64,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   except ValueError as absent:
     _log.warning('%s Its filters and positions alone are drawn', absent)
     parts = [_filters(model), *_positions(model)]
-    claim.claim(config, workdir)
+    claim.start(config_lib.flatten(config), workdir)
   else:
     mesh = build.create_mesh(config)
     with console.phase('opening the images'):
       images = _open_images(model.config, mesh)
-    claim.claim(config, workdir)
+    claim.start(config_lib.flatten(config), workdir)
     parts = [_filters(model), *_positions(model)]
     with console.phase(f'following attention, {images.num_examined} images'):
       parts.append(_attention(model, images, mesh))
@@ -86,20 +85,15 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     for name, figure in drawn.items():
       figures.save(figure, workdir / f'{name}.png')
   _print(metrics, arrays.get('attention_distance'))
-  seconds = time.perf_counter() - begin
-  files.write_json(
-    workdir / files.RESULTS,
-    {
-      'job': config.job,
-      'init_from': config.init_from,
-      'seconds': seconds,
-      **results.device_use(seconds),
-      'parameters': int(parameter_overview.count_parameters(model.params)),
-      'metrics': metrics,
-      'figures': [f'{name}.png' for name in drawn],
-    },
+  results.write(
+    workdir,
+    config.job,
+    seconds=time.perf_counter() - begin,
+    params=model.params,
+    metrics=metrics,
+    init_from=config.init_from,
+    figures=[f'{name}.png' for name in drawn],
   )
-  _log.info('finished; pictures and %s in %s', ARRAYS, workdir)
 
 
 def _filters(model: pretrained.PretrainedModel) -> _Findings:

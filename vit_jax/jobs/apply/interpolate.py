@@ -10,11 +10,12 @@ from etils import epath
 import ml_collections
 
 from vit_jax import build, checkpoints
+from vit_jax import config as config_lib
 from vit_jax.build import evaluator, pretrained
 from vit_jax.checkpoints import arithmetic
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
-from vit_jax.workdir import claim, console, files
+from vit_jax.workdir import claim, console, results
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     ValueError: if the checkpoints are missing or of different shapes, or there
       are not two of them to go between.
   """
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     return
   begin = time.perf_counter()
   alphas = _alphas(config)
@@ -43,7 +44,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     data = build.open_eval_data(first.config)
     mesh = build.create_mesh(config)
     scorer = evaluator.Evaluator(first.config, data, first.model, mesh)
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
 
   metrics = {}
   for name, make in points.items():
@@ -57,14 +58,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     _log.info('%s is written', workdir / f'{name}.npz')
   if metrics:
     _print_table(list(points), metrics)
-  files.write_json(
-    workdir / files.RESULTS,
-    {
-      'job': config.job,
-      'seconds': time.perf_counter() - begin,
-      'metrics': metrics,
-      'class_names': first.class_names,
-    },
+  results.write(
+    workdir,
+    config.job,
+    seconds=time.perf_counter() - begin,
+    metrics=metrics,
+    class_names=first.class_names,
   )
 
 

@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 
 from vit_jax import build
+from vit_jax import config as config_lib
 from vit_jax.build import pretrained
 from vit_jax.data import photos
 from vit_jax.distributed import mesh as mesh_lib
@@ -56,7 +57,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   mesh = build.create_mesh(config)
   predictor = _Predictor(model, mesh, config.predict.top)
   batch_size = mesh_lib.round_up(min(config.batch_size, len(paths)), mesh)
-  claim.reuse(config, workdir)
+  claim.restart(config_lib.flatten(config), workdir)
   begin = time.perf_counter()
   unreadable = []
   target = workdir / files.PHOTO_PREDICTIONS
@@ -73,18 +74,14 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       f'none of {len(paths)} files can be read as an image, such as'
       f' {unreadable[0]}; {workdir / files.PHOTO_PREDICTIONS} says why.'
     )
-  seconds = time.perf_counter() - begin
-  files.write_json(
-    workdir / files.RESULTS,
-    {
-      'job': config.job,
-      'init_from': config.init_from,
-      'seconds': seconds,
-      **results.device_use(seconds),
-      'metrics': {},
-      'num_images': len(paths) - len(unreadable),
-      'num_unreadable': len(unreadable),
-    },
+  results.write(
+    workdir,
+    config.job,
+    seconds=time.perf_counter() - begin,
+    metrics={},
+    init_from=config.init_from,
+    num_images=len(paths) - len(unreadable),
+    num_unreadable=len(unreadable),
   )
   if unreadable:
     _log.warning(

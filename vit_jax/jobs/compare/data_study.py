@@ -38,7 +38,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   settings = {point.name: _settings(config, point) for point in asked}
   if study.is_finished(config, workdir):
     return
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
   found = []
   try:
     with compilation.shared(workdir / 'compiled'):

@@ -31,7 +31,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   asked = points.list_points(config)
   if is_finished(config, workdir):
     return
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
   found = []
   try:
     with compilation.shared(workdir / 'compiled'):
@@ -50,7 +50,7 @@ def is_finished(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
   Raises:
     ValueError: if the folder holds a run of another config.
   """
-  if not claim.is_finished(config, workdir):
+  if not claim.is_finished(config_lib.flatten(config), workdir):
     return False
   if files.read_json(workdir / files.RESULTS)['asked'] == _asked(config):
     return True
@@ -99,21 +99,18 @@ def finish(
     title=f'{data}: mean and deviation over the seeds',
   )
   seconds = sum(o.seeds * o.costs['seconds'] for o in found if o.costs)
-  files.write_json(
-    workdir / files.RESULTS,
-    {
-      'job': config.job,
-      'seconds': seconds,
-      **results.device_use(seconds),
-      'metrics': {
-        f'{outcome.name}/{key}': outcome.metrics[key]
-        for outcome in found
-        for name in names
-        for key in (name, f'{name}_std')
-        if key in outcome.metrics
-      },
-      'drawn': names,
-      'points': summaries.as_json(found, across, names),
-      'asked': _asked(config),
+  results.write(
+    workdir,
+    config.job,
+    seconds=seconds,
+    metrics={
+      f'{outcome.name}/{key}': outcome.metrics[key]
+      for outcome in found
+      for name in names
+      for key in (name, f'{name}_std')
+      if key in outcome.metrics
     },
+    drawn=names,
+    points=summaries.as_json(found, across, names),
+    asked=_asked(config),
   )

@@ -13,9 +13,10 @@ import time
 from etils import epath
 import ml_collections
 
+from vit_jax import config as config_lib
 from vit_jax.distributed import compilation
 from vit_jax.jobs.compare import settings as settings_lib
-from vit_jax.workdir import claim, files
+from vit_jax.workdir import claim, files, results
 
 _log = logging.getLogger(__name__)
 
@@ -26,11 +27,11 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   Raises:
     ValueError: if the grid is not readable, or a run cannot be.
   """
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     return
   begin = time.perf_counter()
   settings = settings_lib.settings(config)
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
   try:
     with compilation.shared(workdir / 'compiled'):
       scores = _compare(config, workdir, settings)
@@ -71,7 +72,7 @@ def _repeat(config, workdir, chosen):
 def _finish(config, workdir, scores, chosen, repeats, begin) -> None:
   metrics = {}
   for name in repeats[0]['metrics']:
-    values = [results['metrics'][name] for results in repeats]
+    values = [run_results['metrics'][name] for run_results in repeats]
     metrics |= settings_lib.mean_and_spread(name, values)
   lines = settings_lib.score_lines(scores, chosen, settings_lib.METRIC)
   lines += ['', f'{settings_lib.setting_name(chosen)}, {len(repeats)} seeds:']
@@ -85,17 +86,16 @@ def _finish(config, workdir, scores, chosen, repeats, begin) -> None:
   table = '\n'.join(lines)
   _log.info('%s', table)
   files.write_text(workdir / 'table.txt', table + '\n')
-  files.write_json(
-    workdir / files.RESULTS,
-    {
-      'job': config.job,
-      'step': repeats[0]['step'],
-      'seconds': time.perf_counter() - begin,
-      'metrics': metrics,
-      'scores': {
-        settings_lib.setting_name(setting): score
-        for setting, score in scores.items()
-      },
-      'chosen': dict(chosen),
+  results.write(
+    workdir,
+    config.job,
+    seconds=time.perf_counter() - begin,
+    on_devices=False,
+    metrics=metrics,
+    step=repeats[0]['step'],
+    scores={
+      settings_lib.setting_name(setting): score
+      for setting, score in scores.items()
     },
+    chosen=dict(chosen),
   )

@@ -15,6 +15,7 @@ from etils import epath
 import ml_collections
 
 from vit_jax import build
+from vit_jax import config as config_lib
 from vit_jax.data import source
 from vit_jax.data import vtab_tasks as vtab_data
 from vit_jax.distributed import compilation, processes
@@ -38,7 +39,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     ValueError: if data is missing (and `vtab.skip_missing` is not set), all of
       it in one message; or a run cannot be.
   """
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     missing = files.read_json(workdir / files.RESULTS)['missing']
     if not missing:
       return
@@ -47,7 +48,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   names = _names(config)
   _check_model(config, names[0])
   present, missing = _look_for_data(config, names)
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
   try:
     with compilation.shared(workdir / 'compiled'):
       scores = _compare(config, workdir, settings, present)
@@ -178,21 +179,17 @@ def _finish(config, workdir, scores, chosen, results, missing) -> None:
   runs = [
     run_results for of_task in results.values() for run_results in of_task
   ]
-  seconds = sum(run_results['seconds'] for run_results in runs)
-  files.write_json(
-    workdir / files.RESULTS,
-    {
-      'job': config.job,
-      'step': runs[0]['step'],
-      'seconds': seconds,
-      **results_lib.device_use(seconds),
-      'metrics': metrics,
-      'missing': missing,
-      'scores': {
-        settings_lib.setting_name(setting): s for setting, s in scores.items()
-      },
-      'chosen': dict(chosen),
+  results_lib.write(
+    workdir,
+    config.job,
+    seconds=sum(run_results['seconds'] for run_results in runs),
+    metrics=metrics,
+    step=runs[0]['step'],
+    missing=missing,
+    scores={
+      settings_lib.setting_name(setting): s for setting, s in scores.items()
     },
+    chosen=dict(chosen),
   )
 
 

@@ -12,9 +12,10 @@ import ml_collections
 import numpy as np
 
 from vit_jax import build
+from vit_jax import config as config_lib
 from vit_jax.data import decode, exclusions, near_duplicates, pipeline, registry
 from vit_jax.jobs.data import pair_sheet
-from vit_jax.workdir import claim, console, files
+from vit_jax.workdir import claim, console, files, results
 
 _log = logging.getLogger(__name__)
 
@@ -36,14 +37,14 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     ValueError: if data is missing, an image cannot be read, or faiss is not
       installed.
   """
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     return
   begin = time.perf_counter()
   tests = _Tests(config)
   source = build.open_split(config, config.data.name, config.data.train)
   with console.phase(f'reading {tests.num_examples} test images'):
     matcher = near_duplicates.Matcher(tests.thumbnails(config.batch_size))
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
   found = _search(config, source, matcher, workdir / _FOUND)
   pairs = [_pair(source, tests, *item) for item in found]
   _write_pairs(workdir / PAIRS, pairs)
@@ -55,17 +56,15 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       source.name, source.split, [pair['example'] for pair in pairs]
     ),
   )
-  seconds = time.perf_counter() - begin
-  files.write_json(
-    workdir / files.RESULTS,
-    {
-      'job': config.job,
-      'seconds': seconds,
-      'metrics': {},
-      'num_examples': source.num_examples,
-      'num_test_images': tests.num_examples,
-      'num_duplicates': len(pairs),
-    },
+  results.write(
+    workdir,
+    config.job,
+    seconds=time.perf_counter() - begin,
+    on_devices=False,
+    metrics={},
+    num_examples=source.num_examples,
+    num_test_images=tests.num_examples,
+    num_duplicates=len(pairs),
   )
   _print_table(tests, found)
   _log.info(

@@ -5,8 +5,9 @@ import logging
 from etils import epath
 import ml_collections
 
+from vit_jax import config as config_lib
 from vit_jax.data import registry, source, tfds_builders
-from vit_jax.workdir import claim, console, files
+from vit_jax.workdir import claim, console, results
 
 _log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       prepared and why.
   """
   builders = _builders(config)
-  claim.reuse(config, workdir)
+  claim.restart(config_lib.flatten(config), workdir)
   states, failed = {}, {}
   for place, (name, builder) in enumerate(builders.items()):
     step = f'{place + 1} of {len(builders)}, {name}'
@@ -39,9 +40,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       failed[name] = str(error)
   table = console.table(list(states.items()))
   _log.info('%s', table)
-  files.write_json(
-    workdir / files.RESULTS, {'job': config.job, 'datasets': states}
-  )
+  results.write(workdir, config.job, datasets=states)
   if failed:
     reasons = '\n  '.join(failed.values())
     raise ValueError(

@@ -16,7 +16,7 @@ from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.evaluation import inference_table, throughput
 from vit_jax.inspection import figures, inference_chart
-from vit_jax.workdir import claim, console, files
+from vit_jax.workdir import claim, console, files, results
 
 NUM_CLASSES = 1000  # Of the head, as for ImageNet.
 
@@ -45,10 +45,10 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """
   config = config.copy_and_resolve_references()
   points = _points(config)
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     console.show((workdir / files.TABLE).read_text())
     return
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
   (workdir / 'points').mkdir(exist_ok=True)
   device = jax.local_devices()[0]
   found = []
@@ -73,14 +73,12 @@ def _write(config, workdir, points, device) -> None:
   table = console.table([inference_table.HEAD, *inference_table.rows(points)])
   text = '\n'.join([table, '', *inference_table.notes(points)]) + '\n'
   files.write_text(workdir / files.TABLE, text)
-  files.write_json(
-    workdir / files.RESULTS,
-    {
-      'job': config.job,
-      'device_kind': device.device_kind,
-      'device_count': 1,
-      'points': points,
-    },
+  results.write(
+    workdir,
+    config.job,
+    device_kind=device.device_kind,
+    device_count=1,
+    points=points,
   )
   console.show(text)
 

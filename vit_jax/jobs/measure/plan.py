@@ -19,7 +19,7 @@ from vit_jax.distributed import compilation, sharding, topologies
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.jobs.measure import plan_table, planned
 from vit_jax.models import flops
-from vit_jax.workdir import claim, console, files
+from vit_jax.workdir import claim, console, files, results
 
 _log = logging.getLogger(__name__)
 
@@ -54,10 +54,10 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   config = config.copy_and_resolve_references()
   points = list(_points(config))
   slices = {p.topology: topologies.describe(p.topology) for p in points}
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     console.show((workdir / files.PLAN).read_text())
     return
-  claim.claim(config, workdir)
+  claim.start(config_lib.flatten(config), workdir)
   (workdir / 'points').mkdir(exist_ok=True)
   rows = []
   for point in points:
@@ -67,7 +67,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     rows.append(json.loads(path.read_text()))
   text = plan_table.write(rows)
   files.write_text(workdir / files.PLAN, text)
-  files.write_json(workdir / files.RESULTS, {'job': config.job, 'points': rows})
+  results.write(workdir, config.job, points=rows)
   console.show(text)
 
 

@@ -18,6 +18,7 @@ import ml_collections
 import numpy as np
 
 from vit_jax import build, checkpoints
+from vit_jax import config as config_lib
 from vit_jax.build import few_shot_evaluator
 from vit_jax.build import program as program_lib
 from vit_jax.checkpoints import store as store_lib
@@ -27,9 +28,8 @@ from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.models import stacking
 from vit_jax.training import loop, steps
 from vit_jax.training import state as state_lib
-from vit_jax.workdir import claim, console, files, profiler
+from vit_jax.workdir import claim, console, files, profiler, results
 from vit_jax.workdir import metrics as metrics_lib
-from vit_jax.workdir import results as results_lib
 
 _log = logging.getLogger(__name__)
 
@@ -87,11 +87,11 @@ def train(
   Raises:
     ValueError: if parts of the config do not fit each other or the data.
   """
-  if claim.is_finished(config, workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir):
     return
   cpu.prepare()
   run = _Run(config.copy_and_resolve_references(), workdir, make_trainable)
-  claim.claim(run.config, workdir)
+  claim.start(config_lib.flatten(run.config), workdir)
   claim.check_shared(workdir)
   with (
     preemption.StopSignal() as stop_signal,
@@ -290,23 +290,16 @@ class _Run:
       name = f'best/{self.config.best_metric}'
       metrics = metrics | {'best/step': best[0], name: best[1]}
     details = self.task.finish(self.workdir, scored)
-    results = self._results(metrics) | details
-    files.write_json(self.workdir / files.RESULTS, results)
-    _log.info('finished; results in %s', self.workdir / files.RESULTS)
-
-  def _results(self, metrics: dict[str, float]) -> dict[str, Any]:
-    seconds = self.seconds
-    return {
-      'job': self.config.job,
-      'step': self.total_steps,
-      'seconds': seconds,
-      **results_lib.device_use(seconds),
-      'parameters': int(
-        parameter_overview.count_parameters(self.program.state.params)
-      ),
-      'num_train_examples': self.data.train.num_examples,
-      'metrics': metrics,
-    }
+    results.write(
+      self.workdir,
+      self.config.job,
+      seconds=self.seconds,
+      params=self.program.state.params,
+      metrics=metrics,
+      step=self.total_steps,
+      num_train_examples=self.data.train.num_examples,
+      **details,
+    )
 
 
 def _weights(state: state_lib.State) -> PyTree:
