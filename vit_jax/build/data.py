@@ -112,7 +112,7 @@ def open_split(
       **options,
     )
 
-  if not (c.download and processes.several()):
+  if not (c.download and processes.is_multiprocess()):
     return open_source(c.download)
   # Process 0 prepares what is missing; the others find it prepared.
   try:

@@ -81,7 +81,7 @@ class Evaluator:
       self._data.eval_transform,
       batch_size=mesh_lib.round_up(size, self._mesh),
       skip_corrupt=self._skip_corrupt,
-      **mesh_lib.share(self._mesh),
+      **mesh_lib.input_share(self._mesh),
     )
     return classification.predict(
       self._eval_step,

@@ -160,7 +160,7 @@ class FewShotEvaluator:
     return {
       shots: [
         few_shot_regression.accuracy(
-          support.at(rows),
+          support.take(rows),
           queries,
           num_classes=task.support.num_classes,
           l2=self._l2,
@@ -177,7 +177,7 @@ class FewShotEvaluator:
       self._transform,
       batch_size=mesh_lib.round_up(min(self._batch_size, number), self._mesh),
       only=only,
-      **mesh_lib.share(self._mesh),
+      **mesh_lib.input_share(self._mesh),
     )
     return few_shot_regression.extract(
       self._feature_step,
@@ -202,7 +202,7 @@ def _task(config, item, shots) -> FewShotDataset:
   labels = pipeline.labels(support)
   k, seeds = support.num_classes, config.few_shot.seeds
   draws = {
-    number: [few_shot_regression.choose(labels, k, number, s) for s in range(seeds)]
+    number: [few_shot_regression.choose_support(labels, k, number, s) for s in range(seeds)]
     for number in sorted(set(shots))
   }
   _warn_of_small_classes(item, np.bincount(labels, minlength=k), max(shots))

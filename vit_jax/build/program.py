@@ -18,7 +18,7 @@ from vit_jax import config as config_lib
 from vit_jax.data import pipeline
 from vit_jax.data import registry
 from vit_jax import build
-from vit_jax.distributed import cpu, sharding, unrolling
+from vit_jax.distributed import cpu, sharding
 from vit_jax.distributed import mesh as mesh_lib
 
 from vit_jax.models import masked_patch as masked_patch_model
@@ -132,11 +132,11 @@ class Program:
 
   def to_file(self, state: PyTree) -> PyTree:
     """A state or parameters as files hold them; what is given stays there."""
-    return unrolling.unroll(state)
+    return sharding.unstack_blocks(state)
 
   def from_file(self, state: PyTree) -> PyTree:
     """The inverse of `to_file`; what is given may be consumed."""
-    return unrolling.roll(state) if self._config.model.scan else state
+    return sharding.stack_blocks(state) if self._config.model.scan else state
 
   def _own_seed(self) -> jax.Array:
     return mesh_lib.put(np.uint32(self._config.seed), self.seed.sharding)

@@ -42,8 +42,8 @@ def start(
   """Connects the processes of a run; must be called before any device is used.
 
   Arguments that are not given are taken from JAX_COORDINATOR_ADDRESS,
-  JAX_NUM_PROCESSES and JAX_PROCESS_ID, or detected from the cluster. Without any
-  of them, the run has a single process.
+  JAX_NUM_PROCESSES and JAX_PROCESS_ID, or detected from the cluster. If nothing
+  indicates other processes, the run has a single one.
 
   Args:
     coordinator: HOST:PORT at which process 0 listens; SINGLE_PROCESS to disable

@@ -272,7 +272,7 @@ def _attention(
       )
       return {name: found[name] for name in wanted}
 
-    return classification.real_rows(
+    return classification.collect(
       step, params, batches, lambda batch: mesh_lib.put_batch(batch, mesh)
     )
 

@@ -41,7 +41,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   claim.start(config_lib.flatten(config), workdir)
   found = []
   try:
-    with compilation.shared(workdir / 'compiled'):
+    with compilation.persistent_cache(workdir / 'compiled'):
       for size in sizes:
         for point in asked:
           _log.info('%s on %s examples', point.name, size or 'all')

@@ -34,7 +34,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   claim.start(config_lib.flatten(config), workdir)
   found = []
   try:
-    with compilation.shared(workdir / 'compiled'):
+    with compilation.persistent_cache(workdir / 'compiled'):
       for number, point in enumerate(asked):
         _log.info('point %d of %d: %s', number + 1, len(asked), point.name)
         runs = points.runs(config, point, workdir)

@@ -152,7 +152,7 @@ def on_frontier(
   if across not in _FRONTIER:
     return [False] * len(outcomes)
   measured = [o for o in outcomes if metric in o.metrics]
-  found = frontier.best(
+  found = frontier.on_frontier(
     [place(o, outcomes, across) for o in measured],
     [o.metrics[metric] for o in measured],
   )

@@ -33,7 +33,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   settings = settings_lib.settings(config)
   claim.start(config_lib.flatten(config), workdir)
   try:
-    with compilation.shared(workdir / 'compiled'):
+    with compilation.persistent_cache(workdir / 'compiled'):
       scores = _compare(config, workdir, settings)
       chosen = settings_lib.best(scores) if scores else settings[0]
       _log.info('chosen: %s', settings_lib.setting_name(chosen))

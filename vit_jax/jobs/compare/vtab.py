@@ -50,7 +50,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   present, missing = _look_for_data(config, names)
   claim.start(config_lib.flatten(config), workdir)
   try:
-    with compilation.shared(workdir / 'compiled'):
+    with compilation.persistent_cache(workdir / 'compiled'):
       scores = _compare(config, workdir, settings, present)
       chosen = settings_lib.best(scores) if scores else settings[0]
       _log.info('setting: %s', settings_lib.setting_name(chosen))

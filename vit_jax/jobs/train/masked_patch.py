@@ -121,7 +121,7 @@ class MaskedPatches(run_lib.Trainable):
       self._data.eval_transform,
       batch_size=mesh_lib.round_up(min(size, source.num_examples), self._mesh),
       skip_corrupt=self._config.data.skip_corrupt,
-      **mesh_lib.share(self._mesh),
+      **mesh_lib.input_share(self._mesh),
     )
     return evaluation.evaluate(
       self._eval_step,
@@ -157,13 +157,13 @@ class MaskedPatches(run_lib.Trainable):
       batch_size=mesh_lib.round_up(number, self._mesh),
       only=np.arange(number),
       skip_corrupt=self._config.data.skip_corrupt,
-      **mesh_lib.share(self._mesh),
+      **mesh_lib.input_share(self._mesh),
     )
     needed = {'image': batch['image'], 'index': batch['index'].astype(np.int32)}
     return number, mesh_lib.put_batch(needed, self._mesh)
 
   def _predicted_patches(self, params, images, index):
-    corruption = evaluation.corruption(
+    corruption = evaluation.draw_corruption(
       self._config.seed,
       index,
       math.prod(self._grid),

@@ -155,8 +155,8 @@ class _Run:
     if not self.config.data.skip_corrupt:
       return None
     # Several processes may read the same rows.
-    shares = mesh_lib.share(self.mesh)['process_count']
-    total = processes.total(self._skipped_here)
+    shares = mesh_lib.input_share(self.mesh)['process_count']
+    total = processes.sum_over_processes(self._skipped_here)
     return self._skipped + total * shares // jax.process_count()
 
   def start(self, store: store_lib.Store) -> tuple[state_lib.State, int]:
@@ -245,7 +245,7 @@ class _Run:
       start_step=start_step,
       readers=self.config.data.readers,
       skip_corrupt=self.config.data.skip_corrupt,
-      **mesh_lib.share(self.mesh),
+      **mesh_lib.input_share(self.mesh),
     )
     for batch in batches:
       self._skipped_here += int(np.sum(batch['mask'] == 0))
