@@ -22,7 +22,7 @@ LOGITS = np.log(
 LABELS = np.array([0, 1, 1, 0, 2], np.int32)
 
 
-class LogitsFromImage(nn.Module):
+class Identity(nn.Module):
   """A model whose logits are its input."""
 
   @nn.compact
@@ -44,9 +44,7 @@ def batches(size, labels=LABELS):
 
 @pytest.mark.parametrize('size', [1, 2, 3, 8])
 def test_every_example_counts_once_for_any_batch_size(size):
-  step = jax.jit(
-    classification.make_eval_step(LogitsFromImage(), loss='softmax')
-  )
+  step = jax.jit(classification.make_eval_step(Identity(), loss='softmax'))
   result = classification.predict(step, {}, batches(size), lambda b: b)
   np.testing.assert_array_equal(result.index, range(5))
   np.testing.assert_array_equal(result.predicted, [0, 1, 2, 0, 0])
@@ -64,7 +62,7 @@ def test_every_example_counts_once_for_any_batch_size(size):
 def test_multiple_labels_per_example():
   rows = np.zeros((5, 3), np.float32)
   rows[:, 0] = rows[2, 2] = 1
-  step = classification.make_eval_step(LogitsFromImage(), loss='sigmoid')
+  step = classification.make_eval_step(Identity(), loss='sigmoid')
   result = classification.predict(step, {}, batches(5, rows), lambda b: b)
   np.testing.assert_array_equal(result.correct[:, 0], [1, 0, 1, 1, 1])
   # sigmoid(log p) = p / (1 + p).
@@ -117,7 +115,7 @@ def test_top_classes_are_sorted(classes, kept):
 
 def test_logits_are_projected_to_the_classes_of_the_labels():
   step = classification.make_eval_step(
-    LogitsFromImage(), loss='softmax', project=lambda logits: logits[:, 1:]
+    Identity(), loss='softmax', project=lambda logits: logits[:, 1:]
   )
   labels = np.array([0, 0, 1, 1, 0], np.int32)
   result = classification.predict(step, {}, batches(5, labels), lambda b: b)
@@ -129,6 +127,6 @@ def test_logits_are_projected_to_the_classes_of_the_labels():
 
 def test_softmax_has_no_loss_for_multiple_labels():
   rows = np.eye(3, dtype=np.float32)[LABELS]
-  step = classification.make_eval_step(LogitsFromImage(), loss='softmax')
+  step = classification.make_eval_step(Identity(), loss='softmax')
   result = classification.predict(step, {}, batches(2, rows), lambda b: b)
   assert result.metrics(3) == {'accuracy': 3 / 5}

@@ -45,9 +45,7 @@ def test_both_systems_have_the_same_solution():
 
 
 def test_whitening_by_hand():
-  support = np.array(
-    [[1, 5], [3, 5]], np.float32
-  )  # Standard deviations are 1 and 0.
+  support = np.array([[1, 5], [3, 5]], np.float32)  # Deviations: 1 and 0.
   features, queries = few_shot_regression.augment(
     support, np.array([[4, 5 + 1e-3]], np.float32)
   )

@@ -96,10 +96,9 @@ def test_metrics_against_numpy(target):
 
 def test_corruption_is_a_function_of_seed_and_index():
   @jax.jit
-  def of(seed, index):
-    return patch_accuracy.draw_corruption(
-      seed, jnp.asarray(index), 16, 0.5
-    ).kind
+  def kinds(seed, index):
+    index = jnp.asarray(index)
+    return patch_accuracy.draw_corruption(seed, index, 16, 0.5).kind
 
   np.testing.assert_array_equal(kinds(0, [4, 7, 9])[1:], kinds(0, [7, 9]))
   assert np.any(kinds(0, [4]) != kinds(0, [5]))
