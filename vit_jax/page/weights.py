@@ -16,7 +16,6 @@ from vit_jax.build import pretrained
 from vit_jax.data import photos
 from vit_jax.inspection import (
   attention_maps,
-  attention_summary,
   figures,
   filters,
   position_similarity,
@@ -53,7 +52,7 @@ class Weights:
       filters.rgb_filters(self._trained.params)
     )
     figure = figures.filters(components, shares)
-    shown = min(len(components), figures.MOST_FILTERS)
+    shown = min(len(components), figures.MAX_FILTERS)
     _fit(figure, 0.85 * -(-shown // 7))
     caption = (
       f'Principal components 1 to {shown} of {len(components)} of the filters'
@@ -96,7 +95,7 @@ class Weights:
   @property
   def _has_attention(self) -> bool:
     try:
-      attention_maps.check(self._trained.model)
+      attention_maps.check_has_attention(self._trained.model)
     except ValueError:
       return False
     return True
@@ -109,7 +108,7 @@ class Weights:
     tiles = []
     for image, caption in self._images():
       # One at a time, whatever the size of model and image.
-      found = attention_summary.summarise(
+      found = attention_maps.summarize(
         self._trained.model, params, image[None]
       )
       (shares,) = np.asarray(found['rollouts'])

@@ -22,7 +22,6 @@ from vit_jax.evaluation import classification
 from vit_jax.inspection import (
   attention_distance,
   attention_maps,
-  attention_summary,
   figures,
   filters,
   position_similarity,
@@ -60,7 +59,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   with console.phase('reading the checkpoint'):
     model = pretrained.load_backbone(config)
   try:
-    attention_maps.check(model.model)
+    attention_maps.check_has_attention(model.model)
   except ValueError as absent:
     _log.warning('%s Its filters and positions alone are drawn', absent)
     parts = [_filters(model), *_positions(model)]
@@ -100,7 +99,7 @@ def _filters(model: pretrained.PretrainedModel) -> _Findings:
   components, shares = filters.principal_components(
     filters.rgb_filters(model.params)
   )
-  first = figures.MOST_FILTERS
+  first = figures.MAX_FILTERS
   return _Findings(
     {'filter_components': components, 'filter_variance': shares},
     {'filters': figures.filters(components, shares)},
@@ -264,7 +263,7 @@ def _attention(
 
   def look(batches, wanted):
     def step(params, batch):
-      found = attention_summary.summarise(
+      found = attention_maps.summarize(
         model.model,
         params,
         batch['image'],

@@ -12,7 +12,7 @@ from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.distributed import processes
 from vit_jax.evaluation import frontier
-from vit_jax.inspection import study_chart
+from vit_jax.inspection import figures, study_charts
 from vit_jax.jobs.compare import points, settings
 from vit_jax.models import flops
 from vit_jax.workdir import console
@@ -224,21 +224,21 @@ def draw(
   if not (names and processes.is_first()):
     return
   panels = {name: _lines(outcomes, across, name) for name in names}
-  study_chart.draw(
-    path,
+  figure = study_charts.accuracy_by_cost(
     panels,
     title=title,
-    across=COSTS.get(across, across),
-    log_across=across in COSTS,
+    x_label=COSTS.get(across, across),
+    log_x=across in COSTS,
   )
+  figures.save(figure, path)
 
 
-def _lines(outcomes, across, name) -> dict[str, list[study_chart.Mark]]:
+def _lines(outcomes, across, name) -> dict[str, list[study_charts.Mark]]:
   lines = {}
   if across == 'step':
     return {
       outcome.name: [
-        study_chart.Mark(*point) for point in _curve(outcome, name)
+        study_charts.Mark(*point) for point in _curve(outcome, name)
       ]
       for outcome in outcomes
       if name in outcome.metrics
@@ -246,12 +246,12 @@ def _lines(outcomes, across, name) -> dict[str, list[study_chart.Mark]]:
   best = on_frontier(across, name, outcomes)
   for outcome, is_best in zip(outcomes, best, strict=True):
     if name in outcome.metrics:
-      mark = study_chart.Mark(
+      mark = study_charts.Mark(
         outcome.name if across == 'name' else place(outcome, outcomes, across),
         outcome.metrics[name],
         outcome.metrics.get(f'{name}_std', 0.0),
         name=outcome.name if across in _FRONTIER else '',
-        best=is_best,
+        on_frontier=is_best,
       )
       lines.setdefault(outcome.family, []).append(mark)
   return lines

@@ -20,7 +20,7 @@ from vit_jax.data import source
 from vit_jax.data import vtab_tasks as vtab_data
 from vit_jax.distributed import compilation, processes
 from vit_jax.evaluation import vtab_scores
-from vit_jax.inspection import vtab_chart
+from vit_jax.inspection import figures, study_charts
 from vit_jax.jobs.compare import settings as settings_lib
 from vit_jax.workdir import claim, console, files
 from vit_jax.workdir import results as results_lib
@@ -242,8 +242,7 @@ def _draw(config, path, means, accuracies, references):
     title: settings_lib.mean_and_spread('mean', means[name])
     for name, title in titles.items()
   }
-  vtab_chart.draw(
-    path,
+  figure = study_charts.vtab_scores(
     {title: s['mean'] for title, s in stats.items()},
     {title: s['mean_std'] for title, s in stats.items()} if seeds > 1 else {},
     {
@@ -254,4 +253,5 @@ def _draw(config, path, means, accuracies, references):
     + (f', and its deviation over {seeds} seeds' if seeds > 1 else ''),
     label=config.model.name,
   )
+  figures.save(figure, path)
   _log.info('%s shows the means', path)
