@@ -1,4 +1,4 @@
-"""Installs vit_jax; requirements.txt pins versions that run together."""
+"""Package metadata; requirements.txt pins a tested set of versions."""
 
 import pathlib
 
@@ -9,7 +9,7 @@ README = pathlib.Path(__file__).with_name('README.md')
 setuptools.setup(
   name='vit_jax',
   version='0.1.0',
-  description='The Vision Transformer (arXiv 2010.11929), whole, in JAX.',
+  description='A reference implementation of the Vision Transformer in JAX.',
   long_description=README.read_text(encoding='utf-8'),
   long_description_content_type='text/markdown',
   license='Apache-2.0',
@@ -19,21 +19,21 @@ setuptools.setup(
   install_requires=[
     'absl-py>=2.1',
     'clu>=0.0.12',
-    'etils[epath]>=1.10',  # One path type for local folders and gs://.
+    'etils[epath]>=1.10',  # Paths, local and on gs://.
     'flax>=0.12',
-    'importlib_resources>=6',  # TFDS imports it and does not ask for it.
+    'importlib_resources>=6',  # Imported by TFDS, which does not require it.
     'jax>=0.10,<0.12',
     'jaxtyping>=0.3',
-    'jinja2>=3.1',  # Fills the template of report.html.
-    'matplotlib>=3.10',  # Draws the figures that runs leave.
+    'jinja2>=3.1',  # Renders report.html.
+    'matplotlib>=3.10',  # Draws the figures of a run.
     'ml_collections>=1.1',
     'numpy>=2.0',
     'optax>=0.2.5',
     'orbax-checkpoint>=0.12.8,<0.13',
-    'pillow>=11',  # Turns photos as their EXIF orientation says.
-    'scipy>=1.13',  # Blurs rollouts before they are drawn.
-    'scikit-learn>=1.5',  # Carries the embedded data, 1,797 digits.
-    'tensorboard>=2.19',  # clu's TensorBoard writer needs it.
+    'pillow>=11',  # Rotates photos by their EXIF orientation.
+    'scipy>=1.13',  # Blurs rollouts for figures.
+    'scikit-learn>=1.5',  # Contains the digits dataset.
+    'tensorboard>=2.19',  # Required by clu's TensorBoard writer.
     'tensorflow-cpu>=2.19; sys_platform != "darwin"',
     'tensorflow>=2.19; sys_platform == "darwin"',
     'tensorflow-datasets>=4.9.9',
@@ -42,23 +42,23 @@ setuptools.setup(
     'test': [
       'faiss-cpu>=1.11',
       'pytest>=8.3',
-      'pytest-xdist>=3.6',  # Compiling keeps one core busy; the suite has two.
+      'pytest-xdist>=3.6',  # Compilation uses one core; tests use two.
       'ruff>=0.12',
       'safetensors>=0.5',
-      # Run the notebooks as Colab does, in a kernel of their own.
+      # Run the notebooks in a kernel, as Colab does.
       'ipykernel>=6.29',
       'nbclient>=0.10',
       'nbformat>=5.10',
-      # Drives a browser that is there, for its console and its requests; it
-      # downloads none, as Playwright would.
+      # Drives an installed browser and reads its console and requests;
+      # Playwright would download a browser.
       'selenium>=4.25',
     ],
     'tpu': ['jax[tpu]>=0.10,<0.12'],
     'cuda': ['jax[cuda12]>=0.10,<0.12'],
-    # Compares hashes for the de-duplication job. Of libraries that do, it is
-    # exact, quick and well kept (MIT), and brings only itself and `packaging`.
+    # Compares hashes in the de-duplication job: exact, fast, maintained (MIT),
+    # and depends only on `packaging`.
     'dedup': ['faiss-cpu>=1.11'],
-    # Weight files of timm and Hugging Face, without PyTorch itself.
+    # Reads weight files of timm and Hugging Face without PyTorch.
     'interop': ['safetensors>=0.5'],
   },
 )

@@ -1,4 +1,8 @@
-"""docs/paper.md lists every part of the paper, and its references exist."""
+"""The documents refer to files, names, config keys and configs that exist.
+
+docs/paper.md has a row for every part of the paper, and docs/architecture.md a
+list of at most 10 files to read.
+"""
 
 import importlib
 import re
@@ -21,7 +25,11 @@ PARTS = [
   *('Appendix B.1', 'Appendix B.1.1', 'Appendix B.1.2'),
   *(f'Appendix D.{number}' for number in range(1, 11)),
 ]
-TEXT = (runs.ROOT / 'docs' / 'paper.md').read_text()
+DOCUMENTS = ('README.md', 'CONTRIBUTING.md') + tuple(
+  f'docs/{path.name}' for path in sorted((runs.ROOT / 'docs').glob('*.md'))
+)
+TEXTS = {name: (runs.ROOT / name).read_text() for name in DOCUMENTS}
+TEXT = TEXTS['docs/paper.md']
 ROWS = [
   [cell.strip() for cell in line.strip('|').split('|')]
   for line in TEXT.splitlines()
@@ -81,8 +89,43 @@ def load(command):
   return config
 
 
-def test_links_resolve():
-  links = re.findall(r'\]\((?!http)([^)#]+)', TEXT)
-  assert links
+@pytest.mark.parametrize('name', DOCUMENTS)
+def test_links_and_paths_exist(name):
+  links = re.findall(r'\]\((?!http)([^)#]+)', TEXTS[name])
   for link in links:
-    assert (runs.ROOT / 'docs' / link).exists(), link
+    assert (runs.ROOT / name).parent.joinpath(link).exists(), link
+  folders = 'benchmarks|configs|docs|notebooks|scripts|tests|vit_jax'
+  paths = re.findall(rf'\b(?<!/)(?:{folders})/[\w/.]*\w', TEXTS[name])
+  for path in paths:
+    if path == 'configs/NAME.py':
+      continue
+    assert (runs.ROOT / path).exists(), path
+  assert links or paths
+
+
+@pytest.mark.parametrize('name', DOCUMENTS)
+def test_config_keys_exist(name):
+  for key in re.findall(r'--config\.([a-z][\w.]*\w)', TEXTS[name]):
+    if key != 'key':
+      config_lib.check_name(key)
+
+
+def test_reading_order_has_at_most_ten_files():
+  section = TEXTS['docs/architecture.md'].partition('is ViT-L/16 pre-trained')
+  order = re.findall(r'^(\d+)\. `([^`]+)`', section[2].partition('##')[0], re.M)
+  assert [int(number) for number, _ in order] == list(range(1, len(order) + 1))
+  assert order[0][1] == 'configs/vit_l16.py'
+  assert len(order) <= 10
+
+
+def test_named_definitions_are_in_the_files_given():
+  text = TEXTS['docs/architecture.md']
+  pairs = re.findall(r'`(\w+)`(?: \w+)* in\s+`(vit_jax/[\w/]+\.py)`', text)
+  pairs += [
+    (name, file)
+    for file, name in re.findall(r'`(vit_jax/[\w/]+\.py)`: `(\w+)`', text)
+  ]
+  assert len(pairs) >= 5
+  for name, file in pairs:
+    definition = rf'^(?:def {name}\b|class {name}\b|{name}\b.* = )'
+    assert re.search(definition, (runs.ROOT / file).read_text(), re.M), name
