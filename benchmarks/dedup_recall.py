@@ -161,7 +161,7 @@ def main():
     planted = plant(options.name, options.photos, data, options.seed)
     config = base_config.base(job='dedup', batch_size=1024)
     config.data.name = f'folder:{data}'
-    config.dedup.against = f'folder:{data}=test'
+    config.dedup.against = (f'folder:{data}=test',)
     vit_main.run(config, folder / 'run')
     lines = (folder / 'run' / 'pairs.jsonl').read_text().splitlines()
     natural = json.loads(NATURAL.read_text())[options.name]

@@ -52,7 +52,7 @@ def main() -> None:
   """Prints one line per choice of patches."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('run')
-  of_run, weights = config_lib.of_run(parser.parse_args().run)
+  of_run, weights = config_lib.load_run(parser.parse_args().run)
   config = config_lib.base(job='evaluate', init_from=weights)
   config.update_from_flattened_dict(
     {k: v for k, v in of_run.items() if k.startswith('data.')}

@@ -1,46 +1,43 @@
-"""Finds near-duplicates of test images in the images to pre-train on.
+"""Finds near-duplicates of test images in a pre-training set.
 
   python -m vit_jax.main --config=configs/dedup.py:imagenet21k
 
 The paper removes them before pre-training (section 4.1, after Kolesnikov et
-al., "Big Transfer", 2020). The argument names the set to pre-train on, with
-`--config.data.train` its split. The test images are those of
+al., "Big Transfer", 2020). The argument is the pre-training set, with
+`--config.data.train` its split. The test images are by default those of
+ImageNet and of four transfer tasks of the paper; others are given by
 
   --config.dedup.against=DATASET=SPLIT,DATASET=SPLIT
 
-by default of ImageNet and of four of the paper's transfer tasks. Exact copies
-are found, and re-encoded, mirrored, slightly brightened or cropped ones, down
-to 90 per cent of a side.
+Finds exact copies, and copies that were re-encoded, mirrored, slightly
+brightened or cropped, down to 90 per cent of a side.
 
-It leaves `pairs.png`, the least similar pairs for you to judge (the example,
-then the test image; raise or lower `--config.dedup.threshold`), `pairs.jsonl`,
-all pairs, and `exclude.json`. Then train without these examples, on the same
-split or a part of it:
+Writes `pairs.png`, the least similar pairs to judge (the example, then the test
+image; raise or lower `--config.dedup.threshold`), `pairs.jsonl`, all pairs, and
+`exclude.json`. To train without these examples, on the same split or a part of
+it:
 
   python -m vit_jax.main --config=configs/vit_b16.py:imagenet21k \\
       --config.data.exclude=runs/dedup-imagenet21k/exclude.json
 
-Hardware: CPUs; it needs `pip install -e '.[dedup]'`. Expected: the images are
-read and decoded once, which takes most of the time. The same command again
-goes on where it was interrupted.
+Hardware: CPUs; needs `pip install -e '.[dedup]'`. Expected: the images are read
+and decoded once, which takes most of the time. The same command resumes.
 """
 
 import ml_collections
 
-from vit_jax import config as base_config
-
-AGAINST = (
-  'imagenet2012=validation',
-  'cifar10=test',
-  'cifar100=test',
-  'oxford_iiit_pet=test',
-  'oxford_flowers102=test',
-)
+from vit_jax import config as config_lib
 
 
 def get_config(data: str = 'imagenet21k') -> ml_collections.ConfigDict:
-  """The config for the set to pre-train on."""
-  config = base_config.base(job='dedup', batch_size=1024)
+  """Returns the config for a pre-training set."""
+  config = config_lib.base(job='dedup', batch_size=1024)
   config.data.name = data
-  config.dedup.against = ','.join(AGAINST)
+  config.dedup.against = (
+    'imagenet2012=validation',
+    'cifar10=test',
+    'cifar100=test',
+    'oxford_iiit_pet=test',
+    'oxford_flowers102=test',
+  )
   return config

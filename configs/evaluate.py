@@ -1,4 +1,4 @@
-"""Scores a checkpoint: top-1, top-5 and each class, on any dataset.
+"""Evaluates a checkpoint on any dataset: top-1, top-5 and per-class accuracy.
 
   python -m vit_jax.main --config=configs/evaluate.py:RUN
   python -m vit_jax.main --config=configs/evaluate.py:MODEL,DATASET \\
@@ -7,11 +7,11 @@
 RUN is the workdir of a run, or a weight file in it: it is evaluated on its own
 data, and on other data with the same classes by `--config.data.name=...` and
 `--config.data.eval=...`. PATH is any other checkpoint with its head, such as a
-published one, and MODEL its name, such as ViT-B/16; left empty, as in
-`:,cifar10`, the model follows from the weights. The size of the images is that
-of the checkpoint; set `--config.data.image_size` for another.
+published one, and MODEL its name, such as ViT-B/16; if it is empty, as in
+`:,cifar10`, the weights determine the model. Images have the size of the
+checkpoint unless `--config.data.image_size` is set.
 
-DATASET is a name of `vit_jax/data/catalog.py`, `tfds:BUILDER`, `folder:PATH`,
+DATASET is a name in `vit_jax/data/catalog.py`, `tfds:BUILDER`, `folder:PATH`,
 or `objectnet:PATH`:
 
 - `imagenet2012`; with `--config.evaluate.real_json=FILE`, the `real.json` of
@@ -19,11 +19,12 @@ or `objectnet:PATH`:
 - `imagenet2012_real`: the same labels through TFDS. `imagenet_v2`.
 - `folder:PATH`: the images of its test split.
 - `objectnet:PATH`, the release with its folders `images` and `mappings`: a
-  model of ImageNet's 1,000 classes, on the images of the 113 classes that both
-  have. The border of 2 px is cut off and the middle of the image taken. With
-  `--config.evaluate.objectnet_restricted=true` it chooses among the 113 alone.
+  model of the 1,000 ImageNet classes, on images of the 113 shared classes. The
+  border of 2 px is cut off, then the center is cropped. With
+  `--config.evaluate.objectnet_restricted=true` the model chooses only among
+  these 113.
 
-Prints tables and leaves `results.json`, `per_class.csv` and
+Prints tables and writes `results.json`, `per_class.csv` and
 `predictions_SPLIT.jsonl`. Hardware: any. Expected: ViT-H/14 from JFT-300M
 reaches 88.55 per cent on ImageNet, 90.72 on ReaL (Table 2), and 61.7 on
 ObjectNet (Appendix D.9).
@@ -31,15 +32,15 @@ ObjectNet (Appendix D.9).
 
 import ml_collections
 
-from vit_jax import config as base_config
+from vit_jax import config as config_lib
 from vit_jax.data import catalog
 
 
 def get_config(
   argument: str = 'ViT-B/16,imagenet2012',
 ) -> ml_collections.ConfigDict:
-  """The config for 'MODEL,DATASET' or for 'RUN'."""
-  config = base_config.base(job='evaluate', batch_size=256)
+  """Returns the config for 'MODEL,DATASET' or for 'RUN'."""
+  config = config_lib.base(job='evaluate', batch_size=256)
   config.model.name = ''
   config.data.image_size = 0
   model, comma, dataset = argument.partition(',')
@@ -47,11 +48,11 @@ def get_config(
     config.model.name = model
     _set_dataset(config, dataset)
   else:
-    of_run, config.init_from = base_config.of_run(argument)
+    keys, config.init_from = config_lib.load_run(argument)
     config.update_from_flattened_dict(
       {
         name: value
-        for name, value in of_run.items()
+        for name, value in keys.items()
         if name.startswith('data.') or name == 'loss'
       }
     )
@@ -63,7 +64,7 @@ def _set_dataset(config, dataset):
     release = dataset.removeprefix('objectnet:')
     config.data.update(
       name=f'folder:{release}/images',
-      eval='test=train+test',  # All of them, as no part is for training.
+      eval='test=train+test',  # All images; none are for training.
       eval_crop='center',
       trim_px=2,
     )

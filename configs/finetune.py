@@ -1,28 +1,28 @@
-"""Fine-tunes a checkpoint as Appendix B.1.1 and Table 4 of the paper have it.
+"""Fine-tunes a checkpoint (Appendix B.1.1, Table 4).
 
   python -m vit_jax.main --config=configs/finetune.py:ViT-B/16,cifar10 \\
       --config.init_from=PATH
 
-The argument is MODEL,DATASET. MODEL must be that of the checkpoint, PATH any
-file that `vit_jax.checkpoints.load` reads: an official, AugReg, BiT or
-big_vision npz, safetensors of timm or Hugging Face, the folder of a run.
+The argument is MODEL,DATASET. MODEL is that of the checkpoint, PATH anything
+that `vit_jax.checkpoints.load` reads: an official, AugReg, BiT or big_vision
+npz, safetensors of timm or Hugging Face, the folder of a run.
 DATASET is imagenet2012, cifar100, cifar10, oxford_iiit_pet or
 oxford_flowers102, or folder:PHOTOS for your own images.
 
-A third part chooses another setting: `MODEL,imagenet2012,table2` the larger
+A third part selects another setting: `MODEL,imagenet2012,table2` the larger
 images and averaged weights of Table 2 (ViT-L/16 at 512 px, ViT-H/14 at 518 px),
 `MODEL,DATASET,bit` the BiT-HyperRule with MixUp for ResNets.
 
 Settings: SGD with momentum 0.9, batch 512, 384 px, cosine decay after a warm-up
 of 500 steps (100 in runs of 500), gradients clipped to norm 1, no weight decay;
 dropout 0.1 for ViT-L/16, ViT-H/14 and R50+ViT-B/16. The learning rate is 0.03;
-Table 4 lists those to try, and `configs/sweep.py` tries them.
+`configs/sweep.py` tries all those of Table 4.
 
-Your own images: batch 64, and the learning rate smaller by as much, 0.03 *
-64 / 512; scale it likewise when you change the batch size. 20 epochs, or as
-many as make 500 steps, since a new head needs some hundred steps however few
-the images are. `--config.class_weights=balanced` makes up for classes of
-unequal size. `--config.optim.freeze='(?!head/).*'` trains the head alone.
+Your own images: batch 64 and learning rate 0.03 * 64 / 512; scale it in the
+same way when you change the batch size. 20 epochs, or as many as make 500
+steps, since a new head needs some hundred steps even for few images.
+`--config.class_weights=balanced` makes up for classes of unequal size.
+`--config.optim.freeze='(?!head/).*'` trains only the head.
 
 Hardware: a TPU slice of 8 cores for 384 px and batch 512; batch 64 fits on one
 GPU. Expected: ViT-B/16 from ImageNet-21k reaches 98.95 per cent on CIFAR-10 and
@@ -40,7 +40,7 @@ from vit_jax import recipes
 def get_config(
   argument: str = 'ViT-B/16,cifar10',
 ) -> ml_collections.ConfigDict:
-  """The config for 'MODEL,DATASET' or 'MODEL,DATASET,SETTING'."""
+  """Returns the config for 'MODEL,DATASET' or 'MODEL,DATASET,SETTING'."""
   config = recipes.finetuning(argument)
   if config.data.name.startswith('folder:'):
     folder = pathlib.Path(config.data.name.removeprefix('folder:'))

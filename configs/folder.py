@@ -2,10 +2,10 @@
 
   python -m vit_jax.main --config=configs/folder.py:PATH
 
-PATH holds a folder for each class, `PATH/CLASS/*.jpg`, of which about a fifth
-becomes the test split; or your own split, `PATH/train/CLASS/*.jpg` and
-`PATH/test/CLASS/*.jpg`. Hardware: one GPU or TPU core; on a CPU make the model
-small, for example with
+PATH has one folder per class, `PATH/CLASS/*.jpg`, of which about a fifth
+becomes the test split; or splits of your own, `PATH/train/CLASS/*.jpg` and
+`PATH/test/CLASS/*.jpg`. Hardware: one GPU or TPU core; on a CPU use a smaller
+model, for example
 
   --config.model.name=ViT-Ti/16 --config.data.image_size=64
 
@@ -14,12 +14,12 @@ The settings are our choice, for some hundred to some ten thousand images.
 
 import ml_collections
 
-from vit_jax import config as base_config
+from vit_jax import config as config_lib
 
 
 def get_config(path: str = 'PATH') -> ml_collections.ConfigDict:
-  """100 epochs of Adam on the images below `path`."""
-  config = base_config.base(
+  """Returns the config for the images in `path`: 100 epochs of Adam."""
+  config = config_lib.base(
     job='pretrain',
     batch_size=64,
     total_epochs=100.0,

@@ -4,33 +4,33 @@
   python -m vit_jax.main --config=configs/plan.py:ViT-H/14,v3:4x4,jft300m \\
       --config.mesh.data=1 --config.mesh.fsdp=-1
 
-The argument is MODEL,SLICE[,DATASET], with the recipe of Table 3 for
-pre-training MODEL on DATASET (ImageNet-21k unless given). Any other config is
-planned with `--config.job=plan`, here the fine-tuning of Table 2:
+The argument is MODEL,SLICE[,DATASET]: the pre-training of MODEL on DATASET
+(ImageNet-21k by default) by Table 3. Any other config is planned with
+`--config.job=plan`, here the fine-tuning of Table 2:
 
   python -m vit_jax.main --config=configs/finetune.py:ViT-L/16,imagenet2012 \\
       --config.job=plan --config.plan.job=finetune \\
       --config.data.image_size=512 --config.plan.topologies=v3:2x2,v3:4x4
 
-and several models, slices and batch sizes in one table, with the largest batch
-of each that fits:
+Several models, slices and batch sizes make one table, here with the largest
+batch of each that fits:
 
   python -m vit_jax.main --config=configs/plan.py:ViT-B/16,v3:2x2 \\
       --config.plan.models=ViT-B/16,ViT-L/16,ViT-H/14 \\
       --config.plan.topologies=v3:2x2,v3:4x4 --config.plan.fit=largest
 
-The TPU's own compiler compiles the step that would run there, with the mesh of
-the config; it comes with `pip install -e '.[tpu]'`. Where a step does not fit,
-it is divided into more micro-batches (`plan.fit`).
+The TPU compiler, installed by `pip install -e '.[tpu]'`, compiles the step for
+the mesh of the config. A step that does not fit is divided into more
+micro-batches (`plan.fit`).
 
-Printed, and written to `plan.txt` and `results.json`: bytes of state, arguments
-and temporaries on a core, their peak against the core's memory; operations of a
-step; collectives; time of a step and TPU-core-days of the run at the share of
-the peak that the paper's runs reached (Table 2), and at one given
+Prints, and writes to `plan.txt` and `results.json`: bytes of state, arguments
+and temporaries per core, and their peak against the memory of the core;
+operations per step; collectives; time per step and TPU-core-days of the run at
+the utilisation of the runs in the paper (Table 2), and at a given one
 (`plan.utilisation`).
 
-Hardware: 1 CPU core and 8 GB; one to three minutes for a compilation. Expected:
-docs/results.md, "Plans".
+Hardware: 1 CPU core and 8 GB; a compilation takes one to three minutes.
+Expected: docs/results.md, "Plans".
 """
 
 import ml_collections
@@ -41,7 +41,7 @@ from vit_jax import recipes
 def get_config(
   argument: str = 'ViT-L/16,v3:2x2',
 ) -> ml_collections.ConfigDict:
-  """The config for 'MODEL,SLICE[,DATASET]'.
+  """Returns the config for 'MODEL,SLICE[,DATASET]'.
 
   Raises:
     ValueError: if the argument has another form.
@@ -55,5 +55,5 @@ def get_config(
   config = recipes.pretraining(model, dataset or 'imagenet21k')
   config.job = 'plan'
   config.model.scan = True
-  config.plan.topologies = topology
+  config.plan.topologies = (topology,)
   return config

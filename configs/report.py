@@ -1,21 +1,21 @@
-"""Writes the page of a finished run anew.
+"""Writes the page of a finished run again.
 
   python -m vit_jax.main --config=configs/report.py:RUN
 
-RUN is its workdir, or several separated by commas. Every job ends with its page
-by itself, unless it is told `--config.report.page=false`; this is for runs from
-before there were pages, and for runs below a sweep. The page is `report.html`
-in RUN, a file that opens without network. It shows what there is: pictures of
-mistakes need the data, attention and filters the weights.
+RUN is the workdir of the run, or several separated by commas. Every job writes
+its page at the end unless `--config.report.page=false` is given; this command
+is for older runs, and for the runs of a sweep. The page is `report.html` in
+RUN, one file that opens without network. It needs the data to show mistakes,
+and the weights for attention and filters.
 """
 
 import ml_collections
 
-from vit_jax import config as base_config
+from vit_jax import config as config_lib
 
 
-def get_config(argument: str = '') -> ml_collections.ConfigDict:
-  """The config for 'RUN'."""
-  config = base_config.base(job='report')
-  config.report.runs = argument
+def get_config(runs: str = '') -> ml_collections.ConfigDict:
+  """Returns the config for workdirs separated by commas."""
+  config = config_lib.base(job='report')
+  config_lib.set_keys(config, {'report.runs': runs})
   return config

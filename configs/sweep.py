@@ -5,25 +5,48 @@
 
 The argument is MODEL,DATASET as in configs/finetune.py. Each rate trains on a
 part of the training set (90 % of Pets and Flowers, 98 % of CIFAR, 99 % of
-ImageNet), the rest chooses one; with that, three seeds train on all of it, and
-mean and standard deviation of their test scores stand in `table.txt` and
-`results.json`. For ResNets the BiT-HyperRule with MixUp is tried as well, as
-Appendix B.1.1 does. The same command again goes on with what is not finished.
+ImageNet), and the accuracy on the rest selects one. With that rate, three seeds
+train on the whole set; `table.txt` and `results.json` have the mean and the
+standard deviation of their test metrics. For ResNets the BiT-HyperRule with
+MixUp is tried as well, as in Appendix B.1.1. The same command resumes.
 
-Any keys can be swept, by any supervised job:
+Any keys can be swept, by pre-training too (`--config.sweep.job=pretrain`):
 
   --config.sweep.grid='optim.lr=0.001|0.01 model.dropout=0.0|0.1'
 
-Hardware: as for fine-tuning, once for each rate and each seed.
+Hardware: that of fine-tuning, for each rate and each seed.
 """
 
 import ml_collections
 
+from vit_jax import config as config_lib
 from vit_jax import recipes
+from vit_jax.recipes import table_4
 
 
 def get_config(
   argument: str = 'ViT-B/16,cifar10',
 ) -> ml_collections.ConfigDict:
-  """The config for 'MODEL,DATASET'."""
-  return recipes.sweep(argument)
+  """Returns the config for 'MODEL,DATASET'.
+
+  An image folder gets the learning rates of the small datasets, scaled to its
+  batch, and a tenth of it selects one.
+  """
+  config = recipes.finetuning(argument)
+  config.job = 'sweep'
+  row = recipes.TABLE_4.get(config.data.name)
+  if not row:
+    scale = config.batch_size / 512
+    config.sweep.grid = {'optim.lr': tuple(lr * scale for lr in table_4.LRS)}
+    return config
+  config.sweep.update(train=row.select, val=row.val, grid={'optim.lr': row.lrs})
+  if 'ViT' not in config.model.name:
+    bit = recipes.finetuning(f'{config.model.name},{config.data.name},bit')
+    keys = config_lib.flatten(config)
+    setting = {
+      name: value
+      for name, value in config_lib.flatten(bit).items()
+      if value != keys[name] and name != 'job' and 'sweep.' not in name
+    }
+    config.sweep.also = (setting,)
+  return config

@@ -3,43 +3,68 @@
   python -m vit_jax.main --config=configs/vtab.py:ViT-B/16 \\
       --config.init_from=PATH
 
-The argument is MODEL, or MODEL,TASK for one task, such as ViT-B/16,dtd; tasks
-are listed in vit_jax/data/vtab.py. `configs/prepare.py` fetches the data that
-TFDS can fetch (`--config.data.dir` says where it lies, here and there);
-Resisc45 and Diabetic Retinopathy have to be downloaded by hand. Tasks without
-data are named before anything runs, and `--config.vtab.skip_missing=true` runs
-the rest.
+The argument is MODEL, or MODEL,TASK for one task such as ViT-B/16,dtd; tasks
+are listed in vit_jax/data/vtab_tasks.py. `configs/prepare.py` fetches the data
+that TFDS can fetch (give both commands the same `--config.data.dir`); Resisc45
+and Diabetic Retinopathy have to be downloaded by hand. Tasks without data are
+listed before anything runs; `--config.vtab.skip_missing=true` skips them.
 
-Settings, the same for all tasks (Table 4, Appendix B.1.1): 2500 steps of SGD
-with momentum 0.9, learning rate 0.01, batch 512, cosine decay, gradients
-clipped to norm 1. Images are resized to 448 px, cropped at random to 384 and
-mirrored, but not where that would change the label (Kolesnikov et al. 2020,
-arXiv 1912.11370, supplement F); test images are resized to 384. The paper does
-not tell the warm-up, here 500 steps, nor dropout, here none. Three seeds
+Settings of all tasks (Table 4, Appendix B.1.1): 2500 steps of SGD with momentum
+0.9, learning rate 0.01, batch 512, cosine decay, gradients clipped to norm 1.
+Images are resized to 448 px, cropped at random to 384 and mirrored, except
+where that would change the label (Kolesnikov et al. 2020, arXiv 1912.11370,
+supplement F); test images are resized to 384. The paper does not state the
+warm-up, here 500 steps, or dropout, here none. Three seeds
 (`--config.sweep.seeds`).
 
-To choose another setting by the mean over the tasks' 200 held-out images, as
-the paper chose its own:
+To select another setting by the mean over the 200 held-out images of all tasks,
+as the paper did:
 
   --config.sweep.grid='optim.lr=0.001|0.01' \\
   --config.sweep.also='total_steps=500 optim.warmup_steps=100'
 
-Every run lies in TASK/seed-N of the workdir (below the name of the setting, if
-that was chosen); the same command again goes on with what is not finished.
-`table.txt` has all tasks in the order of Table 9 beside the paper's values,
-`vtab.png` the means of groups (Figure 2), `results.json` all numbers. Weights
-of the runs are kept with `--config.vtab.keep_weights=true`.
+Every run has a folder TASK/seed-N in the workdir, below the name of the setting
+if it was selected; the same command resumes. `table.txt` has all tasks in the
+order of Table 9 beside the values of the paper, `vtab.png` the means of groups
+(Figure 2), `results.json` all numbers. `--config.vtab.keep_weights=true` keeps
+the weights of the runs.
 
-Hardware: a TPU slice of 8 cores; 57 runs of 2500 steps. Expected mean over
+Hardware: a TPU slice of 8 cores, for 57 runs of 2500 steps. Expected mean over
 tasks (Table 9): ViT-L/16 from ImageNet-21k 72.71, from JFT 76.29; ViT-H/14 from
 JFT 77.63 per cent.
 """
 
 import ml_collections
 
-from vit_jax import recipes
+from vit_jax import config as config_lib
 
 
 def get_config(argument: str = 'ViT-B/16') -> ml_collections.ConfigDict:
-  """The config for 'MODEL' or 'MODEL,TASK'."""
-  return recipes.vtab(argument)
+  """Returns the config for 'MODEL' or 'MODEL,TASK'; more tasks may follow."""
+  model, *tasks = argument.split(',')
+  config = config_lib.base(
+    job='vtab',
+    batch_size=512,
+    total_steps=2500,
+    checkpoint_every=500,
+    keep_checkpoints=1,
+  )
+  config.model.update(name=model, dtype='bfloat16')
+  config.data.update(
+    name='vtab',
+    train='train800val200',
+    eval='test',
+    image_size=384,
+    crop='random',  # Of an image resized to 448 px.
+  )
+  config.optim.update(
+    name='sgd',
+    lr=0.01,
+    momentum=0.9,
+    schedule='cosine',
+    warmup_steps=500,
+    clip_norm=1.0,
+  )
+  config.sweep.update(train='train800', val='val200', seeds=3)
+  config.vtab.tasks = tuple(tasks)
+  return config

@@ -13,6 +13,7 @@ import time
 import numpy as np
 
 from vit_jax import main
+from vit_jax.config import values as config_values
 from vit_jax.jobs.compare import points
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -29,13 +30,15 @@ def load_config(name, *argument):
 
 
 def override(config, **values):
-  """Sets keys by their dotted names, with `__` for a dot."""
+  """Sets keys by their dotted names, with `__` for a dot.
+
+  Text is parsed as on the command line.
+  """
   for name, value in values.items():
-    *groups, leaf = name.split('__')
-    node = config
-    for group in groups:
-      node = node[group]
-    node[leaf] = value
+    name = name.replace('__', '.')
+    if isinstance(value, str):
+      value = config_values.parse(name, value)
+    config.update_from_flattened_dict({name: value})
   return config
 
 
@@ -45,15 +48,9 @@ def shrink(config):
     shrink_points(config)
   name = config.model.name
   if name.startswith(('R', 'AxialR')):
-    override(config, model__stage_depths='1,1', model__width_factor=0.5)
+    config.model.update(SMALL_RESNET)
   if 'ViT' in name:
-    override(
-      config,
-      model__depth=1,
-      model__width=16,
-      model__mlp_dim=16,
-      model__heads=2,
-    )
+    config.model.update(SMALL)
   return override(
     config,
     batch_size=8,
@@ -73,9 +70,9 @@ def shrink(config):
 
 
 SMALL = {'depth': 1, 'width': 16, 'mlp_dim': 16, 'heads': 2}
-SMALL_RESNET = {'stage_depths': '1,1', 'width_factor': 0.5}
-NONE = dict.fromkeys(SMALL, 0)
-_OF_POINTS = ('positions', 'positions_at', 'pool', 'representation_size')
+SMALL_RESNET = {'stage_depths': (1, 1), 'width_factor': 0.5}
+NO_SIZES = dict.fromkeys(SMALL, 0)
+_POINT_KEYS = ('positions', 'positions_at', 'pool', 'representation_size')
 
 
 def shrink_points(config):
@@ -83,27 +80,33 @@ def shrink_points(config):
   families = {}
   for point in points.list_points(config):
     name = re.sub(r'/\d+$', '/32', point.config.model.name)
-    sizes = SMALL if 'ViT' in name else NONE
+    sizes = SMALL if 'ViT' in name else NO_SIZES
     sizes = sizes | (SMALL_RESNET if name.startswith(('R', 'AxialR')) else {})
-    kept = {f'model.{key}': point.config.model[key] for key in _OF_POINTS}
-    kept |= {f'optim.{key}': point.config.optim[key] for key in ('name', 'lr')}
-    kept |= {'model.name': name, 'model.dtype': 'float32', 'loss': 'softmax'}
-    kept |= {f'model.{key}': value for key, value in sizes.items()}
-    pairs = ' '.join(f'{key}={value}' for key, value in kept.items())
-    families.setdefault(point.family, f'{point.name} ({point.family}): {pairs}')
-  config.study.points = '; '.join(families.values())
+    keys = {f'model.{key}': point.config.model[key] for key in _POINT_KEYS}
+    keys |= {f'optim.{key}': point.config.optim[key] for key in ('name', 'lr')}
+    keys |= {'model.name': name, 'model.dtype': 'float32', 'loss': 'softmax'}
+    keys |= {f'model.{key}': value for key, value in sizes.items()}
+    families.setdefault(point.family, (point.name, keys))
+  config.study.points = {
+    name: {'family': family, **keys}
+    for family, (name, keys) in families.items()
+  }
   config.sweep.seeds = 1
   if config.data_study.sizes:
-    config.data_study.sizes = '20,40'
+    config.data_study.sizes = (20, 40)
   if config.study.finetune:
-    config.study.finetune = 'digits'
-    config.study.finetune_keys = (
-      'total_steps=1 batch_size=8 data.eval=test[:16] data.image_size=64'
-      ' optim.warmup_steps=0 model.dtype=float32'
-    )
-  drawn = 'few_shot/digits/1shot' if config.few_shot.datasets else ''
+    config.study.finetune = ('digits',)
+    config.study.finetune_keys = {
+      'total_steps': 1,
+      'batch_size': 8,
+      'data.eval': 'test[:16]',
+      'data.image_size': 64,
+      'optim.warmup_steps': 0,
+      'model.dtype': 'float32',
+    }
+  drawn = ('few_shot/digits/1shot',) if config.few_shot.datasets else ()
   config.study.metrics = drawn
-  config.few_shot.update(every=1 if config.few_shot.every else 0, shots='1')
+  config.few_shot.update(every=1 if config.few_shot.every else 0, shots=(1,))
   config.few_shot.seeds = 1
 
 

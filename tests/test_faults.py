@@ -124,7 +124,7 @@ def test_a_full_disk_fails_saves_and_keeps_what_is_there(
   (small_disk / 'ballast').unlink()
   caplog.set_level('INFO', logger='vit_jax')
   runs.run(large_run(), workdir)
-  assert f'going on from step {kept}' in caplog.text
+  assert f'resuming from step {kept}' in caplog.text
   assert_same_end(workdir, undisturbed)
 
 

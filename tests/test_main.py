@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -11,7 +12,10 @@ from PIL import Image
 import pytest
 
 import runs
-from vit_jax import checkpoints, main
+from vit_jax import build, checkpoints, jobs, main
+from vit_jax import config as config_lib
+from vit_jax.build import summary
+from vit_jax.models import flops
 
 # What works on TFDS's data or finished runs alone has tests of its own.
 WITHOUT_DIGITS = {'prepare', 'report', 'vtab'}
@@ -35,8 +39,8 @@ def test_every_config_runs_in_miniature(name, pretrained, tmp_path):
   elif config.job not in ('pretrain', 'masked_patch', 'study', 'data_study'):
     runs.start_from(config, pretrained)
   if config.job == 'predict':
-    config.predict.paths = str(tmp_path / 'photo.png')
-    Image.new('RGB', (8, 8)).save(config.predict.paths)
+    config.predict.paths = (str(tmp_path / 'photo.png'),)
+    Image.new('RGB', (8, 8)).save(config.predict.paths[0])
   results = runs.run(config, tmp_path)
   assert results['job'] == config.job
   if config.job not in ('pretrain', 'finetune', 'masked_patch'):
@@ -51,6 +55,137 @@ def test_every_config_runs_in_miniature(name, pretrained, tmp_path):
     head, outputs = 'patch_head', 512
   assert params[head]['kernel'].shape[-1] == outputs
   assert list(tmp_path.glob('events.out.tfevents.*'))
+
+
+# Beside the default arguments, those of other forms.
+ARGUMENTS = (
+  ('ablation', 'shape,digits'),
+  ('data_study', 'figure3'),
+  ('evaluate', ',objectnet:/nowhere'),
+  ('finetune', 'ViT-L/16,imagenet2012,table2'),
+  ('folder', '/nowhere'),
+  ('inference', 'ViT-B/32'),
+  ('masked_patch', 'imagenet2012'),
+  ('scaling', 'folder:/nowhere'),
+  ('sweep', 'R50x1,cifar10'),
+)
+
+
+@pytest.mark.parametrize(
+  ('name', 'arguments'),
+  [
+    *((path.stem, ()) for path in sorted(runs.CONFIGS.glob('*.py'))),
+    *((name, (argument,)) for name, argument in ARGUMENTS),
+  ],
+)
+def test_every_config_is_shown_without_data(name, arguments):
+  config = runs.load_config(name, *arguments)
+  job = jobs.JOBS[config.job]
+  text = '\n'.join(summary.describe(config, 'runs/x', has_model=job.has_model))
+  assert text.startswith(f'job {config.job}, kept in runs/x\n')
+  assert ('model' in text.splitlines()[-1]) == job.has_model
+  assert ('steps:' in text) == bool(config.total_steps or config.total_epochs)
+
+
+def test_counts_are_those_of_the_model_that_trains():
+  config = runs.load_config('digits')
+  model = build.create_model(config, num_classes=10)
+  operations = flops.forward(model, (8, 8))
+  params = jax.eval_shape(
+    lambda: build.initial_params(model, (8, 8), np.uint32(0))
+  )
+  parameters = sum(x.size for x in jax.tree.leaves(params))
+  (*_, line) = summary.describe(config, 'runs/x')
+  assert line == (
+    f'model: ViT-Ti/2, {parameters:,} parameters, {operations / 1e9:.3f}'
+    ' GFLOPs per image of 8x8 px'
+  )
+
+
+def test_show_needs_no_tensorflow_and_no_devices(tmp_path):
+  command = [
+    'vit_jax.main',
+    '--config=configs/vit_l16.py:imagenet2012',
+    '--show',
+    f'--workdir={tmp_path / "run"}',
+  ]
+  code = (
+    'import runpy, sys, atexit\n'
+    'loaded = lambda: print("tensorflow" in sys.modules)\n'
+    'atexit.register(loaded)\n'
+    f'sys.argv = {command!r}\n'
+    'runpy.run_module("vit_jax.main", run_name="__main__")\n'
+  )
+  shown = subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=runs.ROOT,
+    env=os.environ | {'JAX_PLATFORMS': 'nothing'},
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+  ).stdout
+  lines = shown.splitlines()
+  assert lines.pop() == 'False'
+  assert lines[0] == f'job pretrain, kept in {tmp_path / "run"}'
+  shown_keys = dict(line.split(maxsplit=1) for line in lines[2:-4])
+  assert shown_keys['optim.lr'] == '0.003'
+  assert shown_keys['optim.weight_decay'] == '0.3'
+  # 99 % of 1,281,167 images; 304,326,632 parameters and the head's hidden
+  # layer of 1024 * 1024 + 1024.
+  assert lines[-4:] == [
+    'training split: train[:99%] of imagenet2012, 1,268,355 examples',
+    'steps: 92,898 of 4,096 examples, 300 epochs',
+    'optimizer: adam, learning rate 0.003 after 10,000 steps of warm-up,'
+    ' cosine decay, weight decay 0.3',
+    'model: ViT-L/16, 305,376,232 parameters, 123.112 GFLOPs per image of'
+    ' 224x224 px',
+  ]
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'keys'),
+  [
+    (['--config.seed=3', '-config.mixup', '0.1'], {'seed': 3, 'mixup': 0.1}),
+    (['--noconfig.data.flip'], {'data.flip': False}),
+    (['--config.model.scan'], {'model.scan': True}),
+    (['--config.total_steps=20'], {'total_steps': 20, 'total_epochs': 0.0}),
+    (
+      ['--config.study.points=A (fam): model.name=ViT-S/16; B: seed=1'],
+      {
+        'study.points': {
+          'A': {'family': 'fam', 'model.name': 'ViT-S/16'},
+          'B': {'seed': 1},
+        }
+      },
+    ),
+  ],
+)
+def test_keys_on_the_command_line(arguments, keys):
+  rest, texts = main._split_keys(['main', *arguments, '--show'])
+  assert rest == ['main', '--show']
+  config = config_lib.base(total_epochs=2.0)
+  config_lib.set_keys(config, texts)
+  flat = config_lib.flatten(config)
+  assert {name: flat[name] for name in keys} == keys
+
+
+def test_a_run_from_before_lists_were_tuples_resumes(tmp_path):
+  config = runs.shrink(runs.load_config('digits'))
+  config.optim.update(schedule='steps', boundaries=(1,))
+  runs.run(config, tmp_path)
+  path = tmp_path / 'config.json'
+  keys = json.loads(path.read_text())
+  assert keys['optim.boundaries'] == [1]
+  keys |= {'optim.boundaries': '1', 'study.points': '', 'sweep.grid': ''}
+  keys |= {'few_shot.shots': '1,5,10,25', 'sweep.also': ''}
+  path.write_text(json.dumps(keys))
+  before = (tmp_path / 'results.json').stat().st_mtime_ns
+  runs.run(config, tmp_path)
+  assert (tmp_path / 'results.json').stat().st_mtime_ns == before
+  config.optim.boundaries = (2,)
+  with pytest.raises(ValueError, match=r'boundaries: \(1,\) -> \(2,\)'):
+    runs.run(config, tmp_path)
 
 
 def test_default_workdir():
@@ -139,7 +274,7 @@ def test_impossible_configs_are_refused_before_anything_is_written(
     ),
     (
       ('--config=configs/digits.py', '--config.batch_size=many'),
-      ['batch_size=many', 'int is expected'],
+      ["batch_size='many'", 'is not of type int'],
     ),
     (
       ('--config=configs/vit_l16.py',),
@@ -204,7 +339,7 @@ def test_a_run_goes_on_with_eight_devices_and_ends_alike(tmp_path):
   for step in (4, 5):
     shutil.rmtree(eight / 'checkpoints' / str(step))
   log = runs.finish(*arguments, *sharded, f'--workdir={eight}', devices=8)
-  assert 'going on from step 2' in log
+  assert 'resuming from step 2' in log
   assert 'mesh data=2, fsdp=2, tensor=2' in log
 
   assert len(runs.events(one)) == 6

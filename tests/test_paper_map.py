@@ -83,9 +83,8 @@ def load(command):
   config = runs.load_config(name, *argument)
   for override in overrides:
     key, _, value = override.removeprefix('--config.').partition('=')
-    config_lib.set_key(config, key, value)
-  config_lib.check(config)
-  assert config.job in jobs.JOBS
+    config_lib.set_keys(config, {key: value})
+  config_lib.check(config, takes_steps=jobs.JOBS[config.job].takes_steps)
   return config
 
 

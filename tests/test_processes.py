@@ -83,12 +83,12 @@ def test_stopped_and_killed_they_end_as_if_undisturbed(two, tmp_path):
     assert processes.end()[0] != 0
     assert time.monotonic() - killed < 30
     log = processes.log()
-    assert f'going on from step {step}' in log
+    assert f'resuming from step {step}' in log
     assert 'lost the connection to another process' in log
   assert not (workdir / 'results.json').exists()
 
   log = runs.finish_processes(2, *arguments, logs=logs / 'end')
-  assert 'going on from step' in log
+  assert 'resuming from step' in log
   assert runs.events(workdir) == runs.events(two)
   for name in ('final.npz', 'best.npz'):
     ours, theirs = np.load(workdir / name), np.load(two / name)

@@ -44,7 +44,7 @@ def assert_same_end(workdir, other):
 def undisturbed(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('undisturbed')
   log = runs.finish(*ARGUMENTS, f'--workdir={workdir}')
-  assert 'going on from step' not in log
+  assert 'resuming from step' not in log
   return workdir
 
 
@@ -85,18 +85,18 @@ def test_killed_three_times_and_resumed(undisturbed, tmp_path):
   )
   process.kill()
   _, log = process.communicate()
-  assert 'going on from step' in log
+  assert 'resuming from step' in log
   assert any(folder.exists() for folder in unfinished)
 
   # After the last checkpoint, before the results.
   process = start_until(tmp_path, lambda: (checkpoints / '150').exists())
   process.kill()
   _, log = process.communicate()
-  assert 'going on from step' in log
+  assert 'resuming from step' in log
   assert not (tmp_path / 'results.json').exists()
 
   log = runs.finish(*ARGUMENTS, f'--workdir={tmp_path}')
-  assert 'going on from step 150' in log
+  assert 'resuming from step 150' in log
   assert_same_end(tmp_path, undisturbed)
 
   # Once more: nothing is left to do, and nothing is touched.
@@ -115,7 +115,7 @@ def test_sigterm_saves_and_ends_well(undisturbed, tmp_path):
   assert f'stopped by SIGTERM at step {step}' in log
   assert (tmp_path / 'checkpoints' / str(step)).exists()
   log = runs.finish(*ARGUMENTS, f'--workdir={tmp_path}')
-  assert f'going on from step {step}' in log
+  assert f'resuming from step {step}' in log
   assert_same_end(tmp_path, undisturbed)
 
 
@@ -158,7 +158,7 @@ def test_damaged_newest_checkpoint_is_passed_over(damage, tmp_path, caplog):
   runs.run(small_run(), tmp_path)
   (warning,) = [r for r in caplog.records if r.levelname == 'WARNING']
   assert str(tmp_path / 'checkpoints' / '6') in warning.getMessage()
-  assert 'going on from step 4' in caplog.text
+  assert 'resuming from step 4' in caplog.text
   assert (tmp_path / 'checkpoints' / '6').exists()  # Saved anew.
   assert (tmp_path / 'checkpoints' / '6.damaged').exists()
   assert runs.events(tmp_path) == events

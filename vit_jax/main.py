@@ -1,8 +1,9 @@
 """The command line: `python -m vit_jax.main --config=configs/NAME.py[:ARG]`.
 
-Any key of the config can be set beside it, as in `--config.batch_size=256`.
-The same command again goes on where the run was interrupted. On several hosts
-all start it, each told by `distributed.*` or by its cluster who it is.
+Any key of the config can be set as well, as in `--config.batch_size=256`;
+`--show` prints what would run. The same command again resumes an interrupted
+run. On several hosts, all start the same command, and `distributed.*` or the
+cluster tells each which process it is.
 """
 
 import logging
@@ -20,45 +21,61 @@ from ml_collections import config_flags
 
 from vit_jax import config as config_lib
 from vit_jax import jobs
-from vit_jax.config.keys import KEYS
+from vit_jax.build import summary
 from vit_jax.distributed import processes
 from vit_jax.page import report
 
 LOG_FORMAT = '%(asctime)s %(message)s'
 
+# Keys are not parsed by ml_collections but by `config.set_keys`.
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'Experiment: a file in configs/, with :ARG where it has one.'
+  'config',
+  None,
+  'Experiment: a file in configs/, with :ARG if it takes one.',
+  sys_argv=[],
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Where the run is kept; by default runs/NAME of the config.'
+  'workdir', None, 'Work directory of the run; runs/NAME[-ARG] by default.'
 )
+_SHOW = flags.DEFINE_bool(
+  'show', False, 'Prints what the command would run, and exits.'
+)
+_KEY = re.compile(r'--?(no)?config\.([\w.]+)(?:=(.*))?', re.DOTALL)
+
+_log = logging.getLogger('vit_jax')
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
-  """Runs the config's job in `workdir`, or what is left of it.
+  """Runs or resumes the job of a config in `workdir`.
 
   Raises:
-    ValueError: for input that cannot be worked with, saying what would be.
+    ValueError: if the config or its data is invalid.
   """
+  job = _check(config)
+  if job.one_process and processes.is_multiprocess():
+    raise ValueError(
+      f'the job {config.job!r} runs in one process, but there are'
+      f' {jax.process_count()}; start it on one host only, with'
+      f' distributed.coordinator={processes.SINGLE_PROCESS}.'
+    )
+  job.run(config, epath.Path(workdir))
+  if job.writes_page and config.report.page:
+    report.finish(epath.Path(workdir))
+
+
+def _check(config: ml_collections.ConfigDict) -> jobs.Job:
+  """Checks the config and returns its row of the table of jobs."""
   if config.job not in jobs.JOBS:
     raise ValueError(
       f'job={config.job!r} is not one of the jobs {", ".join(jobs.JOBS)}.'
     )
   job = jobs.JOBS[config.job]
-  config_lib.check(config)
-  if job.one_process and processes.is_multiprocess():
-    raise ValueError(
-      f'the job {config.job!r} runs in one process, and there are'
-      f' {jax.process_count()}; start it on one host alone, with'
-      f' distributed.coordinator={processes.SINGLE_PROCESS}.'
-    )
-  job.run(config, epath.Path(workdir))
-  if config.report.page:
-    report.finish(epath.Path(workdir))
+  config_lib.check(config, takes_steps=job.takes_steps)
+  return job
 
 
 def default_workdir(config_file: str) -> str:
-  """`runs/NAME`, or `runs/NAME-ARG`, of a `configs/NAME.py[:ARG]`."""
+  """Returns `runs/NAME` or `runs/NAME-ARG` for `configs/NAME.py[:ARG]`."""
   path, _, argument = config_file.partition(':')
   name = os.path.basename(path).removesuffix('.py')
   if argument:
@@ -67,88 +84,107 @@ def default_workdir(config_file: str) -> str:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-  """Like absl's parser, but a bad config or override is one message."""
+  """Same as the parser of absl, but errors are one message."""
   try:
-    for argument in argv:
-      if override := re.match(r'--config\.([\w.]+)', argument):
-        config_lib.check_name(override[1])
+    argv, keys = _split_keys(flags.FLAGS.read_flags_from_files(argv))
     rest = flags.FLAGS(argv)
     if _CONFIG.value is None:
       raise ValueError('--config=configs/NAME.py is missing.')
     if len(rest) > 1:
       raise ValueError(
-        f'{" ".join(rest[1:])} is no flag; write --config=... and, for its'
+        f'{" ".join(rest[1:])} is not a flag; write --config=... and, for its'
         ' keys, --config.key=value.'
       )
+    config_lib.set_keys(_CONFIG.value, keys)
   except (flags.Error, TypeError, ValueError, OSError) as e:
-    _exit(e, _explain(str(e)))
+    _exit(e, _without_traceback(str(e)))
   return rest
 
 
-def _explain(message: str) -> str:
-  """A parser's message with what the key expects, or without the traceback."""
-  if 'Traceback' in message:
-    head, _, trace = message.partition('Traceback')
-    # Frames are indented; the error itself follows them.
-    error = re.split(r'\n(?=\S)', trace)[-1].strip()
-    return f'{head.strip()} {error}'
-  named = re.search(r'--config\.([\w.]+)', message)
-  key = named and KEYS.get(named[1])
-  if key:
-    kind = type(key.default).__name__
-    return f'{message}; {kind} is expected: {key.meaning}'
-  return message
+def _split_keys(argv: list[str]) -> tuple[list[str], dict[str, str]]:
+  """Splits --config.KEY=VALUE, and the other forms of a flag, from the rest."""
+  rest, keys = [], {}
+  arguments = iter(argv)
+  for argument in arguments:
+    match = _KEY.fullmatch(argument)
+    if not match:
+      rest.append(argument)
+      continue
+    negated, name, value = match.groups()
+    config_lib.check_name(name)
+    if value is None and config_lib.KEYS[name].type is bool:
+      value = 'false' if negated else 'true'
+    elif value is None:
+      value = next(arguments, '')
+    keys[name] = value
+  return rest, keys
+
+
+def _without_traceback(message: str) -> str:
+  """Returns the message of an error in a config file without its traceback."""
+  head, traceback_, trace = message.partition('Traceback')
+  if not traceback_:
+    return message
+  # Frames are indented; the error itself follows them.
+  return f'{head.strip()} ' + re.split(r'\n(?=\S)', trace)[-1].strip()
 
 
 def _exit(error: Exception, message: str) -> None:
-  """Ends with the message; --verbosity=1 also says where it comes from."""
-  absl_logging.debug('the error came from here', exc_info=error)
+  """Ends with the message; --verbosity=1 adds the traceback."""
+  absl_logging.debug('the error was raised here', exc_info=error)
   if jax.distributed.is_initialized():
     print(f'error: {message}', file=sys.stderr)
     processes.exit_now(1)
   sys.exit(f'error: {message}')
 
 
-def _show_log() -> None:
-  """Shows our own messages on stderr, of other libraries warnings alone."""
+def _start_log() -> None:
+  """Logs our own messages to stderr, and only warnings of other libraries."""
   handler = logging.StreamHandler()
   handler.setFormatter(logging.Formatter(LOG_FORMAT, '%H:%M:%S'))
-  log = logging.getLogger('vit_jax')
-  log.addHandler(handler)
-  log.setLevel(logging.INFO)
-  log.propagate = False
+  _log.addHandler(handler)
+  _log.setLevel(logging.INFO)
+  _log.propagate = False
   if not flags.FLAGS['verbosity'].present:
     absl_logging.set_verbosity(absl_logging.WARNING)
-    # Orbax logs hundreds of lines of a failure that we report in one.
+    # Orbax logs hundreds of lines for a failure that we report in one.
     logging.getLogger('absl').addFilter(
       lambda record: '/orbax/' not in record.pathname
     )
 
 
 def _join_processes(config: ml_collections.ConfigDict) -> None:
-  """Finds the other processes of the run; of all, the first reports."""
-  config_lib.check(config)
+  """Joins the other processes of the run; only the first one logs."""
   processes.start(**config.distributed)
   if not processes.is_first():
-    log = logging.getLogger('vit_jax')
-    log.setLevel(logging.WARNING)
-    for handler in log.handlers:
+    _log.setLevel(logging.WARNING)
+    for handler in _log.handlers:
       handler.setFormatter(
         logging.Formatter(f'[{jax.process_index()}] {LOG_FORMAT}', '%H:%M:%S')
       )
 
 
 def main(argv: list[str]) -> None:
-  """Runs the job that the flags name."""
+  """Runs or shows the job of the flags."""
   del argv
-  _show_log()
-  config_file = flags.FLAGS['config'].config_filename
-  workdir = _WORKDIR.value or default_workdir(config_file)
+  _start_log()
+  config = _CONFIG.value
+  workdir = _WORKDIR.value or default_workdir(
+    flags.FLAGS['config'].config_filename
+  )
   try:
-    _join_processes(_CONFIG.value)
-    run(_CONFIG.value, workdir)
+    job = _check(config)
+    if not _SHOW.value:
+      _join_processes(config)
+    if _SHOW.value or processes.is_first():
+      lines = summary.describe(config, workdir, has_model=job.has_model)
+      if _SHOW.value:
+        print('\n'.join(lines))
+        return
+      _log.info('%s', '\n'.join(lines))
+    run(config, workdir)
   except (ValueError, OSError) as e:
-    _exit(e, processes.explain(e))
+    _exit(e, str(e) if _SHOW.value else processes.explain(e))
   except BaseException as e:
     if not jax.distributed.is_initialized():
       raise

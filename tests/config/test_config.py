@@ -1,9 +1,19 @@
 import importlib.util
+import inspect
+import json
 import pathlib
 
 import pytest
 
 from vit_jax import config as config_lib
+from vit_jax import jobs
+from vit_jax.checkpoints import fitting
+from vit_jax.config import values
+from vit_jax.data import preprocess
+from vit_jax.jobs.compare import settings, summaries
+from vit_jax.jobs.measure import plan
+from vit_jax.models import factory, vit
+from vit_jax.training import optim, patch_targets, steps
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 
@@ -99,30 +109,153 @@ def test_images_may_be_rectangular():
 
 def test_changed_keys_leave_out_what_may_change():
   earlier = config_lib.flatten(config_lib.base()) | {'model.gelu': 'erf'}
-  flat = config_lib.flatten(config_lib.base(seed=3, keep_checkpoints=9))
-  assert config_lib.changed_keys(flat, earlier) == ['seed: 0 -> 3']
+  keys = config_lib.flatten(config_lib.base(seed=3, keep_checkpoints=9))
+  assert config_lib.changed_keys(keys, earlier) == ['seed: 0 -> 3']
 
 
 @pytest.mark.parametrize(
   'name', [path.stem for path in sorted(CONFIGS.glob('*.py'))]
 )
 def test_shipped_configs_pass_the_check(name):
-  config_lib.check(load(name))
+  config = load(name)
+  config_lib.check(config, takes_steps=jobs.JOBS[config.job].takes_steps)
 
 
-def test_set_key_parses_by_type():
+def test_set_keys_parses_text_by_type():
   config = config_lib.base()
-  config_lib.set_key(config, 'optim.lr', '1e-2')
-  config_lib.set_key(config, 'data.flip', 'false')
-  config_lib.set_key(config, 'seed', '3')
+  texts = {'optim.lr': '1e-2', 'data.flip': 'false', 'seed': '3'}
+  config_lib.set_keys(config, texts)
   assert (config.optim.lr, config.data.flip, config.seed) == (0.01, False, 3)
   for name, value in [('data.flip', 'no'), ('seed', '1.5')]:
     with pytest.raises(ValueError, match=f"{name}='{value}' is not of type"):
-      config_lib.set_key(config, name, value)
+      config_lib.set_keys(config, {name: value})
 
 
-def test_integers():
+def test_lists_are_tuples_and_on_the_command_line_text():
   config = config_lib.base()
-  assert config_lib.integers(config, 'model.stage_depths') == ()
-  config.model.stage_depths = '3,4, 6,3'
-  assert config_lib.integers(config, 'model.stage_depths') == (3, 4, 6, 3)
+  assert config.model.stage_depths == ()
+  config_lib.set_keys(config, {'model.stage_depths': '3,4, 6,3'})
+  assert config.model.stage_depths == (3, 4, 6, 3)
+  with pytest.raises(ValueError, match="'3x4' is not a list of whole numbers"):
+    config_lib.set_keys(config, {'model.stage_depths': '3x4'})
+  config.model.stage_depths = ('3', '4')
+  with pytest.raises(ValueError, match='items that are not of type int'):
+    config_lib.check(config)
+
+
+def test_a_length_replaces_the_other():
+  config = config_lib.base(total_epochs=90.0)
+  config_lib.set_keys(config, {'total_steps': '20'})
+  assert (config.total_steps, config.total_epochs) == (20, 0.0)
+  config_lib.set_keys(config, {'total_epochs': 3})
+  assert (config.total_steps, config.total_epochs) == (0, 3.0)
+  config_lib.set_keys(config, {'total_steps': 20, 'total_epochs': 3.0})
+  with pytest.raises(ValueError, match='total_steps=20 and total_epochs=3.0'):
+    config_lib.check(config)
+
+
+SETTINGS = {
+  'sweep.grid': (
+    'optim.lr=0.01|3e-2 model.dropout=0|0.1',
+    {'optim.lr': (0.01, 0.03), 'model.dropout': (0.0, 0.1)},
+  ),
+  'sweep.also': (
+    'mixup=0.1 data.flip=false; optim.boundaries=3,6',
+    ({'mixup': 0.1, 'data.flip': False}, {'optim.boundaries': (3, 6)}),
+  ),
+  'study.points': (
+    'A (fam): model.name=ViT-S/16; B: ; seed=3',
+    {
+      'A': {'family': 'fam', 'model.name': 'ViT-S/16'},
+      'B': {},
+      'seed=3': {'seed': 3},
+    },
+  ),
+  'study.finetune_keys': (
+    'total_steps=1 data.eval=test[:16]',
+    {'total_steps': 1, 'data.eval': 'test[:16]'},
+  ),
+}
+
+
+@pytest.mark.parametrize('name', SETTINGS)
+def test_settings_from_text_and_back(name):
+  text, value = SETTINGS[name]
+  assert values.parse(name, text) == value
+  values.check(name, value)
+  again = values.as_text(values.parse(name, text), name)
+  assert values.parse(name, again) == value
+  config = config_lib.base(total_steps=1)
+  config_lib.set_keys(config, {name: value})
+  config_lib.check(config)
+  assert config_lib.flatten(config)[name] == value
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'message'),
+  [
+    ('sweep.grid', {'optim.lr': 0.01}, 'is not a tuple of values'),
+    ('sweep.grid', {'optim.rl': (0.01,)}, 'did you mean optim.lr'),
+    ('sweep.also', ({'seed': 'x'},), "seed='x' is of type str"),
+    ('study.points', {'a': {'loss': 'hinge'}}, 'not one of softmax, sigmoid'),
+    ('study.finetune_keys', {'mixup': -1.0}, 'outside'),
+  ],
+)
+def test_invalid_settings_are_named(name, value, message):
+  with pytest.raises(ValueError, match=message):
+    values.check(name, value)
+
+
+def test_an_old_config_file_with_texts_equals_the_new_one():
+  texts = {name: text for name, (text, _) in SETTINGS.items()}
+  texts |= {'model.stage_depths': '3,4', 'few_shot.shots': '1,5'}
+  texts |= {'dedup.against': 'cifar10=test', 'interpolate.alphas': '0,0.5'}
+  config = config_lib.base()
+  config_lib.set_keys(config, texts)
+  keys = config_lib.flatten(config)
+  stored = json.loads(json.dumps(keys))
+  assert stored['model.stage_depths'] == [3, 4]
+  assert config_lib.from_json(stored) == keys
+  old = stored | texts | {'no.longer': 'a,b'}
+  assert config_lib.from_json(old) == keys | {'no.longer': 'a,b'}
+  assert config_lib.changed_keys(keys, old) == []
+  old['few_shot.shots'] = '5'
+  assert config_lib.changed_keys(keys, old) == [
+    'few_shot.shots: (5,) -> (1, 5)'
+  ]
+
+
+def test_choices_are_the_alternatives_themselves():
+  owners = {
+    'init_head': fitting.HEADS,
+    'loss': steps.LOSSES,
+    'class_weights': steps.CLASS_WEIGHTS,
+    'masked_patch.target': patch_targets.TARGETS,
+    'model.pool': vit.POOLS,
+    'model.remat': vit.REMAT_POLICIES,
+    'model.dtype': factory.DTYPES,
+    'data.crop': preprocess.CROPS,
+    'data.eval_crop': preprocess.EVAL_CROPS,
+    'optim.name': optim.OPTIMIZERS,
+    'optim.schedule': optim.DECAYS,
+  }
+  for name, owner in owners.items():
+    assert config_lib.KEYS[name].choices is owner, name
+  # These owners are above the config in the order of imports.
+  across = (*summaries.COSTS, 'step', 'name')
+  assert config_lib.KEYS['study.across'].choices == across
+  assert config_lib.KEYS['plan.fit'].choices == tuple(plan.CANDIDATES)
+  assert set(config_lib.KEYS['sweep.job'].choices) <= set(settings.RUN_JOBS)
+
+
+def test_model_options_leave_out_what_is_unset():
+  config = config_lib.base()
+  options = config_lib.model_options(config)
+  assert options.pop('name') == 'ViT-B/16'
+  for name in ('depth', 'stage_depths', 'gelu', 'representation_size'):
+    assert name not in options
+  parameters = inspect.signature(factory.create).parameters
+  assert set(options) <= set(parameters)
+  config.model.update(depth=3, representation_size=-1)
+  options = config_lib.model_options(config)
+  assert (options['depth'], options['representation_size']) == (3, 'width')

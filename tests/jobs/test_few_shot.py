@@ -207,7 +207,7 @@ def test_a_run_is_known_by_its_folder(run_of_ours, part):
   workdir, _ = run_of_ours
   config = runs.load_config('few_shot', str(workdir / part))
   assert config.init_from == str(workdir / 'final.npz')
-  assert config.few_shot.datasets == 'digits'
+  assert config.few_shot.datasets == ('digits',)
 
 
 def test_small_classes_take_part_with_all_they_have(tmp_path, caplog):
@@ -228,18 +228,19 @@ def test_small_classes_take_part_with_all_they_have(tmp_path, caplog):
   )
   results = runs.run(config, tmp_path / 'run')
   assert results['num_examples'] == {'photos': {'train': 7, 'test': 7}}
-  assert '1 of 2 classes have fewer than 4 examples, the smallest 2' in (
+  assert '1 of 2 classes have fewer than 4 examples (minimum 2)' in (
     caplog.text
   )
 
 
 def test_names_and_splits():
-  config = config_lib.base()
-  config.few_shot.datasets = (
+  datasets = (
     'cifar100, imagenet2012,tfds:cars196:2.1.0,folder:/a/flowers/,'
     'pets=oxford_iiit_pet|train[:90%]|train[90%:],uc_merced'
   )
-  found = few_shot_evaluator.datasets(config)
+  config = config_lib.base()
+  config_lib.set_keys(config, {'few_shot.datasets': datasets})
+  found = few_shot_evaluator.parse_datasets(config)
   assert [(d.name, d.dataset, d.train, d.test) for d in found] == [
     ('cifar100', 'cifar100', 'train', 'test'),
     ('imagenet2012', 'imagenet2012', 'train[:65000]', 'validation'),
@@ -253,9 +254,9 @@ def test_names_and_splits():
 @pytest.mark.parametrize(
   ('values', 'message'),
   [
-    ({'few_shot__datasets': ''}, 'none is given'),
-    ({'few_shot__datasets': 'digits|train'}, "'digits.train' is not like that"),
-    ({'few_shot__datasets': 'digits,digits'}, "go by the name 'digits'"),
+    ({'few_shot__datasets': ''}, 'the list is empty'),
+    ({'few_shot__datasets': 'digits|train'}, "'digits.train' does not match"),
+    ({'few_shot__datasets': 'digits,digits'}, "the name 'digits' occurs twice"),
     ({'few_shot__datasets': 'digit'}, "unknown dataset 'digit'"),
     ({'few_shot__datasets': 'digits|learn|test'}, 'learn'),
     ({'few_shot__shots': ''}, 'at least one number'),

@@ -17,11 +17,10 @@ def two_runs(tmp_path_factory):
   return workdirs
 
 
-def interpolation(two_runs, alphas='', **values):
+def interpolation(two_runs, alphas=(), **values):
   paths = ','.join(str(workdir / 'final.npz') for workdir in two_runs)
   config = runs.load_config('interpolate', paths)
-  config.interpolate.alphas = alphas
-  return runs.override(config, **values)
+  return runs.override(config, interpolate__alphas=alphas, **values)
 
 
 def flat(path):
@@ -79,8 +78,8 @@ def test_form_of_gelu_travels_with_the_weights(tmp_path):
 def test_what_cannot_be_interpolated(
   two_runs, tmp_path, alphas, number, message
 ):
-  config = interpolation([two_runs[0]] * number, alphas)
   with pytest.raises(ValueError, match=message):
+    config = interpolation([two_runs[0]] * number, alphas)
     main.run(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
 

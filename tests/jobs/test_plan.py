@@ -1,25 +1,25 @@
-"""Plans: compiled for slices that are not there, and told beside the paper."""
+"""Plans: compiled for slices that are not attached."""
 
 import math
 
 import pytest
 
 import runs
-from vit_jax.jobs.measure import plan_table, planned
+from vit_jax.jobs.measure import plan
 
 
-def planned_run(tmp_path, topologies='v3:1x1', **values):
+def plan_config(tmp_path, topologies='v3:1x1', **values):
   config = runs.shrink(runs.load_config('plan', f'ViT-B/16,{topologies}'))
   return runs.override(config, **values), tmp_path / 'run'
 
 
 def test_a_plan_needs_neither_data_nor_devices(tmp_path, capsys):
   pytest.importorskip('libtpu')
-  config, workdir = planned_run(tmp_path, data__image_size=32)
-  config.plan.topologies = 'v3:1x1,v3:2x2'
+  config, workdir = plan_config(tmp_path, data__image_size=32)
+  config.plan.topologies = ('v3:1x1', 'v3:2x2')
   points = runs.run(config, workdir)['points']
   assert [point['cores'] for point in points] == [2, 8]
-  # Weights of one block, the last norm, 5 positions and a head of 10 classes.
+  # One block, the last norm, 5 positions and a head of 10 classes.
   width, mlp = 16, 16
   parameters = (
     (16 * 16 * 3 + 1) * width
@@ -43,7 +43,7 @@ def test_a_plan_needs_neither_data_nor_devices(tmp_path, capsys):
     assert point['steps'] == 2
   assert 'yes, with 15.' in capsys.readouterr().out
 
-  # The same command goes on with what is missing.
+  # The same command computes the missing cases.
   (workdir / 'results.json').unlink()
   first, second = sorted((workdir / 'points').iterdir())
   before = second.read_text()
@@ -53,19 +53,19 @@ def test_a_plan_needs_neither_data_nor_devices(tmp_path, capsys):
   assert [point['steps'] for point in again] == [2, 3]
 
 
-def test_a_slice_that_is_none_is_refused_first(tmp_path):
-  config, workdir = planned_run(tmp_path, topologies='v3-8')
+def test_an_unknown_slice_is_refused_first(tmp_path):
+  config, workdir = plan_config(tmp_path, topologies='v3-8')
   with pytest.raises(ValueError, match='v3:2x2'):
     runs.run(config, workdir)
   assert not workdir.exists()
 
 
-def test_length_of_a_run_without_its_data():
+def test_length_of_a_run_is_known_without_its_data():
   config = runs.load_config('plan', 'ViT-L/16,v3:2x2,imagenet21k')
   runs.override(config, data__train='train')
-  assert planned.total_steps(config) == math.ceil(90 * 14_197_122 / 4096)
+  assert plan.total_steps(config) == math.ceil(90 * 14_197_122 / 4096)
   runs.override(config, data__train='train[:1%]', total_epochs=1.0)
-  assert planned.total_steps(config) == math.ceil(141_971 / 4096)
+  assert plan.total_steps(config) == math.ceil(141_971 / 4096)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_length_of_a_run_without_its_data():
   ],
 )
 def test_utilisation_of_the_paper(run, expected):
-  assert plan_table.paper_utilisation(run) == pytest.approx(expected)
+  assert plan.paper_utilisation(run) == pytest.approx(expected)
 
 
 def test_cost_of_a_run():
@@ -87,11 +87,11 @@ def test_cost_of_a_run():
     'useful_operations_per_step': 4e12,
     'steps': 86_400,
   }
-  assert plan_table.step_seconds(row, 0.5) == pytest.approx(1.0)
-  assert plan_table.core_days(row, 0.5) == pytest.approx(8.0)
+  assert plan.step_seconds(row, 0.5) == pytest.approx(1.0)
+  assert plan.core_days(row, 0.5) == pytest.approx(8.0)
 
 
-def test_what_does_not_fit_is_said():
+def test_a_step_that_does_not_fit_is_reported():
   row = {
     'model': 'ViT-H/14',
     'topology': 'v2:2x2',
@@ -110,6 +110,6 @@ def test_what_does_not_fit_is_said():
     'given_utilisation': 0.5,
     'steps': 10,
   }
-  text = plan_table.write([row, row])
+  text = plan.report([row, row])
   assert 'not into 7.00 GiB' in text
   assert text.count('does not fit') == 2

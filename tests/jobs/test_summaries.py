@@ -1,4 +1,4 @@
-"""Numbers, table and chart of outcomes, by hand."""
+"""Numbers, table and chart of point summaries, by hand."""
 
 import json
 
@@ -10,7 +10,7 @@ from vit_jax.jobs.compare import points, summaries
 from vit_jax.workdir import finished_run
 
 
-def outcome(name, family, exaflops, accuracy, **values):
+def summary(name, family, exaflops, accuracy, **values):
   costs = {
     'steps': 10,
     'images': 640,
@@ -25,17 +25,17 @@ def outcome(name, family, exaflops, accuracy, **values):
   return summaries.PointSummary(name, family, **arguments | values)
 
 
-FOUND = [
-  outcome('small', 'ViT', 2.0, 0.5),
-  outcome('large', 'ViT', 8.0, 0.7),
-  outcome('middle', 'ResNet', 4.0, 0.45),
-  outcome('none', 'ResNet', 0, 0, seeds=0, diverged=3, costs={}, metrics={}),
+SUMMARIES = [
+  summary('small', 'ViT', 2.0, 0.5),
+  summary('large', 'ViT', 8.0, 0.7),
+  summary('middle', 'ResNet', 4.0, 0.45),
+  summary('none', 'ResNet', 0, 0, seeds=0, diverged=3, costs={}, metrics={}),
 ]
 METRIC = 'test/accuracy'
 
 
 def test_table():
-  lines = summaries.table(FOUND, 'exaflops', [METRIC]).splitlines()
+  lines = summaries.table(SUMMARIES, 'exaflops', [METRIC]).splitlines()
   cells = [line.split() for line in lines]
   assert cells[1] == ['small', 'ViT', '10', '640', '2', '2.02', '0.5',
                       '50.00±1.00', '*']  # fmt: skip
@@ -46,26 +46,28 @@ def test_table():
 
 
 def test_places():
-  assert summaries.place(FOUND[1], FOUND, 'relative') == 4
-  assert summaries.place(FOUND[1], FOUND, 'exaflops') == 8
-  assert summaries.on_frontier('core_days', METRIC, FOUND) == [
+  assert summaries.place(SUMMARIES[1], SUMMARIES, 'relative') == 4
+  assert summaries.place(SUMMARIES[1], SUMMARIES, 'exaflops') == 8
+  assert summaries.on_frontier('core_days', METRIC, SUMMARIES) == [
     False, True, False, False
   ]  # fmt: skip
-  assert not any(summaries.on_frontier('examples', METRIC, FOUND))
+  assert not any(summaries.on_frontier('examples', METRIC, SUMMARIES))
 
 
 def test_results_hold_all():
-  found = json.loads(json.dumps(summaries.as_json(FOUND, 'exaflops', [METRIC])))
+  found = json.loads(
+    json.dumps(summaries.as_json(SUMMARIES, 'exaflops', [METRIC]))
+  )
   assert [point['frontier'] for point in found] == [True, True, False, False]
   assert found[0]['metrics'][METRIC] == 0.5
 
 
 def test_metrics_to_draw():
   config = runs.load_config('digits')
-  assert summaries.metrics_to_draw(config, FOUND) == [METRIC]
-  config.study.metrics = 'val/accuracy'
+  assert summaries.metrics_to_draw(config, SUMMARIES) == [METRIC]
+  config.study.metrics = ('val/accuracy',)
   with pytest.raises(ValueError, match='test/accuracy were'):
-    summaries.metrics_to_draw(config, FOUND)
+    summaries.metrics_to_draw(config, SUMMARIES)
 
 
 def size_of(path):
@@ -77,8 +79,8 @@ def size_of(path):
 def test_charts(across, tmp_path):
   path = tmp_path / 'chart.png'
   curve = {METRIC: [(1, 0.1, 0.0), (2, 0.3, 0.1)]}
-  found = [outcome(o.name, o.family, 1, 0.5, curves=curve) for o in FOUND]
-  drawn = found if across == 'step' else FOUND
+  found = [summary(o.name, o.family, 1, 0.5, curves=curve) for o in SUMMARIES]
+  drawn = found if across == 'step' else SUMMARIES
   summaries.draw(path, drawn, across, [METRIC], 'title')
   width, height = size_of(path)
   assert width > height > 400

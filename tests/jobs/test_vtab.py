@@ -38,7 +38,7 @@ def test_the_settings_of_table_4():
   assert (config.optim.warmup_steps, config.optim.clip_norm) == (500, 1)
   assert (config.optim.name, config.optim.schedule) == ('sgd', 'cosine')
   assert (config.data.image_size, config.data.crop) == (384, 'random')
-  assert config.vtab.tasks == ''
+  assert config.vtab.tasks == ()
 
 
 def test_scores_table_and_chart(data_dir, tmp_path):
@@ -177,7 +177,7 @@ def test_killed_in_the_middle_goes_on_with_unfinished_tasks(data_dir, tmp_path):
   before = finished.stat().st_mtime_ns
   log = runs.finish(*arguments)
   assert finished.stat().st_mtime_ns == before
-  assert 'going on from step' in log
+  assert 'resuming from step' in log
   assert log.count('step 40/40') == 2
   assert 'VTAB (3 of 19)' in log
   assert (tmp_path / 'vtab.png').exists()
@@ -187,7 +187,7 @@ def test_killed_in_the_middle_goes_on_with_unfinished_tasks(data_dir, tmp_path):
 @pytest.mark.parametrize(
   ('values', 'message'),
   [
-    ({'vtab__tasks': 'dtd,cats'}, "'cats' is no task of VTAB"),
+    ({'vtab__tasks': 'dtd,cats'}, "'cats' is not a VTAB task"),
     ({'sweep__job': 'finetune'}, 'needs a checkpoint to start from'),
     ({'init_from': '/nowhere.npz'}, '/nowhere.npz'),
     ({'sweep__grid': 'optim.lr'}, 'is not KEY=A'),

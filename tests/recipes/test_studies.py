@@ -2,10 +2,10 @@
 
 import pytest
 
+import runs
 from vit_jax import config as config_lib
 from vit_jax import recipes
 from vit_jax.jobs.compare import points
-from vit_jax.recipes import ablations, studies
 
 # What a study changes in its runs.
 OF_STUDY = (
@@ -27,7 +27,7 @@ def settings(config):
 
 
 def test_table_6_is_pre_trained_as_table_3_has_it():
-  found = points.list_points(studies.scaling('jft300m'))
+  found = points.list_points(runs.load_config('scaling', 'jft300m'))
   assert len(found) == 18
   for point in found:
     model, epochs = point.name.removesuffix(' epochs').split(', ')
@@ -39,7 +39,7 @@ def test_table_6_is_pre_trained_as_table_3_has_it():
 
 @pytest.mark.parametrize('name', ['table5', 'figure3'])
 def test_sets_are_learnt_as_table_3_has_it(name):
-  found = points.list_points(studies.data(name))
+  found = points.list_points(runs.load_config('data_study', name))
   assert len(found) == 3 * 5
   for point in found:
     model, data = point.name.split(' from ')
@@ -50,7 +50,7 @@ def test_sets_are_learnt_as_table_3_has_it(name):
 
 
 def test_sizes_take_the_same_number_of_steps():
-  found = points.list_points(studies.data('figure4'))
+  found = points.list_points(runs.load_config('data_study', 'figure4'))
   assert len(found) == 6
   for point in found:
     # Seven times 303 million images, in batches of 4,096.
@@ -62,7 +62,7 @@ def test_sizes_take_the_same_number_of_steps():
 
 
 def test_ablations_change_one_thing():
-  found = points.list_points(ablations.ablation('shape'))
+  found = points.list_points(runs.load_config('ablation', 'shape'))
   base, *others = found
   shape = ('depth', 'width', 'mlp_dim', 'patch_size')
   model = base.config.model
@@ -74,7 +74,7 @@ def test_ablations_change_one_thing():
     assert own.width == 64 * own.heads
   rows = [
     (p.config.model.positions, p.config.model.positions_at)
-    for p in points.list_points(ablations.ablation('positions'))
+    for p in points.list_points(runs.load_config('ablation', 'positions'))
   ]
   places = ('stem', 'every_layer', 'every_layer_shared')
   assert rows == [
@@ -85,18 +85,14 @@ def test_ablations_change_one_thing():
   ]
   assert [
     (p.config.model.pool, p.config.optim.lr)
-    for p in points.list_points(ablations.ablation('pooling'))
+    for p in points.list_points(runs.load_config('ablation', 'pooling'))
   ] == [('token', 8e-4), ('gap', 8e-4), ('gap', 3e-4)]
 
 
 @pytest.mark.parametrize(
-  ('make', 'argument'),
-  [
-    (studies.scaling, 'cifar10'),
-    (studies.data, 'figure5'),
-    (ablations.ablation, 'colour'),
-  ],
+  ('config', 'argument'),
+  [('scaling', 'cifar10'), ('data_study', 'figure5'), ('ablation', 'colour')],
 )
-def test_what_there_is_no_study_of(make, argument):
+def test_unknown_studies_are_named(config, argument):
   with pytest.raises(ValueError, match=argument):
-    make(argument)
+    runs.load_config(config, argument)

@@ -2,6 +2,7 @@
 
 import pytest
 
+import runs
 from vit_jax import config as config_lib
 from vit_jax import recipes
 
@@ -115,7 +116,7 @@ def test_finetuning_settings():
   assert config.model.dropout == 0.1
   config = recipes.finetuning('R50x1,cifar100,bit')
   assert config.optim.schedule == 'steps'
-  assert config.optim.boundaries == '3000,6000,9000'
+  assert config.optim.boundaries == (3000, 6000, 9000)
   assert (config.mixup, config.optim.lr) == (0.1, 0.003)
   assert recipes.finetuning('R50x1,oxford_iiit_pet,bit').mixup == 0
 
@@ -136,25 +137,36 @@ def test_unknown_finetuning_is_explained(argument, message):
 
 
 def test_sweep_of_table_4_and_the_bit_recipe():
-  config = recipes.sweep('ViT-B/16,imagenet2012')
-  assert config.sweep.grid == 'optim.lr=0.003|0.01|0.03|0.06'
+  config = runs.load_config('sweep', 'ViT-B/16,imagenet2012')
+  assert config.sweep.grid == {'optim.lr': (0.003, 0.01, 0.03, 0.06)}
   assert config.sweep.train == 'train[:99%]'
-  assert config.sweep.also == ''
-  also = recipes.sweep('R50x1,cifar10').sweep.also.split()
-  assert set(also) == {
-    'mixup=0.1',
-    'data.crop=random',
-    'optim.lr=0.003',
-    'optim.schedule=steps',
-    'optim.boundaries=3000,6000,9000',
-    'optim.clip_norm=0.0',
+  assert config.sweep.also == ()
+  (also,) = runs.load_config('sweep', 'R50x1,cifar10').sweep.also
+  assert also == {
+    'mixup': 0.1,
+    'data.crop': 'random',
+    'optim.lr': 0.003,
+    'optim.schedule': 'steps',
+    'optim.boundaries': (3000, 6000, 9000),
+    'optim.clip_norm': 0.0,
   }
-  own = recipes.sweep('ViT-S/16,folder:/photos')
-  assert own.sweep.grid == 'optim.lr=0.000125|0.000375|0.00125|0.00375'
+  own = runs.load_config('sweep', 'ViT-S/16,folder:/photos')
+  assert own.sweep.grid == {'optim.lr': (0.000125, 0.000375, 0.00125, 0.00375)}
+
+
+@pytest.mark.parametrize('model', MODELS)
+def test_config_files_show_the_rows_of_table_3(model):
+  name = model.lower().replace('-', '_').replace('/', '')
+  for data in ('jft300m', 'imagenet21k', 'imagenet2012'):
+    row = recipes.TABLE_3[model, data]
+    for epochs in row.epochs:
+      argument = f'{data},{epochs}'
+      config = runs.load_config(name, argument)
+      assert config == recipes.pretraining(model, argument)
 
 
 def test_masked_patches_as_in_appendix_b_1_2():
-  config = recipes.masked_patches('jft300m')
+  config = runs.load_config('masked_patch', 'jft300m')
   config_lib.check(config)
   assert config.model.name == 'ViT-B/16'
   assert (config.batch_size, config.total_steps) == (4096, 1_000_000)
@@ -166,4 +178,4 @@ def test_masked_patches_as_in_appendix_b_1_2():
   assert (config.data.image_size, config.data.crop) == (224, 'inception')
   assert config.data.flip
   for argument in ('imagenet2012', 'digits', 'folder:/photos'):
-    config_lib.check(recipes.masked_patches(argument))
+    config_lib.check(runs.load_config('masked_patch', argument))

@@ -138,7 +138,7 @@ def test_a_run_goes_on_with_another_number_of_processes(digits, tmp_path):
   kill_after(20, 2, *DIGITS, workdir=workdir)
   kill_after(40, 1, *DIGITS, workdir=workdir)
   log = finish(4, *DIGITS, workdir=workdir)
-  assert 'going on from step' in log
+  assert 'resuming from step' in log
   runs.assert_close(workdir, digits[1])
 
 

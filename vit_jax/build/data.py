@@ -1,42 +1,70 @@
-"""The data of a config: opened splits and image transforms."""
+"""The data of a config: opened splits, image transforms and batches."""
 
 from collections.abc import Callable
 import dataclasses
 from typing import Any
 
+from jax.sharding import Mesh
 import ml_collections
+import numpy as np
 
 from vit_jax import config as config_lib
-from vit_jax.data import preprocess, registry
+from vit_jax.data import pipeline, preprocess, registry
+from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalData:
-  """Opened sources to evaluate, and what happens to their images."""
+  """The evaluation data of a job.
+
+  Attributes:
+    evals: opened splits by metric name.
+    eval_transform: preprocessing of their images.
+    eval_batch_size: examples per evaluation step, before rounding up to the
+      devices.
+    skip_corrupt: whether unreadable examples are skipped.
+  """
 
   evals: dict[str, registry.Source]
   eval_transform: Callable
+  eval_batch_size: int
+  skip_corrupt: bool
+
+  def batches(self, split: str, mesh: Mesh) -> pipeline.EvalBatches:
+    """Returns batches of every example of a split; see `eval_batches`."""
+    return eval_batches(
+      self.evals[split],
+      self.eval_transform,
+      mesh,
+      batch_size=self.eval_batch_size,
+      skip_corrupt=self.skip_corrupt,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Data(EvalData):
-  """The same with a source to train on."""
+  """The training and evaluation data of a job.
+
+  Attributes:
+    train: the opened training split.
+    train_transform: preprocessing and augmentation of its images.
+  """
 
   train: registry.Source
   train_transform: Callable
 
   @property
   def class_names(self) -> tuple[str, ...]:
-    """Names in the order of the labels."""
+    """Class names in label order."""
     return self.train.class_names
 
 
 def open_data(config: ml_collections.ConfigDict) -> Data:
-  """Opens the training split and the splits to evaluate.
+  """Opens the training split and the evaluation splits.
 
   Raises:
-    ValueError: if data is missing or does not fit the rest of the config.
+    ValueError: if data is missing or does not match the rest of the config.
   """
   c = config.data
   train = open_split(
@@ -47,16 +75,16 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
     seed=config.seed,
     exclude=c.exclude,
   )
-  held_out = open_eval_data(config)
+  eval_data = open_eval_data(config)
   best = config.best_metric
-  names = [f'{name}/accuracy' for name in held_out.evals]
+  names = [f'{name}/accuracy' for name in eval_data.evals]
   if best and best not in names:
     raise ValueError(
       f'best_metric={best!r} is not measured; with data.eval={c.eval!r} it can'
       f' be {" or ".join(names)}.'
     )
   return Data(
-    **vars(held_out),
+    **vars(eval_data),
     train=train,
     train_transform=preprocess.train_transform(
       image_size=config_lib.image_size(config),
@@ -72,33 +100,38 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
 
 
 def open_eval_data(config: ml_collections.ConfigDict) -> EvalData:
-  """Opens the splits to evaluate alone.
+  """Opens only the evaluation splits.
 
   Raises:
-    ValueError: if data is missing or an image size makes no sense.
+    ValueError: if data is missing or an image size is invalid.
   """
   evals = {
     name: open_split(config, config.data.name, split)
     for name, split in config_lib.eval_splits(config).items()
   }
-  return EvalData(evals=evals, eval_transform=eval_transform(config))
+  return EvalData(
+    evals,
+    eval_transform(config),
+    eval_batch_size=config.eval_batch_size or config.batch_size,
+    skip_corrupt=config.data.skip_corrupt,
+  )
 
 
 def open_split(
   config: ml_collections.ConfigDict, name: str, split: str, **options: Any
 ) -> registry.Source:
-  """Opens a split of any dataset; TFDS looks where the config says.
+  """Opens a split of any dataset, with the TFDS settings of the config.
 
-  With several processes, all have to open it.
+  If the run has several processes, all of them must call this.
 
   Args:
     config: of the job.
-    name: of the dataset.
-    split: of it.
-    **options: further ones of `open_source`.
+    name: dataset, in the syntax of `data.name`.
+    split: split of the dataset.
+    **options: other arguments of `registry.open_source`.
 
   Raises:
-    ValueError: if it is not there.
+    ValueError: if the data is unavailable.
   """
   c = config.data
 
@@ -114,7 +147,7 @@ def open_split(
 
   if not (c.download and processes.is_multiprocess()):
     return open_source(c.download)
-  # Process 0 prepares what is missing; the others find it prepared.
+  # Only process 0 prepares the data; the others wait until it is prepared.
   try:
     if processes.is_first():
       return open_source(download=True)
@@ -124,10 +157,10 @@ def open_split(
 
 
 def eval_transform(config: ml_collections.ConfigDict) -> Callable:
-  """What happens to an image that is not for training.
+  """Returns the preprocessing of images outside training.
 
   Raises:
-    ValueError: if an image size makes no sense.
+    ValueError: if an image size is invalid.
   """
   return preprocess.eval_transform(
     image_size=config_lib.image_size(config),
@@ -137,15 +170,46 @@ def eval_transform(config: ml_collections.ConfigDict) -> Callable:
   )
 
 
+def eval_batches(
+  source: registry.Source,
+  transform: Callable,
+  mesh: Mesh,
+  *,
+  batch_size: int,
+  only: np.ndarray | None = None,
+  skip_corrupt: bool = False,
+) -> pipeline.EvalBatches:
+  """Returns batches of every example of a source, which divide over the mesh.
+
+  Args:
+    source: opened split.
+    transform: preprocessing of its images.
+    mesh: devices that evaluate.
+    batch_size: maximum number of examples per batch, rounded up to a multiple
+      of the devices.
+    only: indices of the examples to read; None reads all.
+    skip_corrupt: whether unreadable examples are skipped.
+  """
+  num_examples = source.num_examples if only is None else len(only)
+  return pipeline.eval_batches(
+    source,
+    transform,
+    batch_size=mesh_lib.round_up(min(batch_size, num_examples), mesh),
+    only=only,
+    skip_corrupt=skip_corrupt,
+    **mesh_lib.input_share(mesh),
+  )
+
+
 def _precrop_size(config):
-  """Height and width before a random or center crop."""
+  """Returns height and width before a random or center crop."""
   given = config.data.precrop_size
   size = config_lib.image_size(config)
   if not given:
     return tuple(round(side * 7 / 6) for side in size)
   if given < max(size):
     raise ValueError(
-      f'data.precrop_size={given} is smaller than the image,'
-      f' {size[0]}x{size[1]}; a crop of it needs at least that size.'
+      f'data.precrop_size={given} is smaller than the image size'
+      f' {size[0]}x{size[1]}; choose a precrop size that is at least as large.'
     )
   return given, given

@@ -1,4 +1,4 @@
-"""A trained model out of a checkpoint: to evaluate, to use."""
+"""A pretrained model, rebuilt from its checkpoint."""
 
 import dataclasses
 import functools
@@ -10,26 +10,24 @@ from jaxtyping import PyTree
 import ml_collections
 import numpy as np
 
-from vit_jax import checkpoints, models
+from vit_jax import build, checkpoints, models
 from vit_jax import config as config_lib
 from vit_jax.checkpoints import position_tables
 from vit_jax.checkpoints.formats import official
-from vit_jax import build
-
 
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class PretrainedModel:
-  """What `load` and `load_features` return.
+  """A model with its weights, from `load_classifier` or `load_backbone`.
 
   Attributes:
-    config: the job's, with the image size where that was the checkpoint's.
-    model: gives the logits of the checkpoint's classes.
-    params: for the model, on the host.
+    config: the job's config, completed by the image size of the checkpoint.
+    model: the module; its logits are those of the checkpoint's classes.
+    params: weights of the module, on the host.
     num_classes: k; 0 without a head.
-    class_names: (k,) names; numbers where no file tells them.
+    class_names: (k,) names; class indices if the checkpoint has no names.
   """
 
   config: ml_collections.ConfigDict
@@ -40,21 +38,21 @@ class PretrainedModel:
 
 
 def load_classifier(config: ml_collections.ConfigDict) -> PretrainedModel:
-  """Reads `init_from` and builds the model that it is of.
+  """Reads `init_from` and builds its model, which must have a head.
 
-  With `model.name`, it has to be that model, under the overrides beside the
-  name; how it pools, what positions it has and whether its head has a hidden
-  layer, the checkpoint tells in any case.
+  If `model.name` is set, the checkpoint must be of that model, including the
+  sizes set beside the name. Pooling, positions and the hidden layer of the head
+  always come from the checkpoint.
 
   Raises:
-    ValueError: if there is no such checkpoint, it has no head, or it is of
-      another model than the config's.
+    ValueError: if the checkpoint is missing, has no head, or belongs to a
+      different model than the config's.
   """
   start = build.load_weights(config)
   if start is None:
     raise ValueError(
-      f'to {config.job} needs a trained model: set init_from to the path of its'
-      ' checkpoint (npz, safetensors, or the folder of a run).'
+      f'the job {config.job} needs a trained model: set init_from to the path'
+      ' of its checkpoint (npz, safetensors, or the folder of a run).'
     )
   if not start.description.num_classes:
     raise ValueError(
@@ -64,84 +62,86 @@ def load_classifier(config: ml_collections.ConfigDict) -> PretrainedModel:
 
 
 def load_backbone(config: ml_collections.ConfigDict) -> PretrainedModel:
-  """Like `load`, for features alone: the checkpoint need not have a head.
+  """Reads `init_from` like `load_classifier`, but needs no head.
 
-  Without `init_from`, the weights are the random ones that a run with this
-  model and seed starts from.
+  Without `init_from`, the weights are the random initial weights of a run with
+  this model and seed.
 
   Raises:
-    ValueError: if there is no such checkpoint, it is of another model than the
-      config's, or neither tells the model.
+    ValueError: if the checkpoint is missing or belongs to a different model
+      than the config's, or if neither specifies the model.
   """
   start = build.load_weights(config)
   if start is not None:
     return _fitted(config, start)
   if not (config.model.name and config.data.image_size):
     raise ValueError(
-      'which weights? Set init_from to the path of a checkpoint; or, for random'
-      ' ones, model.name and data.image_size.'
+      'which weights? Set init_from to the path of a checkpoint or, for random'
+      ' weights, set model.name and data.image_size.'
     )
   _log.warning('init_from is empty: the weights are random')
   model = build.create_model(config, num_classes=0)
-  init = jax.jit(functools.partial(build.initial_params, config, model))
-  params = jax.device_get(init(np.uint32(config.seed)))
+  init = functools.partial(
+    build.initial_params, model, config_lib.image_size(config)
+  )
+  params = jax.device_get(jax.jit(init)(np.uint32(config.seed)))
   return PretrainedModel(config, model, params, num_classes=0, class_names=())
 
 
 def _fitted(
   config: ml_collections.ConfigDict, start: build.Weights
 ) -> PretrainedModel:
-  """The checkpoint's model, with the head that it has, and its weights."""
-  told = start.description
+  """Returns the checkpoint's model with its own head and weights."""
+  stored = start.description
   config = config.copy_and_resolve_references()
   config.init_head = 'keep'
   model = models.create(
-    _any_name(told),
-    num_classes=told.num_classes,
+    _any_name(stored),
+    num_classes=stored.num_classes,
     dtype=config.model.dtype,
-    **told.overrides,
+    **stored.overrides,
   )
   if not config.data.image_size:
-    height, width = told.image_size or _image_size(start, model)
+    height, width = stored.image_size or _image_size(start, model)
     config.data.update(image_size=height, image_width=width)
   if config.model.name:
     config.model.update(
-      pool=told.sizes.get('pool', 'token'),
-      positions=told.sizes.get('positions', '1d'),
-      positions_at=told.sizes.get('positions_at', 'stem'),
-      representation_size=told.sizes.get('representation_size', 0),
+      pool=stored.sizes.get('pool', 'token'),
+      positions=stored.sizes.get('positions', '1d'),
+      positions_at=stored.sizes.get('positions_at', 'stem'),
+      representation_size=stored.sizes.get('representation_size', 0),
     )
-    model = build.create_model(config, told.num_classes, start)
+    model = build.create_model(config, stored.num_classes, start)
   model.grid_shape(config_lib.image_size(config))
-  names = told.class_names
-  if names is None or len(names) != told.num_classes:
-    names = tuple(str(k) for k in range(told.num_classes))
+  names = stored.class_names
+  if names is None or len(names) != stored.num_classes:
+    names = tuple(str(k) for k in range(stored.num_classes))
   return PretrainedModel(
     config,
     model,
     params=build.fit_weights(config, model, start),
-    num_classes=told.num_classes,
+    num_classes=stored.num_classes,
     class_names=names,
   )
 
 
-def _any_name(told: checkpoints.Description) -> str:
-  """A name of the checkpoint's kind; its sizes take the place of the name's."""
-  if 'depth' not in told.sizes:
-    return 'AxialR50x1' if told.axial else 'R50x1'
-  if told.axial:
+def _any_name(stored: checkpoints.Description) -> str:
+  """Returns a name of the same kind of model; the stored sizes override it."""
+  if 'depth' not in stored.sizes:
+    return 'AxialR50x1' if stored.axial else 'R50x1'
+  if stored.axial:
     return 'Axial-ViT-B/16'
-  return 'R50+ViT-B/32' if 'stage_depths' in told.sizes else 'ViT-B/16'
+  return 'R50+ViT-B/32' if 'stage_depths' in stored.sizes else 'ViT-B/16'
 
 
 def _image_size(start: build.Weights, model) -> tuple[int, int]:
-  """The image whose patches have as many positions as there are."""
+  """Returns the image size at which positions and patches match."""
   grid = position_tables.grid(official.flatten(start.params))
   if grid is not None:
     return tuple(
       number * px for number, px in zip(grid, model.token_size, strict=True)
     )
   raise ValueError(
-    f'{start.path} does not tell for which size of images it was trained; set'
+    f'{start.path} does not specify the image size it was trained at; set'
     ' data.image_size.'
   )

@@ -1,7 +1,8 @@
-"""The training step of a config, with everything but arrays and data.
+"""The training program of a config: model, objective, optimizer and step.
 
-Its mesh may be of devices that are only described: all but `create_state` can
-be traced, lowered and compiled for a machine that is not there.
+A program holds no arrays and no data, and its mesh may consist of device
+descriptions. Everything except `create_state` then traces, lowers and compiles
+for hardware that is not attached.
 """
 
 import functools
@@ -14,36 +15,34 @@ from jaxtyping import PyTree
 import ml_collections
 import numpy as np
 
-from vit_jax import config as config_lib
-from vit_jax.data import pipeline
-from vit_jax.data import registry
 from vit_jax import build
+from vit_jax import config as config_lib
+from vit_jax.data import pipeline, registry
 from vit_jax.distributed import cpu, sharding
 from vit_jax.distributed import mesh as mesh_lib
-
-from vit_jax.models import masked_patch as masked_patch_model
-from vit_jax.models import resnet, stacking
-from vit_jax.training import losses, masked_patch, patch_targets, steps
+from vit_jax.models import masked_patch, resnet, stacking
+from vit_jax.training import optim, patch_targets, steps
 from vit_jax.training import state as state_lib
 
 Batch = dict[str, jax.ShapeDtypeStruct]
 
 
 class Program:
-  """A training step, and shapes and shardings of what it works on.
+  """A training step, with the shapes and shardings of its arguments.
 
   Attributes:
-    mesh: of the devices.
-    model: as it runs on the mesh, for the parameters of `state`.
-    plain_model: the same for official parameters.
-    state: what the step takes and returns, as `jax.ShapeDtypeStruct`s with
-      shardings; encoder blocks are stacked where `model.scan` is set.
-    file_state: the same as checkpoints hold it, under official names.
-    batch: what the step takes, in the same manner.
-    seed: of the run, likewise. Runs that differ in it alone have one program.
-    init: `seed -> state` at step 0 from random parameters, jitted.
-    step: `(state, batch, seed) -> (state, metrics)`, jitted; it consumes the
-      state.
+    mesh: the devices.
+    model: the model as it is trained on the mesh, for the parameters in
+      `state`.
+    plain_model: the same model for official parameters.
+    state: argument and result of the step, as `jax.ShapeDtypeStruct`s with
+      shardings; encoder blocks are stacked if `model.scan` is set.
+    file_state: the state as stored in checkpoints, with official names.
+    batch: argument of the step, as `jax.ShapeDtypeStruct`s with shardings.
+    seed: argument of the step, likewise. Runs that differ only in their seed
+      share one program.
+    init: `seed -> state` at step 0 with random parameters, jitted.
+    step: `(state, batch, seed) -> (state, metrics)`, jitted; donates the state.
     total_steps: length of the run.
   """
 
@@ -58,19 +57,19 @@ class Program:
     batch: Batch,
     total_steps: int,
   ):
-    """Puts a step together.
+    """Assembles the step.
 
     Args:
-      config: of the run.
-      mesh: this and others not named here as of the class.
-      model: from `build.model` with the mesh, or around that.
-      plain_model: the same without the mesh; it makes initial parameters.
-      objective: of `model`.
-      batch: shapes of it.
+      config: config of the run, for the optimizer, the seed and `model.scan`.
+      mesh: see the class; also for the arguments without a description here.
+      model: built for the mesh.
+      plain_model: built without a mesh; creates the initial parameters.
+      objective: objective of `model`.
+      batch: shapes of a batch.
       total_steps: length of the run.
 
     Raises:
-      ValueError: if parts of the config do not fit each other or the mesh.
+      ValueError: if parts of the config do not match each other or the mesh.
     """
     mesh_lib.check_batch(config.batch_size, mesh, config.optim.accumulate)
     self.mesh = mesh
@@ -78,13 +77,24 @@ class Program:
     self.plain_model = plain_model
     self.batch = batch
     self.total_steps = total_steps
-    self._config = config
     self.seed = jax.ShapeDtypeStruct(
       (), 'uint32', sharding=mesh_lib.replicated(mesh)
     )
-    frozen = self._frozen(jax.eval_shape(self._initial_params, self.seed))
-    self._optimizer, learning_rate = build.create_optimizer(
-      config, total_steps, frozen
+    self._seed = config.seed
+    self._is_stacked = config.model.scan
+    self._average = config.optim.ema_decay > 0
+    frozen = self._frozen(config.optim.freeze)
+    learning_rate = _learning_rate(config, total_steps)
+    self._optimizer = optim.create(
+      config.optim.name,
+      learning_rate,
+      b1=config.optim.b1,
+      b2=config.optim.b2,
+      momentum=config.optim.momentum,
+      mu_dtype=config.optim.mu_dtype,
+      weight_decay=config.optim.weight_decay,
+      clip_norm=config.optim.clip_norm,
+      frozen=frozen,
     )
     state = jax.eval_shape(self._random_state, self.seed)
     self.state = sharding.place(state, mesh)
@@ -94,12 +104,12 @@ class Program:
     self._shardings = sharding.shardings(self.state)
     self.init = jax.jit(self._random_state, out_shardings=self._shardings)
     train_step = steps.make_train_step(
-      steps.hold(objective, frozen) if frozen else objective,
+      steps.freeze(objective, frozen) if frozen else objective,
       self._optimizer,
       learning_rate,
       accumulate=config.optim.accumulate,
       ema_decay=config.optim.ema_decay,
-      lay_out=lambda grads: lax.with_sharding_constraint(
+      constrain=lambda grads: lax.with_sharding_constraint(
         grads, self._shardings.params
       ),
     )
@@ -110,20 +120,21 @@ class Program:
     )
 
   def compile(self) -> steps.Step:
-    """The step with the run's seed, compiled for the devices of the mesh."""
+    """Returns the step compiled for the mesh, with the run's seed bound."""
     lowered = self.step.lower(self.state, self.batch, seed=self.seed)
     on_cpu = self.mesh.devices.flat[0].platform == 'cpu'
     compiled = cpu.compile_step(lowered) if on_cpu else lowered.compile()
-    return functools.partial(compiled, seed=self._own_seed())
+    return functools.partial(compiled, seed=self._seed_array())
 
   def create_state(self, params: PyTree | None = None) -> state_lib.State:
-    """The state at step 0, of which each device makes its own part.
+    """Returns the state at step 0; each device creates only its shard.
 
     Args:
-      params: official ones to start from, on the host; None for random ones.
+      params: official parameters to start from, on the host; None for random
+        ones.
     """
     if params is None:
-      return self.init(self._own_seed())
+      return self.init(self._seed_array())
     params = mesh_lib.put(self._arrange(params), self._shardings.params)
     create = jax.jit(
       self._initial_state, out_shardings=self._shardings, donate_argnums=0
@@ -131,46 +142,49 @@ class Program:
     return create(params)
 
   def to_file(self, state: PyTree) -> PyTree:
-    """A state or parameters as files hold them; what is given stays there."""
+    """Returns a state or parameters in file layout; does not consume them."""
     return sharding.unstack_blocks(state)
 
   def from_file(self, state: PyTree) -> PyTree:
-    """The inverse of `to_file`; what is given may be consumed."""
-    return sharding.stack_blocks(state) if self._config.model.scan else state
+    """Returns a state in training layout; the argument may be consumed."""
+    return sharding.stack_blocks(state) if self._is_stacked else state
 
-  def _own_seed(self) -> jax.Array:
-    return mesh_lib.put(np.uint32(self._config.seed), self.seed.sharding)
+  def _seed_array(self) -> jax.Array:
+    return mesh_lib.put(np.uint32(self._seed), self.seed.sharding)
 
   def _initial_params(self, seed) -> PyTree:
-    return build.initial_params(self._config, self.plain_model, seed)
+    image_size = self.batch['image'].shape[1:3]
+    return build.initial_params(self.plain_model, image_size, seed)
 
   def _random_state(self, seed) -> state_lib.State:
     return self._initial_state(self._arrange(self._initial_params(seed)))
 
   def _initial_state(self, params: PyTree) -> state_lib.State:
-    return state_lib.create(
-      params, self._optimizer, average=self._config.optim.ema_decay > 0
-    )
+    return state_lib.create(params, self._optimizer, average=self._average)
 
   def _arrange(self, params: PyTree) -> PyTree:
-    """Official parameters as the mesh has them."""
-    if not self._config.model.scan:
-      return params
-    return stacking.stack(params)
+    """Returns official parameters in training layout."""
+    return stacking.stack(params) if self._is_stacked else params
 
-  def _frozen(self, params):
-    frozen = build.frozen_weights(self._config, params)
-    if frozen is None or not self._config.model.scan:
+  def _frozen(self, pattern: str) -> PyTree | None:
+    """Returns True for every parameter matched by `optim.freeze`."""
+    if not pattern:
+      return None
+    params = jax.eval_shape(self._initial_params, self.seed)
+    frozen = optim.is_frozen(params, pattern)
+    if not self._is_stacked:
       return frozen
-    return stacking.stack(frozen, join=self._same)
 
-  def _same(self, layers):
-    if len(set(layers)) > 1:
-      raise ValueError(
-        f'optim.freeze={self._config.optim.freeze!r} tells encoder blocks'
-        ' apart, which a scan over them cannot; set model.scan=false.'
-      )
-    return layers[0]
+    def join(layers):
+      if len(set(layers)) > 1:
+        raise ValueError(
+          f'optim.freeze={pattern!r} matches some encoder blocks but not'
+          ' others, which model.scan=true does not support; set'
+          ' model.scan=false.'
+        )
+      return layers[0]
+
+    return stacking.stack(frozen, join)
 
 
 def supervised(
@@ -179,23 +193,24 @@ def supervised(
   *,
   num_classes: int,
   total_steps: int,
-  several_labels: bool = False,
+  multi_label: bool = False,
   class_weights: np.ndarray | None = None,
   start: build.Weights | None = None,
 ) -> Program:
-  """Training on labelled images.
+  """Returns the program for training on labelled images.
 
   Args:
-    config: of the run.
-    mesh: to train on.
+    config: config of the run.
+    mesh: devices to train on.
     num_classes: size of the head.
     total_steps: length of the run.
-    several_labels: whether labels are rows of zeros and ones.
-    class_weights: (k,) factors of the loss of each class; None for 1.
-    start: weights that the parameters will come from.
+    multi_label: whether labels are rows of zeros and ones.
+    class_weights: (k,) weight of each class in the loss; None weights all
+      classes by 1.
+    start: weights from which the parameters will be initialised.
 
   Raises:
-    ValueError: if parts of the config do not fit each other or the mesh.
+    ValueError: if parts of the config do not match each other or the mesh.
   """
   model = build.create_model(config, num_classes, start, mesh)
   objective = steps.classification(
@@ -206,14 +221,14 @@ def supervised(
     mixup=config.mixup,
     class_weights=class_weights,
   )
-  label = ((num_classes,), 'float32') if several_labels else ((), 'int32')
+  label = ((num_classes,), 'float32') if multi_label else ((), 'int32')
   return Program(
     config,
     mesh,
     model=model,
     plain_model=build.create_model(config, num_classes, start),
     objective=objective,
-    batch=batch_shapes(config, mesh, label=label),
+    batch=_batch_shapes(config, mesh, label=label),
     total_steps=total_steps,
   )
 
@@ -221,16 +236,16 @@ def supervised(
 def masked_patches(
   config: ml_collections.ConfigDict, mesh: Mesh, *, total_steps: int
 ) -> Program:
-  """Self-supervised training by masked patch prediction.
+  """Returns the program for masked patch prediction.
 
   Args:
-    config: of the run.
-    mesh: to train on.
+    config: config of the run.
+    mesh: devices to train on.
     total_steps: length of the run.
 
   Raises:
-    ValueError: if parts of the config do not fit each other or the mesh, or the
-      model has no patches.
+    ValueError: if parts of the config do not match each other or the mesh, or
+      the model has no patches.
   """
   encoder = build.create_model(config, num_classes=0, mesh=mesh)
   if isinstance(encoder, resnet.ResNet):
@@ -241,19 +256,19 @@ def masked_patches(
   image_size = config_lib.image_size(config)
   grid = encoder.grid_shape(image_size)
   rate = config.masked_patch.rate
-  masked_patch_model.num_corrupted(math.prod(grid), rate)
+  masked_patch.num_corrupted(math.prod(grid), rate)  # Raises for a bad rate.
   target = patch_targets.TARGETS[config.masked_patch.target]
   outputs = target.num_outputs(patch_targets.patch_shape(image_size, grid))
-  model = masked_patch_model.MaskedPatchPredictor(encoder, outputs)
+  model = masked_patch.MaskedPatchPredictor(encoder, outputs)
   return Program(
     config,
     mesh,
     model=model,
-    plain_model=masked_patch_model.MaskedPatchPredictor(
+    plain_model=masked_patch.MaskedPatchPredictor(
       build.create_model(config, num_classes=0), outputs
     ),
-    objective=masked_patch.objective(model, target, rate=rate),
-    batch=batch_shapes(config, mesh),
+    objective=patch_targets.objective(model, target, rate=rate),
+    batch=_batch_shapes(config, mesh),
     total_steps=total_steps,
   )
 
@@ -261,24 +276,36 @@ def masked_patches(
 def class_weights(
   config: ml_collections.ConfigDict, source: registry.Source
 ) -> np.ndarray | None:
-  """What `class_weights` asks for, for `supervised`."""
+  """Returns the weights requested by `class_weights`, for `supervised`."""
   if config.class_weights == 'none':
-    return None
+    return None  # Without counting, which reads all labels.
   counts = pipeline.label_counts(source, skip_corrupt=config.data.skip_corrupt)
-  return losses.balanced_weights(counts)
+  return steps.CLASS_WEIGHTS[config.class_weights](counts)
 
 
-def batch_shapes(
+def _learning_rate(
+  config: ml_collections.ConfigDict, total_steps: int
+) -> optim.Schedule:
+  return optim.schedule(
+    config.optim.schedule,
+    lr=config.optim.lr,
+    total_steps=total_steps,
+    warmup_steps=config_lib.warmup_steps(config, total_steps),
+    boundaries=config.optim.boundaries,
+  )
+
+
+def _batch_shapes(
   config: ml_collections.ConfigDict,
   mesh: Mesh,
   **others: tuple[tuple[int, ...], str],
 ) -> Batch:
-  """Images, masks and what else belongs to each example.
+  """Returns shapes of images, masks and others, with their shardings.
 
   Args:
-    config: of the run.
-    mesh: to train on.
-    **others: shapes without the batch, and types, by name.
+    config: config of the run.
+    mesh: devices to train on.
+    **others: shape per example and dtype, by name.
   """
   shapes = {
     'image': ((*config_lib.image_size(config), 3), 'float32'),

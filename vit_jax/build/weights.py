@@ -1,4 +1,4 @@
-"""The initial weights of a config: random ones, or those of a checkpoint."""
+"""Initial weights: random ones, or those of a checkpoint."""
 
 import dataclasses
 
@@ -13,12 +13,12 @@ from vit_jax.training import randomness
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-  """What a run starts from.
+  """Weights that a job starts from.
 
   Attributes:
-    path: where it was read.
-    params: as in the file.
-    description: what the file tells of its model.
+    path: file or folder they were read from.
+    params: the weights as stored.
+    description: the model that the file specifies.
   """
 
   path: str
@@ -27,10 +27,10 @@ class Weights:
 
 
 def load_weights(config: ml_collections.ConfigDict) -> Weights | None:
-  """Reads `init_from`; None if it is empty.
+  """Reads `init_from`; returns None if it is empty.
 
   Raises:
-    ValueError: if the file is missing, damaged or of no known format.
+    ValueError: if the file is missing, damaged or of an unknown format.
   """
   if not config.init_from:
     return None
@@ -41,23 +41,25 @@ def load_weights(config: ml_collections.ConfigDict) -> Weights | None:
 
 
 def initial_params(
-  config: ml_collections.ConfigDict, built, seed: UInt32[Array, '']
+  model, image_size: tuple[int, int], seed: UInt32[Array, '']
 ) -> PyTree:
-  """Random weights of the model; to be jitted."""
-  image = jnp.zeros((1, *config_lib.image_size(config), 3))
+  """Returns random weights of the model; to be jitted."""
+  image = jnp.zeros((1, *image_size, 3))
   key = randomness.stream_key(seed, 'params')
-  return built.init(key, image, train=False)['params']
+  return model.init(key, image, train=False)['params']
 
 
-def fit_weights(config: ml_collections.ConfigDict, built, start: Weights) -> PyTree:
-  """The weights as the model needs them; what became of them is logged.
+def fit_weights(
+  config: ml_collections.ConfigDict, model, start: Weights
+) -> PyTree:
+  """Returns the weights adapted to the model and logs how each was used.
 
   Raises:
-    ValueError: if they are of another model.
+    ValueError: if they belong to a different model.
   """
   params, _ = checkpoints.adapt(
     start.params,
-    built,
+    model,
     config_lib.image_size(config),
     head=config.init_head,
     old_image_size=start.description.image_size,

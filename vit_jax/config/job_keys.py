@@ -1,49 +1,86 @@
-"""The config keys that one job alone reads."""
+"""Config keys that single jobs read."""
 
 from vit_jax.config.key import Key
+from vit_jax.training import patch_targets
 
 JOB_KEYS = {
-  'vtab.tasks': Key(
-    '', 'Tasks of VTAB to run, separated by commas; empty: all 19.'
+  'masked_patch.target': Key(
+    'mean_colour',
+    'Prediction for a corrupted patch: mean_colour, one of 512; downsized, 4x4'
+    ' such colours; pixels, by regression.',
+    choices=patch_targets.TARGETS,
   ),
+  'masked_patch.rate': Key(
+    0.5,
+    'Share of patches to corrupt: 80 % of them masked, 10 % replaced by other'
+    ' patches, 10 % kept.',
+    low=0,
+    high=1,
+  ),
+  'masked_patch.picture_every': Key(
+    0, 'Steps between pictures of predictions; 0: only at the end.', low=0
+  ),
+  'sweep.job': Key(
+    'finetune',
+    'Job of the runs of a sweep or study.',
+    choices=('finetune', 'pretrain'),
+  ),
+  'sweep.grid': Key(
+    {},
+    'Values to try, KEY=A|B|C separated by blanks; all combinations run.',
+    form='axes',
+  ),
+  'sweep.also': Key(
+    (),
+    'Further settings to try, KEY=VALUE pairs separated by ;.',
+    form='settings',
+  ),
+  'sweep.train': Key('train[:90%]', 'Training split while selecting.'),
+  'sweep.val': Key('train[90%:]', 'Split that selects.'),
+  'sweep.seeds': Key(
+    3, 'Runs of the selected setting, on all of data.train.', low=1
+  ),
+  'vtab.tasks': Key((), 'Tasks of VTAB to run; empty: all 19.'),
   'vtab.skip_missing': Key(
-    False, 'Whether to leave out tasks whose data is absent.', on_resume=True
+    False, 'Whether to skip tasks without data.', on_resume=True
   ),
   'vtab.keep_weights': Key(
-    False, 'Whether final.npz of every run stays.', on_resume=True
+    False, 'Whether every run keeps its final.npz.', on_resume=True
   ),
   'study.points': Key(
-    '',
-    'What a study or data study compares, separated by ;, each NAME (FAMILY):'
-    ' and the KEY=VALUE pairs that it changes; empty: what sweep.grid and'
-    ' sweep.also list.',
+    {},
+    'Points of a study or data study separated by ;, each NAME (FAMILY): and'
+    ' the KEY=VALUE pairs that it sets; empty: the settings of sweep.grid and'
+    ' sweep.also.',
+    form='points',
     on_resume=True,
   ),
   'study.collect': Key(
-    '',
-    'Workdirs of finished runs of sweep.job, or folders of such, separated by'
-    ' commas, that join the points; those that differ in their seed alone are'
-    ' one.',
+    (),
+    'Workdirs of finished runs of sweep.job, or folders of them, to add as'
+    ' points; runs that differ only in their seed make one point.',
     on_resume=True,
   ),
   'study.finetune': Key(
-    '',
-    'What the runs of a study are fine-tuned on, [NAME=]DATASET separated by'
-    ' commas, such as cifar10,folder:PHOTOS; as Table 4 has it.',
+    (),
+    'Datasets to fine-tune the runs of a study on by Table 4, each'
+    ' [METRIC_NAME=]DATASET, such as cifar10,folder:PHOTOS.',
   ),
   'study.finetune_keys': Key(
-    '', 'KEY=VALUE pairs that this fine-tuning changes, separated by blanks.'
+    {},
+    'KEY=VALUE pairs that this fine-tuning sets, separated by blanks.',
+    form='setting',
   ),
   'study.metrics': Key(
-    '',
-    'Metrics to draw, separated by commas, such as finetune/mean/accuracy,'
-    'test/accuracy; empty: the first of the table.',
+    (),
+    'Metrics to draw, such as finetune/mean/accuracy,test/accuracy; empty: the'
+    ' first of the table.',
     on_resume=True,
   ),
   'study.across': Key(
     'exaflops',
-    'What accuracy is drawn against: exaflops; relative, to the first point;'
-    ' core_days; examples; step, along the runs; name, of the point.',
+    'Horizontal axis: exaflops; relative, to the first point; core_days;'
+    ' examples; step, along the runs; name, of the point.',
     choices=(
       'exaflops',
       'relative',
@@ -55,24 +92,24 @@ JOB_KEYS = {
     on_resume=True,
   ),
   'data_study.sizes': Key(
-    '',
-    'Numbers of examples to train on, separated by commas, 0 for all; those of'
-    ' a size are among those of a larger one. Empty: data.subset.',
+    (),
+    'Numbers of training examples, 0 for all; smaller sets are subsets of'
+    ' larger ones. Empty: data.subset.',
+    items=int,
     on_resume=True,
   ),
   'plan.job': Key(
     'pretrain',
-    'The job whose training step is planned.',
+    'Job whose training step is planned.',
     choices=('pretrain', 'finetune', 'masked_patch'),
   ),
   'plan.topologies': Key(
-    'v3:2x2',
-    'TPU slices, GENERATION:CHIPS separated by commas, such as'
-    ' v3:2x2,v3:4x4,v5e:2x4,v4:2x2x2.',
+    ('v3:2x2',),
+    'TPU slices, GENERATION:CHIPS, such as v3:2x2,v3:4x4,v5e:2x4,v4:2x2x2.',
   ),
-  'plan.models': Key('', 'Models, separated by commas; empty: model.name.'),
+  'plan.models': Key((), 'Models; empty: model.name.'),
   'plan.batch_sizes': Key(
-    '', 'Global batch sizes, separated by commas; empty: batch_size.'
+    (), 'Global batch sizes; empty: batch_size.', items=int
   ),
   'plan.fit': Key(
     'accumulate',
@@ -82,49 +119,45 @@ JOB_KEYS = {
   ),
   'plan.utilisation': Key(
     0.5,
-    "Share of the slice's peak for which times are given.",
+    "Share of the slice's peak at which times are estimated.",
     low=0.01,
     high=1,
   ),
-  'inference.models': Key(
-    '', 'Models, separated by commas; empty: model.name.'
-  ),
+  'inference.models': Key((), 'Models; empty: model.name.'),
   'inference.image_sizes': Key(
-    '', 'Sides of images in px, separated by commas; empty: data.image_size.'
+    (), 'Sides of images in px; empty: data.image_size.', items=int
   ),
-  'inference.largest_batch': Key(
-    2**16, 'No batch with more images is tried.', low=1
-  ),
+  'inference.largest_batch': Key(2**16, 'Largest batch to try.', low=1),
   'inference.cpu_memory': Key(
     16.0,
-    'GiB that a batch may need on a CPU, which has no memory of its own; a core'
-    " of the paper's TPUv3 has 16.",
+    'Memory in GiB that a batch may take on a CPU; a TPUv3 core, as in the'
+    ' paper, has 16.',
     low=0.001,
   ),
-  'inference.repetitions': Key(10, 'Timings of a batch size.', low=3),
+  'inference.repetitions': Key(10, 'Timings per batch size.', low=3),
   'inference.seconds': Key(
     10.0,
-    'Seconds that they may take; then three suffice, and if even these take'
-    ' longer, a CPU times no larger batches.',
+    'Seconds for these timings. If they take longer, three are made; if three'
+    ' take longer on a CPU, larger batches are not timed.',
     low=0,
   ),
   'prepare.datasets': Key(
-    'vtab',
-    'What TFDS is to download and prepare, separated by commas: vtab for all of'
-    ' its tasks, vtab:TASK, tfds:BUILDER or catalogue names.',
+    ('vtab',),
+    'Datasets to download and prepare with TFDS: vtab for all of its tasks,'
+    ' vtab:TASK, tfds:BUILDER or names in the catalogue.',
   ),
   'evaluate.real_json': Key(
     '',
-    "ReaL's published real.json, to score ImageNet's validation images by its"
-    ' labels too; empty: none.',
+    'Published real.json of ReaL, to score the ImageNet validation images by'
+    ' its labels too; empty: none.',
   ),
   'evaluate.objectnet_mappings': Key(
     '',
-    "ObjectNet's folder of mapping files, to score its images with a model of"
-    " ImageNet's classes; empty: the data is not ObjectNet.",
+    'Folder of mapping files of ObjectNet, to score its images with a model of'
+    ' the ImageNet classes; empty: the data is not ObjectNet.',
   ),
   'evaluate.objectnet_restricted': Key(
-    False, "Whether a model chooses among ObjectNet's classes alone."
+    False, 'Whether the model chooses among the ObjectNet classes only.'
   ),
   'few_shot.every': Key(
     0,
@@ -133,71 +166,63 @@ JOB_KEYS = {
     low=0,
   ),
   'few_shot.datasets': Key(
-    '',
-    'What few-shot evaluations are of, [METRIC_NAME=]DATASET[|TRAIN|TEST],'
-    ' separated by commas, such as caltech101,folder:PATH,digits|train|test;'
-    ' DATASET as for data.name, and the splits to learn from and to test on.',
+    (),
+    'Datasets of few-shot evaluations, [METRIC_NAME=]DATASET[|TRAIN|TEST], such'
+    ' as caltech101,folder:PATH,digits|train|test, with the splits to learn'
+    ' from and to test on.',
   ),
   'few_shot.shots': Key(
-    '1,5,10,25', 'Examples of a class to learn from, separated by commas.'
+    (1, 5, 10, 25), 'Examples per class to learn from.', items=int
   ),
   'few_shot.seeds': Key(
-    3, 'Draws of these examples; the same ones for every model.', low=1
+    3, 'Random draws of these examples, the same for every model.', low=1
   ),
   'few_shot.l2': Key(
-    1024.0, 'Weight of the regulariser of the least squares.', low=1e-6
+    1024.0, 'Weight of the L2 regulariser of the least squares.', low=1e-6
   ),
-  'interpolate.paths': Key(
-    '', 'Checkpoints of one shape, separated by commas.'
-  ),
+  'interpolate.paths': Key((), 'Checkpoints with the same shapes.'),
   'interpolate.alphas': Key(
-    '',
-    'Where to look on the line from the first to the second, such as 0,0.5,1;'
-    ' empty: at the mean of all.',
+    (),
+    'Points on the line from the first checkpoint to the second, such as'
+    ' 0,0.5,1; empty: the mean of all.',
+    items=float,
   ),
-  'predict.paths': Key(
-    '', 'Image files, and folders of such at any depth, separated by commas.'
-  ),
-  'predict.top': Key(5, 'How many classes to name for an image.', low=1),
+  'predict.paths': Key((), 'Image files, and folders to search for them.'),
+  'predict.top': Key(5, 'Number of classes to list per image.', low=1),
   'predict.class_names': Key(
     '',
-    'File of class names, a line each, or JSON: a list, {INDEX: NAME} or'
-    ' {INDEX: [WORDNET_ID, NAME]}; empty: those of the checkpoint.',
+    'File of class names, one per line, or JSON: a list, {INDEX: NAME} or'
+    " {INDEX: [WORDNET_ID, NAME]}; empty: the checkpoint's.",
   ),
   'inspect.paths': Key(
-    '',
-    'Image files, and folders of such, to draw attention on, separated by'
-    ' commas; empty: images of the split.',
+    (),
+    'Image files, and folders of them, to draw attention on; empty: images of'
+    ' the split.',
   ),
   'inspect.num_images': Key(
     128,
-    'Images of the split over which attention is averaged, evenly spread; 0:'
-    ' those of inspect.paths alone.',
+    'Images of the split, evenly spaced, over which attention is averaged; 0:'
+    ' only those of inspect.paths.',
     low=0,
   ),
   'inspect.pictures': Key(
-    8, 'Of how many images to draw attention, at most.', low=1
+    8, 'Largest number of images to draw attention on.', low=1
   ),
   'inspect.renormalise': Key(
     False,
-    'Whether attention distances leave the class token out of the sum; the'
-    " paper's figure counts it as distance 0.",
+    'Whether attention distances exclude the class token; in the figure of the'
+    ' paper it counts as distance 0.',
   ),
-  'report.runs': Key(
-    '', 'Workdirs of finished runs to write pages of, separated by commas.'
-  ),
+  'report.runs': Key((), 'Workdirs of finished runs to write pages of.'),
   'dedup.against': Key(
-    '',
-    'Test splits whose images are looked for in data.train of data.name,'
-    ' DATASET=SPLIT separated by commas, such as cifar10=test.',
+    (),
+    'Test splits to look for in data.train of data.name, each DATASET=SPLIT,'
+    ' such as cifar10=test.',
   ),
   'dedup.threshold': Key(
-    0.92,
-    'Similarity from which on images are near-duplicates.',
-    low=0.5,
-    high=1,
+    0.92, 'Similarity from which images are near-duplicates.', low=0.5, high=1
   ),
   'dedup.pictures': Key(
-    60, 'How many pairs to draw, the least similar ones.', low=1
+    60, 'Number of pairs to draw, starting with the least similar.', low=1
   ),
 }

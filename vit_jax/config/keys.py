@@ -1,55 +1,58 @@
-"""The table of all config keys: default, meaning with unit, range."""
+"""All config keys: those of runs, models, data, optimizers and meshes here."""
 
+from vit_jax.checkpoints import fitting
 from vit_jax.config.job_keys import JOB_KEYS
 from vit_jax.config.key import Key
+from vit_jax.data import preprocess
+from vit_jax.models import factory, layers, positions, vit
+from vit_jax.training import optim, steps
 
-KEYS = {
-  'job': Key('pretrain', 'The job to run, a name in vit_jax.jobs.JOBS.'),
-  'seed': Key(0, 'All randomness follows from it.', low=0, high=2**31 - 1),
-  'batch_size': Key(4096, 'Examples a step, over all devices.', low=1),
+_RUN = {
+  'job': Key('pretrain', 'Job to run, a name in vit_jax.jobs.JOBS.'),
+  'seed': Key(0, 'Seed of all randomness.', low=0, high=2**31 - 1),
+  'batch_size': Key(4096, 'Examples per step, over all devices.', low=1),
   'eval_batch_size': Key(
-    0, 'Examples an evaluation step; 0: batch_size.', low=0, on_resume=True
+    0, 'Examples per evaluation step; 0: batch_size.', low=0, on_resume=True
   ),
-  'total_steps': Key(0, 'Length in steps; 0: as total_epochs says.', low=0),
+  'total_steps': Key(0, 'Length in steps; 0: given by total_epochs.', low=0),
   'total_epochs': Key(
-    0.0, 'Length in epochs of the training split; 0: as total_steps.', low=0
+    0.0,
+    'Length in epochs of the training split; 0: given by total_steps.',
+    low=0,
   ),
   'log_every': Key(50, 'Steps between progress lines.', low=1),
-  'eval_every': Key(
-    0, 'Steps between evaluations; 0: at the end alone.', low=0
-  ),
+  'eval_every': Key(0, 'Steps between evaluations; 0: only at the end.', low=0),
   'checkpoint_every': Key(
     1000,
-    'Steps between checkpoints; 0: at the end alone.',
+    'Steps between checkpoints; 0: only at the end.',
     low=0,
     on_resume=True,
   ),
   'keep_checkpoints': Key(
-    3, 'How many of the last checkpoints stay.', low=1, on_resume=True
+    3, 'Number of latest checkpoints to keep.', low=1, on_resume=True
   ),
   'best_metric': Key(
     '',
-    'Metric, such as val/accuracy, whose best checkpoint is kept beside the'
+    'Metric, such as val/accuracy, whose best weights are kept as well as the'
     ' last; empty: none.',
   ),
   'profile_steps': Key(
-    '',
-    'Steps FIRST:LAST to record with the profiler; empty: none.',
-    on_resume=True,
+    '', 'Steps FIRST:LAST to profile; empty: none.', on_resume=True
   ),
   'init_from': Key(
-    '', 'Checkpoint to start from, of any supported format; empty: none.'
+    '', 'Checkpoint to start from, in any supported format; empty: none.'
   ),
   'init_head': Key(
     'replace',
-    "What becomes of that checkpoint's head: replace (by zeros),"
-    ' keep_pre_logits, keep.',
-    choices=('replace', 'keep_pre_logits', 'keep'),
+    'Head of that checkpoint: replace, by a linear layer of zeros;'
+    ' keep_pre_logits, only its hidden layer; keep, all of it.',
+    choices=fitting.HEADS,
   ),
   'loss': Key(
     'softmax',
-    'softmax, or sigmoid summed over classes (ImageNet-21k, JFT).',
-    choices=('softmax', 'sigmoid'),
+    'Cross-entropy: softmax, or sigmoid summed over classes (ImageNet-21k,'
+    ' JFT).',
+    choices=steps.LOSSES,
   ),
   'label_smoothing': Key(
     0.0, 'Share of probability spread over all classes.', low=0, high=0.999
@@ -57,101 +60,123 @@ KEYS = {
   'mixup': Key(0.0, 'Alpha of MixUp, 0.1 in the BiT recipe; 0: none.', low=0),
   'class_weights': Key(
     'none',
-    'Weights of the classes in the loss: none, or balanced, which makes all'
-    ' classes count alike.',
-    choices=('none', 'balanced'),
+    'Weights of the classes in the loss: none, or balanced, inverse to their'
+    ' frequency.',
+    choices=steps.CLASS_WEIGHTS,
   ),
+  'report.page': Key(
+    True, 'Whether the job writes its page, report.html.', on_resume=True
+  ),
+}
+
+# Except for the name, an attribute of the model each.
+_MODEL = {
   'model.name': Key(
     'ViT-B/16',
-    'Size and patch side, such as ViT-B/16; empty, where nothing is trained: as'
-    ' the checkpoint has it.',
+    "Size and patch side, such as ViT-B/16; empty: the checkpoint's, unless the"
+    ' job trains.',
   ),
-  'model.depth': Key(0, "Layers; 0: the name's.", low=0),
-  'model.width': Key(0, "Token size; 0: the name's.", low=0),
-  'model.mlp_dim': Key(0, "Hidden size of the MLPs; 0: the name's.", low=0),
-  'model.heads': Key(0, "Attention heads; 0: the name's.", low=0),
-  'model.patch_size': Key(0, "Patch side in px; 0: the name's.", low=0),
+  'model.depth': Key(0, "Encoder blocks; 0: the name's.", low=0, unset=0),
+  'model.width': Key(0, "Size of a token; 0: the name's.", low=0, unset=0),
+  'model.mlp_dim': Key(
+    0, "Hidden size of the MLPs; 0: the name's.", low=0, unset=0
+  ),
+  'model.heads': Key(0, "Attention heads; 0: the name's.", low=0, unset=0),
+  'model.patch_size': Key(
+    0, "Patch side in px; 0: the name's.", low=0, unset=0
+  ),
   'model.stage_depths': Key(
-    '', "Units of a ResNet's stages, as in 3,4,6,3; empty: the name's."
+    (),
+    "Units of a ResNet's stages, such as 3,4,6,3; empty: the name's.",
+    items=int,
+    unset=(),
   ),
   'model.width_factor': Key(
-    0.0, "Width of a ResNet, in halves; 0: the name's.", low=0
+    0.0,
+    "Width of a ResNet, a multiple of 0.5; 0: the name's.",
+    low=0,
+    unset=0,
   ),
   'model.pool': Key(
     'token',
-    'Image representation: class token or global average.',
-    choices=('token', 'gap'),
+    'Image representation: class token, or global average (gap).',
+    choices=vit.POOLS,
   ),
   'model.positions': Key(
     '1d',
-    'How a transformer knows where patches are (Appendix D.4): none; 1d, by'
-    ' their place in the sequence; 2d, by row and column; relative, by the'
-    ' offsets between them.',
-    choices=('none', '1d', '2d', 'relative'),
+    'Position embeddings of patches (Appendix D.4): none; 1d, by their order;'
+    ' 2d, by row and column; relative, by the offsets between them.',
+    choices=positions.KINDS,
   ),
   'model.positions_at': Key(
     'stem',
-    'Where 1d and 2d embeddings are added: stem; every_layer, to the input of'
-    ' each, with its own; every_layer_shared, with the same.',
-    choices=('stem', 'every_layer', 'every_layer_shared'),
+    'Where 1d and 2d embeddings are added: stem, to the tokens; every_layer, to'
+    ' the input of each block, with its own; every_layer_shared, the same.',
+    choices=positions.PLACES,
   ),
   'model.representation_size': Key(
     0,
     "Width of the head's hidden tanh layer; 0: none; -1: the model's width.",
     low=-1,
+    unset=0,
   ),
   'model.dropout': Key(0.0, 'Dropout rate (Appendix B.1).', low=0, high=0.999),
   'model.dtype': Key(
     'float32',
     'Compute type; parameters, softmax and norms stay float32.',
-    choices=('float32', 'bfloat16'),
+    choices=factory.DTYPES,
   ),
   'model.gelu': Key(
     '',
-    'Form of GELU, tanh or erf; empty: as init_from has it, else tanh.',
-    choices=('', 'tanh', 'erf'),
+    "Form of GELU, tanh or erf; empty: the checkpoint's, else tanh.",
+    choices=('', *layers.GELUS),
+    unset='',
     derived=True,
   ),
   'model.norm_eps': Key(
     0.0,
-    'Epsilon of LayerNorms; 0: as init_from has it, else 1e-6.',
+    "Epsilon of LayerNorms; 0: the checkpoint's, else 1e-6.",
     low=0,
+    unset=0,
     derived=True,
   ),
   'model.head_bias': Key(
-    0.0, 'Initial bias of the head; -10 suits sigmoid and many classes.'
+    0.0, 'Initial bias of the head; -10 suits a sigmoid over many classes.'
   ),
   'model.scan': Key(
     False,
-    'Whether training runs the encoder as a scan over its blocks: it compiles'
-    ' faster and needs less memory.',
+    'Whether training scans over the encoder blocks, which compiles faster and'
+    ' takes less memory.',
     on_resume=True,
   ),
   'model.remat': Key(
     'none',
-    'What training computes again to save memory: none; full, all of a block;'
-    ' dots, all but the outputs of dense layers.',
-    choices=('none', 'full', 'dots'),
+    'What training recomputes to save memory: none; full, all of a block; dots,'
+    ' all but the outputs of dense layers.',
+    choices=vit.REMAT_POLICIES,
     on_resume=True,
   ),
+}
+
+_DATA = {
   'data.name': Key(
     'digits',
-    'digits, folder:PATH, tfds:BUILDER, vtab:TASK or a catalogue name; vtab,'
-    ' in the job of that name, for all tasks.',
+    'Dataset: digits, folder:PATH, tfds:BUILDER, vtab:TASK or a name in the'
+    ' catalogue; vtab for the job of that name.',
   ),
   'data.train': Key('train', 'Training split, such as train[:98%].'),
   'data.eval': Key(
     'test',
-    'Splits to evaluate, [METRIC_NAME=]SPLIT, separated by commas, such as'
+    'Splits to evaluate, [METRIC_NAME=]SPLIT separated by commas, such as'
     ' val=train[98%:],test=validation.',
   ),
   'data.subset': Key(
-    0, 'Train on this many random examples of the split; 0: all.', low=0
+    0, 'Number of random examples of the split to train on; 0: all.', low=0
   ),
   'data.exclude': Key(
     '',
-    'List of examples that are not trained on, as configs/dedup.py writes it;'
-    ' empty: none. data.subset is drawn from the others.',
+    'File of examples to leave out of training, from configs/dedup.py; empty:'
+    ' none. data.subset is drawn from the others.',
   ),
   'data.dir': Key('', 'TFDS data folder; empty: the default.', on_resume=True),
   'data.manual_dir': Key(
@@ -162,136 +187,142 @@ KEYS = {
   ),
   'data.readers': Key(
     0,
-    'Readers that each give their part of every batch, from files of their own;'
-    ' processes share them. 0: as many as there are files, but a power of two'
-    ' up to 64 that divides batch_size.',
+    'Readers that each supply an equal part of every batch from their own'
+    ' files; processes share them. 0: the number of files, rounded down to a'
+    ' power of two up to 64 that divides batch_size.',
     low=0,
     high=4096,
   ),
   'data.skip_corrupt': Key(
     False,
-    'Whether to go on without examples that cannot be read, counting them.',
+    'Whether to skip examples that cannot be read, and count them.',
     on_resume=True,
   ),
   'data.image_size': Key(
     224,
-    'Image height in px, and width unless set; 0, where nothing is trained: as'
-    ' the checkpoint has it.',
+    "Image height in px, and width unless set; 0: the checkpoint's, unless the"
+    ' job trains.',
     low=0,
   ),
   'data.image_width': Key(0, 'Image width in px; 0: image_size.', low=0),
   'data.crop': Key(
     'inception',
-    'Training crop: inception (area data.crop_area to 1), resize, random'
-    ' (resize, then random crop), center.',
-    choices=('inception', 'resize', 'random', 'center'),
+    'Training crop: inception, of a share data.crop_area to 1 of the area;'
+    ' resize; random, after a resize; center.',
+    choices=preprocess.CROPS,
   ),
   'data.crop_area': Key(
     0.05, 'Smallest share of the area of an inception crop.', low=0.01, high=1
   ),
   'data.precrop_size': Key(
     0,
-    'Side in px before a random or center crop; 0: 7/6 of the image, as 448'
-    ' for 384.',
+    'Side in px before a random or center crop; 0: 7/6 of the image, such as'
+    ' 448 for 384.',
     low=0,
   ),
-  'data.flip': Key(True, 'Random horizontal flips.'),
+  'data.flip': Key(True, 'Whether to flip images at random.'),
   'data.rotate_degrees': Key(
-    0.0, 'Largest random rotation, to either side.', low=0, high=180
+    0.0, 'Largest random rotation in degrees, either way.', low=0, high=180
   ),
   'data.scale': Key(
-    0.0, 'Largest random zoom, as a fraction, to either side.', low=0, high=0.9
+    0.0, 'Largest random zoom, as a fraction, in or out.', low=0, high=0.9
   ),
   'data.shift': Key(
-    0.0, 'Largest random shift, as a fraction of a side.', low=0, high=1
+    0.0,
+    'Largest random shift, as a fraction of a side, either way.',
+    low=0,
+    high=1,
   ),
   'data.eval_crop': Key(
     'resize',
-    'Evaluation crop: resize straight to the size, center, or resize_center'
-    ' (resize straight to data.precrop_size, then the middle).',
-    choices=('resize', 'center', 'resize_center'),
+    'Evaluation crop: resize, to the size; center; resize_center, to'
+    ' data.precrop_size and then the center.',
+    choices=preprocess.EVAL_CROPS,
   ),
   'data.trim_px': Key(
-    0,
-    'Border in px that is cut off images to evaluate, 2 for ObjectNet.',
-    low=0,
+    0, 'Border in px to cut off evaluation images, 2 for ObjectNet.', low=0
   ),
+}
+
+_OPTIM = {
   'optim.name': Key(
-    'adam', 'adam (with decoupled decay) or sgd.', choices=('adam', 'sgd')
+    'adam',
+    'Optimizer: adam, with decoupled weight decay, or sgd.',
+    choices=optim.OPTIMIZERS,
   ),
   'optim.lr': Key(1e-3, 'Learning rate after warm-up.', low=0),
   'optim.schedule': Key(
     'cosine',
-    'Decay after warm-up: linear, to 1e-5; cosine, to 0; steps, to a tenth'
-    ' after each of optim.boundaries.',
-    choices=('linear', 'cosine', 'steps'),
+    'Decay after warm-up: linear, to 1e-5; cosine, to 0; steps, to a tenth at'
+    ' each of optim.boundaries.',
+    choices=optim.DECAYS,
   ),
-  'optim.boundaries': Key(
-    '', 'Steps, separated by commas, of the decay in steps.'
-  ),
+  'optim.boundaries': Key((), 'Steps of the decay in steps.', items=int),
   'optim.warmup_steps': Key(
     10_000,
     'Steps of linear warm-up; -1: a tenth of the run, at most 10,000.',
     low=-1,
   ),
-  'optim.b1': Key(0.9, "Adam's decay of the mean.", low=0, high=1),
-  'optim.b2': Key(0.999, "Adam's decay of the square.", low=0, high=1),
+  'optim.b1': Key(0.9, 'Decay of the mean in Adam.', low=0, high=1),
+  'optim.b2': Key(0.999, 'Decay of the square in Adam.', low=0, high=1),
   'optim.momentum': Key(0.9, 'Momentum of sgd.', low=0, high=1),
   'optim.mu_dtype': Key(
     'float32',
-    "Type in which Adam's mean or the momentum of sgd is kept.",
-    choices=('float32', 'bfloat16'),
+    'Type of the mean in Adam and of the momentum in sgd.',
+    choices=factory.DTYPES,
   ),
   'optim.weight_decay': Key(
-    0.0, 'Decoupled decay of kernels, times the learning rate.', low=0
+    0.0, 'Decoupled weight decay of kernels, times the learning rate.', low=0
   ),
   'optim.clip_norm': Key(
-    0.0, 'Largest global norm of a gradient; 0: no clipping.', low=0
+    0.0, 'Largest global norm of the gradient; 0: no clipping.', low=0
   ),
   'optim.ema_decay': Key(
     0.0, 'Decay of the averaged weights (Polyak); 0: none.', low=0, high=1
   ),
   'optim.freeze': Key(
     '',
-    'Weights that are not trained, a regular expression for whole paths;'
-    ' (?!head/).* makes a linear probe; empty: none.',
+    'Regular expression for the whole paths of weights to freeze; (?!head/).*'
+    ' makes a linear probe; empty: none.',
   ),
   'optim.accumulate': Key(
     1, 'Micro-batches whose gradients make one step.', low=1
   ),
-  'masked_patch.target': Key(
-    'mean_colour',
-    'What is predicted of a corrupted patch: mean_colour, one of 512;'
-    ' downsized, 4x4 such colours; pixels, by regression.',
-    choices=('mean_colour', 'downsized', 'pixels'),
+}
+
+_MESH = {
+  'mesh.data': Key(
+    -1,
+    'Groups of devices that share the batch and each hold the whole state; -1:'
+    ' all remaining devices.',
+    low=-1,
+    on_resume=True,
   ),
-  'masked_patch.rate': Key(
-    0.5,
-    "Share of an image's patches to corrupt: 80 % of them masked, 10 % replaced"
-    ' by others, 10 % kept.',
-    low=0,
-    high=1,
+  'mesh.fsdp': Key(
+    1,
+    'Devices of a group that share its part of the batch and shard weights,'
+    ' averages and optimizer state; -1: all remaining devices.',
+    low=-1,
+    on_resume=True,
   ),
-  'masked_patch.picture_every': Key(
-    0,
-    'Steps between pictures of what is predicted; 0: at the end alone.',
-    low=0,
+  'mesh.tensor': Key(
+    1,
+    'Devices that shard attention heads and MLPs; -1: all remaining devices.',
+    low=-1,
+    on_resume=True,
   ),
   'distributed.coordinator': Key(
     '',
-    'HOST:PORT where process 0 of several listens; empty: as the environment'
-    ' says; none: this process is alone.',
+    "HOST:PORT of process 0; empty: the cluster's or the environment's; none:"
+    ' this is the only process.',
     on_resume=True,
   ),
   'distributed.num_processes': Key(
-    0,
-    'Processes of the run; 0: as the environment says.',
-    low=0,
-    on_resume=True,
+    0, "Processes of the run; 0: the environment's.", low=0, on_resume=True
   ),
   'distributed.process_index': Key(
     -1,
-    'Which of them this is, from 0; -1: as the environment says.',
+    "Index of this process, from 0; -1: the environment's.",
     low=-1,
     on_resume=True,
   ),
@@ -300,51 +331,11 @@ KEYS = {
   ),
   'distributed.heartbeat_timeout': Key(
     100,
-    'Seconds after which a process that is not heard of ends all others.',
+    'Seconds without a heartbeat after which a process counts as lost and the'
+    ' others exit.',
     low=5,
     on_resume=True,
   ),
-  'sweep.job': Key(
-    'finetune',
-    'Job of each run of a sweep.',
-    choices=('finetune', 'pretrain'),
-  ),
-  'sweep.grid': Key(
-    '',
-    'Values to try, KEY=A|B|C, for several keys separated by blanks; all'
-    ' combinations are runs.',
-  ),
-  'sweep.also': Key(
-    '',
-    'More runs, each the KEY=VALUE pairs that it changes, separated by ;.',
-  ),
-  'sweep.train': Key('train[:90%]', 'What the runs to choose from train on.'),
-  'sweep.val': Key('train[90%:]', 'What they are chosen by.'),
-  'sweep.seeds': Key(
-    3, 'Runs of the chosen setting, on all of data.train.', low=1
-  ),
-  'mesh.data': Key(
-    -1,
-    'Groups of devices that share the batch and each keep the whole state; -1:'
-    ' as many as there are devices left.',
-    low=-1,
-    on_resume=True,
-  ),
-  'mesh.fsdp': Key(
-    1,
-    'Devices of a group that share its part of the batch, and over which'
-    ' weights, averages and optimiser state are sharded; -1: the rest.',
-    low=-1,
-    on_resume=True,
-  ),
-  'mesh.tensor': Key(
-    1,
-    'Devices over which attention heads and MLPs are sharded; -1: the rest.',
-    low=-1,
-    on_resume=True,
-  ),
-  'report.page': Key(
-    True, 'Whether the job ends with its page, report.html.', on_resume=True
-  ),
-  **JOB_KEYS,
 }
+
+KEYS = _RUN | _MODEL | _DATA | _OPTIM | _MESH | JOB_KEYS

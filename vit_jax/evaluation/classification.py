@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PyTree
 import numpy as np
 
 from vit_jax.distributed import processes
-from vit_jax.training import losses, steps
+from vit_jax.training import steps
 
 EvalStep = Callable[[PyTree, steps.Batch], dict[str, Array]]
 TOP = 5
@@ -114,7 +114,7 @@ def make_eval_step(
 
   Args:
     model: returns `(logits, features)`.
-    loss: key of `losses.LOSSES`, which also determines how probabilities are
+    loss: key of `steps.LOSSES`, which also determines how probabilities are
       computed. The softmax loss is not defined for multiple labels per example.
     project: maps the model's logits (b, j) to those of the k classes of the
       labels; None if these are the model's classes.
@@ -129,8 +129,8 @@ def make_eval_step(
   def _losses(logits, labels):
     if labels.ndim == 2 and loss == 'softmax':
       return {}
-    targets = losses.as_targets(labels, logits.shape[-1])
-    return {'loss': losses.LOSSES[loss](logits, targets)}
+    targets = steps.as_targets(labels, logits.shape[-1])
+    return {'loss': steps.LOSSES[loss](logits, targets)}
 
   return eval_step
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from vit_jax.evaluation import classification
 from vit_jax.models import masked_patch
-from vit_jax.training import masked_patch as objective
 from vit_jax.training import patch_targets, randomness, steps
 
 
@@ -25,7 +24,7 @@ def draw_corruption(
   """Draws the corruption of the examples with these indices."""
   key = randomness.stream_key(seed, 'evaluated corruption')
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
-  return objective.draw(keys, num_patches, rate)
+  return patch_targets.draw(keys, num_patches, rate)
 
 
 def make_eval_step(
@@ -49,7 +48,7 @@ def make_eval_step(
     predictions = model.apply(
       {'params': params}, images, corruption, train=False
     )
-    patches = objective.corrupted_patches(images, grid, corruption)
+    patches = patch_targets.corrupted_patches(images, grid, corruption)
     colours = target.true_colours(patches)
     return {
       'loss': target.losses(predictions, patches),

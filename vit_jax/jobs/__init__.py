@@ -1,4 +1,4 @@
-"""The table of all jobs, by the name that `config.job` gives them."""
+"""The table of all jobs, by the names of `config.job`."""
 
 from collections.abc import Callable
 import dataclasses
@@ -22,17 +22,21 @@ from vit_jax.jobs.train import masked_patch, supervised
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What the command line knows of a job.
+  """What the command line has to know about a job.
 
   Attributes:
-    run: runs the job, or the rest of it, in a work directory.
-    takes_steps: whether its config needs a length, in steps or epochs.
-    one_process: whether it runs in one process only.
+    run: runs or resumes the job in a work directory.
+    takes_steps: whether its config needs a length in steps or epochs.
+    has_model: whether it runs the model of the config.
+    one_process: whether it only runs in a single process.
+    writes_page: whether it ends with a report page.
   """
 
   run: Callable[[ml_collections.ConfigDict, epath.Path], None]
   takes_steps: bool = False
+  has_model: bool = True
   one_process: bool = False
+  writes_page: bool = True
 
 
 JOBS = {
@@ -48,9 +52,9 @@ JOBS = {
   'predict': Job(predict.run),
   'inspect_model': Job(inspect_model.run, one_process=True),
   'interpolate': Job(interpolate.run),
-  'report': Job(report.run),
-  'dedup': Job(dedup.run, one_process=True),
-  'prepare': Job(prepare.run, one_process=True),
+  'report': Job(report.run, has_model=False, writes_page=False),
+  'dedup': Job(dedup.run, has_model=False, one_process=True),
+  'prepare': Job(prepare.run, has_model=False, one_process=True),
   'plan': Job(plan.run, takes_steps=True, one_process=True),
   'inference': Job(inference.run, one_process=True),
 }

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from vit_jax import config as config_lib
 from vit_jax.config.keys import KEYS
 from vit_jax.page import content, metric_parts
 from vit_jax.workdir import finished_run
@@ -18,14 +19,14 @@ def what_ran(run: finished_run.FinishedRun) -> list[content.Part]:
   for name, value in run.flat.items():
     if name not in KEYS:
       term = content.Term(name, 'Is no key any more.')
-      rows.append((term, _text(value), ''))
+      rows.append((term, _text(name, value), ''))
       continue
     default = KEYS[name].default
     if value != default:
-      by_default = f'(default {_text(default) or "empty"})'
-      changed.append((name, _text(value) or 'empty', by_default))
+      by_default = f'(default {_text(name, default) or "empty"})'
+      changed.append((name, _text(name, value) or 'empty', by_default))
     term = content.Term(name, KEYS[name].meaning)
-    rows.append((term, _text(value), _text(default)))
+    rows.append((term, _text(name, value), _text(name, default)))
   return [
     *parts,
     content.Text('The config, where it differs from the defaults:'),
@@ -70,7 +71,7 @@ def _versions(run) -> list[tuple[str, str]]:
   return [*versions, ('platform', run.environment['platform'])]
 
 
-def _text(value: Any) -> str:
-  if isinstance(value, bool):
-    return str(value).lower()
-  return f'{value:g}' if isinstance(value, float) else str(value)
+def _text(name: str, value: Any) -> str:
+  if isinstance(value, float):
+    return f'{value:g}'
+  return config_lib.as_text(value, name)

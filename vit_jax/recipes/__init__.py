@@ -1,14 +1,13 @@
-"""The paper's tables of settings, and configs made from their rows."""
+"""The tables of hyper-parameters of the paper, and configs made from rows."""
 
-from vit_jax.recipes.table_3 import TABLE_3, masked_patches, pretraining
-from vit_jax.recipes.table_4 import TABLE_4, finetuning, sweep, vtab
+from vit_jax.recipes.table_3 import TABLE_3, Pretraining, pretraining
+from vit_jax.recipes.table_4 import TABLE_4, Finetuning, finetuning
 
 __all__ = [
   'TABLE_3',
   'TABLE_4',
+  'Finetuning',
+  'Pretraining',
   'finetuning',
-  'masked_patches',
   'pretraining',
-  'sweep',
-  'vtab',
 ]

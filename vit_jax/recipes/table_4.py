@@ -1,4 +1,4 @@
-"""Fine-tuning as Table 4 has it, alone, as a sweep and on VTAB."""
+"""Table 4: fine-tuning, except for VTAB."""
 
 import dataclasses
 
@@ -9,15 +9,15 @@ from vit_jax import config as config_lib
 
 @dataclasses.dataclass(frozen=True)
 class Finetuning:
-  """A row of Table 4, and where its images come from.
+  """A row of Table 4, and the splits of its dataset.
 
   Attributes:
     steps: length.
-    lrs: learning rates to choose from.
-    train: the split of the final runs.
-    select: a part of it to train on while choosing; and
-    val: the rest, to choose by.
-    test: the split that is reported.
+    lrs: learning rates to select from.
+    train: training split of the final runs.
+    select: training split while selecting, a part of `train`.
+    val: the rest of `train`, which selects.
+    test: the split whose accuracy is reported.
   """
 
   steps: int
@@ -28,8 +28,8 @@ class Finetuning:
   test: str
 
 
-_LRS = (1e-3, 3e-3, 1e-2, 3e-2)
-_CIFAR = Finetuning(10_000, _LRS, 'train', 'train[:98%]', 'train[98%:]', 'test')
+LRS = (1e-3, 3e-3, 1e-2, 3e-2)  # Of all datasets but ImageNet.
+_CIFAR = Finetuning(10_000, LRS, 'train', 'train[:98%]', 'train[98%:]', 'test')
 
 TABLE_4 = {
   'imagenet2012': Finetuning(
@@ -43,12 +43,12 @@ TABLE_4 = {
   'cifar100': _CIFAR,
   'cifar10': _CIFAR,
   'oxford_iiit_pet': Finetuning(
-    500, _LRS, 'train', 'train[:90%]', 'train[90%:]', 'test'
+    500, LRS, 'train', 'train[:90%]', 'train[90%:]', 'test'
   ),
   # 2,040 images for training, of which the last 204 are a tenth.
   'oxford_flowers102': Finetuning(
     500,
-    _LRS,
+    LRS,
     'train+validation',
     'train+validation[:80%]',
     'validation[80%:]',
@@ -56,21 +56,21 @@ TABLE_4 = {
   ),
 }
 
-# What the official code's best runs drop during fine-tuning.
+# Dropout of the best fine-tuning runs of the official code.
 _FINETUNING_DROPOUT = {'ViT-L/16': 0.1, 'ViT-H/14': 0.1, 'R50+ViT-B/16': 0.1}
 
-# Resolutions of Table 2, in px, where the average of the weights counts.
+# Image sizes in px of Table 2, which also averages the weights.
 TABLE_2_SIZE = {'ViT-L/16': 512, 'ViT-H/14': 518}
 
 
 def finetuning(argument: str) -> ml_collections.ConfigDict:
-  """Fine-tuning as Table 4 has it, or on a user's folder.
+  """Returns the config that fine-tunes by Table 4, or on an image folder.
 
   Args:
-    argument: 'MODEL,DATASET' with a dataset of Table 4 or folder:PATH. A third
-      part, 'table2', asks for the ImageNet setting of Table 2: larger images
-      and averaged weights; 'bit' for the BiT-HyperRule with MixUp, which
-      Appendix B.1.1 tries for ResNets too.
+    argument: 'MODEL,DATASET' with a dataset of Table 4 or folder:PATH; or
+      'MODEL,DATASET,SETTING', where 'table2' is the ImageNet setting of Table 2
+      with larger images and averaged weights, and 'bit' the BiT-HyperRule with
+      MixUp, which Appendix B.1.1 also tries for ResNets.
 
   Raises:
     ValueError: if there is no such setting.
@@ -95,7 +95,7 @@ def finetuning(argument: str) -> ml_collections.ConfigDict:
     name='sgd', lr=0.03, momentum=0.9, schedule='cosine', clip_norm=1.0
   )
   if data.startswith('folder:'):
-    # Short sets and small batches: our choice, see configs/finetune.py.
+    # Our choice for small datasets; see configs/finetune.py.
     config.update(batch_size=64, total_epochs=20.0)
     config.optim.update(lr=0.03 * 64 / 512, warmup_steps=-1)
   elif data in TABLE_4:
@@ -107,8 +107,8 @@ def finetuning(argument: str) -> ml_collections.ConfigDict:
     raise ValueError(
       f'{data!r} is not a dataset of Table 4, which has'
       f' {", ".join(TABLE_4)}; for your own images write folder:PATH, and for'
-      ' another dataset set data.name, data.train, data.eval and total_steps'
-      ' beside one of these.'
+      ' another dataset start from one of these and set data.name, data.train,'
+      ' data.eval and total_steps.'
     )
   if setting == 'bit':
     _set_bit_recipe(config)
@@ -123,19 +123,19 @@ def finetuning(argument: str) -> ml_collections.ConfigDict:
   return config
 
 
-# Of the BiT-HyperRule: boundaries of its decay by the length of the run.
+# Boundaries of the decay in the BiT-HyperRule, by the length of the run.
 _BIT_BOUNDARIES = {
-  500: '200,300,400',
-  10_000: '3000,6000,9000',
-  20_000: '6000,12000,18000',
+  500: (200, 300, 400),
+  10_000: (3000, 6000, 9000),
+  20_000: (6000, 12_000, 18_000),
 }
 
 
 def _set_bit_recipe(config: ml_collections.ConfigDict) -> None:
   if config.total_steps not in _BIT_BOUNDARIES:
     raise ValueError(
-      'the BiT-HyperRule is for runs of 500, 10,000 and 20,000 steps; choose a'
-      ' dataset of Table 4.'
+      'the BiT-HyperRule is defined for runs of 500, 10,000 and 20,000 steps;'
+      ' choose a dataset of Table 4.'
     )
   config.data.crop = 'random'  # Of an image resized to a square.
   config.optim.update(
@@ -147,71 +147,3 @@ def _set_bit_recipe(config: ml_collections.ConfigDict) -> None:
   )
   if config.total_steps > 500:
     config.mixup = 0.1
-
-
-def sweep(argument: str) -> ml_collections.ConfigDict:
-  """The choice of a learning rate for fine-tuning, and its repetition.
-
-  Args:
-    argument: as for `finetuning`. A user's folder gets the rates of the small
-      sets, scaled to its batch, and a tenth of it chooses.
-
-  Raises:
-    ValueError: if there is no such setting.
-  """
-  config = finetuning(argument)
-  config.job = 'sweep'
-  data = config.data.name
-  row = TABLE_4.get(data)
-  if row:
-    config.sweep.update(train=row.select, val=row.val)
-    lrs = row.lrs
-  else:
-    lrs = tuple(lr * config.batch_size / 512 for lr in _LRS)
-  config.sweep.grid = 'optim.lr=' + '|'.join(f'{lr:g}' for lr in lrs)
-  if row and 'ViT' not in config.model.name:
-    recipe = finetuning(f'{config.model.name},{data},bit')
-    keys = config_lib.changed_keys(recipe, config_lib.flatten(config))
-    names = [key.partition(':')[0] for key in keys]
-    flat = config_lib.flatten(recipe)
-    config.sweep.also = ' '.join(
-      f'{name}={flat[name]}'
-      for name in names
-      if name != 'job' and not name.startswith('sweep.')
-    )
-  return config
-
-
-def vtab(argument: str) -> ml_collections.ConfigDict:
-  """The 19 tasks of VTAB-1k as Table 4 and Appendix B.1.1 have them.
-
-  Args:
-    argument: 'MODEL', or 'MODEL,TASK' for one task; more may follow.
-  """
-  model, _, tasks = argument.partition(',')
-  config = config_lib.base(
-    job='vtab',
-    batch_size=512,
-    total_steps=2500,
-    checkpoint_every=500,
-    keep_checkpoints=1,
-  )
-  config.model.update(name=model, dtype='bfloat16')
-  config.data.update(
-    name='vtab',
-    train='train800val200',
-    eval='test',
-    image_size=384,
-    crop='random',  # Of an image resized to 448 px.
-  )
-  config.optim.update(
-    name='sgd',
-    lr=0.01,
-    momentum=0.9,
-    schedule='cosine',
-    warmup_steps=500,
-    clip_norm=1.0,
-  )
-  config.sweep.update(train='train800', val='val200', seeds=3)
-  config.vtab.tasks = tasks
-  return config

@@ -1,1 +1,1 @@
-"""State, losses, optimisers, the step and the loop: no files, no config."""
+"""State, objectives, optimizers, the step and the loop: no files, no config."""

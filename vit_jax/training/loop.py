@@ -1,7 +1,11 @@
-"""The one training loop. It is handed what saves, evaluates and reports."""
+"""The training loop shared by all jobs.
+
+Callbacks report, evaluate and save.
+"""
 
 import collections
 from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import dataclasses
 import math
 import time
@@ -11,9 +15,9 @@ import jax
 from vit_jax.training import state as state_lib
 from vit_jax.training import steps
 
-STEPS_AHEAD = 2  # Dispatched and not yet waited for; each holds a batch.
+STEPS_AHEAD = 2  # Dispatched but unfinished steps; each holds a batch.
 
-Evaluation = Callable[[int, state_lib.State], None]  # Of the step reached.
+Evaluation = Callable[[int, state_lib.State], None]  # Gets the step and state.
 
 
 class NonFiniteError(ValueError):
@@ -22,13 +26,14 @@ class NonFiniteError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-  """What a progress line says.
+  """The content of a progress report.
 
   Attributes:
-    step: steps taken in all.
-    metrics: of the batch of this very step, so that they do not depend on
+    step: number of steps taken.
+    metrics: metrics of this step's batch only, so that they do not depend on
       where a run was interrupted.
-    seconds_per_step: mean since the last report, evaluation and saving apart.
+    seconds_per_step: mean since the last report, excluding evaluation and
+      saving.
     data_wait: share of that time spent waiting for data.
   """
 
@@ -53,33 +58,34 @@ def train(
   before_step: Callable[[int], None] = lambda step: None,
   should_stop: Callable[[int], bool] = lambda step: False,
 ) -> tuple[state_lib.State, int]:
-  """Trains until `total_steps`, or until asked to stop.
+  """Trains until `total_steps` or until `should_stop` returns True.
 
-  At a step where several are due, the order is report, evaluate, save: what
-  a checkpoint's step led to is on record before the checkpoint is. The last
-  step is saved always and evaluated by the caller.
+  If several actions are due at a step, the order is report, evaluate, save, so
+  that metrics up to a checkpoint are recorded before the checkpoint. The last
+  step is always saved; the caller evaluates it.
 
   Args:
-    state: at `start_step`; donated to the step.
-    train_step: jitted.
-    batches: on the devices; the first is that of `start_step`.
-    start_step: steps already taken.
-    total_steps: the step to end at.
-    log_every: steps between reports; the last step is reported too.
-    report: called with what a progress line says.
-    evaluations: the steps between calls, 0 for none, and what is called with
-      the step and its state.
-    checkpoint_every: steps between saves; 0 for the last step alone.
-    save: called with the step and its state.
-    before_step: called before each step with the steps taken so far.
-    should_stop: asked after each step, with its number; True saves and returns.
+    state: the state at `start_step`; donated to the step.
+    train_step: the jitted step.
+    batches: batches on the devices, starting with that of `start_step`.
+    start_step: number of steps already taken.
+    total_steps: step at which training ends.
+    log_every: steps between reports; the last step is always reported.
+    report: called with the progress.
+    evaluations: pairs of an interval in steps (0: never) and a function to call
+      with the step and the state.
+    checkpoint_every: steps between saves; 0 saves only the last step.
+    save: called with the step and the state.
+    before_step: called before each step with the number of steps taken.
+    should_stop: called after each step with the number of steps taken; True
+      saves and ends the training.
 
   Returns:
-    The state and the step that was reached.
+    The last state and its step.
 
   Raises:
-    NonFiniteError: at the first step whose loss is not a finite number; the
-      state of that step is not saved.
+    NonFiniteError: at the first step whose loss is not finite; the state of
+      that step is not saved.
   """
   pending = collections.deque()
   fetched = {}
@@ -95,9 +101,8 @@ def train(
 
   while step < total_steps:
     before_step(step)
-    timer.start_waiting()
-    batch = next(batches)
-    timer.stop_waiting()
+    with timer.waiting():
+      batch = next(batches)
     with jax.transfer_guard('disallow'):
       state, metrics = train_step(state, batch)
     step += 1
@@ -142,13 +147,13 @@ def _check_finite(step: int, metrics: dict[str, float]) -> None:
     values = ', '.join(f'{name}={metrics[name]}' for name in bad)
     raise NonFiniteError(
       f'{values} at step {step}; the run stops, and its last checkpoint is from'
-      ' an earlier step. Usual remedies: a lower optim.lr, a longer'
-      ' optim.warmup_steps, optim.clip_norm=1.'
+      ' an earlier step. Common remedies: lower optim.lr, raise'
+      ' optim.warmup_steps, or set optim.clip_norm=1.'
     )
 
 
 class _Timer:
-  """Time per step and share of it spent waiting for data."""
+  """Measures the time per step and the share of it spent waiting for data."""
 
   def __init__(self):
     self._reset()
@@ -158,33 +163,23 @@ class _Timer:
     self._begin = time.perf_counter()
     self._paused = self._waited = 0.0
 
-  def start_waiting(self):
-    self._wait_begin = time.perf_counter()
+  @contextlib.contextmanager
+  def waiting(self):
+    """Counts the time inside as waiting for data."""
+    begin = time.perf_counter()
+    yield
+    self._waited += time.perf_counter() - begin
 
-  def stop_waiting(self):
-    self._waited += time.perf_counter() - self._wait_begin
-
+  @contextlib.contextmanager
   def paused(self):
-    return _Pause(self)
-
-  def add_pause(self, seconds: float):
-    self._paused += seconds
+    """Excludes the time inside from the time per step."""
+    begin = time.perf_counter()
+    yield
+    self._paused += time.perf_counter() - begin
 
   def lap(self) -> tuple[float, float]:
+    """Returns seconds per step and share of waiting since the last call."""
     busy = time.perf_counter() - self._begin - self._paused
     result = busy / max(self.steps, 1), self._waited / busy
     self._reset()
     return result
-
-
-class _Pause:
-  """Time that counts for nothing."""
-
-  def __init__(self, timer: _Timer):
-    self._timer = timer
-
-  def __enter__(self):
-    self._begin = time.perf_counter()
-
-  def __exit__(self, *unused):
-    self._timer.add_pause(time.perf_counter() - self._begin)

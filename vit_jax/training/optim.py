@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules (Appendix B.1, Tables 3 and 4)."""
+"""Optimizers and learning-rate schedules (Appendix B.1, Tables 3 and 4)."""
 
 from collections.abc import Callable, Sequence
 import re
@@ -10,7 +10,7 @@ import optax
 
 Schedule = Callable[[Int[Array, '']], Float[Array, '']]
 
-LINEAR_END = 1e-5  # Where pre-training's linear decay stops.
+LINEAR_END = 1e-5  # Final learning rate of the linear decay.
 
 
 def _linear(lr: float, progress: Float[Array, '']) -> Float[Array, '']:
@@ -36,18 +36,18 @@ def schedule(
   warmup_steps: int,
   boundaries: Sequence[int] = (),
 ) -> Schedule:
-  """Linear warm-up from 0 to `lr`, then decay until the last step.
+  """Returns a schedule with linear warm-up from 0 to `lr`, followed by decay.
 
   Args:
-    name: a decay in DECAYS; 'steps' stays at `lr` between the boundaries.
+    name: a key of DECAYS; 'steps' is constant between the boundaries.
     lr: learning rate at the end of the warm-up.
-    total_steps: length of the run, warm-up included.
+    total_steps: length of the run, including the warm-up.
     warmup_steps: less than total_steps; 0 starts at `lr`.
-    boundaries: steps after which the rate is a tenth of what it was (the
-      BiT-HyperRule).
+    boundaries: steps after which the rate is divided by 10 (the BiT-HyperRule).
 
   Returns:
-    The learning rate of the update that follows `step` finished ones.
+    A function from the number of completed steps to the learning rate of the
+    next update.
   """
   decay = DECAYS[name]
 
@@ -83,22 +83,22 @@ OPTIMIZERS = {'adam': _adam, 'sgd': _sgd}
 
 
 def is_kernel(params: PyTree) -> PyTree:
-  """True for every kernel: class token, positions, biases and norms are not."""
+  """Returns True for kernels; False for tokens, positions, biases and norms."""
   return jax.tree_util.tree_map_with_path(
     lambda path, _: getattr(path[-1], 'key', None) == 'kernel', params
   )
 
 
 def is_frozen(params: PyTree, pattern: str) -> PyTree:
-  """True for every weight whose path, such as 'head/kernel', matches.
+  """Returns True for every weight whose path, such as 'head/kernel', matches.
 
   Args:
     params: the weights.
-    pattern: a regular expression for whole paths; `(?!head/).*` is all but the
-      head, which makes a linear probe.
+    pattern: a regular expression that must match the whole path; `(?!head/).*`
+      matches all weights except the head, for a linear probe.
 
   Raises:
-    ValueError: if it matches no weight, or all.
+    ValueError: if the pattern matches no weight or every weight.
   """
   expression = re.compile(pattern)
   frozen = jax.tree_util.tree_map_with_path(
@@ -107,12 +107,12 @@ def is_frozen(params: PyTree, pattern: str) -> PyTree:
     ),
     params,
   )
-  found = set(jax.tree.leaves(frozen))
-  if len(found) == 1:
-    what = 'every weight' if found == {True} else 'no weight'
+  values = set(jax.tree.leaves(frozen))
+  if len(values) == 1:
+    matched = 'every weight' if values == {True} else 'no weight'
     raise ValueError(
-      f'the pattern {pattern!r} of weights to freeze matches {what}; it is a'
-      " regular expression for whole paths such as 'head/kernel' or"
+      f'optim.freeze={pattern!r} matches {matched}; write a regular expression'
+      " that matches the whole path of some weights, such as 'head/kernel' or"
       " 'Transformer/encoderblock_0/LayerNorm_0/scale'."
     )
   return frozen
@@ -130,21 +130,21 @@ def create(
   clip_norm: float = 0.0,
   frozen: PyTree | None = None,
 ) -> optax.GradientTransformation:
-  """Clipping, Adam or SGD, decoupled weight decay, learning rate.
+  """Returns clipping, Adam or SGD, decoupled weight decay and learning rate.
 
-  The update is `-lr(t) * (direction + weight_decay * kernel)`: decay follows
-  the schedule and touches kernels alone.
+  The update is `-lr(t) * (direction + weight_decay * kernel)`: weight decay
+  follows the schedule and applies only to kernels.
 
   Args:
-    name: 'adam' or 'sgd'.
+    name: a key of OPTIMIZERS.
     learning_rate: the schedule.
-    b1: Adam's decay of the gradients' mean.
-    b2: Adam's decay of the gradients' square.
-    momentum: decay of SGD's accumulated gradients.
-    mu_dtype: type in which Adam's mean or SGD's accumulated gradients are kept;
-      bfloat16 saves half of their memory.
-    weight_decay: not yet multiplied by the learning rate.
-    clip_norm: largest global norm of the gradient; 0 for no clipping.
+    b1: decay of Adam's first moment.
+    b2: decay of Adam's second moment.
+    momentum: decay of SGD's accumulated gradient.
+    mu_dtype: dtype of Adam's first moment or SGD's accumulated gradient;
+      bfloat16 halves its memory.
+    weight_decay: not multiplied by the learning rate.
+    clip_norm: maximum global norm of the gradient; 0 disables clipping.
     frozen: True for every weight that is never updated; None for none.
   """
   parts = [OPTIMIZERS[name](b1=b1, b2=b2, momentum=momentum, mu_dtype=mu_dtype)]

@@ -1,39 +1,43 @@
-"""What masked patch prediction predicts of a patch (Appendix B.1.2).
+"""Masked patch prediction: its targets and its objective (Appendix B.1.2).
 
-The paper tries three targets: the mean colour of the patch in 3 bits a channel,
-one of 512; the patch downsized to 4x4 such colours; and all of its pixels, by
-regression. It leaves the edges of the bins open: ours are 8 equal bins from -1
-to 1, of which bytes fall into the one of their upper three bits.
+The paper compares three targets: the patch's mean colour in 3 bits per channel,
+a class out of 512; the patch downsized to 4x4 such colours; and all pixels of
+the patch, by regression. It does not specify the edges of the colour bins. Here
+they are 8 equal bins on [-1, 1], so that a byte's bin is its upper three bits.
 """
 
 from collections.abc import Mapping
 import dataclasses
+import math
 import types
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 import numpy as np
 
-BINS = 8  # Of a channel: 3 bits.
+from vit_jax.models import masked_patch
+from vit_jax.training import randomness, steps
+
+BINS = 8  # Per channel: 3 bits.
 NUM_COLOURS = BINS**3
 
-Shape = tuple[int, int]  # Height and width of a patch in pixels.
+Shape = tuple[int, int]  # Height and width in pixels.
 
 
 def patch_shape(image_size: Shape, grid: tuple[int, int]) -> Shape:
-  """The height and width in pixels of the patches of a grid.
+  """Returns the height and width of a patch in pixels.
 
   Raises:
-    ValueError: if images do not divide into so many rows and columns, as may
-      happen with hybrids.
+    ValueError: if the grid does not divide the image into equal patches, which
+      can happen with hybrids.
   """
   (h, w), (rows, columns) = image_size, grid
   if h % rows or w % columns:
     raise ValueError(
       f'an image of {h}x{w} pixels cannot be cut into {rows}x{columns} equal'
-      ' patches, whose pixels are to be predicted; choose a height and a width'
-      ' that divide by the number of patches.'
+      ' patches, whose pixels are the prediction target; choose a height and'
+      ' width that are multiples of the number of patches.'
     )
   return h // rows, w // columns
 
@@ -41,10 +45,10 @@ def patch_shape(image_size: Shape, grid: tuple[int, int]) -> Shape:
 def cut(
   images: Float[Array, 'b h w c'], grid: tuple[int, int]
 ) -> Float[Array, 'b n p q c']:
-  """The pixels of each patch, row after row as the tokens are.
+  """Returns the pixels of each patch in row-major order, the order of tokens.
 
   Raises:
-    ValueError: as for `patch_shape`.
+    ValueError: see `patch_shape`.
   """
   b, h, w, c = images.shape
   rows, columns = grid
@@ -56,7 +60,7 @@ def cut(
 def join(
   patches: Float[Array, 'b n p q c'], grid: tuple[int, int]
 ) -> Float[Array, 'b h w c']:
-  """The inverse of `cut`."""
+  """Assembles images from patches; the inverse of `cut`."""
   b, _, p, q, c = patches.shape
   rows, columns = grid
   cells = patches.reshape(b, rows, columns, p, q, c)
@@ -66,7 +70,7 @@ def join(
 def downsize(
   patches: Float[Array, 'b m p q c'], side: int
 ) -> Float[Array, 'b m s s c']:
-  """Means over side x side equal cells, which may cut through pixels."""
+  """Averages over side x side equal cells, whose borders may split pixels."""
   p, q = patches.shape[2:4]
   return jnp.einsum(
     'sp,tq,bmpqc->bmstc', _shares(p, side), _shares(q, side), patches
@@ -74,7 +78,7 @@ def downsize(
 
 
 def _shares(length: int, side: int) -> Float[np.ndarray, 's p']:
-  """What each pixel on a line of `length` adds to the mean of each cell."""
+  """Returns the weight of each of `length` pixels in the mean of each cell."""
   starts = np.arange(side)[:, None] * length / side
   pixels = np.arange(length)
   ends = np.minimum(starts + length / side, pixels + 1)
@@ -83,27 +87,27 @@ def _shares(length: int, side: int) -> Float[np.ndarray, 's p']:
 
 
 def quantize(colours: Float[Array, '*a 3']) -> Int[Array, '*a']:
-  """The number in 0..511 of a colour in [-1, 1]: red 64, green 8, blue 1."""
+  """Returns the index 64 red + 8 green + blue of the bin of a colour."""
   bins = jnp.floor((colours + 1) * (BINS / 2)).astype(jnp.int32)
   return jnp.clip(bins, 0, BINS - 1) @ jnp.array([BINS**2, BINS, 1])
 
 
-def colour(numbers: Int[Array, '*a']) -> Float[Array, '*a 3']:
-  """The middle of the bins that such a number stands for."""
+def colour(indices: Int[Array, '*a']) -> Float[Array, '*a 3']:
+  """Returns the colours at the centres of the bins."""
   bins = jnp.stack(
-    [numbers // BINS**2, numbers // BINS % BINS, numbers % BINS], axis=-1
+    [indices // BINS**2, indices // BINS % BINS, indices % BINS], axis=-1
   )
   return (bins + 0.5) * (2 / BINS) - 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Colours:
-  """3-bit colours of a patch downsized to side x side, as classes."""
+  """Classification of the 3-bit colours of a patch downsized to side x side."""
 
   side: int
 
   def num_outputs(self, patch_shape: Shape) -> int:
-    """Predicted numbers of a patch."""
+    """Returns the number of model outputs per patch."""
     del patch_shape
     return self.side**2 * NUM_COLOURS
 
@@ -112,7 +116,7 @@ class Colours:
     predictions: Float[Array, 'b m o'],
     patches: Float[Array, 'b m p q 3'],
   ) -> Float[Array, 'b m']:
-    """Cross-entropy in nats, the mean over the colours of a patch."""
+    """Returns the cross-entropy in nats, averaged over a patch's colours."""
     log_probabilities = jax.nn.log_softmax(self._logits(predictions))
     of_targets = jnp.take_along_axis(
       log_probabilities, self.true_colours(patches)[..., None], axis=-1
@@ -122,18 +126,18 @@ class Colours:
   def true_colours(
     self, patches: Float[Array, 'b m p q 3']
   ) -> Int[Array, 'b m s']:
-    """The numbers of the colours that are there."""
+    """Returns the colour indices of the patches."""
     colours = quantize(downsize(patches, self.side))
     return colours.reshape(*colours.shape[:2], -1)
 
   def colours(self, predictions: Float[Array, 'b m o']) -> Int[Array, 'b m s']:
-    """The numbers of the likeliest colours."""
+    """Returns the most probable colour indices."""
     return jnp.argmax(self._logits(predictions), axis=-1)
 
   def pixels(
     self, predictions: Float[Array, 'b m o'], patch_shape: Shape
   ) -> Float[Array, 'b m p q 3']:
-    """The likeliest colours as pixels of a patch."""
+    """Returns the most probable colours, enlarged to the size of a patch."""
     cells = colour(self.colours(predictions))
     cells = cells.reshape(*cells.shape[:2], self.side, self.side, 3)
     rows, columns = (np.arange(p) * self.side // p for p in patch_shape)
@@ -145,10 +149,10 @@ class Colours:
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-  """All pixels of a patch, by regression."""
+  """Regression of all pixels of a patch."""
 
   def num_outputs(self, patch_shape: Shape) -> int:
-    """Predicted numbers of a patch."""
+    """Returns the number of model outputs per patch."""
     return patch_shape[0] * patch_shape[1] * 3
 
   def losses(
@@ -156,25 +160,25 @@ class Pixels:
     predictions: Float[Array, 'b m o'],
     patches: Float[Array, 'b m p q 3'],
   ) -> Float[Array, 'b m']:
-    """Squared error of values in [-1, 1], the mean over a patch."""
+    """Returns the mean squared error of a patch's values in [-1, 1]."""
     errors = predictions - patches.reshape(predictions.shape)
     return jnp.mean(errors**2, axis=-1)
 
   def true_colours(
     self, patches: Float[Array, 'b m p q 3']
   ) -> Int[Array, 'b m 1']:
-    """The number of the mean colour."""
+    """Returns the index of the mean colour."""
     return quantize(jnp.mean(patches, axis=(2, 3)))[..., None]
 
   def colours(self, predictions: Float[Array, 'b m o']) -> Int[Array, 'b m 1']:
-    """The number of the mean of the predicted pixels."""
+    """Returns the index of the mean predicted colour."""
     pixels = predictions.reshape(*predictions.shape[:2], -1, 3)
     return quantize(jnp.mean(pixels, axis=2))[..., None]
 
   def pixels(
     self, predictions: Float[Array, 'b m o'], patch_shape: Shape
   ) -> Float[Array, 'b m p q 3']:
-    """The predicted pixels."""
+    """Returns the predicted pixels."""
     return predictions.reshape(*predictions.shape[:2], *patch_shape, 3)
 
 
@@ -187,3 +191,68 @@ TARGETS: Mapping[str, Target] = types.MappingProxyType(
     'pixels': Pixels(),
   }
 )
+
+
+def objective(
+  model: masked_patch.MaskedPatchPredictor, target: Target, *, rate: float
+) -> steps.Objective:
+  """Returns the objective of masked patch prediction (section 4.6).
+
+  Args:
+    model: predicts `target` for each corrupted patch.
+    target: a value of TARGETS.
+    rate: share of each image's patches to corrupt.
+
+  Returns:
+    A function of (params, batch, key) that returns the loss summed over the
+    corrupted patches of real images, and (sum, count) pairs of `loss`, per
+    corrupted patch, and `accuracy`, per 3-bit colour. The key determines which
+    patches are corrupted.
+  """
+
+  def compute(params, batch, key):
+    images, mask = batch['image'], batch['mask']
+    grid = model.grid_shape(images.shape[1:3])
+    keys = jax.random.split(
+      randomness.branch(key, 'corruption'), images.shape[0]
+    )
+    corruption = draw(keys, math.prod(grid), rate)
+    predictions = model.apply(
+      {'params': params},
+      images,
+      corruption,
+      train=True,
+      rngs={'dropout': key},
+    )
+    patches = corrupted_patches(images, grid, corruption)
+    losses = target.losses(predictions, patches)
+    hits = target.colours(predictions) == target.true_colours(patches)
+    count = jnp.sum(mask)
+    loss_sum = jnp.sum(mask[:, None] * losses)
+    return loss_sum, {
+      'loss': (loss_sum, count * losses.shape[1]),
+      'accuracy': (
+        jnp.sum(mask[:, None, None] * hits),
+        count * math.prod(hits.shape[1:]),
+      ),
+    }
+
+  return compute
+
+
+def draw(
+  keys: Key[Array, ' b'], num_patches: int, rate: float
+) -> masked_patch.Corruption:
+  """Draws the corruption of a batch, with one key per image."""
+  return jax.vmap(lambda key: masked_patch.draw(key, num_patches, rate))(keys)
+
+
+def corrupted_patches(
+  images: Float[Array, 'b h w 3'],
+  grid: tuple[int, int],
+  corruption: masked_patch.Corruption,
+) -> Float[Array, 'b m p q 3']:
+  """Returns the original pixels of the corrupted patches, as predicted."""
+  patches = cut(images, grid)
+  positions = corruption.positions[..., None, None, None]
+  return jnp.take_along_axis(patches, positions, axis=1)

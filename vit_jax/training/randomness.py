@@ -1,6 +1,6 @@
-"""Randomness as a function of (seed, stream name, step), never carried.
+"""Randomness as a function of (seed, stream, step); no generator state is kept.
 
-A run that resumes at a step draws what it would have drawn without the stop.
+A resumed run therefore makes the same draws as an uninterrupted one.
 """
 
 import zlib
@@ -14,17 +14,17 @@ def stream_key(
   stream: str,
   step: int | Int[Array, ''] = 0,
 ) -> Key[Array, '']:
-  """The key of one step of one named stream.
+  """Returns the key of a named stream at a step.
 
   Args:
     seed: the run's seed, traced or not.
-    stream: what the draws are for, such as 'dropout'; other names give
-      independent draws.
+    stream: purpose of the draws, such as 'dropout'; streams with different
+      names are independent.
     step: the training step, traced or not.
   """
   return jax.random.fold_in(branch(jax.random.key(seed), stream), step)
 
 
 def branch(key: Key[Array, ''], stream: str) -> Key[Array, '']:
-  """The key of a named stream that grows from another key."""
+  """Derives the key of a named stream from another key."""
   return jax.random.fold_in(key, zlib.crc32(stream.encode()))

@@ -1,4 +1,4 @@
-"""What changes from step to step."""
+"""The state of a training run, and the average of its weights."""
 
 import flax
 import jax
@@ -9,13 +9,13 @@ import optax
 
 @flax.struct.dataclass
 class State:
-  """The state of a training run; all of it is in a checkpoint.
+  """Everything that a step changes; checkpoints hold all of it.
 
   Attributes:
-    step: steps taken.
+    step: number of steps taken.
     params: the weights.
-    ema_params: their Polyak average, or None where none is kept.
-    opt_state: the optimiser's own state.
+    ema_params: Polyak average of the weights; None if none is kept.
+    opt_state: the optimizer's state.
   """
 
   step: Int[Array, '']
@@ -27,7 +27,7 @@ class State:
 def create(
   params: PyTree, optimizer: optax.GradientTransformation, *, average: bool
 ) -> State:
-  """The state at step 0; the average starts as a copy of the weights."""
+  """Returns the state at step 0; the average starts as a copy of `params`."""
   return State(
     step=jnp.zeros((), jnp.int32),
     params=params,
@@ -39,16 +39,16 @@ def create(
 def update_average(
   average: PyTree, params: PyTree, step: Int[Array, ''], decay: float
 ) -> PyTree:
-  """Polyak averaging with a ramp: decay_t = min(decay, (1 + t) / (10 + t)).
+  """Updates a Polyak average with decay_t = min(decay, (1 + t) / (10 + t)).
 
-  The ramp lets the average of a short run forget its initialisation; the
+  The ramp lets the average of a short run forget the initial weights. The
   paper's decay of 0.9999 (section 4.1) is reached after 90,000 steps.
 
   Args:
-    average: the average of the weights up to step t - 1.
-    params: the weights after step t.
+    average: average of the weights up to step t - 1.
+    params: weights after step t.
     step: t, counted from 0.
-    decay: what remains of the old average in each step.
+    decay: share of the old average that each step keeps.
   """
   step = step.astype(jnp.float32)
   decay = jnp.minimum(decay, (1 + step) / (10 + step))

@@ -1,7 +1,8 @@
-"""The training step: one pure function for every job.
+"""The supervised loss and the training step, as pure functions.
 
-What differs between jobs is the objective, which gives sums over examples,
-so that micro-batches and devices add up to the same gradient as one batch.
+Every training job runs the same step. Jobs differ in the objective, which
+returns sums over examples, so that micro-batches and devices add up to the
+gradient of the whole batch.
 """
 
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from collections.abc import Callable
 import jax
 from jax import lax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree, UInt32
+from jaxtyping import Array, Float, Int, Key, PyTree, UInt32
+import numpy as np
 import optax
 
-from vit_jax.training import losses, optim, randomness
+from vit_jax.training import optim, randomness
 from vit_jax.training import state as state_lib
 
 Batch = dict[str, Array]
@@ -25,6 +27,79 @@ Step = Callable[[state_lib.State, Batch], Stepped]
 SeededStep = Callable[[state_lib.State, Batch, UInt32[Array, '']], Stepped]
 
 
+def softmax_cross_entropy(
+  logits: Float[Array, 'b k'], targets: Float[Array, 'b k']
+) -> Float[Array, ' b']:
+  """Returns -sum_k targets_k log softmax(logits)_k per example, in nats.
+
+  The loss of pre-training on ImageNet and of all fine-tuning.
+
+  Args:
+    logits: unnormalised scores.
+    targets: class probabilities; each row sums to 1.
+  """
+  return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
+
+
+def sigmoid_cross_entropy(
+  logits: Float[Array, 'b k'], targets: Float[Array, 'b k']
+) -> Float[Array, ' b']:
+  """Returns the binary cross-entropy summed over classes, in nats.
+
+  The loss of pre-training on ImageNet-21k and JFT, where an image may have
+  several labels.
+
+  Args:
+    logits: one independent score per class.
+    targets: 1 for each class in the image and 0 for the others, or smoothed.
+  """
+  present = jax.nn.log_sigmoid(logits)
+  absent = jax.nn.log_sigmoid(-logits)
+  return -jnp.sum(targets * present + (1 - targets) * absent, axis=-1)
+
+
+LOSSES: dict[str, Callable[..., Float[Array, ' b']]] = {
+  'softmax': softmax_cross_entropy,
+  'sigmoid': sigmoid_cross_entropy,
+}
+
+
+def as_targets(
+  labels: Int[Array, ' b'] | Float[Array, 'b k'], num_classes: int
+) -> Float[Array, 'b k']:
+  """Returns class indices as one-hot rows; multi-label rows are unchanged."""
+  if labels.ndim == 1:
+    return jax.nn.one_hot(labels, num_classes)
+  return labels
+
+
+def smooth_labels(
+  targets: Float[Array, 'b k'], smoothing: float
+) -> Float[Array, 'b k']:
+  """Spreads a share of each row's probability evenly over all k classes."""
+  return targets * (1 - smoothing) + smoothing / targets.shape[-1]
+
+
+def balanced_weights(counts: np.ndarray) -> np.ndarray:
+  """Returns loss weights under which every class contributes equally.
+
+  Args:
+    counts: (k,) training examples per class.
+
+  Returns:
+    (k,) weights, inversely proportional to the counts, whose average over the
+    examples is 1; 0 for a class without examples.
+  """
+  counts = np.asarray(counts, np.float64)
+  classes = np.count_nonzero(counts)
+  weights = counts.sum() / (classes * np.maximum(counts, 1))
+  return np.where(counts > 0, weights, 0.0).astype(np.float32)
+
+
+# Loss weights as a function of the training examples per class.
+CLASS_WEIGHTS = {'none': lambda counts: None, 'balanced': balanced_weights}
+
+
 def classification(
   model,
   *,
@@ -34,31 +109,31 @@ def classification(
   mixup: float = 0.0,
   class_weights: Float[Array, ' k'] | None = None,
 ) -> Objective:
-  """The supervised objective.
+  """Returns the supervised objective.
 
   Args:
-    model: gives `(logits, features)`.
+    model: returns `(logits, features)`.
     num_classes: k.
-    loss: a name in losses.LOSSES.
-    label_smoothing: share of probability spread over all classes.
-    mixup: alpha of the Beta distribution of MixUp (the BiT recipe has 0.1);
-      0 for none. One weight a batch; each image is mixed with its counterpart
-      from the end of the batch.
-    class_weights: factors of the loss of each class, which should average 1
-      over the training examples; None for 1.
+    loss: a key of LOSSES.
+    label_smoothing: share of the probability spread over all classes.
+    mixup: alpha of MixUp's Beta distribution (0.1 in the BiT recipe); 0
+      disables MixUp. One mixing weight is drawn per batch, and each image is
+      mixed with the image at the mirrored position of the batch.
+    class_weights: weight of each class in the loss; should average 1 over the
+      training examples. None weights all classes by 1.
 
   Returns:
-    A function of (params, batch, key) to the loss summed over the real
+    A function of (params, batch, key) that returns the loss summed over real
     examples, and (sum, count) pairs of `loss` and `accuracy`.
   """
-  per_example_loss = losses.LOSSES[loss]
+  per_example_loss = LOSSES[loss]
 
   def objective(params, batch, key):
     images = batch['image']
-    targets = losses.as_targets(batch['label'], num_classes)
+    targets = as_targets(batch['label'], num_classes)
     mask = batch['mask']
     if mixup:
-      mask *= mask[::-1]  # Nothing is mixed with an example that is missing.
+      mask *= mask[::-1]  # Drops examples whose partner is padding.
     weights = mask
     if class_weights is not None:
       weights = weights * (targets @ class_weights)
@@ -70,7 +145,7 @@ def classification(
     logits, _ = model.apply(
       {'params': params}, images, train=True, rngs={'dropout': key}
     )
-    smoothed = losses.smooth_labels(targets, label_smoothing)
+    smoothed = smooth_labels(targets, label_smoothing)
     loss_sum = jnp.sum(weights * per_example_loss(logits, smoothed))
     correct = jnp.take_along_axis(
       targets, jnp.argmax(logits, axis=-1, keepdims=True), axis=-1
@@ -84,15 +159,15 @@ def classification(
   return objective
 
 
-def hold(objective: Objective, frozen: PyTree) -> Objective:
-  """The objective without gradients for the weights that are `frozen`.
+def freeze(objective: Objective, frozen: PyTree) -> Objective:
+  """Returns the objective with zero gradients for the frozen weights.
 
   Args:
-    objective: of all weights.
+    objective: a function of all weights.
     frozen: True or False for every weight.
   """
 
-  def held(params, batch, key):
+  def partly_frozen(params, batch, key):
     params = jax.tree.map(
       lambda p, is_frozen: lax.stop_gradient(p) if is_frozen else p,
       params,
@@ -100,7 +175,7 @@ def hold(objective: Objective, frozen: PyTree) -> Objective:
     )
     return objective(params, batch, key)
 
-  return held
+  return partly_frozen
 
 
 def make_train_step(
@@ -110,49 +185,51 @@ def make_train_step(
   *,
   accumulate: int = 1,
   ema_decay: float = 0.0,
-  lay_out: Callable[[PyTree], PyTree] = lambda grads: grads,
+  constrain: Callable[[PyTree], PyTree] = lambda grads: grads,
 ) -> SeededStep:
-  """One update of weights, optimiser state and average.
+  """Returns a function that updates weights, optimizer state and average once.
 
   Args:
-    objective: summed loss and metrics, which hold `loss`, of a micro-batch.
+    objective: summed loss, and metrics that include `loss`, of a (micro-)batch.
     optimizer: turns the gradient of the mean loss into an update.
-    learning_rate: reported beside the metrics.
-    accumulate: micro-batches a step; must divide the batch.
-    ema_decay: of the averaged weights, where the state holds some.
-    lay_out: applied to the gradients of every micro-batch, to say where devices
-      keep them.
+    learning_rate: reported as a metric.
+    accumulate: micro-batches per step; must divide the batch size.
+    ema_decay: decay of the averaged weights, if the state has them.
+    constrain: applied to the gradients of every micro-batch; constrains their
+      sharding.
 
   Returns:
     `(state, batch, seed) -> (state, metrics)`, to be jitted with a donated
-    state. The seed is that of the dropout stream, of which every step and
-    micro-batch has its own key; as an argument, for all to share one program.
+    state. Every step and micro-batch gets its own key from the dropout stream
+    of the seed. The seed is an argument so that runs with different seeds share
+    one compiled program.
   """
   value_and_grad = jax.value_and_grad(objective, has_aux=True)
 
-  def gradient_sums(params, batch, key):
-    def gradients(micro, micro_key):
-      (_, metrics), grads = value_and_grad(params, micro, micro_key)
-      return lay_out(grads), metrics
-
-    if accumulate == 1:
-      return gradients(batch, key)
-
+  def accumulated_gradients(params, batch, key):
     def add(sums, inputs):
-      index, micro = inputs
-      new = gradients(micro, jax.random.fold_in(key, index))
-      return jax.tree.map(jnp.add, sums, new), None
+      index, micro_batch = inputs
+      return jax.tree.map(jnp.add, sums, gradients(index, micro_batch)), None
 
-    micros = jax.tree.map(lambda x: _split(x, accumulate), batch)
-    first = jax.tree.map(lambda x: x[0], micros)
-    shapes = jax.eval_shape(gradients, first, key)
+    def gradients(index, micro_batch):
+      micro_key = jax.random.fold_in(key, index)
+      (_, metrics), grads = value_and_grad(params, micro_batch, micro_key)
+      return constrain(grads), metrics
+
+    micro_batches = jax.tree.map(lambda x: _split(x, accumulate), batch)
+    first = jax.tree.map(lambda x: x[0], micro_batches)
+    shapes = jax.eval_shape(gradients, 0, first)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    sums, _ = lax.scan(add, zeros, (jnp.arange(accumulate), micros))
+    sums, _ = lax.scan(add, zeros, (jnp.arange(accumulate), micro_batches))
     return sums
 
   def train_step(state, batch, seed):
     key = randomness.stream_key(seed, 'dropout', state.step)
-    grads, metrics = gradient_sums(state.params, batch, key)
+    if accumulate == 1:
+      (_, metrics), grads = value_and_grad(state.params, batch, key)
+      grads = constrain(grads)
+    else:
+      grads, metrics = accumulated_gradients(state.params, batch, key)
     _, count = metrics['loss']
     grads = jax.tree.map(lambda g: g / count, grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -176,5 +253,5 @@ def make_train_step(
 
 
 def _split(x: Array, parts: int) -> Array:
-  # Every part takes rows from every device's share, so none has to move.
+  # Every micro-batch takes rows from every device, so that no row moves.
   return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)

@@ -125,7 +125,7 @@ def read(workdir: epath.Path) -> FinishedRun:
       f'{workdir} holds no finished run: it has no {" and no ".join(missing)};'
       ' give the workdir of a run that has ended.'
     )
-  flat = json.loads((workdir / files.CONFIG).read_text())
+  flat = config_lib.from_json(json.loads((workdir / files.CONFIG).read_text()))
   results = json.loads((workdir / files.RESULTS).read_text())
   return FinishedRun(workdir, flat, results)
 

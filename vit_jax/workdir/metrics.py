@@ -9,14 +9,16 @@ functions; only process 0 writes.
 import json
 import logging
 
-from clu import metric_writers
-from etils import epath
+from etils import epath, epy
 import numpy as np
 from PIL import Image
 
 from vit_jax.distributed import processes
 from vit_jax.training import loop
 from vit_jax.workdir import console, files
+
+with epy.lazy_imports():  # It imports TensorFlow.
+  from clu import metric_writers
 
 _log = logging.getLogger(__name__)
 

@@ -70,12 +70,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       _check_classes(config, model, data)
     real_labels = _real_labels(config, model, data)
   restricted = config.evaluate.objectnet_restricted and groups is not None
-  mesh = build.create_mesh(config)
+  mesh = mesh_lib.create(**config.mesh)
   scorer = evaluator.Evaluator(
-    model.config,
     data,
     model.model,
     mesh,
+    loss=model.config.loss,
     project=functools.partial(objectnet.restrict, classes=groups)
     if restricted
     else None,

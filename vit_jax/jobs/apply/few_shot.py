@@ -5,7 +5,6 @@ import time
 from etils import epath
 import ml_collections
 
-from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import few_shot_evaluator, pretrained
 from vit_jax.distributed import mesh as mesh_lib
@@ -26,12 +25,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   begin = time.perf_counter()
   with console.phase('reading the checkpoint'):
     model = pretrained.load_backbone(config)
-  mesh = build.create_mesh(config)
+  mesh = mesh_lib.create(**config.mesh)
   scorer = few_shot_evaluator.FewShotEvaluator(model.config, model.model, mesh)
   params = mesh_lib.put(model.params, mesh_lib.replicated(mesh))
   claim.start(config_lib.flatten(config), workdir)
 
-  accuracies = scorer.score(params)
+  accuracies = scorer.evaluate(params)
   means = few_shot_evaluator.means(accuracies)
   spreads = few_shot_evaluator.spreads(accuracies)
   rows = [('few-shot accuracy', 'mean', 'std')]
@@ -46,7 +45,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     init_from=config.init_from,
     accuracies=accuracies,
     num_examples={
-      name: {'train': len(task.rows), 'test': task.queries.num_examples}
-      for name, task in scorer.tasks.items()
+      name: {'train': len(dataset.rows), 'test': dataset.queries.num_examples}
+      for name, dataset in scorer.datasets.items()
     },
   )

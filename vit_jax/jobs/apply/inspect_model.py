@@ -65,7 +65,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     parts = [_filters(model), *_positions(model)]
     claim.start(config_lib.flatten(config), workdir)
   else:
-    mesh = build.create_mesh(config)
+    mesh = mesh_lib.create(**config.mesh)
     with console.phase('opening the images'):
       images = _open_images(model.config, mesh)
     claim.start(config_lib.flatten(config), workdir)
@@ -193,8 +193,7 @@ def _read_photos(
   config: ml_collections.ConfigDict,
 ) -> tuple[np.ndarray, list[str]]:
   """The first photos of `inspect.paths`; what cannot be read is left out."""
-  items = map(str.strip, config.inspect.paths.split(','))
-  paths = photos.find(filter(None, items))
+  paths = photos.find(config.inspect.paths)
   transform = build.eval_transform(config)
   images, names = [], []
   for path in paths:

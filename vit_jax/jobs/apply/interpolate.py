@@ -32,7 +32,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   if claim.is_finished(config_lib.flatten(config), workdir):
     return
   begin = time.perf_counter()
-  alphas = _alphas(config)
+  alphas = config.interpolate.alphas
   config = config.copy_and_resolve_references()
   with console.phase('reading the checkpoints'):
     first, *others = _load_all(config)
@@ -42,8 +42,10 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   scorer = None
   if config.data.eval:
     data = build.open_eval_data(first.config)
-    mesh = build.create_mesh(config)
-    scorer = evaluator.Evaluator(first.config, data, first.model, mesh)
+    mesh = mesh_lib.create(**config.mesh)
+    scorer = evaluator.Evaluator(
+      data, first.model, mesh, loss=first.config.loss
+    )
   claim.start(config_lib.flatten(config), workdir)
 
   metrics = {}
@@ -53,7 +55,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       checkpoints.export(params, workdir / f'{name}.npz')
     if scorer:
       params = mesh_lib.put(params, mesh_lib.replicated(mesh))
-      scores, _ = scorer.score(params)
+      scores, _ = scorer.evaluate(params)
       metrics |= {f'{name}/{key}': value for key, value in scores.items()}
     _log.info('%s is written', workdir / f'{name}.npz')
   if metrics:
@@ -67,24 +69,13 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   )
 
 
-def _alphas(config: ml_collections.ConfigDict) -> list[float]:
-  text = config.interpolate.alphas
-  try:
-    return [float(item) for item in text.split(',') if item.strip()]
-  except ValueError as error:
-    raise ValueError(
-      f'interpolate.alphas={text!r} is not a list of numbers, such as 0,0.5,1;'
-      ' empty asks for the mean.'
-    ) from error
-
-
 def _load_all(
   config: ml_collections.ConfigDict,
 ) -> list[pretrained.PretrainedModel]:
-  paths = [p.strip() for p in config.interpolate.paths.split(',') if p.strip()]
-  if len(paths) < 2 or (_alphas(config) and len(paths) > 2):
+  paths = config.interpolate.paths
+  if len(paths) < 2 or (config.interpolate.alphas and len(paths) > 2):
     raise ValueError(
-      f'interpolate.paths={config.interpolate.paths!r} names'
+      f'interpolate.paths={paths!r} names'
       f' {len(paths)} checkpoints, separated by commas; two are needed for'
       ' interpolate.alphas, two or more for their mean.'
     )

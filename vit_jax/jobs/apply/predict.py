@@ -36,8 +36,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     ValueError: if the checkpoint or the paths cannot be worked with, or no
       image can be read.
   """
-  items = [item.strip() for item in config.predict.paths.split(',')]
-  paths = photos.find(filter(None, items))
+  paths = photos.find(config.predict.paths)
   if not paths:
     raise ValueError(
       'predict.paths is empty; give image files or folders, separated by'
@@ -54,7 +53,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       f' {model.num_classes} classes apart; give predict.class_names a file'
       ' with a name for each.'
     )
-  mesh = build.create_mesh(config)
+  mesh = mesh_lib.create(**config.mesh)
   predictor = _Predictor(model, mesh, config.predict.top)
   batch_size = mesh_lib.round_up(min(config.batch_size, len(paths)), mesh)
   claim.restart(config_lib.flatten(config), workdir)

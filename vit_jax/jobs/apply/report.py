@@ -14,8 +14,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     ValueError: if there is no finished run.
   """
   del workdir  # Every page stands in the folder of its own run.
-  folders = [item.strip() for item in config.report.runs.split(',')]
-  folders = [epath.Path(item) for item in folders if item]
+  folders = [epath.Path(folder) for folder in config.report.runs]
   if not folders:
     raise ValueError(
       'report.runs is empty; give the workdirs of finished runs, separated by'

@@ -1,1 +1,1 @@
-"""Jobs that run others and compare what they reach."""
+"""Jobs that run other jobs and compare their results."""

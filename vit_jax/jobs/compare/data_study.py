@@ -1,12 +1,14 @@
 """Compares models by the size of their pre-training set (section 4.3).
 
-Every model of a list trains on subsets of several sizes, those of a size within
-those of the next and the same for all models. For each it may choose among
-settings of regularisation, by the best accuracy on held-out images, which also
-ends training early: the weights of that moment are transferred. Figures 3 and 4
-are made so; with the whole of several pre-training sets, Table 5.
+Every model of a list trains on subsets of several sizes. Each subset is part of
+the next larger one, and all models see the same subsets. On each subset, a
+model may select among settings of regularisation by the best accuracy on
+held-out images. Training also stops early at that best accuracy: the weights of
+that step are the ones transferred. Figures 3 and 4 of the paper are such
+studies; with several complete pre-training sets, so is Table 5.
 """
 
+import dataclasses
 import logging
 
 from etils import epath
@@ -14,7 +16,8 @@ import ml_collections
 
 from vit_jax import config as config_lib
 from vit_jax.distributed import compilation
-from vit_jax.jobs.compare import points, study, summaries
+from vit_jax.jobs.compare import points as points_lib
+from vit_jax.jobs.compare import selection, study, summaries
 from vit_jax.jobs.compare import settings as settings_lib
 from vit_jax.workdir import claim, console
 
@@ -22,123 +25,135 @@ _log = logging.getLogger(__name__)
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Runs the study, or what is left of it.
+  """Runs the study, or resumes it.
 
   Raises:
-    ValueError: if its lists are not readable, or a run cannot be.
+    ValueError: if its lists are malformed, or a run is invalid.
   """
   if config.study.collect:
     raise ValueError(
       f'study.collect={config.study.collect!r}: a data study runs all of its'
-      ' points; collect finished runs by job=study with study.across=examples.'
+      ' points; collect finished runs with job=study and study.across=examples.'
     )
-  asked = points.list_points(config)
-  sizes = config_lib.integers(config, 'data_study.sizes')
-  sizes = sorted(sizes, key=lambda n: (n == 0, n)) or [config.data.subset]
-  settings = {point.name: _settings(config, point) for point in asked}
+  points = points_lib.list_points(config)
+  sizes = sorted(config.data_study.sizes, key=lambda n: (n == 0, n))
+  sizes = sizes or [config.data.subset]
+  candidates = {point.name: _candidates(config, point) for point in points}
   if study.is_finished(config, workdir):
     return
   claim.start(config_lib.flatten(config), workdir)
-  found = []
+  cells = []  # Column of the table, point, summary.
   try:
     with compilation.persistent_cache(workdir / 'compiled'):
       for size in sizes:
-        for point in asked:
+        for point in points:
           _log.info('%s on %s examples', point.name, size or 'all')
-          own = _sized(point, size) if config.data_study.sizes else point
-          chosen, runs = _runs(config, own, settings[point.name], workdir)
-          column = _column(point, asked)
-          found.append((column, own, summaries.summarize(own, runs, chosen)))
+          subset = (
+            _with_subset(point, size) if config.data_study.sizes else point
+          )
+          selected, runs = _select_and_run(
+            config, subset, candidates[point.name], workdir
+          )
+          summary = summaries.summarize(subset, runs, selected)
+          cells.append((_column(point, points), subset, summary))
   except settings_lib.Stopped:
     return
-  table = _table(found)
-  study.finish(config, workdir, [outcome for *_, outcome in found], table)
+  study.finish(config, workdir, [cell[-1] for cell in cells], _table(cells))
 
 
-def _settings(config, point) -> list[settings_lib.Setting]:
-  """What to choose from; ResNets have no dropout.
+def _candidates(config, point) -> list[settings_lib.Setting]:
+  """Returns the settings to select from, without dropout for ResNets.
 
   Raises:
-    ValueError: if there is nothing to choose by.
+    ValueError: if there are several, but no metric to select by.
   """
   if not config.study.points:
-    return [()]  # The grid has given the points.
-  found = settings_lib.settings(config)
-  if len(found) > 1 and not point.config.best_metric:
+    return [()]  # sweep.grid lists the points instead.
+  candidates = settings_lib.settings(config)
+  if len(candidates) > 1 and not point.config.best_metric:
     raise ValueError(
       f'sweep.grid={config.sweep.grid!r} needs best_metric to choose by, such'
       ' as val/accuracy with data.eval=val=train[98%:],test.'
     )
   if 'ViT' not in point.config.model.name:
-    found = [
+    candidates = [
       tuple(pair for pair in setting if pair[0] != 'model.dropout')
-      for setting in found
+      for setting in candidates
     ]
-  return list(dict.fromkeys(found))
+  return list(dict.fromkeys(candidates))
 
 
-def _sized(point, size) -> points.Point:
-  """The same on a subset."""
-  own = point.config.copy_and_resolve_references()
-  own.data.subset = size
+def _with_subset(point, size) -> points_lib.Point:
+  """Returns the point with its training set limited to `size` examples."""
   name = f'{point.name}, {size or "all"} examples'
-  return points.Point(name, point.family, own)
+  return _changed(point, name, (('data.subset', size),))
 
 
-def _runs(
-  config, point, settings, workdir
-) -> tuple[str, list[points.Run | None]]:
-  """Of the setting with the best held-out accuracy with the first seed."""
-  if len(settings) == 1:
-    return '', points.runs(config, _changed(point, settings[0]), workdir)
-  metric = f'best/{point.config.best_metric}'
-  scores = {}
-  for setting in settings:
-    done = points.train(_changed(point, setting), workdir, config.seed)
-    scores[setting] = done and done.metrics[metric]
-  if not any(score is not None for score in scores.values()):
+def _changed(point, name, setting) -> points_lib.Point:
+  """Returns a point with another name and some keys changed."""
+  config = point.config.copy_and_resolve_references()
+  config_lib.set_keys(config, dict(setting))
+  return dataclasses.replace(point, name=name, config=config)
+
+
+def _select_and_run(
+  config, point, candidates, workdir
+) -> tuple[str, list[points_lib.Run | None]]:
+  """Runs a point with the setting that is best with the first seed.
+
+  Returns:
+    The name of the selected setting, '' if there was no choice, and the runs.
+  """
+
+  def with_setting(setting):
+    if not setting:
+      return point
+    name = f'{point.name}, {settings_lib.setting_name(setting)}'
+    return _changed(point, name, setting)
+
+  def score(setting):
+    trained = points_lib.train(with_setting(setting), workdir, config.seed)
+    metric = f'best/{point.config.best_metric}'
+    return trained and trained.metrics[metric]
+
+  try:
+    selected, scores = selection.select(candidates, score)
+  except selection.AllDivergedError:
     return '', [None] * config.sweep.seeds
-  chosen = settings_lib.best(scores)
-  _log.info('%s: chosen %s', point.name, settings_lib.setting_name(chosen))
-  runs = points.runs(config, _changed(point, chosen), workdir)
-  return settings_lib.setting_name(chosen), runs
+  name = settings_lib.setting_name(selected) if scores else ''
+  if name:
+    _log.info('%s: selected %s', point.name, name)
+  return name, points_lib.runs(config, with_setting(selected), workdir)
 
 
-def _changed(point, setting) -> points.Point:
-  """The same under a setting of the grid."""
-  if not setting:
-    return point
-  own = point.config.copy_and_resolve_references()
-  for key, value in setting:
-    config_lib.set_key(own, key, value)
-  name = f'{point.name}, {settings_lib.setting_name(setting)}'
-  return points.Point(name, point.family, own)
-
-
-def _column(point, asked) -> str:
-  """Its family, or its name where others of its set have the same family."""
+def _column(point, points) -> str:
+  """Returns a point's column: its family if that is unique for its dataset."""
   same = [
     other
-    for other in asked
+    for other in points
     if (other.family, other.config.data.name)
     == (point.family, point.config.data.name)
   ]
   return point.family if len(same) == 1 else point.name
 
 
-def _table(found) -> str:
-  """As Table 5: pre-training sets and metrics, and the models side by side."""
-  columns = dict.fromkeys(column for column, *_ in found)
-  cells = {}
-  for column, point, outcome in found:
+def _table(cells) -> str:
+  """Returns a table like Table 5: a row per dataset and metric, models across.
+
+  Args:
+    cells: (column, point, summary) of each trained point.
+  """
+  columns = dict.fromkeys(column for column, *_ in cells)
+  by_row = {}
+  for column, point, summary in cells:
     data = point.config.data
-    size = data.subset or int(outcome.costs.get('examples', 0))
-    for name in summaries.metric_names_of([outcome]):
-      row = cells.setdefault((data.name, size, name), {})
-      row[column] = summaries.percent(outcome.metrics, name)
+    size = data.subset or int(summary.costs.get('examples', 0))
+    for metric in summaries.metric_names([summary]):
+      row = by_row.setdefault((data.name, size, metric), {})
+      row[column] = summaries.percent(summary.metrics, metric)
   rows = [['pre-training', 'examples', 'metric', *columns]]
   rows += [
-    [name, f'{size}', metric, *(row.get(column, '') for column in columns)]
-    for (name, size, metric), row in cells.items()
+    [dataset, f'{size}', metric, *(row.get(column, '') for column in columns)]
+    for (dataset, size, metric), row in by_row.items()
   ]
   return console.table(rows)

@@ -1,11 +1,11 @@
-"""Points of a study: what it trains, and the runs that do.
+"""Points of a study, and the runs of a point.
 
-A point is a setting with a name and a family, run once for each seed. Every run
-has a folder of its own, `POINT/seed-N/train` below the study's, and what it is
-scored by has folders beside that; so what was interrupted goes on where it was.
+A point is a setting with a name and a family. It runs once for each seed. Every
+run has a folder of its own, `POINT/seed-N/train` in that of the study, and its
+transfer has folders beside it, so an interrupted study resumes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 import logging
 import re
@@ -14,49 +14,46 @@ from etils import epath
 import ml_collections
 
 from vit_jax import config as config_lib
+from vit_jax.config.values import FAMILY
 from vit_jax.jobs.compare import settings, transfer
 from vit_jax.training import loop
 from vit_jax.workdir import finished_run
 
 _log = logging.getLogger(__name__)
 
-_ITEM = re.compile(
-  r'((?P<name>[^=:()]+)(\((?P<family>[^=()]+)\))?:(\s|$))?(?P<pairs>.*)',
-  re.DOTALL,
-)
-# Groups of keys that say what a study does with its runs.
-_OF_STUDY = ('study', 'data_study', 'sweep')
+# Groups of keys for the study itself, which its runs do not have.
+_STUDY_GROUPS = ('study', 'data_study', 'sweep')
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-  """What is trained.
+  """A point of a study.
 
   Attributes:
-    name: of its own.
-    family: of the points that a line is drawn through.
-    config: of its runs, but for the seed.
-    found: finished runs, where it has not to be run.
+    name: unique within the study.
+    family: points of a family are joined by a line.
+    config: of its runs, apart from the seed.
+    finished_runs: its runs, if it was collected and so need not run.
   """
 
   name: str
   family: str
   config: ml_collections.ConfigDict
-  found: Sequence[finished_run.FinishedRun] = ()
+  finished_runs: Sequence[finished_run.FinishedRun] = ()
 
   @property
   def folder(self) -> str:
-    """The name, as a file may be called."""
+    """The name, without characters that are unusual in file names."""
     return re.sub(r'[^A-Za-z0-9.,=+_-]+', '-', self.name)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A finished run of a point, with all that it was scored by.
+  """A finished run of a point.
 
   Attributes:
-    run: of the training.
-    metrics: of it, and of what its weights were transferred to.
+    run: the training run.
+    metrics: its accuracies, and those of the transfer of its weights.
   """
 
   run: finished_run.FinishedRun
@@ -64,11 +61,11 @@ class Run:
 
 
 def list_points(config: ml_collections.ConfigDict) -> list[Point]:
-  """The points of `study.points`, or of a grid, and those that are collected.
+  """Returns the points of a study: listed, of a grid, and collected ones.
 
   Raises:
-    ValueError: if they cannot be read, two have one name, or a config cannot
-      be.
+    ValueError: if there are none, two have the same name, or one makes an
+      invalid config.
   """
   if config.job == 'study' and config.study.points and config.sweep.grid:
     raise ValueError(
@@ -76,58 +73,49 @@ def list_points(config: ml_collections.ConfigDict) -> list[Point]:
       ' study; set one of them.'
     )
   transfer.check(config)
-  found = [_point(config, *item) for item in _items(config)]
-  found += _collected(config)
-  if not found:
+  points = [*_listed(config), *_collected(config)]
+  if not points:
     raise ValueError(
       'there is nothing to study: set study.points, sweep.grid or'
       ' study.collect.'
     )
-  folders = [point.folder for point in found]
-  for point in found:
+  folders = [point.folder for point in points]
+  for point in points:
     if folders.count(point.folder) > 1:
       raise ValueError(
         f'two points are called {point.name!r}; give each a name of its own, as'
         ' in NAME: KEY=VALUE; NAME: KEY=VALUE.'
       )
     config_lib.check(point.config)
-  return found
+  return points
 
 
-def _items(config):
-  """Names, families and settings."""
-  text = config.study.points
-  if not text.strip():
-    if config.sweep.grid or config.sweep.also or not config.study.collect:
-      for setting in settings.settings(config):
-        yield settings.setting_name(setting), '', setting
-    return
-  for item in filter(None, map(str.strip, text.split(';'))):
-    match = _ITEM.fullmatch(item)
-    setting = settings.pairs('study.points', match['pairs'])
-    name = (match['name'] or settings.setting_name(setting)).strip()
-    yield name, match['family'] or '', setting
+def _listed(config) -> Iterator[Point]:
+  """The points of `study.points`, or else of the grid."""
+  if config.study.points:
+    for name, setting in config.study.points.items():
+      keys = {k: v for k, v in setting.items() if k != FAMILY}
+      yield _point(config, name, setting.get(FAMILY, ''), tuple(keys.items()))
+  elif config.sweep.grid or config.sweep.also or not config.study.collect:
+    for setting in settings.settings(config):
+      yield _point(config, settings.setting_name(setting), '', setting)
 
 
-def _point(config, name, family, setting):
-  own = settings.run_config(config, setting)
-  lengths = {'total_steps', 'total_epochs'}
-  given = lengths & {key for key, _ in setting}
-  if len(given) == 1:  # In place of the other.
-    own[(lengths - given).pop()] = 0 if 'total_epochs' in given else 0.0
+def _point(config, name, family, setting) -> Point:
+  run_config = settings.run_config(config, setting)
   default = config_lib.base()
-  for group in _OF_STUDY:
-    own[group] = default[group]
-  if not own.few_shot.every:
-    own.few_shot = default.few_shot
+  for group in _STUDY_GROUPS:
+    run_config[group] = default[group]
+  if not run_config.few_shot.every:
+    run_config.few_shot = default.few_shot
   if not family:
-    of_data = config.job == 'data_study'
-    family = own.model.name if of_data else family_of(own.model.name)
-  return Point(name, family, own)
+    model = run_config.model.name
+    family = model if config.job == 'data_study' else family_of(model)
+  return Point(name, family, run_config)
 
 
 def family_of(model: str) -> str:
-  """Of a model's name: ViT, ResNet, hybrid, or these with Axial- before it."""
+  """Returns ViT, ResNet or hybrid, with Axial- in front for axial models."""
   axial = 'Axial-' if model.startswith('Axial') else ''
   model = model.removeprefix('Axial').removeprefix('-')
   if 'ViT' not in model:
@@ -135,35 +123,35 @@ def family_of(model: str) -> str:
   return f'{axial}ViT' if model.startswith('ViT') else f'{axial}hybrid'
 
 
-def _collected(config):
-  """Points of finished runs, those of one config together."""
-  together = {}
-  for folder in filter(None, map(str.strip, config.study.collect.split(','))):
+def _collected(config) -> Iterator[Point]:
+  """Points of `study.collect`; runs that differ only in their seed make one."""
+  by_config = {}
+  for folder in config.study.collect:
     for run in finished_run.find(epath.Path(folder), config.sweep.job):
-      flat = dict(sorted(run.flat.items()))
-      together.setdefault(repr(flat | {'seed': 0}), []).append(run)
+      keys = dict(sorted(run.flat.items())) | {'seed': 0}
+      by_config.setdefault(repr(keys), []).append(run)
   by_name = {}
-  for runs in together.values():
+  for runs in by_config.values():
     by_name.setdefault(_short_name(runs[0].config), []).append(runs)
   for name, groups in by_name.items():
     flats = [runs[0].flat for runs in groups]
-    told_by = [
+    differing = [
       key
       for key in flats[0]
       if key != 'seed' and any(f.get(key) != flats[0][key] for f in flats)
     ]
     for runs, flat in zip(groups, flats, strict=True):
-      own = runs[0].config
-      changes = [f'{key}={flat.get(key)}' for key in told_by]
+      keys = [f'{key}={flat.get(key)}' for key in differing]
+      run_config = runs[0].config
       yield Point(
-        ', '.join([name, *changes]),
-        family_of(own.model.name),
-        own,
-        found=runs,
+        ', '.join([name, *keys]),
+        family_of(run_config.model.name),
+        run_config,
+        finished_runs=runs,
       )
 
 
-def _short_name(config):
+def _short_name(config) -> str:
   length = f'{config.total_epochs:g} epochs'
   if config.total_steps:
     length = f'{config.total_steps} steps'
@@ -173,22 +161,25 @@ def _short_name(config):
 def train(
   point: Point, workdir: epath.Path, seed: int
 ) -> finished_run.FinishedRun | None:
-  """A run of a point, old or new; None if it diverged.
+  """Returns a run of a point, which is started or resumed if need be.
 
   Args:
-    point: of a study.
-    workdir: of the study.
-    seed: of the run.
+    point: the point.
+    workdir: folder of the study.
+    seed: seed of the run.
+
+  Returns:
+    The finished run; None if it diverged.
 
   Raises:
-    grid.Stopped: if it was asked to stop.
+    settings.Stopped: if it was preempted.
   """
-  own = point.config.copy_and_resolve_references()
-  own.seed = seed
+  config = point.config.copy_and_resolve_references()
+  config.seed = seed
   folder = workdir / point.folder / f'seed-{seed}' / 'train'
   _log.info('%s with seed %d', point.name, seed)
   try:
-    settings.run_or_read(own, folder)
+    settings.run_or_read(config, folder)
   except loop.NonFiniteError as error:
     _log.warning('%s diverged: %s', folder, error)
     return None
@@ -198,39 +189,37 @@ def train(
 def runs(
   config: ml_collections.ConfigDict, point: Point, workdir: epath.Path
 ) -> list[Run | None]:
-  """All runs of a point, with all that the study scores them by.
+  """Returns all runs of a point with their scores, None for diverged ones.
 
   Args:
-    config: of the study.
-    point: of it.
-    workdir: of it.
-
-  Returns:
-    Those that were found, or one for each of `sweep.seeds`, None for those that
-    diverged.
+    config: config of the study.
+    point: one of its points.
+    workdir: folder of the study.
 
   Raises:
-    grid.Stopped: if one was asked to stop.
+    settings.Stopped: if a run was preempted.
   """
   seeds = range(config.seed, config.seed + config.sweep.seeds)
-  trained = point.found or [train(point, workdir, seed) for seed in seeds]
+  finished_runs = point.finished_runs or [
+    train(point, workdir, seed) for seed in seeds
+  ]
   return [
-    run and _scored(config, run, workdir / point.folder) for run in trained
+    run and _score(config, run, workdir / point.folder) for run in finished_runs
   ]
 
 
-def _scored(config, run, folder) -> Run | None:
+def _score(config, run, folder) -> Run | None:
   folder = folder / f'seed-{run.config.seed}'
   try:
     scores = transfer.scores(config, run, folder)
   except loop.NonFiniteError as error:
     _log.warning('%s diverged: %s', folder, error)
     return None
-  return Run(run, scores | _own_metrics(run) | scores)
+  return Run(run, scores | _accuracies(run) | scores)
 
 
-def _own_metrics(run):
-  """Of the weights that count: the best ones, where those are kept."""
+def _accuracies(run) -> dict[str, float]:
+  """The run's own accuracies: of its best weights, if it keeps them."""
   metrics = dict(run.metrics)
   if run.config.best_metric:
     for event in run.events:

@@ -1,10 +1,10 @@
-"""Compares models and budgets by what they reach and what they cost.
+"""Compares models by what they reach and what they cost in compute.
 
-As section 4.4 and Appendix D do: every point of a list runs once for each seed,
-or is found finished; its weights are scored by their own test accuracy and,
-where asked, by few-shot accuracy and fine-tuning; its compute is counted. A
-table, a chart and the frontier come of it. The same command goes on with what
-is not finished, and with points that were added.
+The studies of section 4.4 and Appendix D: every point of a list trains once per
+seed. A run is scored by its own test accuracy and, if requested, by few-shot
+accuracy and fine-tuning; its operations are counted. The results are a table, a
+chart and the frontier of accuracy against compute. The same command resumes an
+unfinished study, and runs points that were added to a finished one.
 """
 
 import logging
@@ -16,50 +16,53 @@ import ml_collections
 from vit_jax import config as config_lib
 from vit_jax.build import few_shot_evaluator
 from vit_jax.distributed import compilation
-from vit_jax.jobs.compare import points, settings, summaries
+from vit_jax.jobs.compare import points as points_lib
+from vit_jax.jobs.compare import settings, summaries
 from vit_jax.workdir import claim, files, results
 
 _log = logging.getLogger(__name__)
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Runs the study, or what is left of it.
+  """Runs the study, or resumes it.
 
   Raises:
-    ValueError: if the points are not readable, or a run cannot be.
+    ValueError: if the points are malformed, or a run is invalid.
   """
-  asked = points.list_points(config)
+  points = points_lib.list_points(config)
   if is_finished(config, workdir):
     return
   claim.start(config_lib.flatten(config), workdir)
-  found = []
+  point_summaries = []
   try:
     with compilation.persistent_cache(workdir / 'compiled'):
-      for number, point in enumerate(asked):
-        _log.info('point %d of %d: %s', number + 1, len(asked), point.name)
-        runs = points.runs(config, point, workdir)
-        found.append(summaries.summarize(point, runs))
+      for number, point in enumerate(points, start=1):
+        _log.info('point %d of %d: %s', number, len(points), point.name)
+        runs = points_lib.runs(config, point, workdir)
+        point_summaries.append(summaries.summarize(point, runs))
   except settings.Stopped:
     return
-  finish(config, workdir, found)
+  finish(config, workdir, point_summaries)
 
 
 def is_finished(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
-  """Whether all that is asked for is done; keys of `study` may have changed.
+  """Returns whether the study has finished with the current list of points.
 
   Raises:
-    ValueError: if the folder holds a run of another config.
+    ValueError: if the folder holds a run with another config. Keys of `study`
+      and `data_study` may differ.
   """
   if not claim.is_finished(config_lib.flatten(config), workdir):
     return False
-  if files.read_json(workdir / files.RESULTS)['asked'] == _asked(config):
+  finished = files.read_json(workdir / files.RESULTS)['asked']
+  if config_lib.from_json(finished) == _study_keys(config):
     return True
-  _log.info('but the study has been changed; going on')
+  _log.info('but the study has changed since; running what is missing')
   return False
 
 
-def _asked(config) -> dict[str, Any]:
-  """The keys that may change when a study goes on."""
+def _study_keys(config) -> dict[str, Any]:
+  """Returns the keys that may change between a study and its extension."""
   return {
     key: value
     for key, value in config_lib.flatten(config).items()
@@ -70,47 +73,49 @@ def _asked(config) -> dict[str, Any]:
 def finish(
   config: ml_collections.ConfigDict,
   workdir: epath.Path,
-  found: list[summaries.PointSummary],
+  point_summaries: list[summaries.PointSummary],
   table: str = '',
 ) -> None:
   """Writes table, chart and results.
 
   Args:
-    config: of the job.
-    workdir: of it.
-    found: all points.
-    table: what stands before that of the points.
+    config: the study's config.
+    workdir: the study's work directory.
+    point_summaries: one per point.
+    table: a table to write before that of the points.
 
   Raises:
-    ValueError: if a metric to draw was not measured.
+    ValueError: if a metric of `study.metrics` was not measured.
   """
   across = config.study.across
-  data = few_shot_evaluator.short_name(config.data.name)
-  names = summaries.metrics_to_draw(config, found)
-  of_points = summaries.table(found, across, names)
-  text = '\n\n'.join(filter(None, [table, of_points]))
+  dataset = few_shot_evaluator.short_name(config.data.name)
+  metrics = summaries.metrics_to_draw(config, point_summaries)
+  points_table = summaries.table(point_summaries, across, metrics)
+  text = '\n\n'.join(filter(None, [table, points_table]))
   _log.info('%s', text)
-  files.write_text(workdir / 'table.txt', text + '\n')
+  files.write_text(workdir / files.TABLE, text + '\n')
   summaries.draw(
     workdir / files.STUDY_CHART,
-    found,
+    point_summaries,
     across,
-    names,
-    title=f'{data}: mean and deviation over the seeds',
+    metrics,
+    title=f'{dataset}: mean and standard deviation over seeds',
   )
-  seconds = sum(o.seeds * o.costs['seconds'] for o in found if o.costs)
+  seconds = sum(
+    p.seeds * p.costs['seconds'] for p in point_summaries if p.costs
+  )
   results.write(
     workdir,
     config.job,
     seconds=seconds,
     metrics={
-      f'{outcome.name}/{key}': outcome.metrics[key]
-      for outcome in found
-      for name in names
-      for key in (name, f'{name}_std')
-      if key in outcome.metrics
+      f'{point.name}/{key}': point.metrics[key]
+      for point in point_summaries
+      for metric in metrics
+      for key in (metric, f'{metric}_std')
+      if key in point.metrics
     },
-    drawn=names,
-    points=summaries.as_json(found, across, names),
-    asked=_asked(config),
+    drawn=metrics,
+    points=summaries.as_json(point_summaries, across, metrics),
+    asked=_study_keys(config),
   )

@@ -1,4 +1,4 @@
-"""What the points of a study have cost and reached: numbers, table, chart."""
+"""Summarizes the runs of a study's points: numbers, table, chart."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -13,7 +13,8 @@ from vit_jax import config as config_lib
 from vit_jax.distributed import processes
 from vit_jax.evaluation import frontier
 from vit_jax.inspection import figures, study_charts
-from vit_jax.jobs.compare import points, settings
+from vit_jax.jobs.compare import points as points_lib
+from vit_jax.jobs.compare import selection
 from vit_jax.models import flops
 from vit_jax.workdir import console
 
@@ -21,24 +22,24 @@ COSTS = {
   'exaflops': 'exaFLOPs of training',
   'relative': 'compute, relative to the first',
   'core_days': 'core-days, as measured',
-  'examples': 'examples to train on',
+  'examples': 'training examples',
 }
-_FRONTIER = 'exaflops', 'relative', 'core_days'
+_FRONTIER_COSTS = 'exaflops', 'relative', 'core_days'
 
 
 @dataclasses.dataclass(frozen=True)
 class PointSummary:
-  """A point that has run.
+  """The summary of a point over its runs.
 
   Attributes:
-    name: of the point.
-    family: of the point.
-    seeds: runs that did not diverge.
-    diverged: those that did.
-    costs: of one run, by names of `COSTS` and more; means over the runs.
-    metrics: means over the runs, and standard deviations as NAME_std.
-    curves: by metric, (step, mean, deviation) along the runs.
-    chosen: settings that were chosen for it.
+    name: the point's name.
+    family: the point's family.
+    seeds: number of runs that did not diverge.
+    diverged: number of runs that did.
+    costs: mean costs of one run, by the names of `COSTS` and others.
+    metrics: mean metrics, and standard deviations as NAME_std.
+    curves: by metric, (step, mean, standard deviation) during training.
+    chosen: name of the setting selected for the point, if any.
   """
 
   name: str
@@ -52,34 +53,41 @@ class PointSummary:
 
 
 def summarize(
-  point: points.Point, runs: Sequence[points.Run | None], chosen: str = ''
+  point: points_lib.Point,
+  runs: Sequence[points_lib.Run | None],
+  chosen: str = '',
 ) -> PointSummary:
-  """What the runs of a point come to, None for those that diverged."""
-  ended = [run for run in runs if run is not None]
-  metrics = {}
-  for name in ended[0].metrics if ended else ():
-    metrics |= settings.mean_and_spread(
-      name, [run.metrics[name] for run in ended]
+  """Summarizes the runs of a point.
+
+  Args:
+    point: the point.
+    runs: one per seed; None for runs that diverged.
+    chosen: name of the setting selected for the point.
+  """
+  finished = [run for run in runs if run is not None]
+  if not finished:
+    return PointSummary(
+      point.name, point.family, 0, len(runs), {}, {}, {}, chosen
     )
   return PointSummary(
     name=point.name,
     family=point.family,
-    seeds=len(ended),
-    diverged=len(runs) - len(ended),
-    costs=_costs(ended) if ended else {},
-    metrics=metrics,
-    curves=_curves(ended) if ended else {},
+    seeds=len(finished),
+    diverged=len(runs) - len(finished),
+    costs=_costs(finished),
+    metrics=selection.mean_and_std([run.metrics for run in finished]),
+    curves=_curves(finished),
     chosen=chosen,
   )
 
 
-def _costs(ended) -> dict[str, float]:
-  """Of a run: the rule's operations, the compiler's, and what was measured."""
-  first = ended[0].run
+def _costs(runs) -> dict[str, float]:
+  """Returns the cost of a run: operations by formula and by compiler, time."""
+  first = runs[0].run
   config = first.config
-  counted = config.copy_and_resolve_references()
-  counted.model.representation_size = 0
-  model = build.create_model(counted, num_classes=0)
+  config_without_head = config.copy_and_resolve_references()
+  config_without_head.model.representation_size = 0
+  model = build.create_model(config_without_head, num_classes=0)
   size = config_lib.image_size(config)
   images = first.results['step'] * config.batch_size
   compiled = flops.forward_as_compiled(model, size)
@@ -90,142 +98,149 @@ def _costs(ended) -> dict[str, float]:
     'parameters': first.results['parameters'],
     'exaflops': flops.training_exaflops(flops.forward(model, size), images),
     'compiler_exaflops': flops.training_exaflops(compiled, images),
-    'seconds': _mean_of(ended, 'seconds'),
-    'core_days': _mean_of(ended, 'core_days'),
+    'seconds': _mean_result(runs, 'seconds'),
+    'core_days': _mean_result(runs, 'core_days'),
   }
 
 
-def _mean_of(ended, name):
-  return statistics.fmean(run.run.results[name] for run in ended)
+def _mean_result(runs, name):
+  return statistics.fmean(run.run.results[name] for run in runs)
 
 
-def _curves(ended):
-  """Of metrics that were measured several times, at the steps of all runs."""
-  found = {}
-  for name in ended[0].metrics:
-    by_run = [
-      {e['step']: e[name] for e in run.run.events if name in e} for run in ended
+def _curves(runs):
+  """Returns repeated measurements of metrics, at the steps all runs share."""
+  curves = {}
+  for name in runs[0].metrics:
+    by_step = [
+      {e['step']: e[name] for e in run.run.events if name in e} for run in runs
     ]
-    steps = sorted(set.intersection(*map(set, by_run)))
+    steps = sorted(set.intersection(*map(set, by_step)))
     if len(steps) > 1:
-      found[name] = [
-        (step, *_mean_and_deviation([values[step] for values in by_run]))
+      curves[name] = [
+        (step, *_mean_and_std([values[step] for values in by_step]))
         for step in steps
       ]
-  return found
+  return curves
 
 
-def _mean_and_deviation(values):
-  spread = statistics.stdev(values) if len(values) > 1 else 0.0
-  return statistics.fmean(values), spread
+def _mean_and_std(values):
+  std = statistics.stdev(values) if len(values) > 1 else 0.0
+  return statistics.fmean(values), std
 
 
 def metrics_to_draw(
-  config: ml_collections.ConfigDict, outcomes: Sequence[PointSummary]
+  config: ml_collections.ConfigDict, summaries: Sequence[PointSummary]
 ) -> list[str]:
-  """What is drawn.
+  """Returns the names of `study.metrics`, or the first metric by default.
 
   Raises:
-    ValueError: if `study.metrics` names one that nothing has.
+    ValueError: if `study.metrics` names a metric that was not measured.
   """
-  known = metric_names_of(outcomes)
-  names = [name.strip() for name in config.study.metrics.split(',')]
-  names = list(filter(None, names)) or known[:1]
-  if unknown := [name for name in names if known and name not in known]:
+  measured = metric_names(summaries)
+  names = list(config.study.metrics)
+  names = list(filter(None, names)) or measured[:1]
+  unknown = [name for name in names if measured and name not in measured]
+  if unknown:
     raise ValueError(
       f'study.metrics={config.study.metrics!r}: {unknown[0]!r} was not'
-      f' measured; {", ".join(known)} were.'
+      f' measured; {", ".join(measured)} were.'
     )
   return names
 
 
-def metric_names_of(outcomes: Sequence[PointSummary]) -> list[str]:
-  """All that were measured, in order, without their deviations."""
-  names = dict.fromkeys(name for o in outcomes for name in o.metrics)
+def metric_names(summaries: Sequence[PointSummary]) -> list[str]:
+  """Returns the names of all metrics, in order, without deviations."""
+  names = dict.fromkeys(name for p in summaries for name in p.metrics)
   return [name for name in names if not name.endswith('_std')]
 
 
 def on_frontier(
-  across: str, metric: str, outcomes: Sequence[PointSummary]
+  across: str, metric: str, summaries: Sequence[PointSummary]
 ) -> list[bool]:
-  """Whether each outcome is on the frontier; none where no cost is drawn."""
-  if across not in _FRONTIER:
-    return [False] * len(outcomes)
-  measured = [o for o in outcomes if metric in o.metrics]
-  found = frontier.on_frontier(
-    [place(o, outcomes, across) for o in measured],
-    [o.metrics[metric] for o in measured],
+  """Returns which points are on the frontier of a metric against compute.
+
+  Args:
+    across: the horizontal axis. The frontier is empty if it is not compute.
+    metric: name of the metric.
+    summaries: the points, including diverged ones.
+  """
+  if across not in _FRONTIER_COSTS:
+    return [False] * len(summaries)
+  measured = [p for p in summaries if metric in p.metrics]
+  is_best = frontier.on_frontier(
+    [place(p, summaries, across) for p in measured],
+    [p.metrics[metric] for p in measured],
   )
-  best = {o.name for o, is_best in zip(measured, found, strict=True) if is_best}
-  return [o.name in best for o in outcomes]
+  best = {p.name for p, b in zip(measured, is_best, strict=True) if b}
+  return [p.name in best for p in summaries]
 
 
-def _on_first_frontier(across, names, outcomes):
-  if not names:  # All have diverged.
-    return [False] * len(outcomes)
-  return on_frontier(across, names[0], outcomes)
+def _on_first_frontier(across, metrics, summaries):
+  if not metrics:  # All runs diverged.
+    return [False] * len(summaries)
+  return on_frontier(across, metrics[0], summaries)
 
 
 def place(
-  outcome: PointSummary, outcomes: Sequence[PointSummary], across: str
+  summary: PointSummary, summaries: Sequence[PointSummary], across: str
 ) -> float:
-  """Where a point is drawn."""
+  """Returns the position of a point on the horizontal axis."""
   if across == 'relative':
-    first = next(o for o in outcomes if o.costs)
-    return outcome.costs['exaflops'] / first.costs['exaflops']
-  return outcome.costs[across]
+    first = next(p for p in summaries if p.costs)
+    return summary.costs['exaflops'] / first.costs['exaflops']
+  return summary.costs[across]
 
 
 def table(
-  outcomes: Sequence[PointSummary], across: str, names: Sequence[str]
+  summaries: Sequence[PointSummary], across: str, metrics: Sequence[str]
 ) -> str:
-  """A row for each point; accuracies in per cent, `*` for the frontier.
+  """Returns a table with a row per point, accuracies in per cent.
 
   Args:
-    outcomes: of all points.
-    across: which cost the frontier is of.
-    names: of metrics; the frontier is that of the first.
+    summaries: one per point.
+    across: the horizontal axis of the chart. If it is compute, `*` marks the
+      points on the frontier.
+    metrics: the metrics of the chart; the frontier is that of the first one.
   """
-  metrics = metric_names_of(outcomes)
-  best = _on_first_frontier(across, names, outcomes)
+  names = metric_names(summaries)
+  best = _on_first_frontier(across, metrics, summaries)
   head = ['point', 'family', 'steps', 'images', 'exaFLOPs', 'by the compiler']
-  rows = [[*head, 'core-days', *metrics, '']]
-  for outcome, is_best in zip(outcomes, best, strict=True):
-    cells = ['diverged', *[''] * (4 + len(metrics))]
-    if outcome.costs:
-      c = outcome.costs
+  rows = [[*head, 'core-days', *names, '']]
+  for point, is_best in zip(summaries, best, strict=True):
+    cells = ['diverged', *[''] * (4 + len(names))]
+    if point.costs:
+      c = point.costs
       cells = [f'{c["steps"]}', f'{c["images"]:.3g}', f'{c["exaflops"]:.4g}']
       cells += [f'{c["compiler_exaflops"]:.4g}', f'{c["core_days"]:.3g}']
-      cells += [percent(outcome.metrics, name) for name in metrics]
-    rows.append([outcome.name, outcome.family, *cells, '*' if is_best else ''])
+      cells += [percent(point.metrics, name) for name in names]
+    rows.append([point.name, point.family, *cells, '*' if is_best else ''])
   text = console.table(rows)
   if any(best):
-    text += f'\n\n* No other point has a higher {names[0]} for less compute.'
+    text += f'\n\n* No other point has a higher {metrics[0]} for less compute.'
   return text
 
 
 def percent(metrics: Mapping[str, float], name: str) -> str:
-  """A mean with its deviation, where there is one."""
+  """Returns a mean in per cent, such as `81.25±0.31`; '' if not measured."""
   if name not in metrics:
     return ''
-  spread = metrics.get(f'{name}_std')
+  std = metrics.get(f'{name}_std')
   text = f'{100 * metrics[name]:.2f}'
-  return text if spread is None else f'{text}±{100 * spread:.2f}'
+  return text if std is None else f'{text}±{100 * std:.2f}'
 
 
 def draw(
   path: epath.Path,
-  outcomes: Sequence[PointSummary],
+  summaries: Sequence[PointSummary],
   across: str,
-  names: Sequence[str],
+  metrics: Sequence[str],
   title: str,
 ) -> None:
-  """Writes the chart: a panel for each metric, a line for each family."""
-  if not (names and processes.is_first()):
+  """Writes the chart, with a panel per metric and a line per family."""
+  if not (metrics and processes.is_first()):
     return
-  panels = {name: _lines(outcomes, across, name) for name in names}
   figure = study_charts.accuracy_by_cost(
-    panels,
+    {metric: _lines(summaries, across, metric) for metric in metrics},
     title=title,
     x_label=COSTS.get(across, across),
     log_x=across in COSTS,
@@ -233,43 +248,42 @@ def draw(
   figures.save(figure, path)
 
 
-def _lines(outcomes, across, name) -> dict[str, list[study_charts.Mark]]:
-  lines = {}
+def _lines(summaries, across, metric) -> dict[str, list[study_charts.Mark]]:
+  """Returns the marks of each line: a family, or across steps a point."""
   if across == 'step':
     return {
-      outcome.name: [
-        study_charts.Mark(*point) for point in _curve(outcome, name)
-      ]
-      for outcome in outcomes
-      if name in outcome.metrics
+      p.name: [study_charts.Mark(*mark) for mark in _curve(p, metric)]
+      for p in summaries
+      if metric in p.metrics
     }
-  best = on_frontier(across, name, outcomes)
-  for outcome, is_best in zip(outcomes, best, strict=True):
-    if name in outcome.metrics:
+  lines = {}
+  best = on_frontier(across, metric, summaries)
+  for point, is_best in zip(summaries, best, strict=True):
+    if metric in point.metrics:
       mark = study_charts.Mark(
-        outcome.name if across == 'name' else place(outcome, outcomes, across),
-        outcome.metrics[name],
-        outcome.metrics.get(f'{name}_std', 0.0),
-        name=outcome.name if across in _FRONTIER else '',
+        point.name if across == 'name' else place(point, summaries, across),
+        point.metrics[metric],
+        point.metrics.get(f'{metric}_std', 0.0),
+        name=point.name if across in _FRONTIER_COSTS else '',
         on_frontier=is_best,
       )
-      lines.setdefault(outcome.family, []).append(mark)
+      lines.setdefault(point.family, []).append(mark)
   return lines
 
 
-def _curve(outcome, name):
-  """(step, mean, deviation) along the runs, or of their end alone."""
-  spread = outcome.metrics.get(f'{name}_std', 0.0)
-  end = (outcome.costs['steps'], outcome.metrics[name], spread)
-  return outcome.curves.get(name, [end])
+def _curve(point, metric):
+  """Returns (step, mean, std) during training, or only at its end."""
+  std = point.metrics.get(f'{metric}_std', 0.0)
+  end = (point.costs['steps'], point.metrics[metric], std)
+  return point.curves.get(metric, [end])
 
 
 def as_json(
-  outcomes: Sequence[PointSummary], across: str, names: Sequence[str]
+  summaries: Sequence[PointSummary], across: str, metrics: Sequence[str]
 ) -> list[dict[str, Any]]:
-  """For results, all numbers of every point."""
-  best = _on_first_frontier(across, names, outcomes)
+  """Returns all numbers of every point, as `results.json` holds them."""
+  best = _on_first_frontier(across, metrics, summaries)
   return [
-    dataclasses.asdict(outcome) | {'frontier': is_best}
-    for outcome, is_best in zip(outcomes, best, strict=True)
+    dataclasses.asdict(point) | {'frontier': is_best}
+    for point, is_best in zip(summaries, best, strict=True)
   ]

@@ -1,7 +1,7 @@
-"""What the weights of a finished run are worth elsewhere.
+"""Scores the weights of a finished run by transfer to other datasets.
 
-By few-shot accuracy on `few_shot.datasets`, and by fine-tuning on
-`study.finetune`; each in a folder of its own, so that a study goes on.
+Few-shot accuracy on `few_shot.datasets` and fine-tuning on `study.finetune`
+each run in a folder of their own, so an interrupted study resumes.
 """
 
 import statistics
@@ -15,11 +15,12 @@ from vit_jax.build import few_shot_evaluator
 from vit_jax.jobs.compare import settings
 from vit_jax.workdir import files, finished_run
 
-MEAN = 'finetune/mean/accuracy'  # Of the datasets by their own labels.
+# The mean over datasets of the accuracy by their original labels.
+MEAN = 'finetune/mean/accuracy'
 _REAL = '-real/accuracy'
 
-# Of the model, what belongs to pre-training or comes with the recipe.
-_NOT_THE_MODEL = (
+# Keys of `model` that belong to pre-training, or that the recipe sets.
+_NOT_TRANSFERRED = (
   'name',
   'representation_size',
   'dropout',
@@ -33,126 +34,119 @@ def scores(
   run: finished_run.FinishedRun,
   folder: epath.Path,
 ) -> dict[str, float]:
-  """Accuracies by the names of metrics; none where none are asked for.
+  """Returns accuracies by metric name; empty if none are requested.
 
   Args:
-    config: of the study.
-    run: trained; of its weights the best, where those are kept.
-    folder: for what is run here.
+    config: the study's config.
+    run: a finished training run. Its best weights are used if it kept them, and
+      its final weights otherwise.
+    folder: where the runs of the transfer are kept.
 
   Raises:
     ValueError: if a dataset is unknown or its data is missing.
-    grid.Stopped: if it was asked to stop.
+    settings.Stopped: if a run was preempted.
   """
-  found = {}
-  for name, dataset in finetune_on(config).items():
-    found |= _finetune(config, run, name, dataset, folder / name)
-  accuracies = [v for k, v in found.items() if not k.endswith(_REAL)]
+  metrics = {}
+  for name, dataset in finetune_datasets(config).items():
+    metrics |= _finetune(config, run, name, dataset, folder / name)
+  accuracies = [v for k, v in metrics.items() if not k.endswith(_REAL)]
   if len(accuracies) > 1:
-    found = {MEAN: statistics.fmean(accuracies)} | found
-  # A run that looks at few-shot accuracy ends with that of its last weights.
+    metrics = {MEAN: statistics.fmean(accuracies)} | metrics
+  # A run that measures few-shot accuracy during training has that of its final
+  # weights already.
   if config.few_shot.datasets and (
     run.config.best_metric or not run.config.few_shot.every
   ):
-    found |= _few_shot(config, run, folder / 'few_shot')
-  return found
+    metrics |= _few_shot(config, run, folder / 'few_shot')
+  return metrics
 
 
-def finetune_on(config: ml_collections.ConfigDict) -> dict[str, str]:
-  """Datasets of `study.finetune` by their names in metrics."""
-  found = {}
-  for item in filter(None, map(str.strip, config.study.finetune.split(','))):
+def finetune_datasets(config: ml_collections.ConfigDict) -> dict[str, str]:
+  """Returns the datasets of `study.finetune` by their names in metrics."""
+  datasets = {}
+  for item in config.study.finetune:
     name, equals, dataset = item.partition('=')
     if not equals:
       name, dataset = few_shot_evaluator.short_name(item), item
-    found[name] = dataset
-  return found
+    datasets[name] = dataset
+  return datasets
 
 
 def finetune_config(
   config: ml_collections.ConfigDict, run: finished_run.FinishedRun, dataset: str
 ) -> ml_collections.ConfigDict:
-  """Fine-tuning of a run's weights as Table 4 has it, with the study's changes.
+  """Returns the config that fine-tunes a run's weights.
 
-  What is neither in Table 4 nor a folder gets the settings of a folder.
+  The recipe is that of Table 4, or that of an image folder for datasets that
+  Table 4 does not list. `study.finetune_keys` change it.
 
   Raises:
-    ValueError: if `study.finetune_keys` cannot be read.
+    ValueError: if `study.finetune_keys` are invalid.
   """
   model = run.config.model
-  known = dataset in recipes.TABLE_4
-  own = recipes.finetuning(f'{model.name},{dataset if known else "folder:"}')
-  own.data.name = dataset
-  own.model.update(
-    {key: value for key, value in model.items() if key not in _NOT_THE_MODEL}
+  recipe = dataset if dataset in recipes.TABLE_4 else 'folder:'
+  tuned = recipes.finetuning(f'{model.name},{recipe}')
+  tuned.data.name = dataset
+  tuned.model.update(
+    {key: value for key, value in model.items() if key not in _NOT_TRANSFERRED}
   )
-  _share(own, run)
-  own.keep_checkpoints = 1
-  _set_keys(config, own)
-  return own
+  _transfer_keys(tuned, run)
+  tuned.keep_checkpoints = 1
+  config_lib.set_keys(tuned, config.study.finetune_keys)
+  return tuned
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Refuses `study.finetune_keys` before anything is trained.
+  """Refuses invalid `study.finetune_keys` before anything is trained.
 
   Raises:
-    ValueError: if they cannot be read, or are no keys.
+    ValueError: if they are not config keys, or have invalid values.
   """
-  _set_keys(config, config_lib.base())
-
-
-def _set_keys(config, own) -> None:
-  """Sets what the study changes in the recipe; one length takes the other's."""
-  pairs = settings.pairs('study.finetune_keys', config.study.finetune_keys)
-  for key, value in pairs:
-    config_lib.set_key(own, key, value)
-    if key == 'total_steps':
-      own.total_epochs = 0.0
-    elif key == 'total_epochs':
-      own.total_steps = 0
+  config_lib.set_keys(config_lib.base(), config.study.finetune_keys)
 
 
 def _finetune(config, run, name, dataset, folder):
-  own = finetune_config(config, run, dataset)
-  metrics = settings.run_or_read(own, folder)['metrics']
-  (split, *_) = config_lib.eval_splits(own)
-  found = {f'finetune/{name}/accuracy': metrics[f'{split}/accuracy']}
+  tuned = finetune_config(config, run, dataset)
+  results = settings.run_or_read(tuned, folder)
+  (split, *_) = config_lib.eval_splits(tuned)
+  accuracy = results['metrics'][f'{split}/accuracy']
+  metrics = {f'finetune/{name}/accuracy': accuracy}
   if config.evaluate.real_json and dataset == 'imagenet2012':
-    found[f'finetune/{name}{_REAL}'] = _real(config, own, folder)
+    metrics[f'finetune/{name}{_REAL}'] = _real_accuracy(config, tuned, folder)
   settings.clean(folder, keep_weights=False)
-  return found
+  return metrics
 
 
-def _real(config, tuned, folder):
-  """Accuracy of a fine-tuned model by ReaL's labels."""
-  own = tuned.copy_and_resolve_references()
-  own.job = 'evaluate'
-  own.init_from = str(folder / files.FINAL_WEIGHTS)
-  own.evaluate.real_json = config.evaluate.real_json
-  results = settings.run_or_read(own, folder.with_name(f'{folder.name}-real'))
-  return results['metrics']['real/accuracy']
+def _real_accuracy(config, tuned, folder):
+  """Returns a fine-tuned model's accuracy by the ReaL labels."""
+  evaluation = tuned.copy_and_resolve_references()
+  evaluation.job = 'evaluate'
+  evaluation.init_from = str(folder / files.FINAL_WEIGHTS)
+  evaluation.evaluate.real_json = config.evaluate.real_json
+  real_folder = folder.with_name(f'{folder.name}-real')
+  return settings.run_or_read(evaluation, real_folder)['metrics'][
+    'real/accuracy'
+  ]
 
 
 def _few_shot(config, run, folder):
-  own = run.config.copy_and_resolve_references()
-  own.job = 'few_shot'
-  own.few_shot.update(config.few_shot)
-  own.few_shot.every = 0
-  _share(own, run)
-  metrics = settings.run_or_read(own, folder)['metrics']
+  evaluation = run.config.copy_and_resolve_references()
+  evaluation.job = 'few_shot'
+  evaluation.few_shot.update(config.few_shot)
+  evaluation.few_shot.every = 0
+  _transfer_keys(evaluation, run)
+  metrics = settings.run_or_read(evaluation, folder)['metrics']
   return {k: v for k, v in metrics.items() if not k.endswith('_std')}
 
 
-def _share(own, run):
-  """What transfer takes from the run: weights, seed, where data lies."""
-  own.init_from = _weights(run)
-  own.seed = run.config.seed
-  own.best_metric = ''
-  own.mesh = run.config.mesh
+def _transfer_keys(config, run):
+  """Copies weights, seed, mesh and data folders from the run."""
+  weights = files.FINAL_WEIGHTS
+  if run.config.best_metric:
+    weights = files.BEST_WEIGHTS
+  config.init_from = str(run.workdir / weights)
+  config.seed = run.config.seed
+  config.best_metric = ''
+  config.mesh = run.config.mesh
   for key in ('dir', 'manual_dir', 'download'):
-    own.data[key] = run.config.data[key]
-
-
-def _weights(run):
-  name = files.BEST_WEIGHTS if run.config.best_metric else files.FINAL_WEIGHTS
-  return str(run.workdir / name)
+    config.data[key] = run.config.data[key]

@@ -1,11 +1,12 @@
-"""VTAB-1k: fine-tuning on 19 small tasks, and the mean of what they reach.
+"""VTAB-1k: fine-tunes on 19 small tasks and reports their mean accuracy.
 
 One setting of hyper-parameters serves all tasks (section 4.1, Appendix B.1.1).
-With a grid it is chosen as the paper's was: every setting trains on the 800
-images of every task, and that with the highest mean accuracy on their 200
-others is taken. It then trains on all 1,000, with several seeds, and is scored
-on the whole test splits. Every run has a workdir of its own below the job's, so
-that what was interrupted goes on with what is not finished.
+Given several settings, the job selects one as the paper does: each setting
+trains on the 800 training images of every task, and the one with the highest
+mean accuracy on the 200 validation images is selected. It then trains on all
+1,000 images with several seeds and is scored on the complete test splits. Every
+run has a work directory of its own below the job's, so an interrupted job
+resumes with the runs that are not finished.
 """
 
 import logging
@@ -21,6 +22,7 @@ from vit_jax.data import vtab_tasks as vtab_data
 from vit_jax.distributed import compilation, processes
 from vit_jax.evaluation import vtab_scores
 from vit_jax.inspection import figures, study_charts
+from vit_jax.jobs.compare import selection
 from vit_jax.jobs.compare import settings as settings_lib
 from vit_jax.workdir import claim, console, files
 from vit_jax.workdir import results as results_lib
@@ -33,54 +35,60 @@ _GROUPS = {name: task.group for name, task in vtab_data.TASKS.items()}
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Runs all tasks, or what is left of them, and writes table and chart.
+  """Runs all tasks, or resumes them, and writes table and chart.
 
   Raises:
-    ValueError: if data is missing (and `vtab.skip_missing` is not set), all of
-      it in one message; or a run cannot be.
+    ValueError: if a run is invalid, or data is missing and `vtab.skip_missing`
+      is not set. One message lists all that is missing.
   """
   if claim.is_finished(config_lib.flatten(config), workdir):
     missing = files.read_json(workdir / files.RESULTS)['missing']
     if not missing:
       return
-    _log.info('but without %s; looking for them', ', '.join(missing))
-  settings = settings_lib.settings(config)
-  names = _names(config)
+    _log.info('but without %s; checking for their data', ', '.join(missing))
+  candidates = settings_lib.settings(config)
+  names = _requested_tasks(config)
   _check_model(config, names[0])
-  present, missing = _look_for_data(config, names)
+  present, missing = _split_by_data(config, names)
   claim.start(config_lib.flatten(config), workdir)
   try:
     with compilation.persistent_cache(workdir / 'compiled'):
-      scores = _compare(config, workdir, settings, present)
-      chosen = settings_lib.best(scores) if scores else settings[0]
-      _log.info('setting: %s', settings_lib.setting_name(chosen))
-      # The choice may change when data is added; each has runs of its own.
-      folder = (
-        workdir / settings_lib.setting_name(chosen) if scores else workdir
+      selected, scores = selection.select(
+        candidates,
+        lambda setting: _mean_held_out_score(config, workdir, setting, present),
       )
-      results = _repeat(config, folder, chosen, present)
+      setting_name = settings_lib.setting_name(selected)
+      _log.info('setting: %s', setting_name)
+      # Another setting may be selected when data is added: each has its own
+      # folder.
+      folder = workdir / setting_name if scores else workdir
+      results = _repeat(config, folder, selected, present)
   except settings_lib.Stopped:
     return
-  _finish(config, workdir, scores, chosen, results, missing)
+  _finish(config, workdir, scores, selected, results, missing)
 
 
-def _names(config: ml_collections.ConfigDict) -> list[str]:
-  """The tasks asked for, in the order of Table 9."""
-  asked = [name.strip() for name in config.vtab.tasks.split(',')]
-  asked = list(filter(None, asked)) or list(vtab_data.TASKS)
-  for name in asked:
+def _requested_tasks(config: ml_collections.ConfigDict) -> list[str]:
+  """Returns the tasks of `vtab.tasks`, or all, in the order of Table 9."""
+  names = config.vtab.tasks or vtab_data.TASKS
+  for name in names:
     vtab_data.find(name)
-  return [name for name in vtab_data.TASKS if name in asked]
+  return [name for name in vtab_data.TASKS if name in names]
 
 
-def _check_model(config, name):
-  """Refuses a checkpoint or a model that cannot be, before any run."""
-  start = build.load_weights(config)
-  build.create_model(config, vtab_data.find(name).dataset.num_classes, start)
+def _check_model(config, task_name):
+  """Refuses an invalid checkpoint or model before any run starts."""
+  initial = build.load_weights(config)
+  num_classes = vtab_data.find(task_name).dataset.num_classes
+  build.create_model(config, num_classes, initial)
 
 
-def _look_for_data(config, names):
-  """Tasks with data and without; in the end one message about the latter."""
+def _split_by_data(config, names):
+  """Returns the tasks whose data is present, and those whose data is missing.
+
+  Raises:
+    ValueError: if data is missing and must not be.
+  """
   reasons = {}
   for name in names:
     try:
@@ -93,103 +101,97 @@ def _look_for_data(config, names):
       [f'{len(reasons)} of {len(names)} tasks have no data:', *reasons.values()]
     )
     if not config.vtab.skip_missing or not present:
-      message += '\nconfigs/prepare.py prepares what TFDS can.'
+      message += '\nconfigs/prepare.py prepares the data that TFDS can prepare.'
       if present:
         message += (
-          f' To run the {len(present)} other tasks alone, set'
+          f' To run only the {len(present)} other tasks, set'
           ' vtab.skip_missing=true.'
         )
       raise ValueError(message)
-    _log.warning('%s\nThey are left out.', message)
+    _log.warning('%s\nSkipping them.', message)
   return present, list(reasons)
 
 
-def _config_of(config, setting, name):
-  """The config of a run on one task."""
+def _task_config(config, setting, name):
+  """Returns the config of a run on one task."""
   task = vtab_data.find(name)
-  own = settings_lib.run_config(config, setting)
-  own.data.name = f'vtab:{name}'
+  config = settings_lib.run_config(config, setting)
+  config.data.name = f'vtab:{name}'
   if not task.random_crop:
-    own.data.crop = 'resize'
-  own.data.flip = own.data.flip and task.flip
-  return own
+    config.data.crop = 'resize'
+  config.data.flip = config.data.flip and task.flip
+  return config
 
 
-def _compare(config, workdir, settings, names):
-  """Mean held-out scores by setting; none if there is nothing to choose."""
-  if len(settings) == 1:
-    return {}
-  scores = {}
-  for setting in settings:
-    of_tasks = []
-    for name in names:
-      _log.info('trying %s on %s', settings_lib.setting_name(setting), name)
-      folder = workdir / 'choose' / settings_lib.setting_name(setting) / name
-      candidate = _config_of(config, setting, name)
-      of_tasks.append(settings_lib.held_out_score(candidate, folder))
-      settings_lib.clean(folder, keep_weights=config.vtab.keep_weights)
-    diverged = None in of_tasks
-    scores[setting] = None if diverged else statistics.fmean(of_tasks)
-  return scores
+def _mean_held_out_score(config, workdir, setting, names):
+  """Returns the mean held-out accuracy over tasks; None if a run diverged."""
+  setting_name = settings_lib.setting_name(setting)
+  scores = []
+  for name in names:
+    _log.info('trying %s on %s', setting_name, name)
+    folder = workdir / 'choose' / setting_name / name
+    run_config = _task_config(config, setting, name)
+    scores.append(selection.held_out_score(run_config, folder))
+    settings_lib.clean(folder, keep_weights=config.vtab.keep_weights)
+  return None if None in scores else statistics.fmean(scores)
 
 
-def _repeat(config, folder, chosen, names):
-  """Results of every seed, by task."""
+def _repeat(config, folder, setting, names):
+  """Returns the results of every seed, by task."""
   results = {name: [] for name in names}
-  for place, name in enumerate(names):
-    for number in range(config.sweep.seeds):
-      final = _config_of(config, chosen, name)
-      final.seed = config.seed + number
-      _log.info(
-        'task %d of %d, %s, seed %d', place + 1, len(names), name, final.seed
-      )
-      own = folder / name / f'seed-{final.seed}'
-      results[name].append(settings_lib.run_or_read(final, own))
-      settings_lib.clean(own, keep_weights=config.vtab.keep_weights)
+  for number, name in enumerate(names, start=1):
+    for seed in selection.seeds(config):
+      run_config = _task_config(config, setting, name)
+      run_config.seed = seed
+      _log.info('task %d of %d: %s, seed %d', number, len(names), name, seed)
+      run_folder = folder / name / f'seed-{seed}'
+      results[name].append(settings_lib.run_or_read(run_config, run_folder))
+      settings_lib.clean(run_folder, keep_weights=config.vtab.keep_weights)
   return results
 
 
-def _finish(config, workdir, scores, chosen, results, missing) -> None:
-  accuracies = {
-    name: [100 * run_results['metrics'][METRIC] for run_results in of_task]
-    for name, of_task in results.items()
-  }
-  of_seeds = [
-    vtab_scores.means(dict(zip(accuracies, of_seed, strict=True)), _GROUPS)
-    for of_seed in zip(*accuracies.values(), strict=True)
+def _finish(config, workdir, scores, selected, results, missing) -> None:
+  tasks = list(results)
+  repeats = [
+    _with_means(
+      {
+        name: 100 * run_results['metrics'][METRIC]
+        for name, run_results in zip(tasks, of_seed, strict=True)
+      }
+    )
+    for of_seed in zip(*results.values(), strict=True)
   ]
-  means = {name: [m[name] for m in of_seeds] for name in of_seeds[0]}
+  percent = selection.mean_and_std(repeats)
   references = {
-    model: _with_means({name: row[name] for name in accuracies})
+    model: _with_means({name: row[name] for name in tasks})
     for model, row in vtab_scores.TABLE_9.items()
   }
-  lines = [_table(accuracies, means, missing, references)]
+  table = _table(tasks, percent, missing, references)
   if scores:
-    metric = f'mean {settings_lib.METRIC}'
-    lines += ['', *settings_lib.score_lines(scores, chosen, metric)]
-  table = '\n'.join(lines)
+    metric = f'mean {selection.HELD_OUT_METRIC}'
+    table += '\n\n' + selection.score_table(scores, selected, metric)
   _log.info('%s', table)
-  files.write_text(workdir / 'table.txt', table + '\n')
+  files.write_text(workdir / files.TABLE, table + '\n')
   if processes.is_first():
-    _draw(config, workdir / files.VTAB_CHART, means, accuracies, references)
-  metrics = {}
-  for name, values in (accuracies | means).items():
-    fractions = [value / 100 for value in values]
-    metrics |= settings_lib.mean_and_spread(f'vtab/{name}', fractions)
+    _draw(config, workdir / files.VTAB_CHART, tasks, percent, references)
   runs = [
     run_results for of_task in results.values() for run_results in of_task
   ]
+  seconds = sum(run_results['seconds'] for run_results in runs)
   results_lib.write(
     workdir,
     config.job,
-    seconds=sum(run_results['seconds'] for run_results in runs),
-    metrics=metrics,
+    seconds=seconds,
+    metrics=selection.mean_and_std(
+      [
+        {f'vtab/{name}': value / 100 for name, value in repeat.items()}
+        for repeat in repeats
+      ]
+    ),
     step=runs[0]['step'],
     missing=missing,
-    scores={
-      settings_lib.setting_name(setting): s for setting, s in scores.items()
-    },
-    chosen=dict(chosen),
+    scores=selection.by_name(scores),
+    chosen=settings_lib.as_texts(selected),
   )
 
 
@@ -197,60 +199,67 @@ def _with_means(accuracies):
   return accuracies | vtab_scores.means(accuracies, _GROUPS)
 
 
-def _table(accuracies, means, missing, references):
-  """Per cent, in the order of Table 9, and what the paper reports."""
+def _mean_names(tasks, names):
+  """Returns those of `names` that are neither tasks nor deviations."""
+  return [n for n in names if n not in tasks and not n.endswith('_std')]
+
+
+def _table(tasks, percent, missing, references):
+  """Returns accuracies in per cent beside the paper's, as in Table 9."""
   rows = [['', 'accuracy', 'std', *references]]
-  asked = [n for n in vtab_data.TASKS if n in accuracies or n in missing]
-  for name in asked:
+  for name in vtab_data.TASKS:
     title = vtab_data.TASKS[name].title
-    rows.append([title, *_cells(name, accuracies, references)])
-  for name in means:
-    rows.append([_title(name, accuracies), *_cells(name, means, references)])
+    if name in tasks:
+      rows.append([title, *_cells(name, percent, references)])
+    elif name in missing:
+      rows.append([title, 'no data', *[''] * (len(references) + 1)])
+  for name in _mean_names(tasks, percent):
+    rows.append([_title(name, tasks), *_cells(name, percent, references)])
   table = console.table(rows)
-  if len(accuracies) < len(vtab_data.TASKS):
-    table += '\nMeans, of the paper too, are those of the tasks run here.'
+  if len(tasks) < len(vtab_data.TASKS):
+    table += "\nMeans, including the paper's, are over the tasks run here."
   return table
 
 
-def _title(name, accuracies):
-  """Such as `VTAB (19)`, or `natural (3 of 7)`."""
+def _title(name, tasks):
+  """Returns the title of a mean, such as `VTAB (19)` or `natural (3 of 7)`."""
 
-  def count(tasks):
-    return sum(name in (vtab_scores.SCORE, _GROUPS[task]) for task in tasks)
+  def count(names):
+    return sum(name in (vtab_scores.SCORE, _GROUPS[task]) for task in names)
 
-  have, all_ = count(accuracies), count(vtab_data.TASKS)
+  present, total = count(tasks), count(vtab_data.TASKS)
   title = 'VTAB' if name == vtab_scores.SCORE else name
-  return f'{title} ({have})' if have == all_ else f'{title} ({have} of {all_})'
+  if present == total:
+    return f'{title} ({total})'
+  return f'{title} ({present} of {total})'
 
 
-def _cells(name, values, references):
-  if name not in values:
-    return ['no data', *[''] * (len(references) + 1)]
-  stats = settings_lib.mean_and_spread(name, values[name])
-  spread = stats.get(f'{name}_std')
+def _cells(name, percent, references):
+  std = percent.get(f'{name}_std')
   return [
-    f'{stats[name]:.2f}',
-    '' if spread is None else f'{spread:.2f}',
+    f'{percent[name]:.2f}',
+    '' if std is None else f'{std:.2f}',
     *(f'{row[name]:.2f}' for row in references.values()),
   ]
 
 
-def _draw(config, path, means, accuracies, references):
-  titles = {name: _title(name, accuracies) for name in means}
-  seeds = config.sweep.seeds
-  stats = {
-    title: settings_lib.mean_and_spread('mean', means[name])
+def _draw(config, path, tasks, percent, references):
+  titles = {name: _title(name, tasks) for name in _mean_names(tasks, percent)}
+  stds = {
+    title: percent[f'{name}_std']
     for name, title in titles.items()
+    if f'{name}_std' in percent
   }
+  seeds = config.sweep.seeds
   figure = study_charts.vtab_scores(
-    {title: s['mean'] for title, s in stats.items()},
-    {title: s['mean_std'] for title, s in stats.items()} if seeds > 1 else {},
+    {title: percent[name] for name, title in titles.items()},
+    stds,
     {
       model: {title: row[name] for name, title in titles.items()}
       for model, row in references.items()
     },
     title='VTAB-1k: mean accuracy over tasks'
-    + (f', and its deviation over {seeds} seeds' if seeds > 1 else ''),
+    + (f', with standard deviation over {seeds} seeds' if stds else ''),
     label=config.model.name,
   )
   figures.save(figure, path)

@@ -1,1 +1,1 @@
-"""Jobs that measure time and memory."""
+"""Jobs that measure or predict time and memory."""

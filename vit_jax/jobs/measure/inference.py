@@ -1,4 +1,4 @@
-"""Images a second and the largest batch of models (D.5, Figure 12)."""
+"""Inference throughput and maximum batch size of models (D.5, Figure 12)."""
 
 import dataclasses
 import functools
@@ -18,18 +18,18 @@ from vit_jax.evaluation import inference_table, throughput
 from vit_jax.inspection import figures, study_charts
 from vit_jax.workdir import claim, console, files, results
 
-NUM_CLASSES = 1000  # Of the head, as for ImageNet.
+NUM_CLASSES = 1000  # Size of the head, as for ImageNet.
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class Case:
   """A model and the side of its images in px."""
 
   model: str
   image_size: int
 
   def file_name(self, device: jax.Device) -> str:
-    """Where its numbers are kept; another kind of device has others."""
+    """Returns the file of the case's numbers on a kind of device."""
     name = f'{self.model}_{self.image_size}_{device.device_kind}.json'
     return re.sub(r'[^\w.+-]', '-', name)
 
@@ -37,90 +37,90 @@ class Point:
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """Times each model at each size; prints and writes a table, draws a figure.
 
-  Points are kept in `points/`, so that the same command goes on after an
-  interruption.
+  Finished cases are kept in `points/`, so that an interrupted job resumes after
+  them.
 
   Raises:
-    ValueError: for a model that is not known, or a size that is none.
+    ValueError: if a model is unknown or an image size is invalid.
   """
   config = config.copy_and_resolve_references()
-  points = _points(config)
+  cases = _cases(config)
   if claim.is_finished(config_lib.flatten(config), workdir):
     console.show((workdir / files.TABLE).read_text())
     return
   claim.start(config_lib.flatten(config), workdir)
   (workdir / 'points').mkdir(exist_ok=True)
   device = jax.local_devices()[0]
-  found = []
-  for point, config_of_it in points.items():
-    path = workdir / 'points' / point.file_name(device)
+  rows = []
+  for case, case_config in cases.items():
+    path = workdir / 'points' / case.file_name(device)
     if not path.exists():
-      with console.phase(f'timing {point.model} at {point.image_size} px'):
-        files.write_json(path, _measure(config_of_it, point, device))
-    found.append(json.loads(path.read_text()))
-  _write(config, workdir, found, device)
+      with console.phase(f'timing {case.model} at {case.image_size} px'):
+        files.write_json(path, _measure(case_config, case, device))
+    rows.append(json.loads(path.read_text()))
+  _write(config, workdir, rows, device)
 
 
-def _write(config, workdir, points, device) -> None:
+def _write(config, workdir, rows, device) -> None:
   panels = {
-    what: inference_table.lines(points, key)
-    for what, key in inference_table.PANELS.items()
+    title: inference_table.lines(rows, key)
+    for title, key in inference_table.PANELS.items()
   }
   title = f'one {device.device_kind}, {config.model.dtype}'
   figures.save(
     study_charts.inference_speed(panels, title=title),
     workdir / files.INFERENCE_CHART,
   )
-  table = console.table([inference_table.HEAD, *inference_table.rows(points)])
-  text = '\n'.join([table, '', *inference_table.notes(points)]) + '\n'
+  table = console.table([inference_table.HEAD, *inference_table.rows(rows)])
+  text = '\n'.join([table, '', *inference_table.notes(rows)]) + '\n'
   files.write_text(workdir / files.TABLE, text)
   results.write(
     workdir,
     config.job,
     device_kind=device.device_kind,
     device_count=1,
-    points=points,
+    points=rows,
   )
   console.show(text)
 
 
-def _points(
+def _cases(
   config: ml_collections.ConfigDict,
-) -> dict[Point, ml_collections.ConfigDict]:
-  """What to time, and the config of each."""
-  models = [name.strip() for name in config.inference.models.split(',')]
-  models = list(filter(None, models)) or [config.model.name]
-  sizes = config_lib.integers(config, 'inference.image_sizes')
-  sizes = sizes or [config.data.image_size]
+) -> dict[Case, ml_collections.ConfigDict]:
+  """Returns the cases to time, and the config of each."""
+  models = config.inference.models or [config.model.name]
+  sizes = config.inference.image_sizes or [config.data.image_size]
   if min(sizes) < 1:
     raise ValueError(
       f'inference.image_sizes={config.inference.image_sizes!r} are sides of'
       ' images in px, each at least 1.'
     )
-  points = itertools.starmap(Point, itertools.product(models, sizes))
-  return {point: _config_of(config, point) for point in points}
+  cases = itertools.starmap(Case, itertools.product(models, sizes))
+  return {case: _case_config(config, case) for case in cases}
 
 
-def _config_of(config, point) -> ml_collections.ConfigDict:
-  """With the nearest size that the model's patches divide."""
+def _case_config(config, case) -> ml_collections.ConfigDict:
+  """Returns the config with the nearest image size that patches divide."""
   config = config.copy_and_resolve_references()
-  config.model.name = point.model
-  model = build.create_network(config, NUM_CLASSES)
+  config.model.name = case.model
+  config.data.image_size = 0
+  model = build.create_model(config, NUM_CLASSES)
   height, width = (
-    max(round(point.image_size / side), 1) * side
-    for side in getattr(model, 'token_size', (1, 1))  # ResNets have none.
+    max(round(case.image_size / side), 1) * side
+    for side in getattr(model, 'token_size', (1, 1))  # ResNets take any size.
   )
   config.data.update(image_size=height, image_width=width)
   return config
 
 
-def _measure(config, point, device) -> dict[str, Any]:
-  """The numbers of one point, on one device."""
+def _measure(config, case, device) -> dict[str, Any]:
+  """Returns the numbers of one case, measured on one device."""
   model = build.create_model(config, NUM_CLASSES)
   image_size = config_lib.image_size(config)
+  init = functools.partial(build.initial_params, model, image_size, config.seed)
   with jax.default_device(device):
-    init = jax.jit(lambda: build.initial_params(config, model, config.seed))
-    trials = _Trials(config, model, init(), image_size, device)
+    params = jax.jit(init)()
+    trials = _Trials(config, model, params, image_size, device)
     largest = throughput.largest_batch(
       trials.fits, config.inference.largest_batch
     )
@@ -128,8 +128,8 @@ def _measure(config, point, device) -> dict[str, Any]:
     trials.rates, key=lambda rate: rate['images_per_second'], default=None
   )
   return {
-    'model': point.model,
-    'wanted_size': point.image_size,
+    'model': case.model,
+    'wanted_size': case.image_size,
     'image_size': image_size[0],
     'dtype': config.model.dtype,
     'device_kind': device.device_kind,
@@ -147,11 +147,11 @@ def _measure(config, point, device) -> dict[str, Any]:
 
 
 class _Trials:
-  """Forward passes of a model with batches of several sizes.
+  """Trial forward passes of a model with various batch sizes.
 
   Attributes:
-    memory: bytes there are, None if the device does not tell.
-    rates: images a second, by batch, of those that were timed.
+    memory: available bytes; None if the device does not report them.
+    rates: images per second of the timed batches.
   """
 
   def __init__(self, config, model, params, image_size, device):
@@ -170,7 +170,7 @@ class _Trials:
     )
 
   def fits(self, batch_size: int) -> bool:
-    """Whether a batch does; it is timed, too, if that is quick."""
+    """Returns whether a batch fits; times it, unless a CPU is too slow."""
     shape = (batch_size, *self._image_size, 3)
     images = jax.ShapeDtypeStruct(shape, 'float32')
     try:

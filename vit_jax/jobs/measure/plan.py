@@ -1,6 +1,6 @@
-"""What a training run would take on TPU slices that are not here."""
+"""Memory and time of a training run on TPU slices that are not attached."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import itertools
 import json
@@ -14,19 +14,36 @@ from jax.sharding import Mesh
 import ml_collections
 
 from vit_jax import config as config_lib
-from vit_jax.build import program
+from vit_jax.build import dataset_facts
+from vit_jax.build import program as program_lib
 from vit_jax.distributed import compilation, sharding, topologies
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.jobs.measure import plan_table, planned
 from vit_jax.models import flops
 from vit_jax.workdir import claim, console, files, results
 
 _log = logging.getLogger(__name__)
 
+GIB = 2**30
+DAY = 86_400  # Seconds.
+
+# TPUv3-core-days from Table 2 and exaFLOPs of the same runs. For JFT-300M, they
+# are in Table 6; for ImageNet-21k, those of L/16 are scaled by the images seen.
+_PAPER = {
+  'ViT-H/14, JFT-300M, 14 epochs': (2500, 4262),
+  'ViT-L/16, JFT-300M, 14 epochs': (680, 1567),
+  'ViT-L/16, ImageNet-21k, 90 epochs': (
+    230,
+    1567 * (90 * 14.197122) / (14 * 303),
+  ),
+}
+
+# The numbers of a case, in bytes, operations and seconds.
+Row = Mapping[str, Any]
+
 
 @dataclasses.dataclass(frozen=True)
-class Point:
-  """A model, a slice and a global batch to plan for."""
+class Case:
+  """A model, a slice and a global batch size to plan for."""
 
   model: str
   topology: str
@@ -34,7 +51,7 @@ class Point:
 
   @property
   def file_name(self) -> str:
-    """Where its numbers are kept."""
+    """File of the case's numbers."""
     name = f'{self.model}_{self.topology}_{self.batch_size}.json'
     return re.sub(r'[^\w.+-]', '-', name)
 
@@ -42,101 +59,96 @@ class Point:
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """Compiles the training step for each slice; prints and writes its cost.
 
-  `plan.txt` is what is printed, `results.json` has all numbers. Each point is
-  kept in `points/`, so that the same command goes on after an interruption.
+  `plan.txt` has the printed text, `results.json` all numbers. Finished cases
+  are kept in `points/`, so that an interrupted job resumes after them.
 
   Raises:
-    ValueError: for a slice, model or dataset that is not known, or parts of the
-      config that do not fit each other.
+    ValueError: if a slice, model or dataset is unknown, or parts of the config
+      do not match each other.
   """
-  # Nothing is run on devices, and whoever has a TPU may be using it.
+  # Nothing runs on a device, and an attached TPU may be in use.
   jax.config.update('jax_platforms', 'cpu')
   config = config.copy_and_resolve_references()
-  points = list(_points(config))
-  slices = {p.topology: topologies.describe(p.topology) for p in points}
+  cases = _cases(config)
+  slices = {c.topology: topologies.describe(c.topology) for c in cases}
   if claim.is_finished(config_lib.flatten(config), workdir):
     console.show((workdir / files.PLAN).read_text())
     return
   claim.start(config_lib.flatten(config), workdir)
   (workdir / 'points').mkdir(exist_ok=True)
   rows = []
-  for point in points:
-    path = workdir / 'points' / point.file_name
+  for case in cases:
+    path = workdir / 'points' / case.file_name
     if not path.exists():
-      files.write_json(path, _plan(config, point, slices[point.topology]))
+      files.write_json(path, _plan(config, case, slices[case.topology]))
     rows.append(json.loads(path.read_text()))
-  text = plan_table.write(rows)
+  text = report(rows)
   files.write_text(workdir / files.PLAN, text)
   results.write(workdir, config.job, points=rows)
   console.show(text)
 
 
-def _points(config: ml_collections.ConfigDict) -> Iterator[Point]:
-  models = _items(config.plan.models) or [config.model.name]
-  batch_sizes = config_lib.integers(config, 'plan.batch_sizes')
-  for combination in itertools.product(
-    models,
-    _items(config.plan.topologies),
-    batch_sizes or [config.batch_size],
-  ):
-    yield Point(*combination)
-
-
-def _items(text: str) -> list[str]:
-  return [item.strip() for item in text.split(',') if item.strip()]
+def _cases(config: ml_collections.ConfigDict) -> list[Case]:
+  combinations = itertools.product(
+    config.plan.models or [config.model.name],
+    config.plan.topologies,
+    config.plan.batch_sizes or [config.batch_size],
+  )
+  return list(itertools.starmap(Case, combinations))
 
 
 def _plan(
-  config: ml_collections.ConfigDict, point: Point, slice_: topologies.Slice
+  config: ml_collections.ConfigDict, case: Case, slice_: topologies.Slice
 ) -> dict[str, Any]:
-  """The numbers of one point, in bytes, operations and seconds."""
+  """Returns the numbers of one case, in bytes, operations and seconds."""
   config = config.copy_and_resolve_references()
-  config.model.name = point.model
-  config.batch_size = point.batch_size
+  config.model.name = case.model
+  config.batch_size = case.batch_size
   mesh = mesh_lib.create(**config.mesh, devices=slice_.devices)
   candidates = CANDIDATES[config.plan.fit](config, mesh_lib.batch_shards(mesh))
-  chosen, built, cost = _first_that_fits(candidates, mesh, point.topology)
-  forward = flops.forward(built.plain_model, config_lib.image_size(chosen))
+  chosen, program, cost = _first_that_fits(candidates, mesh, case.topology)
+  image_size = config_lib.image_size(chosen)
+  forward = flops.forward(program.plain_model, image_size)
   return {
-    'model': point.model,
-    'topology': point.topology,
+    'model': case.model,
+    'topology': case.topology,
     'cores': len(slice_.devices),
     'peak_operations_per_second': slice_.core.peak,
     'mesh': dict(mesh.shape),
     'batch_size': chosen.batch_size,
     'accumulate': chosen.optim.accumulate,
-    'image_size': config_lib.image_size(chosen),
-    'parameters': sum(x.size for x in jax.tree.leaves(built.state.params)),
-    'state_bytes': sharding.device_bytes(built.state),
+    'image_size': image_size,
+    'parameters': sum(x.size for x in jax.tree.leaves(program.state.params)),
+    'state_bytes': sharding.device_bytes(program.state),
     'available_bytes': slice_.core.available,
     'fits': cost is not None,
     **(dataclasses.asdict(cost) if cost else {}),
     'operations_per_step': flops.count(
-      built.step, built.state, built.batch, built.seed
+      program.step, program.state, program.batch, program.seed
     ),
-    # Three passes' worth: what is computed again brings training no further.
+    # Three forward passes; rematerialisation is not useful work.
     'useful_operations_per_step': 3 * forward * chosen.batch_size,
-    'steps': built.total_steps,
+    'steps': program.total_steps,
     'given_utilisation': chosen.plan.utilisation,
   }
 
 
-def _by_micro_batches(
+def _more_micro_batches(
   config: ml_collections.ConfigDict, shards: int
 ) -> list[ml_collections.ConfigDict]:
-  """As few micro-batches as possible, from the given number on."""
-  found = []
+  """Doubles the number of micro-batches, starting from the config's."""
+  candidates = []
   accumulate = config.optim.accumulate
   while config.batch_size % (shards * accumulate) == 0:
-    found.append(_with(config, config.batch_size, accumulate))
+    candidates.append(_with(config, config.batch_size, accumulate))
     accumulate *= 2
-  return found or [config]  # Which the program will refuse.
+  return candidates or [config]  # The program will refuse the batch size.
 
 
-def _by_batch_size(
+def _smaller_batches(
   config: ml_collections.ConfigDict, shards: int
 ) -> list[ml_collections.ConfigDict]:
-  """The largest batch, up to the given one, in powers of two of a row each."""
+  """Halves the batch, from at most the config's to one row per micro-batch."""
   smallest = shards * config.optim.accumulate
   doublings = max(config.batch_size // smallest, 1).bit_length()
   return [
@@ -147,8 +159,8 @@ def _by_batch_size(
 
 CANDIDATES = {
   'none': lambda config, shards: [config],
-  'accumulate': _by_micro_batches,
-  'largest': _by_batch_size,
+  'accumulate': _more_micro_batches,
+  'largest': _smaller_batches,
 }
 
 
@@ -161,21 +173,174 @@ def _with(config, batch_size, accumulate):
 
 def _first_that_fits(
   candidates: Sequence[ml_collections.ConfigDict], mesh: Mesh, topology: str
-) -> tuple[ml_collections.ConfigDict, program.Program, compilation.Cost | None]:
-  """The first config whose step fits, or the last, with its cost if it fits."""
+) -> tuple[
+  ml_collections.ConfigDict, program_lib.Program, compilation.Cost | None
+]:
+  """Returns the first config whose step fits, or the last without a cost."""
   for config in candidates:
-    built = planned.build(config, mesh)
+    program = _program(config, mesh)
     what = (
       f'compiling {config.model.name} for {topology}, batch'
       f' {config.batch_size}, micro-batches {config.optim.accumulate}'
     )
-    # What does not fit is refused within seconds.
+    # The compiler refuses a program that does not fit within seconds.
     with console.phase(what):
       try:
         cost = compilation.compile_for_tpu(
-          built.step, built.state, built.batch, built.seed
+          program.step, program.state, program.batch, program.seed
         )
-        return config, built, cost
+        return config, program, cost
       except compilation.DoesNotFitError as error:
         _log.info('%s', error)
-  return config, built, None
+  return config, program, None
+
+
+def _program(
+  config: ml_collections.ConfigDict, mesh: Mesh
+) -> program_lib.Program:
+  """Returns the program that the job `plan.job` would run on the mesh."""
+  num_steps = total_steps(config)
+  if config.plan.job == 'masked_patch':
+    return program_lib.masked_patches(config, mesh, total_steps=num_steps)
+  facts = dataset_facts.look_up_or_open(config)
+  return program_lib.supervised(
+    config,
+    mesh,
+    num_classes=facts.num_classes,
+    multi_label=facts.multi_label,
+    total_steps=num_steps,
+  )
+
+
+def total_steps(config: ml_collections.ConfigDict) -> int:
+  """Returns the length of the run; the catalogue has the length of an epoch.
+
+  Raises:
+    ValueError: if the dataset or its split is unknown.
+  """
+  facts = dataset_facts.look_up_or_open(config)
+  return config_lib.total_steps(config, facts.num_examples)
+
+
+def paper_utilisation(run: str) -> float:
+  """Returns the share of TPUv3's peak that a run of Table 2 achieved."""
+  core_days, exaflops = _PAPER[run]
+  peak = topologies.GENERATIONS['v3'].peak
+  return exaflops * 1e18 / (core_days * DAY * peak)
+
+
+def step_seconds(row: Row, utilisation: float) -> float:
+  """Returns the seconds per step at a share of the slice's peak."""
+  peak = row['cores'] * row['peak_operations_per_second']
+  return row['useful_operations_per_step'] / (peak * utilisation)
+
+
+def core_days(row: Row, utilisation: float) -> float:
+  """Returns the TPU-core-days of the whole run."""
+  return step_seconds(row, utilisation) * row['steps'] * row['cores'] / DAY
+
+
+def report(rows: Sequence[Row]) -> str:
+  """Returns each case in full, a table of several cases, and Table 2."""
+  parts = [_details(row) for row in rows]
+  if len(rows) > 1:
+    parts.append(_overview(rows))
+  parts.append(_paper())
+  return '\n\n'.join(parts) + '\n'
+
+
+def _details(row: Row) -> str:
+  mesh = ', '.join(f'{axis} {size}' for axis, size in row['mesh'].items())
+  height, width = row['image_size']
+  lines = [
+    f'{row["model"]} on {row["topology"]}: {row["cores"]} cores ({mesh})',
+    f'{row["batch_size"]} images of {height}x{width} px per step, in'
+    f' {row["accumulate"]} micro-batches; {row["steps"]:,} steps',
+    '',
+  ]
+  table = [
+    ['parameters', f'{row["parameters"]:,}'],
+    ['state per core', _gib(row['state_bytes'])],
+    *_memory(row),
+    ['operations per step', f'{row["operations_per_step"]:.4g}'],
+    [
+      'useful ones (3 forward passes)',
+      f'{row["useful_operations_per_step"]:.4g}',
+    ],
+    *(
+      [kind, _traffic(traffic)]
+      for kind, traffic in row.get('traffic', {}).items()
+      if traffic['count']
+    ),
+    *_time(row),
+  ]
+  return '\n'.join(lines) + console.table(table)
+
+
+def _memory(row: Row) -> list[list[str]]:
+  available = row['available_bytes']
+  if not row['fits']:
+    return [['fits', f'no, not into {_gib(available)}']]
+  spare = available - row['peak']
+  return [
+    ['arguments per core', _gib(row['arguments'])],
+    ['temporaries per core', _gib(row['temporaries'])],
+    ['peak per core', f'{_gib(row["peak"])} of {_gib(available)}'],
+    ['fits', f'yes, with {_gib(spare)} to spare'],
+    ['compiled in', console.duration(row['compile_seconds'])],
+  ]
+
+
+def _traffic(traffic: Mapping[str, int]) -> str:
+  return (
+    f'{traffic["count"]} per step, by {traffic["instructions"]} instructions,'
+    f' {_gib(traffic["bytes"])}'
+  )
+
+
+def _time(row: Row) -> list[list[str]]:
+  shares = [
+    (f"as in the paper's {run}", paper_utilisation(run)) for run in _PAPER
+  ]
+  shares.append(('plan.utilisation', row['given_utilisation']))
+  return [
+    [
+      f'at {share:.1%} of the peak, {which}',
+      f'{step_seconds(row, share):.3g} s per step,'
+      f' {core_days(row, share):,.4g} core-days',
+    ]
+    for which, share in shares
+  ]
+
+
+def _overview(rows: Sequence[Row]) -> str:
+  table = [
+    ['model', 'slice', 'batch', 'micro-batches', 'peak', 'spare', 'core-days']
+  ]
+  for row in rows:
+    days = core_days(row, row['given_utilisation'])
+    memory = ['does not fit', '']
+    if row['fits']:
+      memory = [_gib(row['peak']), _gib(row['available_bytes'] - row['peak'])]
+    table.append(
+      [
+        row['model'],
+        row['topology'],
+        str(row['batch_size']),
+        str(row['accumulate']),
+        *memory,
+        f'{days:,.4g}',
+      ]
+    )
+  return console.table(table)
+
+
+def _paper() -> str:
+  table = [['Table 2 of the paper', 'TPUv3-core-days', "of TPUv3's peak"]]
+  for run, (days, _) in _PAPER.items():
+    table.append([run, f'{days:,}', f'{paper_utilisation(run):.1%}'])
+  return console.table(table)
+
+
+def _gib(num_bytes: int) -> str:
+  return f'{num_bytes / GIB:.2f} GiB'

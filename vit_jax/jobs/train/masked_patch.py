@@ -1,9 +1,7 @@
 """Self-supervised pre-training by masked patch prediction (4.6, B.1.2)."""
 
-import logging
+import functools
 import math
-import time
-from typing import Any
 
 from etils import epath
 import jax
@@ -14,23 +12,21 @@ import numpy as np
 
 from vit_jax import build
 from vit_jax import config as config_lib
-from vit_jax.build import program
+from vit_jax.build import evaluator
+from vit_jax.build import program as program_lib
 from vit_jax.config.keys import KEYS
-from vit_jax.data import pipeline
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
-from vit_jax.evaluation import patch_accuracy as evaluation
+from vit_jax.evaluation import patch_accuracy
 from vit_jax.inspection import patch_colours
 from vit_jax.jobs.train import run as run_lib
 from vit_jax.training import patch_targets, steps
 from vit_jax.workdir import metrics as metrics_lib
 
-_log = logging.getLogger(__name__)
-
 NUM_PICTURED = 8
 
-# Keys about labels, about a head for them, or about weights to start from.
-_WITHOUT_MEANING = (
+# Keys about labels, the head, or weights to start from.
+_UNUSED_KEYS = (
   'init_from',
   'mixup',
   'label_smoothing',
@@ -41,24 +37,24 @@ _WITHOUT_MEANING = (
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Trains a model to predict patches, from its random initialisation.
+  """Trains a model to predict corrupted patches, from random weights.
 
   Raises:
-    ValueError: if parts of the config do not fit each other or the data.
+    ValueError: if parts of the config do not match each other or the data.
   """
   flat = config_lib.flatten(config)
-  for name in _WITHOUT_MEANING:
+  for name in _UNUSED_KEYS:
     if flat[name] != KEYS[name].default:
       raise ValueError(
         f'{name}={flat[name]!r} has no meaning in masked patch prediction,'
-        ' which starts from random weights and looks at no labels; leave it at'
+        ' which starts from random weights and does not use labels; leave it at'
         f' {KEYS[name].default!r}.'
       )
   run_lib.train(config, workdir, MaskedPatches)
 
 
 class MaskedPatches(run_lib.Trainable):
-  """The content of corrupted patches as a training run's task."""
+  """Prediction of the content of corrupted patches."""
 
   def __init__(
     self,
@@ -67,76 +63,58 @@ class MaskedPatches(run_lib.Trainable):
     mesh: Mesh,
     start: None,
   ):
-    """Takes a run's parts.
+    """Builds the program and the evaluation.
 
     Raises:
-      ValueError: if the model has no patches, or their number does not fit.
+      ValueError: if the model has no patches, or their number or size does not
+        match the config.
     """
     del start
-    c = config.masked_patch
-    total_steps = config_lib.total_steps(config, data.train.num_examples)
-    self.program = program.masked_patches(config, mesh, total_steps=total_steps)
+    self.program = program_lib.masked_patches(
+      config,
+      mesh,
+      total_steps=config_lib.total_steps(config, data.train.num_examples),
+    )
     self.backbone = self.program.model.encoder
+    self.evaluations = [(config.masked_patch.picture_every, self._draw)]
+    self._data = data
+    self._put = functools.partial(mesh_lib.put_batch, mesh=mesh)
+    self._seed = config.seed
+    self._rate = config.masked_patch.rate
+    self._target = patch_targets.TARGETS[config.masked_patch.target]
     image_size = config_lib.image_size(config)
     self._grid = self.backbone.grid_shape(image_size)
     self._patch_shape = patch_targets.patch_shape(image_size, self._grid)
-    self._target = patch_targets.TARGETS[c.target]
-    self.evaluations = [(c.picture_every, self._draw)]
-    self._config = config
-    self._data = data
-    self._mesh = mesh
-    self._pictured = None
     self._eval_step = jax.jit(
-      evaluation.make_eval_step(
-        self.program.model, self._target, rate=c.rate, seed=config.seed
+      patch_accuracy.make_eval_step(
+        self.program.model, self._target, rate=self._rate, seed=self._seed
       )
     )
     self._predict = jax.jit(self._predicted_patches)
 
-  def score(
+  def evaluate(
     self, params: PyTree, *, raw_params: PyTree | None = None
   ) -> tuple[dict[str, float], None]:
-    """Loss, colour accuracy and its baseline, by split."""
-    metrics = {}
-    begin = time.perf_counter()
-    for split in self._data.evals:
-      for name, value in self._evaluate(split, params).items():
-        metrics[f'{split}/{name}'] = value
-      if raw_params is not None:
-        raw = self._evaluate(split, raw_params)
-        for name in ('loss', 'accuracy'):
-          metrics[f'{split}/raw_{name}'] = raw[name]
-    _log.info(
-      'evaluated in %.1f s: %s',
-      time.perf_counter() - begin,
-      '  '.join(f'{name} {value:.4f}' for name, value in metrics.items()),
-    )
+    """Returns loss, colour accuracy and its baseline of every split."""
+    with evaluator.log_metrics('evaluation') as metrics:
+      for split in self._data.evals:
+        for name, value in self._evaluate_split(split, params).items():
+          metrics[f'{split}/{name}'] = value
+        if raw_params is not None:
+          raw = self._evaluate_split(split, raw_params)
+          for name in ('loss', 'accuracy'):
+            metrics[f'{split}/raw_{name}'] = raw[name]
     return metrics, None
 
-  def _evaluate(self, split: str, params: PyTree) -> dict[str, float]:
-    source = self._data.evals[split]
-    size = self._config.eval_batch_size or self._config.batch_size
-    batches = pipeline.eval_batches(
-      source,
-      self._data.eval_transform,
-      batch_size=mesh_lib.round_up(min(size, source.num_examples), self._mesh),
-      skip_corrupt=self._config.data.skip_corrupt,
-      **mesh_lib.input_share(self._mesh),
-    )
-    return evaluation.evaluate(
-      self._eval_step,
-      params,
-      batches,
-      lambda batch: mesh_lib.put_batch(batch, self._mesh),
-    )
+  def _evaluate_split(self, split: str, params: PyTree) -> dict[str, float]:
+    batches = self._data.batches(split, self.program.mesh)
+    return patch_accuracy.evaluate(self._eval_step, params, batches, self._put)
 
   def _draw(
     self, step: int, params: PyTree, metric_log: metrics_lib.MetricLog
   ) -> dict[str, float]:
-    """Draws the first images of the first split, as the evaluation sees it."""
-    if self._pictured is None:
-      self._pictured = self._first_images()
-    number, batch = self._pictured
+    """Draws predictions for the first images of the first split."""
+    number, batch = self._first_images
     shown = (
       batch['image'],
       *self._predict(params, batch['image'], batch['index']),
@@ -148,33 +126,26 @@ class MaskedPatches(run_lib.Trainable):
     metric_log.write_picture(step, 'patches', picture)
     return {}
 
+  @functools.cached_property
   def _first_images(self) -> tuple[int, steps.Batch]:
     source = next(iter(self._data.evals.values()))
     number = min(NUM_PICTURED, source.num_examples)
-    (batch,) = pipeline.eval_batches(
+    (batch,) = build.eval_batches(
       source,
       self._data.eval_transform,
-      batch_size=mesh_lib.round_up(number, self._mesh),
+      self.program.mesh,
+      batch_size=number,
       only=np.arange(number),
-      skip_corrupt=self._config.data.skip_corrupt,
-      **mesh_lib.input_share(self._mesh),
+      skip_corrupt=self._data.skip_corrupt,
     )
     needed = {'image': batch['image'], 'index': batch['index'].astype(np.int32)}
-    return number, mesh_lib.put_batch(needed, self._mesh)
+    return number, self._put(needed)
 
   def _predicted_patches(self, params, images, index):
-    corruption = evaluation.draw_corruption(
-      self._config.seed,
-      index,
-      math.prod(self._grid),
-      self._config.masked_patch.rate,
+    corruption = patch_accuracy.draw_corruption(
+      self._seed, index, math.prod(self._grid), self._rate
     )
     predictions = self.program.model.apply(
       {'params': params}, images, corruption
     )
     return self._target.pixels(predictions, self._patch_shape), corruption
-
-  def finish(self, workdir: epath.Path, scored: None) -> dict[str, Any]:
-    """Leaves nothing more."""
-    del workdir, scored
-    return {}

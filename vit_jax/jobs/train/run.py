@@ -1,6 +1,6 @@
-"""A training run: what all jobs that take steps share.
+"""A training run from start or checkpoint to results, for all training jobs.
 
-What they differ in, what is learnt and how it is scored, is a `Trainable`.
+Jobs differ in what the model learns and how it is evaluated: a `Trainable`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,41 +33,45 @@ from vit_jax.workdir import metrics as metrics_lib
 
 _log = logging.getLogger(__name__)
 
-# Of the step reached and the weights that the run stands for, to metrics; what
-# else it finds, it notes in the log.
+# Takes the step, the weights to evaluate and the metric log, to which it writes
+# the metrics that it returns, and other output.
 Evaluation = Callable[[int, PyTree, metrics_lib.MetricLog], dict[str, float]]
 
 
 class Trainable(Protocol):
-  """What a run learns, put together before anything is compiled.
+  """What a run trains and evaluates, assembled before anything is compiled.
 
   Attributes:
     program: the training step.
-    backbone: the model whose features few-shot evaluations look at; it takes
-      the parameters of the program's.
-    evaluations: further ones beside `score`, each with the steps between them,
-      0 for the end of the run alone.
+    backbone: model for few-shot evaluation, which uses its features; has the
+      parameters of the program's model.
+    evaluations: additional evaluations, each with its interval in steps; 0
+      evaluates only the last step.
   """
 
   program: program_lib.Program
   backbone: nn.Module
-  evaluations: Sequence[tuple[int, Evaluation]]
+  evaluations: Sequence[tuple[int, Evaluation]] = ()
 
-  def score(
+  def evaluate(
     self, params: PyTree, *, raw_params: PyTree | None = None
   ) -> tuple[dict[str, float], Any]:
-    """Exact metrics of the evaluation splits, and what `finish` needs of them.
+    """Returns exact metrics of the evaluation splits, and the predictions.
 
     Args:
-      params: the weights that the run stands for.
-      raw_params: where those are averaged ones, the weights themselves.
+      params: weights to evaluate.
+      raw_params: the current weights if `params` are their average.
     """
 
-  def finish(self, workdir: epath.Path, scored: Any) -> dict[str, Any]:
-    """Writes what else stays of the run; returns its part of the results."""
+  def write_predictions(
+    self, workdir: epath.Path, predictions: Any
+  ) -> dict[str, Any]:
+    """Writes the last predictions; returns additional results of the run."""
+    del workdir, predictions
+    return {}
 
 
-# From the config, the data, the mesh and the weights of `init_from`.
+# Takes the config, the data, the mesh and the weights of `init_from`.
 MakeTrainable = Callable[
   [ml_collections.ConfigDict, build.Data, Mesh, build.Weights | None],
   Trainable,
@@ -79,237 +83,233 @@ def train(
   workdir: epath.Path,
   make_trainable: MakeTrainable,
 ) -> None:
-  """Trains, evaluates, and leaves `final.npz` and `results.json`.
+  """Trains, evaluates, and writes `final.npz` and `results.json`.
 
-  Goes on from the newest checkpoint in `workdir`; says so and returns if the
-  run there is finished.
+  Resumes from the newest checkpoint in `workdir`. If the run in `workdir` is
+  finished, logs that and returns.
 
   Raises:
-    ValueError: if parts of the config do not fit each other or the data.
+    ValueError: if parts of the config do not match each other or the data.
   """
   if claim.is_finished(config_lib.flatten(config), workdir):
     return
   cpu.prepare()
-  run = _Run(config.copy_and_resolve_references(), workdir, make_trainable)
-  claim.start(config_lib.flatten(run.config), workdir)
+
+  # From the config to parts; an invalid config fails here.
+  config = config.copy_and_resolve_references()
+  mesh = mesh_lib.create(**config.mesh)
+  mesh_lib.check_batch(config.batch_size, mesh, config.optim.accumulate)
+  trace = profiler.Profiler(workdir, _profiled_steps(config))
+  with console.phase('opening the data'):
+    data = build.open_data(config)
+  start = build.load_weights(config)
+  trainable = make_trainable(config, data, mesh, start)
+  program = trainable.program
+  build.record_derived(config, trainable.backbone)
+  evaluations = list(trainable.evaluations)
+  if config.few_shot.every:
+    few_shot = few_shot_evaluator.FewShotEvaluator(
+      config, trainable.backbone, mesh
+    )
+    evaluations.append((config.few_shot.every, _few_shot_evaluation(few_shot)))
+  params = start and build.fit_weights(config, program.plain_model, start)
+  begin = time.perf_counter()
+
+  # Only a valid run takes the folder.
+  claim.start(config_lib.flatten(config), workdir)
   claim.check_shared(workdir)
+  _log_sizes(program)
   with (
     preemption.StopSignal() as stop_signal,
     store_lib.Store(
       workdir / 'checkpoints', keep=config.keep_checkpoints
     ) as store,
   ):
-    state, step = run.start(store)
+    with console.phase('looking for a checkpoint'):
+      restored = store.restore(program.file_state)
+    if restored:
+      step, skipped = restored.step, restored.meta['skipped']
+      _log.info('resuming from step %d', step)
+      begin -= restored.meta['seconds']
+      state = program.from_file(restored.state)
+    else:
+      step, skipped = 0, 0
+      with console.phase('initialising the parameters'):
+        state = program.create_state(params)
+    del start, params, restored
     with metrics_lib.MetricLog(workdir, resume_step=step) as metric_log:
-      state, step = run.train(state, step, store, metric_log, stop_signal)
-      store.wait()
-      if step == run.total_steps:
-        run.finish(state, metric_log)
-      else:
-        _log.info(
-          'stopped by SIGTERM at step %d; the same command goes on', step
+      batches = _Batches(config, data, program, step, skipped)
+
+      def report(progress: loop.Progress) -> None:
+        metrics_lib.log_progress(
+          progress,
+          metric_log,
+          total_steps=program.total_steps,
+          batch_size=config.batch_size,
+          skipped=batches.skipped(),
         )
 
+      def evaluate(step: int, state: state_lib.State) -> tuple[dict, Any]:
+        metrics, predictions = trainable.evaluate(
+          _weights(state),
+          raw_params=None if state.ema_params is None else state.params,
+        )
+        metric_log.write(step, metrics)
+        best = config.best_metric and metric_log.best(config.best_metric)
+        if best and best[0] == step:
+          _log.info('%s is the best so far', config.best_metric)
+          _export(state, workdir / files.BEST_WEIGHTS)
+        return metrics, predictions
 
-class _Run:
-  """The parts of one run, put together before anything is compiled."""
+      def on_weights(evaluation: Evaluation) -> loop.Evaluation:
+        return lambda step, state: evaluation(step, _weights(state), metric_log)
+
+      def save(step: int, state: state_lib.State) -> None:
+        seconds = time.perf_counter() - begin
+        meta = {'seconds': seconds, 'skipped': batches.skipped() or 0}
+        store.save(step, program.to_file(state), meta=meta)
+
+      def before_step(step: int) -> None:
+        trace.before_step(step)
+        store.check()
+
+      if step < program.total_steps:
+        with console.phase('compiling the training step'):
+          train_step = program.compile()
+        with trace:
+          state, step = loop.train(
+            state,
+            train_step,
+            iter(batches),
+            start_step=step,
+            total_steps=program.total_steps,
+            log_every=config.log_every,
+            report=report,
+            evaluations=[
+              (config.eval_every, evaluate),
+              *((every, on_weights(e)) for every, e in evaluations),
+            ],
+            checkpoint_every=config.checkpoint_every,
+            save=save,
+            before_step=before_step,
+            should_stop=stop_signal.received,
+          )
+      store.wait()
+      if step < program.total_steps:
+        _log.info(
+          'stopped by SIGTERM at step %d; the same command resumes', step
+        )
+        return
+
+      # The last step is evaluated, and the results are written.
+      metrics, predictions = evaluate(step, state)
+      for _, evaluation in evaluations:
+        more = evaluation(step, _weights(state), metric_log)
+        metrics = metrics | more  # A thread may be writing the old dict.
+      _export(state, workdir / files.FINAL_WEIGHTS)
+      if best := config.best_metric and metric_log.best(config.best_metric):
+        name = f'best/{config.best_metric}'
+        metrics = metrics | {'best/step': best[0], name: best[1]}
+      details = trainable.write_predictions(workdir, predictions)
+      results.write(
+        workdir,
+        config.job,
+        seconds=time.perf_counter() - begin,
+        params=program.state.params,
+        metrics=metrics,
+        step=step,
+        num_train_examples=data.train.num_examples,
+        **details,
+      )
+
+
+class _Batches:
+  """Iterates over training batches on the mesh; counts unreadable examples."""
 
   def __init__(
     self,
     config: ml_collections.ConfigDict,
-    workdir: epath.Path,
-    make_trainable: MakeTrainable,
-  ):
-    self.config = config
-    self.workdir = workdir
-    self.mesh = build.create_mesh(config)
-    mesh_lib.check_batch(config.batch_size, self.mesh, config.optim.accumulate)
-    self.profiler = profiler.Profiler(workdir, build.profiled_steps(config))
-    with console.phase('opening the data'):
-      self.data = build.open_data(config)
-    start = build.load_weights(config)
-    self.task = make_trainable(config, self.data, self.mesh, start)
-    self.program = self.task.program
-    build.record_derived(config, self.task.backbone)
-    self.evaluations = list(self.task.evaluations)
-    if config.few_shot.every:
-      scorer = few_shot_evaluator.FewShotEvaluator(
-        config, self.task.backbone, self.mesh
-      )
-      self.evaluations.append((config.few_shot.every, _few_shot(scorer)))
-    self.total_steps = self.program.total_steps
-    self.start_params = start and build.fit_weights(
-      config, self.program.plain_model, start
-    )
-    self.begin = time.perf_counter()
-    self._skipped = 0  # Examples before this start that could not be read,
-    self._skipped_here = 0  # and since, in this process.
-
-  @property
-  def seconds(self) -> float:
-    """Time of the run, earlier starts included up to their checkpoint."""
-    return time.perf_counter() - self.begin
-
-  def _count_skipped(self) -> int | None:
-    """Examples of all processes that could not be read; None if none may be."""
-    if not self.config.data.skip_corrupt:
-      return None
-    # Several processes may read the same rows.
-    shares = mesh_lib.input_share(self.mesh)['process_count']
-    total = processes.sum_over_processes(self._skipped_here)
-    return self._skipped + total * shares // jax.process_count()
-
-  def start(self, store: store_lib.Store) -> tuple[state_lib.State, int]:
-    """The newest checkpoint's state, or a new one, and its step."""
-    _log.info(
-      'parameters:\n%s',
-      parameter_overview.get_parameter_overview(
-        self.program.file_state.params, include_stats=False
-      ),
-    )
-    if self.mesh.size > 1:
-      _log.info('mesh %s', sharding.summary(self.program.state, self.mesh))
-    with console.phase('looking for a checkpoint'):
-      restored = store.restore(self.program.file_state)
-    if restored:
-      _log.info('going on from step %d', restored.step)
-      self.begin -= restored.meta['seconds']
-      self._skipped = restored.meta['skipped']
-      return self.program.from_file(restored.state), restored.step
-    with console.phase('initialising the parameters'):
-      return self.program.create_state(self.start_params), 0
-
-  def train(
-    self,
-    state: state_lib.State,
+    data: build.Data,
+    program: program_lib.Program,
     start_step: int,
-    store: store_lib.Store,
-    metric_log: metrics_lib.MetricLog,
-    stop_signal: preemption.StopSignal,
-  ) -> tuple[state_lib.State, int]:
-    """Runs the loop from `start_step`."""
-    if start_step == self.total_steps:
-      return state, start_step
-    config = self.config
+    skipped: int,
+  ):
+    """Starts at a step, before which `skipped` examples were unreadable."""
+    self._config = config
+    self._data = data
+    self._program = program
+    self._start_step = start_step
+    self._skipped_before = skipped
+    self._skipped_here = 0
 
-    def log(progress: loop.Progress) -> None:
-      metrics_lib.log_progress(
-        progress,
-        metric_log,
-        total_steps=self.total_steps,
-        batch_size=config.batch_size,
-        skipped=self._count_skipped(),
-      )
-
-    def score(step: int, state: state_lib.State) -> None:
-      self._score(step, state, metric_log)
-
-    def also(evaluate: Evaluation) -> loop.Evaluation:
-      return lambda step, state: evaluate(step, _weights(state), metric_log)
-
-    def save(step: int, state: state_lib.State) -> None:
-      meta = {'seconds': self.seconds, 'skipped': self._count_skipped() or 0}
-      store.save(step, self.program.to_file(state), meta=meta)
-
-    def before_step(step: int) -> None:
-      self.profiler.before_step(step)
-      store.check()
-
-    with console.phase('compiling the training step'):
-      train_step = self.program.compile()
-    with self.profiler:
-      return loop.train(
-        state,
-        train_step,
-        self._batches(start_step),
-        start_step=start_step,
-        total_steps=self.total_steps,
-        log_every=config.log_every,
-        report=log,
-        evaluations=[
-          (config.eval_every, score),
-          *((every, also(evaluate)) for every, evaluate in self.evaluations),
-        ],
-        checkpoint_every=config.checkpoint_every,
-        save=save,
-        before_step=before_step,
-        should_stop=stop_signal.received,
-      )
-
-  def _batches(self, start_step: int) -> Iterator[steps.Batch]:
+  def __iter__(self) -> Iterator[steps.Batch]:
     batches = pipeline.train_batches(
-      self.data.train,
-      self.data.train_transform,
-      batch_size=self.config.batch_size,
-      seed=self.config.seed,
-      start_step=start_step,
-      readers=self.config.data.readers,
-      skip_corrupt=self.config.data.skip_corrupt,
-      **mesh_lib.input_share(self.mesh),
+      self._data.train,
+      self._data.train_transform,
+      batch_size=self._config.batch_size,
+      seed=self._config.seed,
+      start_step=self._start_step,
+      readers=self._config.data.readers,
+      skip_corrupt=self._config.data.skip_corrupt,
+      **mesh_lib.input_share(self._program.mesh),
     )
     for batch in batches:
       self._skipped_here += int(np.sum(batch['mask'] == 0))
-      needed = {name: batch[name] for name in self.program.batch}
-      yield mesh_lib.put_batch(needed, self.mesh)
+      needed = {name: batch[name] for name in self._program.batch}
+      yield mesh_lib.put_batch(needed, self._program.mesh)
 
-  def _score(
-    self, step: int, state: state_lib.State, metric_log: metrics_lib.MetricLog
-  ) -> tuple[dict[str, float], Any]:
-    averaged = state.ema_params is not None
-    metrics, scored = self.task.score(
-      _weights(state), raw_params=state.params if averaged else None
+  def skipped(self) -> int | None:
+    """Returns the unreadable examples of all processes; None if not allowed."""
+    if not self._config.data.skip_corrupt:
+      return None
+    # Several processes may read the same rows.
+    shares = mesh_lib.input_share(self._program.mesh)['process_count']
+    total = processes.sum_over_processes(self._skipped_here)
+    return self._skipped_before + total * shares // jax.process_count()
+
+
+def _profiled_steps(
+  config: ml_collections.ConfigDict,
+) -> tuple[int, int] | None:
+  """Returns the first and last step of `profile_steps`; None if it is empty."""
+  if not config.profile_steps:
+    return None
+  first, colon, last = config.profile_steps.partition(':')
+  if not (colon and first.isdigit() and last.isdigit()):
+    raise ValueError(
+      f'profile_steps={config.profile_steps!r} is not of the form FIRST:LAST,'
+      ' such as 10:15.'
     )
-    metric_log.write(step, metrics)
-    best = self._best(metric_log)
-    if best and best[0] == step:
-      _log.info('%s is the best so far', self.config.best_metric)
-      self._export(state, files.BEST_WEIGHTS)
-    return metrics, scored
+  return int(first), int(last)
 
-  def _best(
-    self, metric_log: metrics_lib.MetricLog
-  ) -> tuple[int, float] | None:
-    name = self.config.best_metric
-    return metric_log.best(name) if name else None
 
-  def _export(self, state: state_lib.State, name: str) -> None:
-    weights = processes.fetch(_weights(state))
-    if processes.is_first():
-      checkpoints.export(stacking.unstack(weights), self.workdir / name)
-
-  def finish(
-    self, state: state_lib.State, metric_log: metrics_lib.MetricLog
-  ) -> None:
-    """Evaluates the last step and writes what stays of the run."""
-    metrics, scored = self._score(self.total_steps, state, metric_log)
-    for _, evaluate in self.evaluations:
-      found = evaluate(self.total_steps, _weights(state), metric_log)
-      metrics = metrics | found  # The old one is being written in a thread.
-    self._export(state, files.FINAL_WEIGHTS)
-    if best := self._best(metric_log):
-      name = f'best/{self.config.best_metric}'
-      metrics = metrics | {'best/step': best[0], name: best[1]}
-    details = self.task.finish(self.workdir, scored)
-    results.write(
-      self.workdir,
-      self.config.job,
-      seconds=self.seconds,
-      params=self.program.state.params,
-      metrics=metrics,
-      step=self.total_steps,
-      num_train_examples=self.data.train.num_examples,
-      **details,
-    )
+def _log_sizes(program: program_lib.Program) -> None:
+  _log.info(
+    'parameters:\n%s',
+    parameter_overview.get_parameter_overview(
+      program.file_state.params, include_stats=False
+    ),
+  )
+  if program.mesh.size > 1:
+    _log.info('mesh %s', sharding.summary(program.state, program.mesh))
 
 
 def _weights(state: state_lib.State) -> PyTree:
-  """What the run stands for: the average where one is kept."""
+  """Returns the weights to evaluate and export: the average, if one is kept."""
   return state.params if state.ema_params is None else state.ema_params
 
 
-def _few_shot(scorer: few_shot_evaluator.FewShotEvaluator) -> Evaluation:
+def _export(state: state_lib.State, path: epath.Path) -> None:
+  weights = processes.fetch(_weights(state))
+  if processes.is_first():
+    checkpoints.export(stacking.unstack(weights), path)
+
+
+def _few_shot_evaluation(
+  evaluator: few_shot_evaluator.FewShotEvaluator,
+) -> Evaluation:
   def evaluate(step, params, metric_log):
-    metrics = few_shot_evaluator.means(scorer.score(params))
+    metrics = few_shot_evaluator.means(evaluator.evaluate(params))
     metric_log.write(step, metrics)
     return metrics
 

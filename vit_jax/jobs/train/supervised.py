@@ -1,4 +1,4 @@
-"""Learning the labels of images, from random weights or a checkpoint."""
+"""Supervised training, from random weights or from a checkpoint."""
 
 from typing import Any
 
@@ -9,22 +9,22 @@ import ml_collections
 
 from vit_jax import build
 from vit_jax import config as config_lib
-from vit_jax.build import evaluator, program
+from vit_jax.build import evaluator
+from vit_jax.build import program as program_lib
 from vit_jax.jobs.train import run
-from vit_jax.workdir import predictions
+from vit_jax.workdir import predictions as predictions_lib
 
 
 def pretrain(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """Trains from random weights (section 4.1, Appendix B.1, Table 3).
 
   Raises:
-    ValueError: if the config names a checkpoint to start from, or does not fit
-      the data.
+    ValueError: if `init_from` is set, or the config does not match the data.
   """
   if config.init_from:
     raise ValueError(
       f'init_from={config.init_from!r}: pre-training starts from random'
-      " weights; leave it empty, or choose job='finetune'."
+      " weights; leave it empty, or set job='finetune'."
     )
   run.train(config, workdir, Classification)
 
@@ -33,15 +33,15 @@ def finetune(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """Trains from a checkpoint (section 3.2, Appendix B.1.1, Table 4).
 
   Raises:
-    ValueError: if the config names no checkpoint, or does not fit it or the
-      data.
+    ValueError: if `init_from` is empty, or the config does not match the
+      checkpoint or the data.
   """
   check_finetune(config)
   run.train(config, workdir, Classification)
 
 
 def check_finetune(config: ml_collections.ConfigDict) -> None:
-  """Checks that the config names a checkpoint to start from.
+  """Checks that the config has a checkpoint to start from.
 
   Raises:
     ValueError: if `init_from` is empty.
@@ -49,15 +49,13 @@ def check_finetune(config: ml_collections.ConfigDict) -> None:
   if not config.init_from:
     raise ValueError(
       'fine-tuning needs a checkpoint to start from: set init_from to its path'
-      " (npz, safetensors, or the folder of a run), or choose job='pretrain' to"
+      " (npz, safetensors, or the folder of a run), or set job='pretrain' to"
       ' train from scratch.'
     )
 
 
 class Classification(run.Trainable):
-  """The labels of images as a training run's task."""
-
-  evaluations = ()
+  """Classification of labelled images."""
 
   def __init__(
     self,
@@ -66,42 +64,44 @@ class Classification(run.Trainable):
     mesh: Mesh,
     start: build.Weights | None,
   ):
-    """Takes a run's parts.
+    """Builds the program and the evaluator.
 
     Raises:
-      ValueError: if the data does not fit the loss, or the model is impossible.
+      ValueError: if the data does not match the loss, or the model is invalid.
     """
     if data.train.multi_label and config.loss == 'softmax':
       raise ValueError(
         f'the images of {config.data.name} have several labels each, which'
-        " softmax cross-entropy cannot express; use loss='sigmoid'."
+        " softmax cross-entropy does not support; set loss='sigmoid'."
       )
     self._data = data
-    self.program = program.supervised(
+    self.program = program_lib.supervised(
       config,
       mesh,
       num_classes=len(data.class_names),
       total_steps=config_lib.total_steps(config, data.train.num_examples),
-      several_labels=data.train.multi_label,
-      class_weights=program.class_weights(config, data.train),
+      multi_label=data.train.multi_label,
+      class_weights=program_lib.class_weights(config, data.train),
       start=start,
     )
     self.backbone = self.program.model
-    self._scorer = evaluator.Evaluator(config, data, self.backbone, mesh)
+    self._evaluator = evaluator.Evaluator(
+      data, self.backbone, mesh, loss=config.loss
+    )
 
-  def score(
+  def evaluate(
     self, params: PyTree, *, raw_params: PyTree | None = None
   ) -> tuple[dict[str, float], evaluator.Predictions]:
-    """As of `scoring.Scorer`."""
-    return self._scorer.score(params, raw_params=raw_params)
+    """Returns metrics and predictions of every split; see `Evaluator`."""
+    return self._evaluator.evaluate(params, raw_params=raw_params)
 
-  def finish(
-    self, workdir: epath.Path, scored: evaluator.Predictions
+  def write_predictions(
+    self, workdir: epath.Path, predictions: evaluator.Predictions
   ) -> dict[str, Any]:
-    """Writes all predictions; returns the classes and the accuracy of each."""
+    """Writes all predictions; returns class names and per-class accuracy."""
     names = self._data.class_names
-    for split, predicted in scored.items():
-      predictions.write(
+    for split, predicted in predictions.items():
+      predictions_lib.write(
         workdir / f'predictions_{split}.jsonl',
         predicted,
         names,
@@ -113,6 +113,6 @@ class Classification(run.Trainable):
         split: dict(
           zip(names, predicted.class_accuracy(len(names)), strict=True)
         )
-        for split, predicted in scored.items()
+        for split, predicted in predictions.items()
       },
     }

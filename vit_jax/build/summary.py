@@ -1,0 +1,129 @@
+"""A summary of what a config runs, without data, devices or compilation."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from vit_jax import config as config_lib
+from vit_jax.build import dataset_facts
+from vit_jax.build.model import create_model
+from vit_jax.models import flops
+
+
+def describe(
+  config: ml_collections.ConfigDict,
+  workdir: str | os.PathLike,
+  *,
+  has_model: bool = True,
+) -> list[str]:
+  """Returns the lines of `--show`.
+
+  Args:
+    config: a config that has passed `config.check`.
+    workdir: where the run would be kept.
+    has_model: whether the job runs the model of the config.
+
+  Raises:
+    ValueError: if the model, the training split or the warm-up is invalid.
+  """
+  lines = [
+    f'job {config.job}, kept in {workdir}',
+    'config keys that differ from the defaults:',
+    *_changed(config),
+  ]
+  facts = None
+  if config.total_steps or config.total_epochs:  # Only jobs that train.
+    facts = _facts(config)
+    lines += _training(config, facts)
+  if has_model:
+    lines += _models(config, facts)
+  return lines
+
+
+def _changed(config) -> list[str]:
+  lines = []
+  for name, value in config_lib.flatten(config).items():
+    if value != config_lib.KEYS[name].default:
+      text = config_lib.as_text(value, name) or 'empty'
+      # One point of a study per line.
+      text = text.replace('; ', ';\n' + 32 * ' ')
+      lines.append(f'  {name:<28}  {text}')
+  return lines
+
+
+def _facts(config) -> dataset_facts.DatasetFacts | None:
+  if config.data.name == 'digits':  # Embedded in the package.
+    return dataset_facts.look_up_or_open(config)
+  return dataset_facts.look_up(config)
+
+
+def _training(config, facts) -> list[str]:
+  c = config.optim
+  split = f'{config.data.train} of {config.data.name}'
+  lines = []
+  if facts:
+    lines.append(f'training split: {split}, {facts.num_examples:,} examples')
+  else:
+    lines.append(f'training split: {split}, of unknown size')
+  if not facts and not config.total_steps:
+    lines.append(
+      f'steps: {config.total_epochs:g} epochs, known once the data is opened'
+    )
+    return lines
+  steps = config_lib.total_steps(config, facts.num_examples if facts else 0)
+  epochs = ''
+  if facts:
+    epochs = f', {steps * config.batch_size / facts.num_examples:.3g} epochs'
+  warmup_steps = config_lib.warmup_steps(config, steps)
+  lines.append(f'steps: {steps:,} of {config.batch_size:,} examples{epochs}')
+  lines.append(
+    f'optimizer: {c.name}, learning rate {c.lr:g} after {warmup_steps:,} steps'
+    f' of warm-up, {c.schedule} decay, weight decay {c.weight_decay:g}'
+  )
+  return lines
+
+
+def _models(config, facts) -> list[str]:
+  names = config.plan.models if config.job == 'plan' else ()
+  names = names or config.inference.models or (config.model.name,)
+  height, width = config_lib.image_size(config)
+  if not (all(names) and height):
+    return ['model: determined by the checkpoint']
+  has_head = facts and config.job != 'masked_patch'
+  num_classes = facts.num_classes if has_head else 0
+  label = 'model before changes by points' if config.study.points else 'model'
+  lines = []
+  for name in names:
+    config = config.copy_and_resolve_references()
+    config.model.name = name
+    parameters, operations = _count(config, num_classes)
+    lines.append(
+      f'{label}: {name}, {parameters:,} parameters'
+      + ('' if num_classes else ' without a head')
+      + f', {operations / 1e9:.3f} GFLOPs per image of {height}x{width} px'
+    )
+  return lines
+
+
+def _count(config, num_classes: int) -> tuple[int, int]:
+  """Returns parameters, and operations of the forward pass of an image."""
+  model = create_model(config, num_classes)
+  if hasattr(model, 'scan'):
+    # Traces one block for all, in a form that needs no device.
+    model = model.clone(scan=True, platform='tpu')
+  parameters = 0
+
+  def forward(key, image):
+    nonlocal parameters
+    outputs, variables = model.init_with_output(key, image)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables))
+    return outputs
+
+  # Abstract, since a concrete key would start the devices.
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  size = config_lib.image_size(config)
+  image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+  operations = flops.count(forward, key, image)
+  return parameters, operations

@@ -1,0 +1,116 @@
+"""The default config, and how configs are changed and read back."""
+
+from collections.abc import Mapping
+import copy
+import json
+from typing import Any
+
+from etils import epath
+import ml_collections
+
+from vit_jax.config import values as values_lib
+from vit_jax.config.keys import KEYS
+
+_LENGTHS = {'total_steps': 'total_epochs', 'total_epochs': 'total_steps'}
+
+
+def base(**values: Any) -> ml_collections.ConfigDict:
+  """Returns a config with all keys at their defaults.
+
+  Args:
+    **values: top-level keys to set, such as `job` and `batch_size`.
+  """
+  # Dicts are values of keys, whose names have dots.
+  config = ml_collections.ConfigDict(convert_dict=False)
+  for name, key in KEYS.items():
+    group, _, leaf = name.rpartition('.')
+    if group and group not in config:
+      config[group] = ml_collections.ConfigDict(convert_dict=False)
+    (config[group] if group else config)[leaf] = copy.copy(key.default)
+  config.lock()
+  config.update(values)
+  return config
+
+
+def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns all keys by their dotted names, as in `{'model.name': ...}`."""
+  flat = {}
+  for name, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      flat |= {f'{name}.{leaf}': v for leaf, v in flatten(value).items()}
+    else:
+      flat[name] = value
+  return flat
+
+
+def set_keys(
+  config: ml_collections.ConfigDict, values: Mapping[str, Any]
+) -> None:
+  """Overrides keys of a config, as the command line does.
+
+  A length replaces the one that the config has: total_steps resets
+  total_epochs, and the other way round, unless both are given.
+
+  Args:
+    config: the config to change.
+    values: values by the dotted names of keys; texts of other types are parsed.
+
+  Raises:
+    ValueError: if there is no such key, or a value is not of its type.
+  """
+  for name, value in values.items():
+    values_lib.check_name(name)
+    key = KEYS[name]
+    if isinstance(value, str) and key.type is not str:
+      value = values_lib.parse(name, value)
+    values_lib.check(name, value)
+    config.update_from_flattened_dict({name: key.type(value)})
+  lengths = [name for name in _LENGTHS if values.get(name)]
+  if len(lengths) == 1:
+    other = _LENGTHS[lengths[0]]
+    config[other] = KEYS[other].default
+
+
+def changed_keys(
+  keys: Mapping[str, Any], earlier: Mapping[str, Any]
+) -> list[str]:
+  """Returns what keeps a run from being resumed, each as 'key: old -> new'.
+
+  Args:
+    keys: all keys of the run by their dotted names.
+    earlier: those of its `config.json`; absent ones have their defaults.
+  """
+  earlier = values_lib.from_json(earlier)
+  return [
+    f'{name}: {earlier.get(name, key.default)!r} -> {keys[name]!r}'
+    for name, key in KEYS.items()
+    if keys[name] != earlier.get(name, key.default)
+    and not key.on_resume
+    and not (key.derived and not keys[name])
+  ]
+
+
+def load_run(path: str) -> tuple[dict[str, Any], str]:
+  """Reads the config of a run, to work with its weights.
+
+  Args:
+    path: the workdir of the run, or a weight file in it.
+
+  Returns:
+    All keys by their dotted names, without those that no longer exist, and the
+    value of `init_from`: the given file, or the final weights.
+
+  Raises:
+    ValueError: if there is no run.
+  """
+  given = epath.Path(path)
+  folder = given if given.is_dir() else given.parent
+  if not (folder / 'config.json').exists():
+    raise ValueError(
+      f'{path} is neither MODEL,DATASET nor a run, whose folder has a'
+      ' config.json.'
+    )
+  flat = values_lib.from_json(json.loads((folder / 'config.json').read_text()))
+  final = folder / 'final.npz'
+  weights = final if given.is_dir() and final.exists() else given
+  return {k: v for k, v in flat.items() if k in KEYS}, str(weights)

@@ -1,0 +1,105 @@
+"""Selects a setting on held-out data and repeats it with several seeds.
+
+The protocol of Appendix B.1.1, as shared by sweeps, VTAB and data studies.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import logging
+import statistics
+
+from etils import epath
+import ml_collections
+
+from vit_jax.jobs.compare import settings
+from vit_jax.training import loop
+
+_log = logging.getLogger(__name__)
+
+HELD_OUT_METRIC = 'val/accuracy'
+
+Scores = dict[settings.Setting, float | None]  # None for a diverged run.
+
+
+class AllDivergedError(ValueError):
+  """No run finished, so no setting can be selected."""
+
+
+def select(
+  candidates: Sequence[settings.Setting],
+  score: Callable[[settings.Setting], float | None],
+) -> tuple[settings.Setting, Scores]:
+  """Returns the setting with the highest score, and all scores.
+
+  A single candidate is returned without scoring it. Among equal scores the
+  first one is selected.
+
+  Args:
+    candidates: the settings to compare.
+    score: returns the score of a setting, or None if its run diverged.
+
+  Raises:
+    AllDivergedError: if no setting has a score.
+  """
+  if len(candidates) == 1:
+    return candidates[0], {}
+  scores = {setting: score(setting) for setting in candidates}
+  finite = {setting: s for setting, s in scores.items() if s is not None}
+  if not finite:
+    raise AllDivergedError(
+      f'all {len(scores)} runs of the sweep diverged; try lower learning rates,'
+      ' or optim.clip_norm=1.'
+    )
+  return max(finite, key=finite.get), scores
+
+
+def held_out_score(
+  config: ml_collections.ConfigDict, folder: epath.Path
+) -> float | None:
+  """Trains on `sweep.train` and returns the accuracy on `sweep.val`.
+
+  Returns:
+    The accuracy in [0, 1]; None if the run diverged.
+
+  Raises:
+    Stopped: if the run was preempted.
+  """
+  config = config.copy_and_resolve_references()
+  config.best_metric = ''
+  config.data.train = config.sweep.train
+  config.data.eval = f'val={config.sweep.val}'
+  try:
+    return settings.run_or_read(config, folder)['metrics'][HELD_OUT_METRIC]
+  except loop.NonFiniteError as error:
+    _log.warning('%s diverged: %s', folder, error)
+    return None
+
+
+def score_table(scores: Scores, selected: settings.Setting, metric: str) -> str:
+  """Returns a table of the settings and their scores."""
+  lines = [f'{metric:>14}  setting']
+  for setting, score in scores.items():
+    mark = '  <- chosen' if setting == selected else ''
+    text = 'diverged' if score is None else f'{score:.4f}'
+    lines.append(f'{text:>14}  {settings.setting_name(setting)}{mark}')
+  return '\n'.join(lines)
+
+
+def by_name(scores: Scores) -> dict[str, float | None]:
+  """Returns the scores keyed by the names of the settings."""
+  return {settings.setting_name(setting): s for setting, s in scores.items()}
+
+
+def seeds(config: ml_collections.ConfigDict) -> range:
+  """Returns the seeds of the repeated runs."""
+  return range(config.seed, config.seed + config.sweep.seeds)
+
+
+def mean_and_std(repeats: Sequence[Mapping[str, float]]) -> dict[str, float]:
+  """Returns each metric's mean and, of several repeats, its std as NAME_std."""
+  summary = {}
+  for name in repeats[0]:
+    values = [metrics[name] for metrics in repeats]
+    summary[name] = statistics.fmean(values)
+    if len(values) > 1:
+      summary[f'{name}_std'] = statistics.stdev(values)
+  return summary
