@@ -208,7 +208,9 @@ def _open_dataset(config, item, shots) -> FewShotDataset:
   labels = pipeline.labels(support)
   k, seeds = support.num_classes, range(config.few_shot.seeds)
   draws = {
-    number: [few_shot_regression.choose_support(labels, k, number, s) for s in seeds]
+    number: [
+      few_shot_regression.choose_support(labels, k, number, s) for s in seeds
+    ]
     for number in sorted(set(shots))
   }
   _warn_of_small_classes(item, np.bincount(labels, minlength=k), max(shots))
