@@ -335,7 +335,7 @@ def test_real_needs_imagenet(run_of_ours, classifier, imagenet, tmp_path):
   for split, message in (
     ('a=train[:5],b=train[5:]', 'exactly one split'),
     ('real=train', 'exactly one split, under another name'),
-    ('test=train', 'is no validation image of ImageNet'),
+    ('test=train', 'is not an ImageNet validation image'),
   ):
     config = evaluation(
       classifier, folder, data__eval=split, evaluate__real_json=path

@@ -15,7 +15,6 @@ from vit_jax.build import pretrained
 from vit_jax.data import photos
 from vit_jax.inspection import (
   attention_maps,
-  attention_summary,
   figures,
   filters,
   position_similarity,
@@ -60,7 +59,7 @@ class Weights:
       filters.rgb_filters(self._pretrained.params)
     )
     figure = figures.filters(components, shares)
-    shown = min(len(components), figures.MOST_FILTERS)
+    shown = min(len(components), figures.MAX_FILTERS)
     _fit(figure, 0.85 * -(-shown // 7))
     caption = (
       f'Principal components 1 to {shown} of {len(components)} of the filters'
@@ -103,7 +102,7 @@ class Weights:
   @property
   def _has_attention(self) -> bool:
     try:
-      attention_maps.check(self._pretrained.model)
+      attention_maps.check_has_attention(self._pretrained.model)
     except ValueError:
       return False
     return True
@@ -116,7 +115,7 @@ class Weights:
     tiles = []
     for image, caption in self._images():
       # One at a time, to bound memory.
-      summary = attention_summary.summarise(
+      summary = attention_maps.summarize(
         self._pretrained.model, params, image[None]
       )
       (shares,) = np.asarray(summary['rollouts'])

@@ -22,7 +22,6 @@ from vit_jax.evaluation import classification
 from vit_jax.inspection import (
   attention_distance,
   attention_maps,
-  attention_summary,
   figures,
   filters,
   position_similarity,
@@ -60,7 +59,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   with console.phase('reading the checkpoint'):
     model = pretrained.load_backbone(config)
   try:
-    attention_maps.check(model.model)
+    attention_maps.check_has_attention(model.model)
   except ValueError as error:
     _log.warning('%s Drawing only filters and position embeddings.', error)
     images = None
@@ -100,7 +99,7 @@ def _filters(model: pretrained.PretrainedModel) -> _Findings:
   components, shares = filters.principal_components(
     filters.rgb_filters(model.params)
   )
-  first = figures.MOST_FILTERS
+  first = figures.MAX_FILTERS
   return _Findings(
     {'filter_components': components, 'filter_variance': shares},
     {'filters': figures.filters(components, shares)},
@@ -261,9 +260,9 @@ def _attention(
   config = model.config
   params = jax.device_put(model.params, mesh_lib.replicated(mesh))
 
-  def summarise(batches, names):
+  def summarize(batches, names):
     def step(params, batch):
-      summary = attention_summary.summarise(
+      summary = attention_maps.summarize(
         model.model,
         params,
         batch['image'],
@@ -271,13 +270,13 @@ def _attention(
       )
       return {name: summary[name] for name in names}
 
-    return classification.real_rows(
+    return classification.collect(
       step, params, batches, lambda batch: mesh_lib.put_batch(batch, mesh)
     )
 
-  examined = summarise(images.examined, ('distances', 'rollouts'))
+  examined = summarize(images.examined, ('distances', 'rollouts'))
   size = min(config.batch_size, len(images.pictured))
-  drawn = summarise(
+  drawn = summarize(
     _batches(images.pictured, mesh_lib.round_up(size, mesh)),
     ('rollouts', 'maps'),
   )

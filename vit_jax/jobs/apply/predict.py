@@ -135,7 +135,7 @@ class _Predictor:
     batch = np.zeros((batch_size, *images[0].shape), np.float32)
     batch[: len(images)] = images
     # Every process has read all images, and passes on its share of them.
-    share = mesh_lib.share(self._mesh)
+    share = mesh_lib.input_share(self._mesh)
     batch = np.split(batch, share['process_count'])[share['process_index']]
     put = mesh_lib.put_batch({'image': batch}, self._mesh)
     out = processes.fetch(self._step(self._params, put['image']))
