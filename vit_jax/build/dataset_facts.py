@@ -1,4 +1,4 @@
-"""What is known about the training data of a config without opening it."""
+"""Size and classes of the training data of a config, from the catalogue."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What a command runs, as text: needs no data, devices or compilation."""
+"""Summary of a config as text, without data, devices or compilation."""
 
 import os
 
