@@ -246,7 +246,7 @@ def test_an_axial_vit_has_filters_and_positions(tmp_path, caplog):
     ({'inspect__num_images': 0}, 'no images to look at'),
     ({'data__name': ''}, 'no images to look at'),
     ({'data__eval': ''}, 'data.eval is empty'),
-    ({'inspect__paths': '/nowhere.png'}, "no file or folder '/nowhere.png'"),
+    ({'inspect__paths': '/nowhere.png'}, "'/nowhere.png' does not exist"),
     ({'inspect__paths': __file__}, 'none of 1 files can be read'),
     ({'data__image_size': 9}, '9x9 pixels cannot be cut into patches'),
     ({'init_from': ''}, 'which weights'),

@@ -189,7 +189,7 @@ def test_other_names_are_refused(trained, photos, tmp_path, content, message):
   ('values', 'message'),
   [
     ({'predict__paths': ''}, 'predict.paths is empty'),
-    ({'predict__paths': '/no.jpg'}, "no file or folder '/no.jpg'"),
+    ({'predict__paths': '/no.jpg'}, "'/no.jpg' does not exist"),
     ({'init_from': ''}, 'the job predict needs a trained model'),
     ({'predict__top': 0}, r'predict.top=0 is outside \[1'),
   ],

@@ -278,7 +278,7 @@ def class_weights(
 ) -> np.ndarray | None:
   """Returns the weights requested by `class_weights`, for `supervised`."""
   if config.class_weights == 'none':
-    return None
+    return None  # Without counting, which reads all labels.
   counts = pipeline.label_counts(source, skip_corrupt=config.data.skip_corrupt)
   return steps.CLASS_WEIGHTS[config.class_weights](counts)
 

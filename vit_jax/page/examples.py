@@ -91,7 +91,7 @@ def photo_predictions(run: finished_run.FinishedRun) -> list[content.Part]:
         f'{top["class"]} {top["probability"]:.2f}' for top in line['top'][:3]
       )
       alt = f'Photo {path.name}; predicted: {named}'
-      picture = pictures.photo(photos.upright(path.read_bytes()), alt)
+      picture = pictures.photo(photos.decode_upright(path.read_bytes()), alt)
       tiles.append(content.Tile([picture], f'{path.name}: {named}'))
   parts = [content.Tiles(tiles)] if tiles else []
   if len(lines) > _MOST_PHOTOS:
