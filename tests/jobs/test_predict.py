@@ -167,11 +167,11 @@ def test_names_of_imagenet():
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
-    ('one\ntwo\n', '2 class names .* tells 3 classes apart'),
-    ('["one", "two"]', '2 class names .* tells 3 classes apart'),
+    ('one\ntwo\n', '2 class names .* has 3 classes'),
+    ('["one", "two"]', '2 class names .* has 3 classes'),
     ('{"1": "a", "2": "b", "3": "c"}', 'nor .*KeyError'),
-    ('["one", 2, "three"]', 'no JSON list of names'),
-    ('["one", ', 'no JSON list of names'),
+    ('["one", 2, "three"]', 'neither a JSON list of names'),
+    ('["one", ', 'neither a JSON list of names'),
     (None, 'there is no file'),
   ],
 )

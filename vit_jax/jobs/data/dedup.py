@@ -69,8 +69,9 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   claim.start(config_lib.flatten(config), workdir)
   duplicates = _search(config, source, matcher, workdir / _PROGRESS)
   pairs = [_describe(source, test_images, item) for item in duplicates]
-  (workdir / PAIRS).write_text(
-    ''.join(json.dumps(pair, ensure_ascii=False) + '\n' for pair in pairs)
+  files.write_text(
+    workdir / PAIRS,
+    ''.join(json.dumps(pair, ensure_ascii=False) + '\n' for pair in pairs),
   )
   with console.phase(f'drawing {workdir / PICTURE}'):
     least_similar = sorted(duplicates, key=lambda item: item.similarity)
@@ -151,7 +152,7 @@ def _search(
   progress: epath.Path,
 ) -> list[_Duplicate]:
   """Returns all near-duplicates; resumes after the batches in `progress`."""
-  done = _read_progress(progress)
+  done = files.read_json_lines(progress)
   batch_size = config.batch_size
   first_step = len(done)
   num_steps = -(-source.num_examples // batch_size)
@@ -188,14 +189,6 @@ def _search(
         )  # fmt: skip
         last_log = now
   return [_Duplicate(*item) for batch in done for item in batch]
-
-
-def _read_progress(path: epath.Path) -> list[list]:
-  if not path.exists():
-    return []
-  lines = path.read_text().splitlines(keepends=True)
-  # A line without a newline was cut short when the run was killed.
-  return [json.loads(line) for line in lines if line.endswith('\n')]
 
 
 def _describe(
@@ -250,8 +243,7 @@ def _draw(
     captions = (f'{item.similarity:.3f}', source.stable_id(item.index)[-40:])
     for i, line in enumerate(captions):
       draw.text((left + 2, top + _SIDE_PX + 1 + 12 * i), line, fill='black')
-  with path.open('wb') as file:
-    sheet.save(file, 'PNG')
+  files.write_png(path, sheet)
 
 
 def _read_images(source: Source, indices: set[int]) -> dict[int, np.ndarray]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import itertools
-import json
 import logging
 import re
 from typing import Any
@@ -81,7 +80,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     path = workdir / 'points' / case.file_name
     if not path.exists():
       files.write_json(path, _plan(config, case, slices[case.topology]))
-    rows.append(json.loads(path.read_text()))
+    rows.append(files.read_json(path))
   text = report(rows)
   files.write_text(workdir / files.PLAN, text)
   results.write(workdir, config.job, points=rows)
