@@ -9,7 +9,7 @@ import pytest
 
 from vit_jax import models
 from vit_jax.evaluation import masked_patch
-from vit_jax.models import masked_patch as model_lib
+from vit_jax.models import patch_predictor
 from vit_jax.training import patch_targets
 
 NUM, SIDE = 21, 8
@@ -41,7 +41,7 @@ def batches(size):
 @functools.cache
 def build(target):
   chosen = patch_targets.TARGETS[target]
-  model = model_lib.MaskedPatchPredictor(ENCODER, chosen.num_outputs((2, 2)))
+  model = patch_predictor.MaskedPatchPredictor(ENCODER, chosen.num_outputs((2, 2)))
 
   @jax.jit
   def init():

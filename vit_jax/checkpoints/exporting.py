@@ -16,7 +16,7 @@ from vit_jax.checkpoints import (
   pytorch,
   safetensors_file,
 )
-from vit_jax.models import layers
+from vit_jax.models import vit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +71,8 @@ def export(
   settings = {'gelu': gelu, 'norm_eps': norm_eps, 'class_names': class_names}
   try:
     name, chosen = _format(path, format)
-    if gelu not in layers.GELUS:
-      raise ValueError(
-        f'unknown gelu {gelu!r}; known: {", ".join(layers.GELUS)}.'
-      )
+    if gelu not in vit.GELUS:
+      raise ValueError(f'unknown gelu {gelu!r}; known: {", ".join(vit.GELUS)}.')
     for part in drop:
       if part not in params and part not in settings:
         raise ValueError(

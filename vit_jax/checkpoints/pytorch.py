@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax.checkpoints import official
-from vit_jax.models import variants
+from vit_jax.models import vit
 
 _BLOCK = 'Transformer/encoderblock_{}'
 _ATTENTION = f'{_BLOCK}/MultiHeadDotProductAttention_0'
@@ -99,7 +99,7 @@ def usual_heads(width: int) -> int:
   Raises:
     ValueError: if no model has it; the arrays do not tell the number.
   """
-  for size in variants.SIZES.values():
+  for size in vit.SIZES.values():
     if size.width == width:
       return size.heads
   raise ValueError(

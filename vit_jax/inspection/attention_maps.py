@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from vit_jax.models import vit
+from vit_jax.models import axial, vit
 
 LayerWeights = Float[Array, 'b heads n n']
 
@@ -60,7 +60,7 @@ def check(model: vit.VisionTransformer) -> None:
       f'a {type(model).__name__} has no attention from token to token to look'
       ' at; inspect a ViT or a hybrid.'
     )
-  if model.axial:
+  if isinstance(model, axial.AxialVisionTransformer):
     raise ValueError(
       'an Axial-ViT has no attention to look at but along rows and columns;'
       ' inspect a ViT or a hybrid.'

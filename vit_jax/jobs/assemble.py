@@ -16,7 +16,7 @@ from vit_jax.data import preprocess, sources
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
 from vit_jax.distributed import sharding as sharding_lib
-from vit_jax.models import platforms
+from vit_jax.models import kernels
 from vit_jax.training import optim, randomness
 
 
@@ -265,7 +265,7 @@ def _how_to_train(config, mesh):
   return {
     'scan': config.model.scan,
     'remat': config.model.remat,
-    'platform': platforms.of(mesh.devices.flat[0]),
+    'platform': kernels.platform_of(mesh.devices.flat[0]),
     'constrain': sharding_lib.constrain_activations(mesh),
   }
 

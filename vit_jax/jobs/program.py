@@ -19,8 +19,7 @@ from vit_jax.data import pipeline, sources
 from vit_jax.distributed import cpu, sharding, unrolling
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.jobs import assemble
-from vit_jax.models import masked_patch as masked_patch_model
-from vit_jax.models import resnet, stacking
+from vit_jax.models import patch_predictor, resnet, stacking
 from vit_jax.training import losses, masked_patch, patch_targets, steps
 from vit_jax.training import state as state_lib
 
@@ -239,15 +238,15 @@ def masked_patches(
   image_size = config_lib.image_size(config)
   grid = encoder.grid_shape(image_size)
   rate = config.masked_patch.rate
-  masked_patch_model.num_corrupted(math.prod(grid), rate)
+  patch_predictor.num_corrupted(math.prod(grid), rate)
   target = patch_targets.TARGETS[config.masked_patch.target]
   outputs = target.num_outputs(patch_targets.patch_shape(image_size, grid))
-  model = masked_patch_model.MaskedPatchPredictor(encoder, outputs)
+  model = patch_predictor.MaskedPatchPredictor(encoder, outputs)
   return Program(
     config,
     mesh,
     model=model,
-    plain_model=masked_patch_model.MaskedPatchPredictor(
+    plain_model=patch_predictor.MaskedPatchPredictor(
       assemble.model(config, num_classes=0), outputs
     ),
     objective=masked_patch.objective(model, target, rate=rate),

@@ -1,17 +1,18 @@
 """The objective of masked patch prediction (section 4.6, Appendix B.1.2)."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from vit_jax.models import masked_patch
+from vit_jax.models import patch_predictor
 from vit_jax.training import patch_targets, randomness, steps
 
 
 def objective(
-  model: masked_patch.MaskedPatchPredictor,
+  model: patch_predictor.MaskedPatchPredictor,
   target: patch_targets.Target,
   *,
   rate: float,
@@ -61,15 +62,17 @@ def objective(
 
 def draw(
   keys: Key[Array, ' b'], num_patches: int, rate: float
-) -> masked_patch.Corruption:
+) -> patch_predictor.Corruption:
   """The corruption of a batch, each image by a key of its own."""
-  return jax.vmap(lambda key: masked_patch.draw(key, num_patches, rate))(keys)
+  return jax.vmap(lambda key: patch_predictor.draw(key, num_patches, rate))(
+    keys
+  )
 
 
 def corrupted_patches(
   images: Float[Array, 'b h w 3'],
   grid: tuple[int, int],
-  corruption: masked_patch.Corruption,
+  corruption: patch_predictor.Corruption,
 ) -> Float[Array, 'b m p q 3']:
   """The pixels of the patches to predict, in the order of the predictions."""
   patches = patch_targets.cut(images, grid)

@@ -9,7 +9,7 @@ import pytest
 
 from vit_jax import models
 from vit_jax.checkpoints import official
-from vit_jax.models import axial, flops, masked_patch, stacking, vit
+from vit_jax.models import axial, flops, patch_predictor, stacking, vit
 import weights
 
 GRID = (2, 3)
@@ -136,7 +136,7 @@ def test_there_is_no_class_token_whatever_the_pool():
 
 
 def test_patches_can_be_masked():
-  model = masked_patch.MaskedPatchPredictor(
+  model = patch_predictor.MaskedPatchPredictor(
     weights.tiny('Axial-ViT-Ti/16', num_classes=0), outputs=5
   )
   images = weights.random_images()
