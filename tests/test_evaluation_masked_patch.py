@@ -41,7 +41,8 @@ def batches(size):
 @functools.cache
 def build(target):
   chosen = patch_targets.TARGETS[target]
-  model = patch_predictor.MaskedPatchPredictor(ENCODER, chosen.num_outputs((2, 2)))
+  outputs = chosen.num_outputs((2, 2))
+  model = patch_predictor.MaskedPatchPredictor(ENCODER, outputs)
 
   @jax.jit
   def init():

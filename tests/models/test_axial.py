@@ -23,16 +23,12 @@ def only(allowed):
   return lambda query: jnp.where(allowed, 0.0, -jnp.inf)
 
 
-def block_of(query_logits=None):
+def block_of(query_bias=None):
   return functools.partial(
     vit.EncoderBlock,
     mlp_dim=10,
     heads=2,
-    dropout=0.0,
-    dtype=jnp.float32,
-    gelu='tanh',
-    norm_eps=1e-6,
-    query_logits=query_logits,
+    query_bias=query_bias,
   )
 
 

@@ -15,7 +15,9 @@ SMALL = {'depth': 2, 'width': 16, 'mlp_dim': 16, 'heads': 2}
 
 def draw(rate, images=2000, seed=0):
   keys = jax.random.split(jax.random.key(seed), images)
-  drawn = jax.jit(jax.vmap(lambda key: patch_predictor.draw(key, N, rate)))(keys)
+  drawn = jax.jit(jax.vmap(lambda key: patch_predictor.draw(key, N, rate)))(
+    keys
+  )
   return jax.device_get(drawn)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vit_jax.checkpoints import official
-from vit_jax.models import attention, positions, stacking
+from vit_jax.models import positions, stacking, vit
 import weights
 
 TABLE = 'Transformer/posembed_input/pos_embedding'
@@ -90,8 +90,10 @@ def test_rows_and_columns_against_a_loop(pool):
 
 @pytest.mark.parametrize('class_token', [True, False])
 def test_offsets_against_a_loop(class_token):
-  module = attention.SelfAttention(
-    3, jnp.float32, positions.query_logits('relative', class_token)
+  module = vit.SelfAttention(
+    heads=3,
+    mlp_dim=20,
+    query_bias=positions.query_bias('relative', class_token),
   )
   rng = np.random.default_rng(1)
   x = rng.normal(size=(2, 6 + class_token, 12)).astype('f4')
@@ -213,7 +215,9 @@ def test_parameter_counts(kind, place, count):
 
 def test_embeddings_stay_in_float32():
   logits = functools.partial(positions.offset_logits, class_token=True)
-  module = attention.SelfAttention(3, jnp.bfloat16, logits)
+  module = vit.SelfAttention(
+    heads=3, mlp_dim=20, dtype=jnp.bfloat16, query_bias=logits
+  )
   x = jnp.ones((2, 7, 12), jnp.bfloat16)
   out, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), x)
   assert out.dtype == jnp.bfloat16

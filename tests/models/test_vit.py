@@ -112,11 +112,8 @@ def test_dropout_is_where_the_paper_puts_it_with_keys_by_layer():
     mlp_dim=TINY['mlp_dim'],
     heads=TINY['heads'],
     dropout=rate,
-    dtype=jnp.float32,
-    gelu='tanh',
-    norm_eps=1e-6,
   )
-  encoder = vit.Encoder(block, TINY['depth'], dropout=rate, norm_eps=1e-6)
+  encoder = vit.Encoder(depth=TINY['depth'], block=block, **block.keywords)
   x = np.random.default_rng(2).normal(size=(2, 5, 12)).astype('f4')
   p = random_params(create(dropout=rate))['Transformer']
   p['posembed_input']['pos_embedding'] = np.ones((1, 5, 12), 'f4')
@@ -272,6 +269,20 @@ def test_logits_and_both_sides_of_a_block_are_constrained():
   model = create(constrain=constrain)
   jax.eval_shape(model.apply, {'params': params}, IMAGES)
   assert shapes == [(2, 11, 12)] * (1 + 2 * TINY['depth']) + [(2, 7)]
+
+
+def test_weights_are_sown_on_request_only():
+  module = vit.SelfAttention(heads=2, mlp_dim=20, dtype=jnp.bfloat16)
+  x = jax.random.normal(jax.random.key(0), (3, 5, 8))
+  variables = jax.jit(module.init)(jax.random.key(1), x)
+  assert set(variables) == {'params'}
+  apply = functools.partial(module.apply, mutable='intermediates')
+  _, sown = jax.jit(apply)(variables, x)
+  (weights,) = sown['intermediates']['weights']
+  assert weights.shape == (3, 2, 5, 5)
+  assert weights.dtype == jnp.float32
+  np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-6)
+  assert np.ptp(weights) > 0.01
 
 
 @pytest.mark.parametrize(

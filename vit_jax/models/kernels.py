@@ -39,12 +39,12 @@ def platform_of(device: jax.Device) -> str:
 def attention(
   platform: str,
   query: Float[Array, 'b h q s'],
-  extra: Float[Array, 'b h q k'] | None,
+  bias: Float[Array, 'b h q k'] | None,
 ) -> Callable[..., Array] | None:
   """Returns the form of `vit.attention` for a platform and these arguments."""
   if platform == 'cpu':
     return late_division
-  if platform == FLASH and extra is None and query.dtype == jnp.bfloat16:
+  if platform == FLASH and bias is None and query.dtype == jnp.bfloat16:
     size = query.shape[-1]
     return flash if size % 8 == 0 and size <= 128 else None  # cuDNN's limits.
   return None
@@ -54,7 +54,7 @@ def flash(
   query: Float[Array, 'b h q s'],
   key: Float[Array, 'b h k s'],
   value: Float[Array, 'b h k s'],
-  extra: None = None,
+  bias: None = None,
   implementation: str = 'cudnn',
 ) -> Float[Array, 'b h q s']:
   """Computes `vit.attention` without storing the weights; has no forward mode.
@@ -63,10 +63,10 @@ def flash(
     query: same as in `vit.attention`, like `key` and `value`.
     key: keys.
     value: values.
-    extra: unsupported.
+    bias: not supported.
     implementation: same as in `jax.nn.dot_product_attention`.
   """
-  assert extra is None
+  assert bias is None
   query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
   out = jax.nn.dot_product_attention(
     query, key, value, scale=1.0, implementation=implementation
@@ -79,7 +79,7 @@ def late_division(
   query: Float[Array, 'b h q s'],
   key: Float[Array, 'b h k s'],
   value: Float[Array, 'b h k s'],
-  extra: Float[Array, 'b h q k'] | None = None,
+  bias: Float[Array, 'b h q k'] | None = None,
 ) -> Float[Array, 'b h q s']:
   """Computes `vit.attention`; divides by the softmax's sum after the product.
 
@@ -87,15 +87,15 @@ def late_division(
   CPUs. Its derivative uses the result instead of the weights' mean. Arguments
   are the same as in `vit.attention`.
   """
-  return _late_division(query, key, value, extra)[0]
+  return _late_division(query, key, value, bias)[0]
 
 
-def _late_division(query, key, value, extra):
+def _late_division(query, key, value, bias):
   logits = jnp.einsum(
     'bhqs,bhks->bhqk', query, key, preferred_element_type=jnp.float32
   )
-  if extra is not None:
-    logits += extra
+  if bias is not None:
+    logits += bias
   peak = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
   terms = jnp.exp(logits - peak)
   scale = 1 / jnp.sum(terms, axis=-1, keepdims=True)
@@ -106,10 +106,10 @@ def _late_division(query, key, value, extra):
 
 @late_division.defjvp
 def _late_division_jvp(primals, tangents):
-  query, key, value, extra = primals
-  query_dot, key_dot, value_dot, extra_dot = tangents
-  out, terms, scale = _late_division(query, key, value, extra)
-  logits_dot = _logits_tangent((query, key), (query_dot, key_dot, extra_dot))
+  query, key, value, bias = primals
+  query_dot, key_dot, value_dot, bias_dot = tangents
+  out, terms, scale = _late_division(query, key, value, bias)
+  logits_dot = _logits_tangent((query, key), (query_dot, key_dot, bias_dot))
   terms_dot = _times(terms, logits_dot)
   mix = functools.partial(jnp.einsum, 'bhqk,bhks->bhqs')
   sum_dot = mix(terms_dot.astype(value.dtype), value) + mix(terms, value_dot)
@@ -141,10 +141,10 @@ def keep_rounded(attention_weights: Callable[..., Array]) -> Callable[..., Any]:
 def _logits_tangent(primals, tangents):
   """Rounds to the type of queries, and so do gradients on their way back."""
   query, key, *_ = primals
-  query_dot, key_dot, extra_dot = tangents
+  query_dot, key_dot, bias_dot = tangents
   product = functools.partial(jnp.einsum, 'bhqs,bhks->bhqk')
   change = (product(query_dot, key) + product(query, key_dot)).astype('float32')
-  return change if extra_dot is None else change + extra_dot
+  return change if bias_dot is None else change + bias_dot
 
 
 # Keeps the weights, not their copy in float32.

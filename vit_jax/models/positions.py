@@ -198,9 +198,7 @@ def offset_logits(
 
 
 @functools.cache
-def query_logits(
-  kind: str, class_token: bool
-) -> Callable[[Array], Array] | None:
+def query_bias(kind: str, class_token: bool) -> Callable[[Array], Array] | None:
   """Returns what makes logits of queries alone; None for most kinds."""
   if kind == 'relative':
     return functools.partial(offset_logits, class_token=class_token)

@@ -1,9 +1,7 @@
 """The Vision Transformer, in the order of the paper (arXiv 2010.11929).
 
 Equations 1 and 4 are in `VisionTransformer`, 2 and 3 in `EncoderBlock`, 5 to 8
-in `SelfAttention`; Table 1 is `SIZES`. Parameters have the names and shapes of
-the official checkpoints. Axes: b images, h rows or heads, w columns, n tokens
-(q queries, k keys), d width, s size of a head, k classes.
+in `SelfAttention`, Table 1 in `SIZES`. Parameters have their official names.
 """
 
 from collections.abc import Callable
@@ -21,9 +19,10 @@ from jaxtyping import Array, Float
 from vit_jax.models import kernels, layers, stacking
 from vit_jax.models import positions as positions_lib
 
-Tokens = Float[Array, 'b n d']
-Heads = Float[Array, 'b h n s']
-Logits = Float[Array, 'b h n n']
+Tokens = Float[Array, 'b n d']  # Of size d = width.
+Heads = Float[Array, 'b h n s']  # Of h heads, with s = d / h.
+Weights = Float[Array, 'b h n n']  # From queries to keys.
+Bias = Weights | None  # Logits to add before the softmax, if any.
 
 POOLS = {
   'token': lambda encoded: encoded[:, 0],  # The class token, equation 4.
@@ -48,8 +47,7 @@ class Options(nn.Module, kw_only=True):
     norm_eps: added to the variance by every LayerNorm.
     platform: kind of device, of `kernels.platform_of`; '' for that of the first
       local device. It changes only rounding and speed.
-    constrain: applied to the tokens on both sides of a block and to the logits;
-      decides where devices keep them.
+    constrain: decides where devices keep logits and the tokens between blocks.
   """
 
   heads: int
@@ -61,6 +59,7 @@ class Options(nn.Module, kw_only=True):
   platform: str = ''
   constrain: layers.Constrain = layers.unconstrained
 
+  @nn.nowrap
   def options(self) -> dict[str, Any]:
     """Returns the options that all modules have, to pass them on."""
     names = Options.__annotations__.keys() - {'name', 'parent'}
@@ -80,8 +79,7 @@ class VisionTransformer(Options, kw_only=True):
     pool: 'token' classifies from a class token, 'gap' from the mean of tokens.
     positions: kind of position embeddings, one of `positions.KINDS`.
     positions_at: where they are added, one of `positions.PLACES`.
-    representation_size: size of a hidden tanh layer in the head, as used for
-      pre-training; None for none, 'width' in `create` for the token size.
+    representation_size: size of a hidden tanh layer in the head; None for none.
     head_bias: initial bias of the head; -10 for ImageNet-21k.
     scan: whether blocks run as a scan, which compiles faster and needs less
       memory. Parameters are then stacked: initialise without, then `stack`.
@@ -136,16 +134,16 @@ class VisionTransformer(Options, kw_only=True):
     )
     patches = embed(x).reshape(batch, math.prod(grid), self.width)
     tokens = change_patches(patches)
-    if self.class_token:  # [x_class; x_p E].
+    class_token = self.pool == 'token'
+    if class_token:  # [x_class; x_p E].
       cls = self.param('cls', nn.initializers.zeros, (1, 1, self.width))
-      cls = cls.astype(tokens.dtype)
-      cls = jnp.broadcast_to(cls, (batch, 1, self.width))
+      cls = jnp.broadcast_to(cls.astype(tokens.dtype), (batch, 1, self.width))
       tokens = jnp.concatenate([cls, tokens], axis=1)
     encoded = Encoder(  # + E_pos, then equations 2 and 3 in every block.
       block=self.encoder_block(grid),
       depth=self.depth,
-      positions=self._embeddings(grid, 'stem', 'every_layer_shared'),
-      share_positions=self.positions_at == 'every_layer_shared',
+      positions=positions_lib.added(self.positions, grid, class_token),
+      positions_at=self.positions_at,
       scan=self.scan,
       remat=self.remat,
       name='Transformer',
@@ -164,23 +162,15 @@ class VisionTransformer(Options, kw_only=True):
   @nn.nowrap
   def encoder_block(self, grid: tuple[int, int]) -> Callable[..., nn.Module]:
     """Returns a function from `name` to a block, given rows and columns."""
+    class_token = self.pool == 'token'
+    embeddings = positions_lib.added(self.positions, grid, class_token)
     platform = self.platform or kernels.platform_of(jax.local_devices()[0])
     return functools.partial(
       EncoderBlock,
-      query_logits=positions_lib.query_logits(self.positions, self.class_token),
-      positions=self._embeddings(grid, 'every_layer'),
+      query_bias=positions_lib.query_bias(self.positions, class_token),
+      positions=embeddings if self.positions_at == 'every_layer' else None,
       **self.options() | {'platform': platform},
     )
-
-  def _embeddings(self, grid, *places):
-    if self.positions_at not in places:
-      return None
-    return positions_lib.added(self.positions, grid, self.class_token)
-
-  @property
-  def class_token(self) -> bool:
-    """Whether a class token precedes the patches."""
-    return self.pool == 'token'
 
   @property
   def _stride(self):
@@ -200,16 +190,13 @@ class VisionTransformer(Options, kw_only=True):
 class Encoder(Options, kw_only=True):
   """Position embeddings, encoder blocks and a last norm.
 
-  Attributes:
-    block: makes a block from its `name`.
-    positions: makes the embeddings to add from their `name`; None for none.
-    share_positions: whether to add them before every block, not only the first.
+  `block` and `positions` make modules from their `name`.
   """
 
   block: Callable[..., nn.Module]
   depth: int
   positions: Callable[..., nn.Module] | None = positions_lib.LearnedPositions
-  share_positions: bool = False
+  positions_at: str = 'stem'
   scan: bool = False
   remat: str = 'none'
 
@@ -218,14 +205,13 @@ class Encoder(Options, kw_only=True):
     """Encodes a sequence of tokens; the result is float32."""
     keys = position_key = shared = None
     if train and self.dropout:  # Keys by layer, for the same masks in a scan.
-      key = self.make_rng('dropout')
       fold_in = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-      keys = fold_in(key, jnp.arange(self.depth))
-      position_key = jax.random.fold_in(key, self.depth)
-    if self.share_positions:
+      keys = fold_in(self.make_rng('dropout'), jnp.arange(self.depth + 1))
+      keys, position_key = keys[:-1], keys[-1]
+    if self.positions_at == 'every_layer_shared':
       shared = self.positions(name='posembed_shared')(x)
       self.sow('intermediates', 'shared_positions', shared)
-    elif self.positions is not None:
+    elif self.positions_at == 'stem' and self.positions is not None:
       x = x + self.positions(name='posembed_input')(x)  # Equation 1: + E_pos.
     x = layers.dropout(x, self.dropout, position_key)
     self.sow('intermediates', 'tokens', x)
@@ -245,12 +231,10 @@ class Encoder(Options, kw_only=True):
 class EncoderBlock(Options, kw_only=True):
   """Self-attention and an MLP, each on normalised input and with a residual.
 
-  Attributes:
-    query_logits: see `SelfAttention`.
-    positions: makes embeddings for this block from their `name`.
+  `positions` makes embeddings for this block from their `name`.
   """
 
-  query_logits: Callable[[Heads], Logits] | None = None
+  query_bias: Callable[[Heads], Weights] | None = None
   positions: Callable[..., nn.Module] | None = None
 
   @nn.compact
@@ -266,7 +250,7 @@ class EncoderBlock(Options, kw_only=True):
       x = x + self.positions(name='posembed')(x)
     options = self.options()
     attend = SelfAttention(
-      query_logits=self.query_logits,
+      query_bias=self.query_bias,
       name='MultiHeadDotProductAttention_0',
       **options,
     )
@@ -281,27 +265,25 @@ class EncoderBlock(Options, kw_only=True):
 class SelfAttention(Options, kw_only=True):
   """Multi-head self-attention (Appendix A); sows its weights, in float32.
 
-  Attributes:
-    query_logits: makes logits that are added before the softmax, from scaled
-      queries; None adds nothing.
+  `query_bias` computes the bias from scaled queries (relative positions).
   """
 
-  query_logits: Callable[[Heads], Logits] | None = None
+  query_bias: Callable[[Heads], Weights] | None = None
 
   @nn.compact
   def __call__(self, x: Tokens) -> Tokens:
     """Gathers, for each token, from all tokens of its image."""
     width = x.shape[-1]
-    query, key, value = kernels.dense_to_heads(  # Equation 5.
+    q, k, v = kernels.dense_to_heads(  # Equation 5.
       x.astype(self.dtype), ('query', 'key', 'value'), self.heads, self.platform
     )
-    query = query / layers.head_size(width, self.heads) ** 0.5
-    extra = None if self.query_logits is None else self.query_logits(query)
+    q = q / layers.head_size(width, self.heads) ** 0.5
+    bias = None if self.query_bias is None else self.query_bias(q)
     if self.is_mutable_collection('intermediates'):
-      exact = query.astype(jnp.float32), key.astype(jnp.float32)
-      self.sow('intermediates', 'weights', attention_weights(*exact, extra))
-    attend = kernels.attention(self.platform, query, extra) or attention
-    y = jnp.swapaxes(attend(query, key, value, extra), 1, 2)
+      exact = q.astype(jnp.float32), k.astype(jnp.float32)
+      self.sow('intermediates', 'weights', attention_weights(*exact, bias))
+    attend = kernels.attention(self.platform, q, bias) or attention
+    y = jnp.swapaxes(attend(q, k, v, bias), 1, 2)
     return nn.DenseGeneral(  # Equation 8.
       width,
       (-2, -1),
@@ -312,24 +294,17 @@ class SelfAttention(Options, kw_only=True):
     )(y)
 
 
-def attention(
-  query: Heads, key: Heads, value: Heads, extra: Logits | None = None
-) -> Heads:
-  """Returns softmax(query key^T + extra) value of each head (equation 7)."""
-  weights = attention_weights(query, key, extra)
-  return jnp.einsum('bhqk,bhks->bhqs', weights, value)
+def attention(q: Heads, k: Heads, v: Heads, bias: Bias = None) -> Heads:
+  """Returns softmax(q k^T + bias) v of each head; q is scaled (equation 7)."""
+  return jnp.einsum('bhqk,bhks->bhqs', attention_weights(q, k, bias), v)
 
 
 @kernels.keep_rounded
-def attention_weights(
-  query: Heads, key: Heads, extra: Logits | None = None
-) -> Logits:
-  """Returns softmax(query key^T + extra), computed in float32 (equation 6)."""
-  logits = jnp.einsum(
-    'bhqs,bhks->bhqk', query, key, preferred_element_type=jnp.float32
-  )
-  logits = logits if extra is None else logits + extra
-  return jax.nn.softmax(logits).astype(query.dtype)
+def attention_weights(q: Heads, k: Heads, bias: Bias = None) -> Weights:
+  """Returns softmax(q k^T + bias), computed in float32 (equation 6)."""
+  logits = jnp.einsum('bhqs,bhks->bhqk', q, k, preferred_element_type='float32')
+  logits = logits if bias is None else logits + bias
+  return jax.nn.softmax(logits).astype(q.dtype)
 
 
 class MlpBlock(Options, kw_only=True):

@@ -1,6 +1,5 @@
 """The objective of masked patch prediction (section 4.6, Appendix B.1.2)."""
 
-import functools
 import math
 
 import jax
