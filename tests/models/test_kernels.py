@@ -53,8 +53,8 @@ def test_attention_in_bfloat16_is_near_that_in_float32(form):
     assert error < 0.03 * jnp.abs(wanted).max()
 
 
-def test_flash_attention_is_given_what_it_expects():
-  """By the implementation of the same function that runs everywhere."""
+def test_flash_attention_agrees_with_the_plain_form():
+  """With the implementation of JAX's function that runs on all devices."""
   *arguments, grad = heads(0)
   flash = functools.partial(kernels.flash, implementation='xla')
   out, vjp = jax.vjp(flash, *arguments)
@@ -97,7 +97,7 @@ def test_where_flash_attention_is_used(platform, dtype, size, there):
     ('tpu', None, 'tpu'),
   ],
 )
-def test_kind_of_a_device_that_is_not_here(platform, capability, expected):
+def test_kinds_of_other_devices(platform, capability, expected):
   device = types.SimpleNamespace(
     platform=platform, compute_capability=capability
   )

@@ -110,14 +110,14 @@ def both(corruption):
 def test_parameters_are_the_transformers_and_two_more():
   model = predictor()
   params = jax.eval_shape(model.init, jax.random.key(0), IMAGES)['params']
-  alone = jax.eval_shape(model.encoder.init, jax.random.key(0), IMAGES)
-  alone = alone['params']
-  assert params.keys() - alone.keys() == {'mask_token', 'patch_head'}
-  assert alone.keys() <= params.keys()
+  encoder = jax.eval_shape(model.encoder.init, jax.random.key(0), IMAGES)
+  encoder = encoder['params']
+  assert params.keys() - encoder.keys() == {'mask_token', 'patch_head'}
+  assert encoder.keys() <= params.keys()
   jax.tree.map(
     lambda a, b: np.testing.assert_equal(a.shape, b.shape),
-    {name: params[name] for name in alone},
-    alone,
+    {name: params[name] for name in encoder},
+    encoder,
   )
   assert params['mask_token'].shape == (1, 1, 16)
   assert params['patch_head']['kernel'].shape == (16, 3)
@@ -137,7 +137,7 @@ def test_without_corruption_all_tokens_are_the_encoders(pool):
 
 
 def encoder_input(model, params, corruption, train):
-  """What the encoder gets: class token and patches, before positions."""
+  """Returns the input of the encoder: class token and patches."""
   seen = []
 
   def intercept(call, args, kwargs, context):

@@ -1,4 +1,4 @@
-"""The table of sizes and the names that pick from it."""
+"""Table 1 and names of models."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_resnets():
 
 
 @pytest.mark.parametrize('layers', [26, 50, 101, 152, 200])
-def test_layers_of_resnets_are_three_a_unit_and_two(layers):
+def test_resnets_have_three_layers_per_unit_and_two(layers):
   assert 3 * sum(variants.STAGE_DEPTHS[f'R{layers}']) + 2 == layers
 
 
@@ -72,7 +72,7 @@ def test_hybrids(name, stage_depths, size, patch_size):
     '+ViT-B/16',
   ],
 )
-def test_unknown_names_are_told_the_known_ones(name):
+def test_errors_for_unknown_names_list_the_known_ones(name):
   with pytest.raises(
     ValueError, match=r'ViT-B/16.*ViT-Ti.*ViT-H.*R26.*R200.*R\+ViT'
   ) as error:

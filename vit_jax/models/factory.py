@@ -106,7 +106,8 @@ def _refuse(absent: str, options: dict[str, Any]) -> None:
   if options:
     given = ', '.join(f'{k}={v!r}' for k, v in options.items())
     raise ValueError(
-      f'{absent} and cannot use {given}: leave it out, or choose another model.'
+      f'{absent}, so it cannot use {given}: leave it out, or choose another'
+      ' model.'
     )
 
 
