@@ -9,7 +9,7 @@ import pytest
 
 from vit_jax import models
 from vit_jax.evaluation import patch_accuracy
-from vit_jax.models import masked_patch as model_lib
+from vit_jax.models import patch_predictor
 from vit_jax.training import patch_targets
 
 NUM, SIDE = 21, 8
@@ -41,7 +41,9 @@ def batches(size):
 @functools.cache
 def build(target):
   objective = patch_targets.TARGETS[target]
-  model = model_lib.MaskedPatchPredictor(ENCODER, objective.num_outputs((2, 2)))
+  model = patch_predictor.MaskedPatchPredictor(
+    ENCODER, objective.num_outputs((2, 2))
+  )
 
   @jax.jit
   def init():

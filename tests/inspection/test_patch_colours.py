@@ -3,7 +3,7 @@
 import numpy as np
 
 from vit_jax.inspection import patch_colours
-from vit_jax.models import masked_patch
+from vit_jax.models import patch_predictor
 
 WHITE, BLACK, GREY = (255,) * 3, (0,) * 3, (128,) * 3
 
@@ -12,7 +12,7 @@ def test_original_corrupted_and_predicted_side_by_side():
   images = -np.ones((1, 4, 4, 3), np.float32)
   images[:, 2:, 2:] = 1.0
   # Not corrupted, masked, replaced by the white patch, kept.
-  corruption = masked_patch.Corruption(
+  corruption = patch_predictor.Corruption(
     kind=np.array([[0, 1, 2, 3]]),
     donor=np.array([[1, 0, 3, 0]]),
     positions=np.array([[1, 2, 3]]),

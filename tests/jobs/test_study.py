@@ -235,9 +235,7 @@ def test_mistakes_are_refused_before_anything_is_written(
   assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize(
-  'name', ('axial', 'optimizer', 'pooling', 'shape')
-)
+@pytest.mark.parametrize('name', ('axial', 'optimizer', 'pooling', 'shape'))
 def test_every_ablation_runs_in_miniature(name, tmp_path):
   """That of positions is the default, which tests/test_main.py runs."""
   config = runs.shrink(runs.load_config('ablation', name))

@@ -16,7 +16,7 @@ import pytest
 import runs
 from vit_jax import models
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.models import masked_patch as model_lib
+from vit_jax.models import patch_predictor
 from vit_jax.training import patch_targets, randomness, steps
 from vit_jax.training import state as state_lib
 
@@ -35,7 +35,7 @@ def make_model(target, dropout=0.0):
     dropout=dropout,
   )
   outputs = patch_targets.TARGETS[target].num_outputs((2, 2))
-  return model_lib.MaskedPatchPredictor(encoder, outputs)
+  return patch_predictor.MaskedPatchPredictor(encoder, outputs)
 
 
 def make_objective(target, **kwargs):
@@ -115,7 +115,7 @@ def test_no_gradient_for_predictions_of_uncorrupted_patches(target):
 
   # The input of the prediction head: class token, then patches.
   gradient = jax.jit(jax.grad(loss))(jnp.zeros((B, 1 + N, 16)))
-  corrupted = drawn().kind != model_lib.UNTOUCHED
+  corrupted = drawn().kind != patch_predictor.UNTOUCHED
   assert not np.any(gradient[:, 0])
   assert not np.any(gradient[:, 1:][~corrupted])
   assert np.all(np.any(gradient[:, 1:][corrupted] != 0, axis=-1))

@@ -7,7 +7,7 @@ from vit_jax import config as config_lib
 from vit_jax import models
 from vit_jax.build.weights import Weights
 from vit_jax.distributed import sharding
-from vit_jax.models import platforms
+from vit_jax.models import kernels
 
 
 def create_model(
@@ -40,7 +40,7 @@ def create_model(
     options |= {'scan': False, 'remat': 'none'}
   else:
     options |= {
-      'platform': platforms.of(mesh.devices.flat[0]),
+      'platform': kernels.platform_of(mesh.devices.flat[0]),
       'constrain': sharding.constrain_activations(mesh),
     }
   model = models.create(num_classes=num_classes, **options)

@@ -20,7 +20,7 @@ from vit_jax import config as config_lib
 from vit_jax.data import pipeline, registry
 from vit_jax.distributed import cpu, sharding
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.models import masked_patch, resnet, stacking
+from vit_jax.models import patch_predictor, resnet, stacking
 from vit_jax.training import optim, patch_targets, steps
 from vit_jax.training import state as state_lib
 
@@ -256,15 +256,15 @@ def masked_patches(
   image_size = config_lib.image_size(config)
   grid = encoder.grid_shape(image_size)
   rate = config.masked_patch.rate
-  masked_patch.num_corrupted(math.prod(grid), rate)  # Raises for a bad rate.
+  patch_predictor.num_corrupted(math.prod(grid), rate)  # Raises for a bad rate.
   target = patch_targets.TARGETS[config.masked_patch.target]
   outputs = target.num_outputs(patch_targets.patch_shape(image_size, grid))
-  model = masked_patch.MaskedPatchPredictor(encoder, outputs)
+  model = patch_predictor.MaskedPatchPredictor(encoder, outputs)
   return Program(
     config,
     mesh,
     model=model,
-    plain_model=masked_patch.MaskedPatchPredictor(
+    plain_model=patch_predictor.MaskedPatchPredictor(
       build.create_model(config, num_classes=0), outputs
     ),
     objective=patch_targets.objective(model, target, rate=rate),

@@ -8,7 +8,7 @@ from etils import epath
 
 from vit_jax.checkpoints import description
 from vit_jax.checkpoints.formats import FORMATS
-from vit_jax.models import layers
+from vit_jax.models import vit
 
 # The format of a file whose format is not given, by suffix.
 _DEFAULT_FORMATS = {'.npz': 'official', '.safetensors': 'timm'}
@@ -51,10 +51,8 @@ def export(
   settings = {'gelu': gelu, 'norm_eps': norm_eps, 'class_names': class_names}
   try:
     name = _format_name(path, format)
-    if gelu not in layers.GELUS:
-      raise ValueError(
-        f'unknown gelu {gelu!r}; known: {", ".join(layers.GELUS)}.'
-      )
+    if gelu not in vit.GELUS:
+      raise ValueError(f'unknown gelu {gelu!r}; known: {", ".join(vit.GELUS)}.')
     for part in drop:
       if part not in params and part not in settings:
         raise ValueError(

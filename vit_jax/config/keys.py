@@ -4,7 +4,7 @@ from vit_jax.checkpoints import fitting
 from vit_jax.config.job_keys import JOB_KEYS
 from vit_jax.config.key import Key
 from vit_jax.data import preprocess
-from vit_jax.models import factory, layers, positions, vit
+from vit_jax.models import factory, positions, stacking, vit
 from vit_jax.training import optim, steps
 
 _RUN = {
@@ -129,7 +129,7 @@ _MODEL = {
   'model.gelu': Key(
     '',
     "Form of GELU, tanh or erf; empty: the checkpoint's, else tanh.",
-    choices=('', *layers.GELUS),
+    choices=('', *vit.GELUS),
     unset='',
     derived=True,
   ),
@@ -153,7 +153,7 @@ _MODEL = {
     'none',
     'What training recomputes to save memory: none; full, all of a block; dots,'
     ' all but the outputs of dense layers.',
-    choices=vit.REMAT_POLICIES,
+    choices=stacking.REMAT_POLICIES,
     on_resume=True,
   ),
 }

@@ -14,13 +14,13 @@ from jaxtyping import Array, Int, PyTree
 import numpy as np
 
 from vit_jax.evaluation import classification
-from vit_jax.models import masked_patch
+from vit_jax.models import patch_predictor
 from vit_jax.training import patch_targets, randomness, steps
 
 
 def draw_corruption(
   seed: int, index: Int[Array, ' b'], num_patches: int, rate: float
-) -> masked_patch.Corruption:
+) -> patch_predictor.Corruption:
   """Draws the corruption of the examples with these indices."""
   key = randomness.stream_key(seed, 'evaluated corruption')
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
@@ -28,7 +28,7 @@ def draw_corruption(
 
 
 def make_eval_step(
-  model: masked_patch.MaskedPatchPredictor,
+  model: patch_predictor.MaskedPatchPredictor,
   target: patch_targets.Target,
   *,
   rate: float,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from vit_jax.inspection import attention_distance, rollout
-from vit_jax.models import vit
+from vit_jax.models import axial, vit
 
 LayerWeights = Float[Array, 'b heads n n']
 
@@ -103,7 +103,7 @@ def check_has_attention(model: vit.VisionTransformer) -> None:
       f'a {type(model).__name__} has no attention between tokens; inspect a ViT'
       ' or a hybrid.'
     )
-  if model.axial:
+  if isinstance(model, axial.AxialVisionTransformer):
     raise ValueError(
       'an Axial-ViT only has attention along rows and columns, which cannot be'
       ' inspected; use a ViT or a hybrid.'

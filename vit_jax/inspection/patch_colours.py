@@ -4,7 +4,7 @@ from jaxtyping import Float, UInt8
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vit_jax.models import masked_patch
+from vit_jax.models import patch_predictor
 from vit_jax.training import patch_targets
 
 COLUMNS = ('original', 'corrupted', 'predicted')
@@ -16,7 +16,7 @@ _HEADING_PX = 14
 def draw(
   images: Float[np.ndarray, 'b h w 3'],
   predicted: Float[np.ndarray, 'b m p q 3'],
-  corruption: masked_patch.Corruption,
+  corruption: patch_predictor.Corruption,
   grid: tuple[int, int],
 ) -> UInt8[np.ndarray, 'y x 3']:
   """Draws a row for each image: original, corrupted, predicted.
@@ -34,7 +34,7 @@ def draw(
   kind = corruption.kind[..., None, None, None]
   donor = corruption.donor[..., None, None, None]
   corrupted = np.select(
-    [kind == masked_patch.MASKED, kind == masked_patch.REPLACED],
+    [kind == patch_predictor.MASKED, kind == patch_predictor.REPLACED],
     [np.zeros_like(patches), np.take_along_axis(patches, donor, axis=1)],
     patches,
   )

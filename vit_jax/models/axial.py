@@ -1,17 +1,38 @@
 """Axial attention: first within the rows of patches, then within the columns.
 
 Appendix D.6: a block of an Axial-ViT is self-attention along rows and an MLP,
-then self-attention along columns and an MLP, and so has about twice the
-parameters of a ViT's. There is no class token, which has no row (our choice).
+then self-attention along columns and an MLP, and has about twice the parameters
+of a ViT's. There is no class token, which would have no row (our choice).
 """
 
 from collections.abc import Callable
+import functools
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from vit_jax.models import layers
+from vit_jax.models import layers, vit
+
+
+class AxialVisionTransformer(vit.VisionTransformer):
+  """A Vision Transformer of axial blocks."""
+
+  @nn.nowrap
+  def encoder_block(self, grid: tuple[int, int]) -> Callable[..., nn.Module]:
+    """Returns a function from `name` to a block, given rows and columns."""
+    block = super().encoder_block(grid)
+    positions = block.keywords['positions']
+    block = functools.partial(
+      block, positions=None, constrain=layers.unconstrained
+    )
+    return functools.partial(
+      AxialBlock,
+      block=block,
+      grid=grid,
+      positions=positions,
+      constrain=self.constrain,
+    )
 
 
 class AxialBlock(nn.Module):
@@ -20,48 +41,56 @@ class AxialBlock(nn.Module):
   Their parameters are `rows` and `columns`.
 
   Attributes:
-    block: makes an encoder block of a sequence from its `name`.
+    block: makes an encoder block for a sequence from its `name`.
     grid: rows and columns of patches.
-    positions: makes embeddings of the block's own, from their `name`, which
-      are added to what it reads; None for none.
+    positions: makes position embeddings of this block from their `name`; None
+      for none.
+    constrain: applied to the tokens on both sides.
   """
 
   block: Callable[..., nn.Module]
   grid: tuple[int, int]
   positions: Callable[..., nn.Module] | None = None
+  constrain: layers.Constrain = layers.unconstrained
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b n d'], dropout_key: Key[Array, ''] | None
+    self,
+    x: Float[Array, 'b n d'],
+    key: layers.DropoutKey,
+    shared: Float[Array, '1 n d'] | None = None,
   ) -> Float[Array, 'b n d']:
-    """Transforms the tokens of a grid; without a key there is no dropout."""
-    row_key, column_key = layers.split_key(dropout_key, 2)
+    """Transforms the tokens of a grid; see `vit.EncoderBlock`."""
+    row_key, column_key = layers.split_key(key)
+    if shared is not None:
+      x = x + shared
+    x = self.constrain(x)
     if self.positions is not None:
       x = x + self.positions(name='posembed')(x)
     grid = x.reshape(-1, *self.grid, x.shape[-1])
     grid = within_rows(self.block(name='rows'), grid, row_key)
     grid = within_columns(self.block(name='columns'), grid, column_key)
-    return grid.reshape(x.shape)
+    return self.constrain(grid.reshape(x.shape))
 
 
 def within_rows(
-  transform: Callable[..., Array], x: Float[Array, 'b h w c'], *arguments
+  transform: Callable[..., Array], x: Float[Array, 'b h w c'], *args
 ) -> Float[Array, 'b h w d']:
-  """Transforms every row as a sequence of its own.
+  """Transforms every row as a sequence.
 
   Args:
-    transform: of sequences (b, n, c), with further arguments.
+    transform: called with sequences (b, n, c) and `args`.
     x: a grid of tokens.
-    *arguments: those.
+    *args: further arguments of `transform`.
   """
   batch, height, width, channels = x.shape
-  out = transform(x.reshape(batch * height, width, channels), *arguments)
+  out = transform(x.reshape(batch * height, width, channels), *args)
   return out.reshape(batch, height, width, -1)
 
 
 def within_columns(
-  transform: Callable[..., Array], x: Float[Array, 'b h w c'], *arguments
+  transform: Callable[..., Array], x: Float[Array, 'b h w c'], *args
 ) -> Float[Array, 'b h w d']:
-  """Transforms every column as a sequence of its own; as `within_rows`."""
-  turned = within_rows(transform, jnp.swapaxes(x, 1, 2), *arguments)
+  """Transforms every column as a sequence; see `within_rows`."""
+  turned = within_rows(transform, jnp.swapaxes(x, 1, 2), *args)
   return jnp.swapaxes(turned, 1, 2)

@@ -1,19 +1,19 @@
 """AxialResNet: a ResNet whose 3x3 convolutions are attention (Appendix D.6).
 
-Each becomes attention along rows of the map, then along columns, with relative
-positions. The paper has them from Axial-DeepLab, Wang et al. (2020), arXiv
-2003.07853. From there are: positions that queries, keys and values meet
-(equation 4); 8 heads, whose queries and keys are half as large as their values;
-embeddings of offsets that all heads share; no projection after the heads; and
-the mean of 2x2 positions after attention, where the convolution has a stride
-of 2.
+Each is replaced by attention along rows of the map, then along columns, with
+relative positions, as in Axial-DeepLab, Wang et al. (2020), arXiv 2003.07853,
+which the paper cites. These parts come from there: positions that interact with
+queries, keys and values (equation 4); 8 heads, whose queries and keys are half
+as large as their values; embeddings of offsets that all heads share; no
+projection after the heads; and the mean of 2x2 positions after attention, where
+the convolution has a stride of 2.
 
-All else is that of the baseline, `resnet`: root, stages, shortcuts, head, and
-norms over groups before ReLU, not over the batch; one stands between rows and
-columns, too. Left out are Axial-DeepLab's norms of queries, keys, values and
-logits; logits are divided by sqrt(head size) in their place.
+Everything else is the same as in the baseline, `resnet`: root, stages,
+shortcuts, head, and group norms before ReLU instead of batch norms, with one
+more between rows and columns. Axial-DeepLab's norms of queries, keys, values
+and logits are omitted; logits are divided by sqrt(head size) instead.
 
-Embeddings are for maps of one size; `checkpoints.adapt` interpolates them.
+Embeddings depend on the size of maps; `checkpoints.adapt` interpolates them.
 """
 
 import flax.linen as nn
@@ -28,15 +28,14 @@ HEADS = 8
 
 
 class PositionSensitiveAttention(nn.Module):
-  """Attention in which queries, keys and values meet learned offsets.
+  """Attention in which queries, keys and values interact with offsets.
 
-  For each head, with embeddings of p_q - p_k, q, k and v of their own:
-  sum over k of softmax((q k + q r^q + k r^k) / sqrt(size of q)) (v + r^v).
-  The softmax is computed in float32; its weights are sown as those of
-  `attention.SelfAttention`.
+  Per head, with embeddings r^q, r^k and r^v of the offset p_q - p_k: the sum
+  over k of softmax((q k + q r^q + k r^k) / sqrt(size of q)) (v + r^v). The
+  softmax is computed in float32; its weights are sown as in `vit`.
 
   Attributes:
-    heads: number of heads, which share the channels evenly.
+    heads: number of heads, which divide the channels evenly.
     dtype: type of the products; parameters stay float32.
   """
 
@@ -45,12 +44,12 @@ class PositionSensitiveAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n c']) -> Float[Array, 'b n c']:
-    """Lets every place gather from all places of its sequence."""
+    """Gathers, for each place, from all places of its sequence."""
     _, length, channels = x.shape
     size = channels // self.heads
 
     def project(name, features):
-      """What places say, and what offsets do: (b, heads, n, s), (n, n, s)."""
+      """Returns (b, heads, n, s) of places and (n, n, s) of their offsets."""
       dense = nn.DenseGeneral(
         (self.heads, features), use_bias=False, dtype=self.dtype, name=name
       )
@@ -78,14 +77,13 @@ class PositionSensitiveAttention(nn.Module):
 
 
 class Unit(resnet.Unit):
-  """A bottleneck of the baseline with attention for its 3x3 convolution.
+  """A bottleneck of the baseline with attention as its 3x3 convolution.
 
-  `rows` and `columns` take the place of `conv2`, and `gn_columns` stands
-  between them.
+  `rows`, `gn_columns` and `columns` replace `conv2`.
   """
 
   def mix(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 c']:
-    """Lets positions of a map gather from their rows and columns."""
+    """Gathers, for each position of a map, from its row and column."""
 
     def attend(name):
       return PositionSensitiveAttention(HEADS, self.dtype, name=name)
@@ -95,6 +93,6 @@ class Unit(resnet.Unit):
     y = axial.within_columns(attend('columns'), y)
     if self.stride > 1:
       window = (self.stride,) * 2
-      # A side of h becomes ceil(h / stride), as that of the shortcut.
+      # A side of h becomes ceil(h / stride), as in the shortcut.
       y = nn.avg_pool(y, window, window, 'SAME', count_include_pad=False)
     return self.constrain(y)

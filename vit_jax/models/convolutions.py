@@ -1,4 +1,4 @@
-"""What the residual networks, `resnet` and `hybrid_stem`, have in common."""
+"""Layers of the residual networks, `resnet` and `hybrid_stem`."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,7 +13,7 @@ Kernel = Float[Array, 'h w c d']
 
 
 class StdConv(nn.Module):
-  """A convolution without bias that standardises its kernel at every use.
+  """A convolution without bias whose kernel is standardised at every use.
 
   Weight Standardization, Qiao et al. (2019), arXiv 1903.10520.
 
@@ -23,10 +23,10 @@ class StdConv(nn.Module):
     standardize: subtracts the mean of each output channel's weights and divides
       by their standard deviation, in float32.
     dtype: type of the product; the kernel stays float32.
-    constrain: applied to what comes out.
+    constrain: applied to the result.
     stride: input positions from one output to the next.
-    padding: zeros on each side of the image, or 'SAME': a side of h becomes
-      ceil(h / stride), an odd zero goes to the bottom and right.
+    padding: zeros on each side of the image; or 'SAME', which makes a side of h
+      ceil(h / stride) and puts an odd zero at the bottom and right.
   """
 
   features: int
@@ -57,13 +57,13 @@ class StdConv(nn.Module):
 
 
 class Stage(nn.Module):
-  """Residual units that follow each other, `unit1` to `unit{depth}`.
+  """A sequence of residual units, `unit1` to `unit{depth}`.
 
   Attributes:
-    unit: makes a unit from (width, stride, name=...).
+    unit: called as unit(width, stride, name=...), makes a unit.
     depth: number of units.
     width: channels of the units' bottlenecks.
-    stride: of the first unit.
+    stride: stride of the first unit.
   """
 
   unit: Callable[..., nn.Module]
@@ -86,10 +86,15 @@ def stages(
   stage_depths: Sequence[int],
   width: int,
 ) -> Float[Array, 'b h2 w2 d']:
-  """Applies the stages of a ResNet, in the caller's scope `block1`, `block2`...
+  """Applies the stages of a ResNet, `block1`, ... in the caller's scope.
 
-  Every stage but the first halves the map and doubles the width of the
-  bottlenecks, which is `width` in the first. `unit` as of `Stage`.
+  Every stage except the first halves the map and doubles the width.
+
+  Args:
+    x: feature maps.
+    unit: same as in `Stage`.
+    stage_depths: number of units per stage.
+    width: channels of the bottlenecks in the first stage.
   """
   for i, depth in enumerate(stage_depths):
     stride = 1 if i == 0 else 2
@@ -98,9 +103,9 @@ def stages(
 
 
 def total_stride(stage_depths: Sequence[int]) -> int:
-  """Returns the pixels from one position of the last map to the next.
+  """Returns the distance in pixels between positions of the last map.
 
-  The root quarters the image, every stage but the first halves the map; sides
-  that cannot be halved are rounded up.
+  The root divides each side of the image by four, every stage except the first
+  by two; odd sides are rounded up.
   """
   return 4 * 2 ** max(len(stage_depths) - 1, 0)

@@ -1,206 +1,155 @@
 """Building a model by its name."""
 
-from collections.abc import Sequence
 import dataclasses
+import numbers
 from typing import Any
 
 import jax.numpy as jnp
 
 from vit_jax.models import (
-  attention,
+  axial,
   axial_resnet,
   hybrid_stem,
   layers,
+  positions,
   resnet,
   variants,
   vit,
 )
-from vit_jax.models import positions as positions_lib
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
+_RESNET_SIZE = [f.name for f in dataclasses.fields(variants.ResNetSize)]
+_RESNET_OPTIONS = {'dtype', 'head_bias', 'constrain'}
+# Accepted for ResNets, too, which always take the mean and have neither GELU
+# nor LayerNorm.
+_IGNORED_BY_RESNETS = {'pool', 'gelu', 'norm_eps', 'platform'}
+
+_TYPES = {
+  bool: bool,
+  int: numbers.Integral,
+  float: numbers.Real,
+  str: str,
+}
+
 
 def create(
-  name: str,
-  *,
-  num_classes: int,
-  depth: int | None = None,
-  width: int | None = None,
-  mlp_dim: int | None = None,
-  heads: int | None = None,
-  patch_size: int | tuple[int, int] | None = None,
-  stage_depths: Sequence[int] | None = None,
-  width_factor: float | None = None,
-  pool: str = 'token',
-  positions: str = '1d',
-  positions_at: str = 'stem',
-  representation_size: int | str | None = None,
-  dropout: float = 0.0,
-  dtype: str = 'float32',
-  gelu: str = 'tanh',
-  norm_eps: float = 1e-6,
-  head_bias: float = 0.0,
-  scan: bool = False,
-  remat: str = 'none',
-  platform: str = '',
-  constrain: layers.Constrain = layers.unconstrained,
+  name: str, *, num_classes: int, **options: Any
 ) -> vit.VisionTransformer | resnet.ResNet:
   """Builds a model by its name, such as 'ViT-B/16', 'R50x1', 'R50+ViT-B/32'.
 
-  Every model has a method `grid_shape(image_size)`, which gives the rows and
-  columns of its tokens, and refuses a size that the model cannot look at.
+  All models have a method `grid_shape(image_size)`, which returns the rows and
+  columns of their tokens, or raises ValueError for sizes that do not fit.
 
   Args:
     name: see `variants`.
-    num_classes: size of the logits; 0 leaves the head out.
-    depth: encoder blocks. Here and in the next six, None keeps the named
-      size's own value.
-    width: size of a token.
-    mlp_dim: hidden size of the MLP blocks.
-    heads: attention heads of a block.
-    patch_size: patch side, or (height, width): in pixels, or for hybrids in
-      positions of the ResNet's map.
-    stage_depths: residual units of each stage of the ResNet.
-    width_factor: of the ResNet; a multiple of 0.5.
-    pool: 'token' classifies from a class token, 'gap' from the mean of tokens.
-      ResNets and Axial-ViTs always take the mean; ResNets have no use for
-      `gelu` and `norm_eps` either.
-    positions: how the transformer knows where patches are (Appendix D.4):
-      'none'; '1d', a learned embedding for each place in the sequence; '2d',
-      half of one for each row and half for each column; 'relative', logits of
-      attention by the offset in the raster, in an Axial-ViT by that in the row
-      or column.
-    positions_at: where embeddings are added: 'stem', once; 'every_layer', to
-      the input of every block, each with its own; 'every_layer_shared', with
-      the same ones. Relative positions act in every layer, under 'stem'.
-    representation_size: size of a hidden tanh layer in the head (3.1:
-      pre-training has one); 'width' for the width, None for no such layer.
-    dropout: rate in [0, 1), in the transformer.
-    dtype: 'float32' or 'bfloat16', of the activations.
-    gelu: 'tanh' (approximate, the official code's) or 'erf' (exact, PyTorch's).
-    norm_eps: added to the variance by every LayerNorm.
-    head_bias: initial bias of the head; ImageNet-21k starts from -10.
-    scan: whether the encoder runs as a scan over its blocks, whose parameters
-      are then stacked (see `stacking`).
-    remat: what is kept for the backward pass, a key of `vit.REMAT_POLICIES`.
-    platform: what the transformer is written for, of `platforms.of`; '' for the
-      first device where it runs. It changes rounding and speed alone.
-    constrain: applied to activations at the borders of blocks and to logits, to
-      say where devices keep them.
+    num_classes: size of the logits; 0 omits the head.
+    **options: attributes of `vit.VisionTransformer`, which documents them, and
+      of `variants.ResNetSize`. None stands for the default, or for the value of
+      the named size. `dtype` is a key of `DTYPES`; `patch_size` may be one
+      number, `representation_size` 'width'. ResNets and Axial-ViTs always take
+      the mean of all tokens, whatever `pool`.
 
   Raises:
-    ValueError: if the name is unknown, or an override is out of its range or of
-      a part that the model does not have.
+    ValueError: if the name or an option is unknown, or an option is out of its
+      range or belongs to a part that the model does not have.
   """
   variant = variants.parse(name)
-  dtype = DTYPES[_known('dtype', dtype, DTYPES)]
-  resnet_size = _resized(
-    variant.resnet,
-    f'{name} has no ResNet',
-    stage_depths=None if stage_depths is None else tuple(stage_depths),
-    width_factor=width_factor,
-  )
-  no_transformer = f'{name} has no transformer'
-  encoder_size = _resized(
-    variant.encoder,
-    no_transformer,
-    depth=depth,
-    width=width,
-    mlp_dim=mlp_dim,
-    heads=heads,
-  )
-  if encoder_size is None:
+  options = {k: v for k, v in options.items() if v is not None}
+  _check_names_and_types(options)
+  if 'dtype' in options:
+    options['dtype'] = DTYPES[options['dtype']]
+  size = variant.resnet
+  resized = {k: options.pop(k) for k in _RESNET_SIZE if k in options}
+  if size is None:
+    _refuse(f'{name} has no ResNet', resized)
+  else:
+    size = dataclasses.replace(size, **resized)
+  shared = {k: v for k, v in options.items() if k in _RESNET_OPTIONS}
+  if variant.encoder is None:
     _refuse(
-      no_transformer,
-      patch_size=patch_size,
-      positions=None if positions == '1d' else positions,
-      positions_at=None if positions_at == 'stem' else positions_at,
-      representation_size=representation_size,
-      dropout=dropout or None,
-      scan=scan or None,
-      remat=None if remat == 'none' else remat,
+      f'{name} has no transformer',
+      {
+        k: v
+        for k, v in options.items()
+        if k not in _RESNET_OPTIONS | _IGNORED_BY_RESNETS
+        and v != getattr(vit.VisionTransformer, k, None)
+      },
     )
     return resnet.ResNet(
       num_classes=num_classes,
-      stage_depths=resnet_size.stage_depths,
-      width=resnet_size.width,
-      dtype=dtype,
-      head_bias=head_bias,
-      constrain=constrain,
+      stage_depths=size.stage_depths,
+      width=size.width,
       unit=axial_resnet.Unit if variant.axial else resnet.Unit,
+      **shared,
     )
-  # Refused before any trace.
-  attention.head_size(encoder_size.width, encoder_size.heads)
-  positions_lib.check(
-    _known('positions', positions, positions_lib.KINDS),
-    _known('positions_at', positions_at, positions_lib.PLACES),
-    encoder_size.width,
-  )
-  if representation_size == 'width':
-    representation_size = encoder_size.width
-  if not (
-    representation_size is None
-    or (isinstance(representation_size, int) and representation_size > 0)
-  ):
+  defaults = {'patch_size': variant.patch_size, **variant.encoder._asdict()}
+  options = defaults | options
+  options['patch_size'] = positions.as_pair(options['patch_size'])
+  if options.get('representation_size') == 'width':
+    options['representation_size'] = options['width']
+  transformer = vit.VisionTransformer
+  if variant.axial:
+    transformer = axial.AxialVisionTransformer
+    options['pool'] = 'gap'
+  elif size is not None:
+    shared.pop('head_bias', None)
+    options['stem'] = hybrid_stem.HybridStem(
+      stage_depths=size.stage_depths, width=size.width, **shared
+    )
+  model = transformer(num_classes=num_classes, **options)
+  _check_ranges(model)
+  return model
+
+
+def _refuse(absent: str, options: dict[str, Any]) -> None:
+  if options:
+    given = ', '.join(f'{k}={v!r}' for k, v in options.items())
+    raise ValueError(
+      f'{absent}, so it cannot use {given}: leave it out, or choose another'
+      ' model.'
+    )
+
+
+def _check_names_and_types(options: dict[str, Any]) -> None:
+  known = {
+    field.name: field
+    for module in (vit.VisionTransformer, variants.ResNetSize)
+    for field in dataclasses.fields(module)
+    if field.name not in ('num_classes', 'stem', 'parent', 'name')
+  }
+  for name, value in options.items():
+    if name not in known:
+      raise ValueError(
+        f'unknown option {name!r} of a model; known: {", ".join(known)}.'
+      )
+    field = known[name]
+    choices = DTYPES if name == 'dtype' else field.metadata.get('choices')
+    if choices and value not in choices:
+      raise ValueError(
+        f'unknown {name} {value!r}; known: {", ".join(choices)}.'
+      )
+    if not isinstance(value, _TYPES.get(field.type, object)):
+      raise ValueError(
+        f'{name} of a model must be of type {field.type.__name__}, got'
+        f' {value!r}.'
+      )
+
+
+def _check_ranges(model: vit.VisionTransformer) -> None:
+  """Checks what would otherwise fail in the trace."""
+  for name in vit.Size._fields:
+    if getattr(model, name) < 1:
+      raise ValueError(
+        f'{name} of a model must be at least 1, got {getattr(model, name)}.'
+      )
+  layers.head_size(model.width, model.heads)
+  positions.check(model.positions, model.positions_at, model.width)
+  size = model.representation_size
+  if not (size is None or (isinstance(size, int) and size > 0)):
     raise ValueError(
       "representation_size must be a positive number, 'width' or None, got"
-      f' {representation_size!r}.'
+      f' {size!r}.'
     )
-  if not 0 <= dropout < 1:
-    raise ValueError(f'dropout must be a rate in [0, 1), got {dropout}.')
-  stem = None
-  if resnet_size is not None:
-    stem = hybrid_stem.HybridStem(
-      stage_depths=resnet_size.stage_depths,
-      width=resnet_size.width,
-      dtype=dtype,
-      constrain=constrain,
-    )
-  return vit.VisionTransformer(
-    num_classes=num_classes,
-    stem=stem,
-    patch_size=positions_lib.as_pair(
-      variant.patch_size if patch_size is None else patch_size
-    ),
-    **dataclasses.asdict(encoder_size),
-    pool='gap' if variant.axial else _known('pool', pool, vit.POOLS),
-    positions=positions,
-    positions_at=positions_at,
-    axial=variant.axial,
-    representation_size=representation_size,
-    dropout=dropout,
-    dtype=dtype,
-    gelu=_known('gelu', gelu, layers.GELUS),
-    norm_eps=norm_eps,
-    head_bias=head_bias,
-    scan=scan,
-    remat=_known('remat', remat, vit.REMAT_POLICIES),
-    platform=platform,
-    constrain=constrain,
-  )
-
-
-def _resized(size: Any, absent: str, **overrides: Any) -> Any:
-  """Overrides what is not None; without a size, nothing may be overridden."""
-  if size is None:
-    _refuse(absent, **overrides)
-    return None
-  given = {k: v for k, v in overrides.items() if v is not None}
-  return dataclasses.replace(size, **given)
-
-
-def _refuse(absent: str, **options: Any) -> None:
-  given = [f'{k}={v!r}' for k, v in options.items() if v is not None]
-  if given:
-    raise ValueError(
-      f'{absent}, and so no use for {", ".join(given)}: leave it out, or choose'
-      ' another model.'
-    )
-
-
-def _known(option, value, alternatives):
-  if value not in alternatives:
-    raise ValueError(
-      f'unknown {option} {value!r}; known: {", ".join(alternatives)}.'
-    )
-  return value
+  if not 0 <= model.dropout < 1:
+    raise ValueError(f'dropout must be a rate in [0, 1), got {model.dropout}.')

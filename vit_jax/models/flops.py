@@ -1,7 +1,7 @@
-"""Floating-point operations of a function, counted from its trace.
+"""Floating-point operations of a function, counted in its trace.
 
-XLA's own `cost_analysis` counts the body of a loop once, whatever its length;
-here a scan over layers counts as often as it runs.
+XLA's `cost_analysis` counts the body of a loop once, whatever its length; this
+module counts a scan over layers as often as it runs.
 """
 
 from collections.abc import Callable
@@ -17,40 +17,41 @@ EXA = 1e18
 
 
 def count(function: Callable, *args: Any) -> int:
-  """Operations of all matrix products and convolutions, 2 to a multiply-add.
+  """Counts operations of matrix products and convolutions, 2 per multiply-add.
 
-  What is computed anew in a backward pass (rematerialisation) counts again.
-  Element-wise work, about 1 % of a ViT's, is not counted.
+  Values that a backward pass computes again (rematerialisation) count again.
+  Element-wise operations, about 1 % of a ViT's, are not counted.
 
   Args:
-    function: traced, not run.
+    function: function to trace; it does not run.
     *args: arrays, or their `jax.ShapeDtypeStruct`.
 
   Raises:
-    ValueError: if there is a loop whose length the trace does not tell.
+    ValueError: if products are in a loop of unknown length.
   """
   return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def forward(model: nn.Module, image_size: tuple[int, int]) -> int:
-  """Operations of the forward pass of one image, in pixels (height, width)."""
+  """Counts operations per image of the forward pass, size (height, width)."""
   image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
   params = jax.eval_shape(model.init, jax.random.key(0), image)
   return count(model.apply, params, image)
 
 
 def forward_as_compiled(model: nn.Module, image_size: tuple[int, int]) -> float:
-  """The same by XLA's count, of the program as it is before it is optimised.
+  """Returns XLA's count of the same program before optimisation.
 
-  It has element-wise work, too. It is that for a CPU on all machines: the
-  compilers of other devices do not tell.
+  It includes element-wise operations. The program is always that for a CPU, as
+  other compilers give no count.
 
   Raises:
     ValueError: if the model is a scan over its blocks.
   """
   if getattr(model, 'scan', False):
     raise ValueError(
-      'XLA counts the body of a scan once; give it the model with scan=False.'
+      'XLA counts the body of a scan once, so it cannot count the operations of'
+      ' a model with scan=True; pass the model with scan=False.'
     )
   image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
   params = jax.eval_shape(model.init, jax.random.key(0), image)
@@ -60,16 +61,16 @@ def forward_as_compiled(model: nn.Module, image_size: tuple[int, int]) -> float:
 
 
 def training_exaflops(forward: float, num_images: float) -> float:
-  """Compute of a training run in exaFLOPs (Table 6, Figure 5).
+  """Returns the compute of a training run in exaFLOPs (Table 6, Figure 5).
 
-  Three times the forward pass: the backward pass computes the gradients of
-  the inputs and of the weights. This reproduces the ViT rows of Table 6 within
-  2.5 %, with 303 million images an epoch and no head.
+  A training step takes three forward passes, as the backward pass computes
+  gradients of inputs and of weights. This reproduces the ViT rows of Table 6
+  within 2.5 %, with 303 million images per epoch and no head.
 
   Args:
-    forward: operations of the forward pass of an image, by either count; of a
+    forward: operations of the forward pass of an image, by either count, for a
       model with `num_classes=0`, as the paper seems to have counted.
-    num_images: seen in the run, repetitions included.
+    num_images: number of images in the run, repetitions included.
   """
   return 3 * forward * num_images / EXA
 
@@ -97,7 +98,7 @@ def _operations(equation: core.JaxprEqn) -> int:
   inner = sum(_count(jaxpr) for jaxpr in _inner_jaxprs(params))
   if name == 'while' and inner:
     raise ValueError(
-      'matrix products in a while loop, whose length no trace tells, cannot be'
+      'matrix products in a while loop, whose length is unknown, cannot be'
       ' counted; write it as a scan.'
     )
   return inner

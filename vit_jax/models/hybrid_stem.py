@@ -1,15 +1,15 @@
-"""The convolutions before the patches of a hybrid (3.1, Hybrid Architecture).
+"""The convolutional stem of a hybrid (section 3.1, Hybrid Architecture).
 
-This network is not `resnet`. It is a ResNet of the first kind, He et al.
-(2016), arXiv 1512.03385: each convolution, that of the shortcut too, is
-followed by a norm, and ReLU comes after the sum. Convolutions pad as
-TensorFlow's 'SAME' does, and both epsilons differ. Parameters carry the names
-and shapes of the official hybrid checkpoints.
+It is an original ResNet, He et al. (2016), arXiv 1512.03385, unlike `resnet`: a
+norm follows each convolution, including that of the shortcut, and ReLU follows
+the sum. Convolutions pad as TensorFlow's 'SAME' does, and both epsilons differ.
+Parameters have the names and shapes of the official hybrid checkpoints.
 """
 
 import functools
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -17,7 +17,7 @@ from vit_jax.models import convolutions, layers
 
 
 def standardize(kernel: convolutions.Kernel) -> convolutions.Kernel:
-  """(kernel - mean) / (std + 1e-5) of each output channel."""
+  """Returns (kernel - mean) / (std + 1e-5) per output channel."""
   axes = (0, 1, 2)
   return (kernel - kernel.mean(axes)) / (kernel.std(axes) + 1e-5)
 
@@ -27,9 +27,9 @@ class Unit(nn.Module):
 
   Attributes:
     width: channels of the bottleneck; the result has four times as many.
-    stride: of the 3x3 convolution.
+    stride: stride of the 3x3 convolution.
     dtype: type of the activations.
-    constrain: applied to what convolutions return.
+    constrain: applied to the results of convolutions.
   """
 
   width: int
@@ -50,30 +50,30 @@ class Unit(nn.Module):
     y = conv(width, 3, stride=stride, name='conv2')(y)
     y = nn.relu(norm(name='gn2')(y))
     y = conv(4 * width, 1, name='conv3')(y)
-    # From zero: every unit of an untrained stem passes its shortcut on.
+    # Starts at zero: every unit of an untrained stem returns its shortcut.
     y = norm(scale_init=nn.initializers.zeros, name='gn3')(y)
     return nn.relu(shortcut + y)
 
 
 class HybridStem(nn.Module):
-  """Root and stages, which turn images into the map that patches are cut from.
+  """Root and stages, which map images to the maps that are cut into patches.
 
   Attributes:
-    stage_depths: residual units of each stage; may be empty.
+    stage_depths: residual units per stage; may be empty.
     width: channels of the root and of the first stage's bottlenecks.
     dtype: type of the activations. Parameters, the standardisation of kernels
-      and the statistics of norms are float32 always.
-    constrain: applied to what convolutions return.
+      and the statistics of norms are always float32.
+    constrain: applied to the results of convolutions.
   """
 
   stage_depths: tuple[int, ...]
   width: int
-  dtype: DTypeLike
+  dtype: DTypeLike = jnp.float32
   constrain: layers.Constrain = layers.unconstrained
 
   @property
   def total_stride(self) -> int:
-    """Pixels from one position of the map to the next."""
+    """Distance in pixels between positions of the map."""
     return convolutions.total_stride(self.stage_depths)
 
   @nn.compact

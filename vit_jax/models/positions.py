@@ -1,4 +1,4 @@
-"""The grid of patches, and how tokens learn their places (Appendix D.4)."""
+"""The grid of patches and position embeddings (Appendix D.4)."""
 
 from collections.abc import Callable
 import functools
@@ -8,41 +8,43 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
 
+# No information; `LearnedPositions`; `GridPositions`; `offset_bias`.
 KINDS = ('none', '1d', '2d', 'relative')
-# Where embeddings are added: to what enters the encoder, or to the input of
-# every block; there each has its own, or all share one.
+# Where 1d and 2d embeddings are added: once, before the first block; or to the
+# input of every block, each with embeddings of its own or all with the same.
+# Relative positions act in every block, under 'stem'.
 PLACES = ('stem', 'every_layer', 'every_layer_shared')
 
 _initial = nn.initializers.normal(0.02)
 
 
 def check(kind: str, place: str, width: int) -> None:
-  """Refuses positions that there are not (Table 8).
+  """Checks that kind, place and width can be combined (Table 8).
 
   Args:
-    kind: of `KINDS`.
-    place: of `PLACES`.
+    kind: one of `KINDS`.
+    place: one of `PLACES`.
     width: size of a token.
 
   Raises:
-    ValueError: for none, or relative ones, elsewhere than at the stem, and for
-      a token that cannot be halved between rows and columns.
+    ValueError: for no or relative positions at another place than the stem, and
+      for 2d positions with an odd width.
   """
   if kind in ('none', 'relative') and place != 'stem':
     raise ValueError(
-      f'positions={kind!r} are not added to tokens, and so have no place'
-      f" {place!r}; leave positions_at at 'stem' (relative ones act in every"
-      " layer anyhow), or choose positions='1d' or '2d'."
+      f'positions={kind!r} are not added to tokens, so positions_at cannot be'
+      f" {place!r}; leave positions_at at 'stem' (relative positions act in"
+      " every layer), or choose positions='1d' or '2d'."
     )
   if kind == '2d' and width % 2:
     raise ValueError(
-      "positions='2d' give half of a token to rows and half to columns, and a"
-      f' width of {width} has no half; choose an even one.'
+      "positions='2d' use half of a token for rows and half for columns, but a"
+      f' width of {width} has no half; choose an even width.'
     )
 
 
 def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
-  """Returns (height, width) of a size that may be one number for both.
+  """Returns (height, width), given a pair or one number for both.
 
   Raises:
     ValueError: if the size is neither, or not positive.
@@ -64,10 +66,10 @@ def grid_shape(
   """Returns the rows and columns of patches in an image.
 
   Args:
-    image_size: in pixels.
-    patch_size: in positions of what patches are cut from: pixels, or a map.
-    stride: pixels from one such position to the next; the last may stand for
-      fewer.
+    image_size: size in pixels.
+    patch_size: size in pixels, or in positions of a feature map.
+    stride: distance in pixels between these positions; the last one may cover
+      fewer pixels.
 
   Raises:
     ValueError: if the image is not a whole number of patches high and wide.
@@ -89,28 +91,28 @@ def grid_shape(
 
 
 class LearnedPositions(nn.Module):
-  """A learned vector for each token, by its place in the sequence.
+  """A learned vector per place in the sequence: E_pos of equation 1.
 
-  E_pos of equation 1; "1-D" in Appendix D.4: rows and columns of the grid are
-  not told apart. A class token has a place too, the first.
+  "1-D" in Appendix D.4, where rows and columns of the grid are not
+  distinguished. A class token has the first place.
   """
 
   @nn.compact
   def __call__(self, tokens: Float[Array, 'b n d']) -> Float[Array, '1 n d']:
-    """Returns the embeddings of tokens, to be added to them."""
+    """Returns the embeddings to add to the tokens."""
     embedding = self.param('pos_embedding', _initial, (1, *tokens.shape[1:]))
     return embedding.astype(tokens.dtype)
 
 
 class GridPositions(nn.Module):
-  """Half a vector for each row of the grid, half a vector for each column.
+  """Half a learned vector per row of the grid, and half of one per column.
 
-  "2-D" in Appendix D.4. A class token has no place in the grid, and gets zeros
+  "2-D" in Appendix D.4. A class token has no place in the grid and gets zeros
   (our choice).
 
   Attributes:
     grid: rows and columns of patches.
-    class_token: whether there is one before the patches.
+    class_token: whether a class token precedes the patches.
   """
 
   grid: tuple[int, int]
@@ -118,7 +120,7 @@ class GridPositions(nn.Module):
 
   @nn.compact
   def __call__(self, tokens: Float[Array, 'b n d']) -> Float[Array, '1 n d']:
-    """Returns the embeddings of tokens, to be added to them."""
+    """Returns the embeddings to add to the tokens."""
     half = tokens.shape[-1] // 2
     tables = [
       self.param(f'pos_embedding_{axis}', _initial, (length, half))
@@ -133,7 +135,7 @@ class GridPositions(nn.Module):
 def concatenate_tables(
   rows: Float[Array, 'rows s'], columns: Float[Array, 'columns s']
 ) -> Float[Array, 'n d']:
-  """The vectors of all patches, row by row: first the row's, then the column's.
+  """Returns the vectors of all patches, row by row; each is (row, column).
 
   Their size is d = 2s, their number n = rows * columns.
   """
@@ -146,19 +148,19 @@ def concatenate_tables(
 
 
 class OffsetPositions(nn.Module):
-  """A learned vector for the offset between any two places of a sequence.
+  """A learned vector per offset between two places of a sequence.
 
-  Shared by all heads, as in Shaw et al. (2018), arXiv 1803.02155.
+  All heads share them, as in Shaw et al. (2018), arXiv 1803.02155.
 
   Attributes:
-    size: of a vector.
+    size: size of a vector.
   """
 
   size: int
 
   @nn.compact
   def __call__(self, length: int) -> Float[Array, 'n n s']:
-    """Returns [q, k], the vector of the offset q - k in `length` places."""
+    """Returns the vectors of the offsets q - k of `length` places, by q, k."""
     table = self.param(
       'pos_embedding_offsets', _initial, (2 * length - 1, self.size)
     )
@@ -166,20 +168,19 @@ class OffsetPositions(nn.Module):
     return table[place[:, None] - place + length - 1]
 
 
-def offset_logits(
-  query: Float[Array, 'b heads n s'],
-  class_token: bool,
-) -> Float[Array, 'b heads n n']:
-  """Logits of queries with the embeddings of offsets, p_q - p_k, as keys.
+def offset_bias(
+  query: Float[Array, 'b h n s'], class_token: bool
+) -> Float[Array, 'b h n n']:
+  """Computes logits of queries with the embeddings of offsets as keys.
 
-  "Relative" in Appendix D.4, to be added to the logits of attention: p is a
-  patch's place in the raster, row by row. A class token has none there, and as
-  query and as key a logit of zero (our choice). The embeddings are `posembed`
-  in the caller's scope; the logits are float32.
+  "Relative" in Appendix D.4, with offsets p_q - p_k, where p is a patch's place
+  in the raster, row by row. A class token has no place, and its logits are zero
+  as a query and as a key (our choice). The embeddings are `posembed` in the
+  caller's scope; the logits are float32, to be added to those of attention.
 
   Args:
-    query: divided by sqrt(s).
-    class_token: whether there is one before the patches.
+    query: queries, divided by sqrt(s).
+    class_token: whether a class token precedes the patches.
   """
   slots = int(class_token)
   patches = query[:, :, slots:]
@@ -194,16 +195,14 @@ def offset_logits(
   return jnp.pad(logits, ((0, 0), (0, 0), (slots, 0), (slots, 0)))
 
 
-# Both below are kept, so that modules made with what they return are equal.
+# Cached, so that modules with equal options compare equal.
 
 
 @functools.cache
-def query_logits(
-  kind: str, class_token: bool
-) -> Callable[[Array], Array] | None:
-  """Returns what makes logits of queries alone; None for most kinds."""
+def query_bias(kind: str, class_token: bool) -> Callable[[Array], Array] | None:
+  """Returns a function from queries to logits; None except for 'relative'."""
   if kind == 'relative':
-    return functools.partial(offset_logits, class_token=class_token)
+    return functools.partial(offset_bias, class_token=class_token)
   return None
 
 
@@ -211,9 +210,9 @@ def query_logits(
 def added(
   kind: str, grid: tuple[int, int], class_token: bool
 ) -> Callable[..., nn.Module] | None:
-  """Returns what makes, from its `name`, the embeddings added to tokens.
+  """Returns a function from `name` to a module that embeds positions.
 
-  None for the kinds that add nothing.
+  None for the kinds that add nothing to tokens.
   """
   if kind == '1d':
     return LearnedPositions

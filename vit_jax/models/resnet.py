@@ -1,19 +1,19 @@
 """The paper's baseline, "ResNet (BiT)" (section 4.1, Model Variants).
 
-BiT: Kolesnikov et al. (2020), arXiv 1912.11370: a pre-activation ResNet, He et
-al. (2016), arXiv 1603.05027, with group norms, standardised convolutions and
-zeros padded alike on all sides, around the max-pool too. `hybrid_stem` differs
-in the order of its layers, in both epsilons and in all padding.
+BiT, Kolesnikov et al. (2020), arXiv 1912.11370, is a pre-activation ResNet, He
+et al. (2016), arXiv 1603.05027, with group norms, standardised convolutions and
+the same number of zeros on all sides, also in the max-pool. `hybrid_stem` has
+another order of layers, other epsilons and other padding.
 
-The official BiT files name the parameters otherwise. Theirs follow from ours:
+The official BiT files have other names for the parameters:
 
 - `conv_root/kernel`: `resnet/root_block/standardized_conv2d/kernel`.
 - `block{b}/unit{u}/`: `resnet/block{b}/unit{u}/`, u in two digits (`unit01`).
-  Below it, i = 1, 2, 3 is the letter a, b, c: `gn{i}`: `a/group_norm`;
+  In a unit, i = 1, 2, 3 is the letter a, b, c: `gn{i}`: `a/group_norm`;
   `conv{i}`: `a/standardized_conv2d`; `conv_proj`: `a/proj/standardized_conv2d`.
 - `gn_final`: `resnet/group_norm`.
-- Of all norms, `scale` and `bias`: `gamma` and `beta`.
-- `head`: `resnet/head/conv2d`, whose kernel has the shape (1, 1, d, k).
+- `scale` and `bias` of norms: `gamma` and `beta`.
+- `head`: `resnet/head/conv2d`, with a kernel of shape (1, 1, d, k).
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from vit_jax.models import convolutions, layers, positions
 
 
 def standardize(kernel: convolutions.Kernel) -> convolutions.Kernel:
-  """(kernel - mean) / sqrt(variance + 1e-10) of each output channel."""
+  """Returns (kernel - mean) / sqrt(variance + 1e-10) per output channel."""
   axes = (0, 1, 2)
   return (kernel - kernel.mean(axes)) / jnp.sqrt(kernel.var(axes) + 1e-10)
 
@@ -38,9 +38,9 @@ class Unit(nn.Module):
 
   Attributes:
     width: channels of the bottleneck; the result has four times as many.
-    stride: of the 3x3 convolution.
+    stride: stride of the 3x3 convolution.
     dtype: type of the activations.
-    constrain: applied to what convolutions return.
+    constrain: applied to the results of convolutions.
   """
 
   width: int
@@ -63,7 +63,7 @@ class Unit(nn.Module):
     return shortcut + conv(4 * width, 1, name='conv3')(y)
 
   def mix(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 c']:
-    """Mixes positions of a map, one in `stride` of which stays on each axis."""
+    """Mixes positions of a map, and divides its sides by the stride."""
     return _conv(self.dtype, self.constrain)(
       self.width, 3, stride=self.stride, padding=1, name='conv2'
     )(x)
@@ -74,30 +74,30 @@ class ResNet(nn.Module):
 
   Attributes:
     num_classes: size of the logits; 0 leaves the head out.
-    stage_depths: residual units of each stage.
+    stage_depths: residual units per stage.
     width: channels of the root and of the first stage's bottlenecks.
     dtype: type of the activations. Parameters, the standardisation of kernels,
-      the statistics of norms and all from the last norm to the logits are
-      float32 always.
+      the statistics of norms and everything from the last norm to the logits
+      are always float32.
     head_bias: initial bias of the head.
-    constrain: applied to what convolutions return, and to logits.
-    unit: makes a residual unit from what `Unit` is made from.
+    constrain: applied to the results of convolutions and to the logits.
+    unit: makes a residual unit from the attributes of `Unit`.
   """
 
   num_classes: int
   stage_depths: tuple[int, ...]
   width: int
-  dtype: DTypeLike
-  head_bias: float
+  dtype: DTypeLike = jnp.float32
+  head_bias: float = 0.0
   constrain: layers.Constrain = layers.unconstrained
   unit: Callable[..., nn.Module] = Unit
 
   @nn.nowrap
   def grid_shape(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Returns the rows and columns of the last map; any size in pixels will do.
+    """Returns the rows and columns of the last map, for any size in pixels.
 
     Raises:
-      ValueError: if the size is no size.
+      ValueError: if the size is not a positive number or a pair of them.
     """
     stride = convolutions.total_stride(self.stage_depths)
     return positions.grid_shape(image_size, 1, stride)
@@ -110,14 +110,14 @@ class ResNet(nn.Module):
 
     Args:
       images: RGB in [-1, 1], of any height and width.
-      train: changes nothing here, where there is no dropout.
+      train: no effect, as there is no dropout.
 
     Returns:
       Logits, None without classes, and the features that all models have:
-      'patches' (b, n, d), the map that the first stage reads, at a quarter of
-      the image's sides; 'encoded' (b, n, d), the last map, after norm and ReLU;
-      'pooled' (b, d), its mean; 'pre_logits', what the linear head sees:
-      'pooled' again.
+      'patches' (b, n, d), the input of the first stage, at a quarter of the
+      image's sides; 'encoded' (b, n, d), the last map, after norm and ReLU;
+      'pooled' (b, d), its mean; 'pre_logits', the input of the linear head,
+      which is 'pooled' here.
 
     Raises:
       ValueError: if images are not float (b, h, w, 3).
@@ -127,7 +127,7 @@ class ResNet(nn.Module):
     x = _conv(self.dtype, self.constrain)(
       self.width, 7, stride=2, padding=3, name='conv_root'
     )(images)
-    # There has been no ReLU, so to pad by zeros is not to pad by -inf.
+    # Without a ReLU before, padding by zeros differs from padding by -inf.
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     x = nn.max_pool(x, (3, 3), strides=(2, 2))
     patches = _tokens(x)
@@ -159,13 +159,13 @@ def _conv(dtype, constrain):
 
 
 def group_norm(dtype: DTypeLike) -> Callable[..., nn.Module]:
-  """Returns what makes a norm over groups of channels from its `name`."""
+  """Returns a function from `name` to a norm over groups of channels."""
   return functools.partial(
     nn.GroupNorm,
     num_groups=32,
     epsilon=1e-5,
     dtype=dtype,
-    use_fast_variance=False,  # Of the differences from the mean, as in BiT.
+    use_fast_variance=False,  # Mean of squared differences, as in BiT.
   )
 
 

@@ -1,21 +1,85 @@
-"""Encoder blocks as one: their parameters stacked along an axis of layers.
+"""Encoder blocks that run as a scan, and their stacked parameters.
 
-An encoder that runs as a scan holds `encoderblock`, each of whose parameters
-has a leading axis of layers, instead of `encoderblock_0` to
-`encoderblock_{depth - 1}`. Files always hold the latter. The functions here
-lead from one to the other, in any tree that holds parameters or what is laid
-out like them: a state with averages and optimiser moments, too.
+An encoder that runs as a scan has one block, `encoderblock`, whose parameters
+have a leading axis of layers, instead of `encoderblock_0` to
+`encoderblock_{depth - 1}`. Files always hold the latter. `stack` and `unstack`
+convert between the two, in any tree of parameters or of arrays with the same
+layout, such as a state with averages and optimizer moments.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, Key, PyTree
 import numpy as np
 
 STACKED = 'encoderblock'
+
+# What a block keeps from the forward pass for the backward pass; the rest is
+# computed again.
+REMAT_POLICIES = {
+  'none': jax.checkpoint_policies.everything_saveable,
+  'full': jax.checkpoint_policies.nothing_saveable,
+  # Outputs of dense layers, but not attention weights.
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+def remat(
+  apply: Callable[..., Array], policy: str, *, in_scan: bool
+) -> Callable[..., Array]:
+  """Returns a function that keeps only some values for the backward pass.
+
+  Args:
+    apply: called with a module and its arguments.
+    policy: a key of `REMAT_POLICIES`.
+    in_scan: whether a scan calls it, which by itself keeps XLA from merging the
+      second computation with the first.
+  """
+  if policy == 'none':
+    return apply
+  return nn.remat(apply, policy=REMAT_POLICIES[policy], prevent_cse=not in_scan)
+
+
+def scan(
+  apply: Callable[..., Array],
+  block: nn.Module,
+  depth: int,
+  x: Float[Array, 'b n d'],
+  keys: Key[Array, 'l'] | None,
+  *shared: Any,
+) -> Float[Array, 'b n d']:
+  """Applies a block with stacked parameters `depth` times.
+
+  Args:
+    apply: called with the block, tokens, a layer's key and `shared`.
+    block: the module to apply.
+    depth: number of layers.
+    x: tokens.
+    keys: a dropout key per layer; None for no dropout.
+    *shared: arguments that are the same in all layers.
+  """
+  scanned = nn.scan(
+    lambda *args: (apply(*args), None),
+    variable_axes={'params': 0},
+    split_rngs={'params': True},
+    in_axes=(0, *(nn.broadcast for _ in shared)),
+    length=depth,
+  )
+  if not block.is_initializing():
+    # Blocks do that by themselves. Done here, gradients of all layers are
+    # stacked in the type in which they are computed instead of float32.
+    def cast(variables):
+      return jax.tree_util.tree_map_with_path(
+        lambda path, v: v.astype(x.dtype) if path[-1].key == 'kernel' else v,
+        variables,
+      )
+
+    scanned = nn.map_variables(scanned, 'params', cast)
+  return scanned(block, x, keys, *shared)[0]
 
 
 def _join(layers: Sequence[Any]) -> Any:
@@ -24,11 +88,11 @@ def _join(layers: Sequence[Any]) -> Any:
 
 
 def stack(tree: PyTree, join: Callable[[Sequence[Any]], Any] = _join) -> PyTree:
-  """The tree with one block for all layers.
+  """Returns a tree with one block for all layers.
 
   Args:
-    tree: with blocks by their official names.
-    join: makes one leaf of those of all layers.
+    tree: has blocks under their official names.
+    join: joins the leaves of all layers into one.
   """
 
   def stack_blocks(node):
@@ -47,11 +111,11 @@ def stack(tree: PyTree, join: Callable[[Sequence[Any]], Any] = _join) -> PyTree:
 def unstack(
   tree: PyTree, split: Callable[[Any], Sequence[Any]] = list
 ) -> PyTree:
-  """The inverse of `stack`; a tree without stacked blocks stays as it is.
+  """Inverts `stack`; returns a tree without stacked blocks unchanged.
 
   Args:
-    tree: with one block for all layers, whose leaves are arrays.
-    split: makes the leaves of all layers of one.
+    tree: has one block for all layers, whose leaves are arrays.
+    split: splits a leaf into those of all layers.
   """
   depth = None
 
@@ -61,7 +125,7 @@ def unstack(
     rest = {name: value for name, value in node.items() if name != STACKED}
     leaves, structure = jax.tree.flatten(node[STACKED])
     layers = zip(*(split(leaf) for leaf in leaves), strict=True)
-    # Without leaves, as where no block is trained, others tell the depth.
+    # A block without leaves, as if not trained, has the depth of the others.
     layers = list(layers) or [()] * depth
     return rest | {
       f'{STACKED}_{i}': structure.unflatten(x) for i, x in enumerate(layers)

@@ -1,59 +1,40 @@
-"""The tables of model sizes and the names that pick from them.
+"""Names of models and the sizes that they stand for.
 
 - `ViT-B/16`, `ViT-H/14`, `ViT-b/4`: a size and a patch side in pixels.
-- `R50x1`, `R152x2`: layers of a ResNet and a factor of its width, 1 to 4.
+- `R50x1`, `R152x2`: layers of a ResNet and a width factor from 1 to 4.
 - `R50+ViT-B/32`: a hybrid, whose tokens are the positions of a ResNet's last
-  map, a token for 32x32 pixels. `R50+ViT-B/16` has no fourth stage, but its
-  units in the third, and so a token for 16x16 pixels (section 4.1).
+  map; each covers 32x32 pixels. `R50+ViT-B/16` has the units of the fourth
+  stage in the third, so each token covers 16x16 pixels (section 4.1).
 - `R+ViT-Ti/16`: patches of 8x8 on the map of a ResNet's root, as released with
-  Steiner et al. (2021), arXiv 2106.10270. The root quarters its image, so that
-  a token stands for 32x32 pixels, whatever the name says; patches of 4x4 would
-  make it 16x16.
-- `Axial-ViT-B/32`, `AxialR50x1`: the same ViT or ResNet with attention along
-  rows and columns (Appendix D.6; `axial`, `axial_resnet`).
+  Steiner et al. (2021), arXiv 2106.10270. The root reduces each side to a
+  quarter, so each token covers 32x32 pixels, despite the name; patches of 4x4
+  would make it 16x16.
+- `Axial-ViT-B/32`, `AxialR50x1`: the ViT or ResNet with attention along rows
+  and columns (Appendix D.6; `axial`, `axial_resnet`).
 
-Layouts of the paper and of released checkpoints agree where both have a name.
+The layouts of the paper and of released checkpoints agree for names in both.
 """
 
 import dataclasses
 import re
 
-
-@dataclasses.dataclass(frozen=True)
-class Size:
-  """Hyper-parameters of a transformer encoder, all positive.
-
-  Attributes:
-    depth: number of encoder blocks.
-    width: size of a token, d.
-    mlp_dim: hidden size of the MLP blocks.
-    heads: attention heads of a block; each has width / heads dimensions.
-  """
-
-  depth: int
-  width: int
-  mlp_dim: int
-  heads: int
-
-  def __post_init__(self):
-    for name, value in vars(self).items():
-      if value < 1:
-        raise ValueError(f'{name} of a model must be at least 1, got {value}.')
+from vit_jax.models import vit
 
 
 @dataclasses.dataclass(frozen=True)
 class ResNetSize:
-  """Hyper-parameters of a ResNet, alone or before a transformer.
+  """Size of a ResNet, which may be the stem of a transformer.
 
   Attributes:
-    stage_depths: residual units of each stage; empty for a root alone.
-    width_factor: multiple of the usual width.
+    stage_depths: residual units per stage; empty for only the root.
+    width_factor: multiple of the standard width, in halves.
   """
 
   stage_depths: tuple[int, ...]
   width_factor: float = 1
 
   def __post_init__(self):
+    object.__setattr__(self, 'stage_depths', tuple(self.stage_depths))
     if any(depth < 1 for depth in self.stage_depths):
       raise ValueError(
         'stage_depths of a model must be at least 1 each, got'
@@ -74,35 +55,22 @@ class ResNetSize:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-  """What a name stands for; a part that the model does not have is None.
+  """Parts of a model and their sizes; None for a part that it does not have.
 
   Attributes:
-    resnet: the ResNet, alone or before the transformer.
+    resnet: the ResNet, as the whole model or as the stem.
     encoder: the transformer.
-    patch_size: patch side in pixels, or positions of the ResNet's map.
-    axial: whether it attends along rows and columns.
+    patch_size: patch side in pixels, or in positions of the ResNet's map.
+    axial: whether attention is along rows and columns.
   """
 
   resnet: ResNetSize | None
-  encoder: Size | None
+  encoder: vit.Size | None
   patch_size: int | None
   axial: bool = False
 
 
-# B, L, H: Table 1. Ti, S: Touvron et al. (2021), arXiv 2012.12877, Table 1.
-# b: B with every hidden dimension halved. The head size is one of them, so b
-# keeps B's 12 heads, at 32 dimensions each, where S has 6 of 64.
-SIZES = {
-  'Ti': Size(depth=12, width=192, mlp_dim=768, heads=3),
-  'S': Size(depth=12, width=384, mlp_dim=1536, heads=6),
-  'b': Size(depth=12, width=384, mlp_dim=1536, heads=12),
-  'B': Size(depth=12, width=768, mlp_dim=3072, heads=12),
-  'L': Size(depth=24, width=1024, mlp_dim=4096, heads=16),
-  'H': Size(depth=32, width=1280, mlp_dim=5120, heads=16),
-}
-
-
-# By number of layers, three a unit and two more: He et al. (2016), arXiv
+# Layers are three per unit, and two: He et al. (2016), arXiv
 # 1512.03385, Table 1; R26: Steiner et al. (2021); R200: He et al. (2016), arXiv
 # 1603.05027.
 STAGE_DEPTHS = {
@@ -115,7 +83,7 @@ STAGE_DEPTHS = {
 
 
 def parse(name: str) -> Variant:
-  """Returns what a model's name stands for.
+  """Returns the parts of a model, given its name.
 
   Raises:
     ValueError: if the name follows no pattern or has an unknown part.
@@ -125,11 +93,11 @@ def parse(name: str) -> Variant:
     resnet = ResNetSize(STAGE_DEPTHS[match[2]], int(match[3]))
     return Variant(resnet, None, patch_size=None, axial=bool(match[1]))
   match = re.fullmatch(r'Axial-ViT-([A-Za-z]+)/([1-9]\d*)', name)
-  if match and match[1] in SIZES:
-    return Variant(None, SIZES[match[1]], int(match[2]), axial=True)
+  if match and match[1] in vit.SIZES:
+    return Variant(None, vit.SIZES[match[1]], int(match[2]), axial=True)
   match = re.fullmatch(r'(?:(R\d*)\+)?ViT-([A-Za-z]+)/([1-9]\d*)', name)
-  if match and match[2] in SIZES:
-    resnet, encoder, side = match[1], SIZES[match[2]], int(match[3])
+  if match and match[2] in vit.SIZES:
+    resnet, encoder, side = match[1], vit.SIZES[match[2]], int(match[3])
     if resnet is None:
       return Variant(None, encoder, patch_size=side)
     if resnet == 'R' and side == 16:
@@ -143,9 +111,9 @@ def parse(name: str) -> Variant:
   raise ValueError(
     f'unknown model {name!r}; a name is a size, a slash and a patch side in'
     ' pixels, as in ViT-B/16, with one of these sizes:'
-    f' {", ".join(f"ViT-{size}" for size in SIZES)}; or one of these ResNets:'
-    f' {", ".join(STAGE_DEPTHS)}; with x and a width from 1 to 4, as in R50x1,'
-    ' or before a ViT with /16 or /32, as in R50+ViT-B/32; or a root before a'
-    ' ViT with /16, as in R+ViT-Ti/16; or a ViT or ResNet with attention along'
-    ' rows and columns, as in Axial-ViT-B/32 and AxialR50x1.'
+    f' {", ".join(f"ViT-{size}" for size in vit.SIZES)}; or one of these'
+    f' ResNets: {", ".join(STAGE_DEPTHS)}; with x and a width factor from 1 to'
+    ' 4, as in R50x1, or before a ViT with /16 or /32, as in R50+ViT-B/32; or a'
+    ' root before a ViT with /16, as in R+ViT-Ti/16; or a ViT or ResNet with'
+    ' attention along rows and columns, as in Axial-ViT-B/32 and AxialR50x1.'
   )

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 import numpy as np
 
-from vit_jax.models import masked_patch
+from vit_jax.models import patch_predictor
 from vit_jax.training import randomness, steps
 
 BINS = 8  # Per channel: 3 bits.
@@ -194,7 +194,7 @@ TARGETS: Mapping[str, Target] = types.MappingProxyType(
 
 
 def objective(
-  model: masked_patch.MaskedPatchPredictor, target: Target, *, rate: float
+  model: patch_predictor.MaskedPatchPredictor, target: Target, *, rate: float
 ) -> steps.Objective:
   """Returns the objective of masked patch prediction (section 4.6).
 
@@ -242,15 +242,17 @@ def objective(
 
 def draw(
   keys: Key[Array, ' b'], num_patches: int, rate: float
-) -> masked_patch.Corruption:
+) -> patch_predictor.Corruption:
   """Draws the corruption of a batch, with one key per image."""
-  return jax.vmap(lambda key: masked_patch.draw(key, num_patches, rate))(keys)
+  return jax.vmap(lambda key: patch_predictor.draw(key, num_patches, rate))(
+    keys
+  )
 
 
 def corrupted_patches(
   images: Float[Array, 'b h w 3'],
   grid: tuple[int, int],
-  corruption: masked_patch.Corruption,
+  corruption: patch_predictor.Corruption,
 ) -> Float[Array, 'b m p q 3']:
   """Returns the original pixels of the corrupted patches, as predicted."""
   patches = cut(images, grid)

@@ -15,7 +15,7 @@ from etils import epath
 import numpy as np
 
 from vit_jax.checkpoints.formats import official
-from vit_jax.models import variants
+from vit_jax.models import vit
 
 # PyTorch layers, with `{}` for the number of a block, and our layers in each.
 Layers = Mapping[str, tuple[str, ...]]
@@ -32,7 +32,7 @@ def usual_heads(width: int) -> int:
   Raises:
     ValueError: if there is no such variant.
   """
-  for size in variants.SIZES.values():
+  for size in vit.SIZES.values():
     if size.width == width:
       return size.heads
   raise ValueError(

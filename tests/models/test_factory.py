@@ -114,7 +114,7 @@ def test_parameter_counts_of_hybrids(
     ('R+ViT-Ti/16', (224, 125), (7, 4)),
   ],
 )
-def test_every_model_tells_its_grid_before_anything_is_traced(name, size, grid):
+def test_every_model_returns_its_grid_without_a_trace(name, size, grid):
   assert models.create(name, num_classes=2).grid_shape(size) == grid
 
 
@@ -156,7 +156,7 @@ def test_overrides_that_do_not_fit_are_refused(name, overrides, message):
 
 
 def test_creating_a_model_starts_no_device(monkeypatch):
-  """How a CPU is set up is settled when it is first used."""
+  """A CPU can be set up until its first use."""
 
   def used():
     raise AssertionError('a device was asked for')
@@ -165,3 +165,25 @@ def test_creating_a_model_starts_no_device(monkeypatch):
   model = models.create('ViT-Ti/16', num_classes=2)
   with pytest.raises(AssertionError, match='a device was asked for'):
     model.encoder_block((2, 2))
+
+
+@pytest.mark.parametrize(
+  'overrides, message',
+  [
+    ({'layer_scale': 0.1}, "option 'layer_scale' .* known: heads, .*width_fac"),
+    ({'stem': None, 'num_heads': 3}, "option 'num_heads' of a model; known"),
+    ({'norm_eps': '1e-6'}, "norm_eps .* type float, got '1e-6'"),
+    ({'depth': 2.5}, 'depth .* type int, got 2.5'),
+    ({'scan': 'yes'}, "scan .* type bool, got 'yes'"),
+  ],
+)
+def test_unknown_options_and_types_are_refused(overrides, message):
+  with pytest.raises(ValueError, match=message):
+    models.create('ViT-B/16', num_classes=2, **overrides)
+
+
+def test_none_stands_for_the_default():
+  options = dict.fromkeys(('depth', 'pool', 'dtype', 'dropout', 'patch_size'))
+  assert models.create('ViT-B/16', num_classes=2, **options) == models.create(
+    'ViT-B/16', num_classes=2
+  )

@@ -9,7 +9,7 @@ import pytest
 
 from vit_jax import models
 from vit_jax.checkpoints.formats import official
-from vit_jax.models import axial, flops, masked_patch, stacking, vit
+from vit_jax.models import axial, flops, patch_predictor, stacking, vit
 import weights
 
 GRID = (2, 3)
@@ -23,16 +23,12 @@ def only(allowed):
   return lambda query: jnp.where(allowed, 0.0, -jnp.inf)
 
 
-def block_of(query_logits=None):
+def block_of(query_bias=None):
   return functools.partial(
     vit.EncoderBlock,
     mlp_dim=10,
     heads=2,
-    dropout=0.0,
-    dtype=jnp.float32,
-    gelu='tanh',
-    norm_eps=1e-6,
-    query_logits=query_logits,
+    query_bias=query_bias,
   )
 
 
@@ -136,7 +132,7 @@ def test_there_is_no_class_token_whatever_the_pool():
 
 
 def test_patches_can_be_masked():
-  model = masked_patch.MaskedPatchPredictor(
+  model = patch_predictor.MaskedPatchPredictor(
     weights.tiny('Axial-ViT-Ti/16', num_classes=0), outputs=5
   )
   images = weights.random_images()

@@ -57,7 +57,7 @@ def test_attention_against_a_loop():
 
 
 class Mix(axial_resnet.Unit):
-  """What a unit does in place of the 3x3 convolution."""
+  """The part of a unit that replaces the 3x3 convolution."""
 
   @nn.compact
   def __call__(self, x):
@@ -94,7 +94,7 @@ def test_a_unit_mixes_rows_then_columns_then_takes_means(stride):
 
 
 def axial_count(size):
-  """Of AxialR50x1 with 1000 classes, for images of a size in px."""
+  """Returns parameters and operations of AxialR50x1 with 1000 classes."""
   count, channels, side = 7 * 7 * 3 * 64, 64, size // 4
   operations = 7 * 7 * 3 * 64 * (size // 2) ** 2
   for stage, depth in enumerate((3, 4, 6, 3)):

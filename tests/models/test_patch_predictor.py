@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vit_jax import models
-from vit_jax.models import masked_patch
+from vit_jax.models import patch_predictor
 
 N = 16
 SMALL = {'depth': 2, 'width': 16, 'mlp_dim': 16, 'heads': 2}
@@ -15,7 +15,9 @@ SMALL = {'depth': 2, 'width': 16, 'mlp_dim': 16, 'heads': 2}
 
 def draw(rate, images=2000, seed=0):
   keys = jax.random.split(jax.random.key(seed), images)
-  drawn = jax.jit(jax.vmap(lambda key: masked_patch.draw(key, N, rate)))(keys)
+  drawn = jax.jit(jax.vmap(lambda key: patch_predictor.draw(key, N, rate)))(
+    keys
+  )
   return jax.device_get(drawn)
 
 
@@ -24,14 +26,14 @@ def draw(rate, images=2000, seed=0):
   [(196, 0.5, 98), (64, 0.5, 32), (196, 0.15, 29), (17, 0.1, 2), (4, 1.0, 4)],
 )
 def test_number_of_corrupted_patches(num_patches, rate, count):
-  assert masked_patch.num_corrupted(num_patches, rate) == count
+  assert patch_predictor.num_corrupted(num_patches, rate) == count
 
 
 @pytest.mark.parametrize('rate', [0.1, 0.5, 1.0])
 def test_every_image_has_exactly_that_many(rate):
   drawn = draw(rate)
-  count = masked_patch.num_corrupted(N, rate)
-  corrupted = drawn.kind != masked_patch.UNTOUCHED
+  count = patch_predictor.num_corrupted(N, rate)
+  corrupted = drawn.kind != patch_predictor.UNTOUCHED
   assert set(corrupted.sum(axis=1)) == {count}
   for row, positions in zip(corrupted, drawn.positions, strict=True):
     np.testing.assert_array_equal(positions, np.flatnonzero(row))
@@ -39,11 +41,11 @@ def test_every_image_has_exactly_that_many(rate):
 
 def test_shares_over_many_draws():
   drawn = draw(0.5, images=20_000)
-  corrupted = drawn.kind[drawn.kind != masked_patch.UNTOUCHED]
+  corrupted = drawn.kind[drawn.kind != patch_predictor.UNTOUCHED]
   shares = np.bincount(corrupted, minlength=4)[1:] / corrupted.size
   # 160,000 patches: a standard deviation is 0.001 at most.
   np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.004)
-  by_position = np.mean(drawn.kind != masked_patch.UNTOUCHED, axis=0)
+  by_position = np.mean(drawn.kind != patch_predictor.UNTOUCHED, axis=0)
   np.testing.assert_allclose(by_position, 0.5, atol=0.015)
 
 
@@ -58,14 +60,14 @@ def test_donors_are_all_other_positions_alike():
 
 def test_nothing_to_corrupt_is_refused():
   with pytest.raises(ValueError, match='0.01 corrupts 0 of the 16 patches'):
-    masked_patch.num_corrupted(16, 0.01)
+    patch_predictor.num_corrupted(16, 0.01)
   with pytest.raises(ValueError, match='at least two'):
-    masked_patch.num_corrupted(1, 1.0)
+    patch_predictor.num_corrupted(1, 1.0)
 
 
 def by_hand():
   """Four patches: untouched, masked, replaced by the fourth, kept."""
-  return masked_patch.Corruption(
+  return patch_predictor.Corruption(
     kind=jnp.array([[0, 1, 2, 3]]),
     donor=jnp.array([[1, 0, 3, 0]]),
     positions=jnp.array([[1, 2, 3]]),
@@ -76,13 +78,13 @@ def test_corrupt_by_hand():
   patches = jnp.arange(8.0).reshape(1, 4, 2)
   donors = patches + 10
   token = jnp.array([[[-1.0, -2.0]]])
-  result = jax.jit(masked_patch.corrupt)(patches, donors, token, by_hand())
+  result = jax.jit(patch_predictor.corrupt)(patches, donors, token, by_hand())
   np.testing.assert_array_equal(result[0], [[0, 1], [-1, -2], [16, 17], [6, 7]])
 
 
 def predictor(name='ViT-Ti/4', outputs=3, **overrides):
   encoder = models.create(name, num_classes=0, **SMALL | overrides)
-  return masked_patch.MaskedPatchPredictor(encoder, outputs)
+  return patch_predictor.MaskedPatchPredictor(encoder, outputs)
 
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3)).astype('float32')
@@ -108,14 +110,14 @@ def both(corruption):
 def test_parameters_are_the_transformers_and_two_more():
   model = predictor()
   params = jax.eval_shape(model.init, jax.random.key(0), IMAGES)['params']
-  alone = jax.eval_shape(model.encoder.init, jax.random.key(0), IMAGES)
-  alone = alone['params']
-  assert params.keys() - alone.keys() == {'mask_token', 'patch_head'}
-  assert alone.keys() <= params.keys()
+  encoder = jax.eval_shape(model.encoder.init, jax.random.key(0), IMAGES)
+  encoder = encoder['params']
+  assert params.keys() - encoder.keys() == {'mask_token', 'patch_head'}
+  assert encoder.keys() <= params.keys()
   jax.tree.map(
     lambda a, b: np.testing.assert_equal(a.shape, b.shape),
-    {name: params[name] for name in alone},
-    alone,
+    {name: params[name] for name in encoder},
+    encoder,
   )
   assert params['mask_token'].shape == (1, 1, 16)
   assert params['patch_head']['kernel'].shape == (16, 3)
@@ -135,7 +137,7 @@ def test_without_corruption_all_tokens_are_the_encoders(pool):
 
 
 def encoder_input(model, params, corruption, train):
-  """What the encoder gets: class token and patches, before positions."""
+  """Returns the input of the encoder: class token and patches."""
   seen = []
 
   def intercept(call, args, kwargs, context):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vit_jax.checkpoints.formats import official
-from vit_jax.models import attention, positions, stacking
+from vit_jax.models import positions, stacking, vit
 import weights
 
 TABLE = 'Transformer/posembed_input/pos_embedding'
@@ -46,7 +46,7 @@ def test_a_broken_grid_is_refused(image_size, patch_size, advice):
 
 
 @pytest.mark.parametrize('size', [0, (16, -1), (16, 16, 16)])
-def test_what_is_no_size_is_refused(size):
+def test_invalid_sizes_are_refused(size):
   with pytest.raises(ValueError, match='one positive number or a pair'):
     positions.as_pair(size)
 
@@ -90,8 +90,10 @@ def test_rows_and_columns_against_a_loop(pool):
 
 @pytest.mark.parametrize('class_token', [True, False])
 def test_offsets_against_a_loop(class_token):
-  module = attention.SelfAttention(
-    3, jnp.float32, positions.query_logits('relative', class_token)
+  module = vit.SelfAttention(
+    heads=3,
+    mlp_dim=20,
+    query_bias=positions.query_bias('relative', class_token),
   )
   rng = np.random.default_rng(1)
   x = rng.normal(size=(2, 6 + class_token, 12)).astype('f4')
@@ -160,7 +162,7 @@ def test_positions_of_every_layer_are_added_to_what_it_reads():
 
 
 def train(params, **options):
-  """What a model in training makes of images, to be differentiated."""
+  """Returns the encoded tokens of a model in training."""
   _, features = weights.tiny(dropout=0.3, **options).apply(
     {'params': params}, IMAGES, train=True, rngs={'dropout': jax.random.key(0)}
   )
@@ -212,8 +214,10 @@ def test_parameter_counts(kind, place, count):
 
 
 def test_embeddings_stay_in_float32():
-  logits = functools.partial(positions.offset_logits, class_token=True)
-  module = attention.SelfAttention(3, jnp.bfloat16, logits)
+  logits = functools.partial(positions.offset_bias, class_token=True)
+  module = vit.SelfAttention(
+    heads=3, mlp_dim=20, dtype=jnp.bfloat16, query_bias=logits
+  )
   x = jnp.ones((2, 7, 12), jnp.bfloat16)
   out, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), x)
   assert out.dtype == jnp.bfloat16
@@ -237,6 +241,6 @@ def test_embeddings_stay_in_float32():
     ({'positions': '2d', 'width': 15}, 'a width of 15 has no half'),
   ],
 )
-def test_positions_that_there_are_not_are_refused(options, message):
+def test_impossible_positions_are_refused(options, message):
   with pytest.raises(ValueError, match=message):
     weights.tiny(**options)

@@ -13,7 +13,7 @@ import pytest
 from vit_jax import models
 from vit_jax.models import stacking, vit
 
-# Sizes that tell every axis from every other.
+# All axes have different sizes.
 TINY = {
   'depth': 2,
   'width': 12,
@@ -112,11 +112,8 @@ def test_dropout_is_where_the_paper_puts_it_with_keys_by_layer():
     mlp_dim=TINY['mlp_dim'],
     heads=TINY['heads'],
     dropout=rate,
-    dtype=jnp.float32,
-    gelu='tanh',
-    norm_eps=1e-6,
   )
-  encoder = vit.Encoder(block, TINY['depth'], dropout=rate, norm_eps=1e-6)
+  encoder = vit.Encoder(depth=TINY['depth'], block=block, **block.keywords)
   x = np.random.default_rng(2).normal(size=(2, 5, 12)).astype('f4')
   p = random_params(create(dropout=rate))['Transformer']
   p['posembed_input']['pos_embedding'] = np.ones((1, 5, 12), 'f4')
@@ -153,7 +150,7 @@ def test_the_model_draws_one_mask_for_each_site(train, sites):
 
 
 def loss_of(model):
-  """Of parameters; its gradient depends on every activation."""
+  """Returns a function of parameters whose gradient needs every activation."""
 
   def loss(params):
     logits, features = model.apply(
@@ -234,7 +231,7 @@ def test_initial_parameters_do_not_depend_on_the_platform():
   jax.tree.map(np.testing.assert_array_equal, cpu, tpu)
 
 
-def test_what_a_scan_keeps_for_the_backward_pass():
+def test_arrays_that_a_scan_keeps_for_the_backward_pass():
   model = create(dtype='bfloat16', scan=True, platform='tpu')
   params = stacking.stack(random_params(create()))
   jaxpr = jax.make_jaxpr(jax.grad(loss_of(model)))(params)
@@ -249,7 +246,7 @@ def test_what_a_scan_keeps_for_the_backward_pass():
     'bfloat16(2, 2, 11, 12)': 4,
     'bfloat16(2, 2, 3, 11, 4)': 3,  # Queries, keys and values.
     'bfloat16(2, 2, 3, 11, 11)': 1,  # Attention weights.
-    'bfloat16(2, 2, 11, 3, 4)': 1,  # What is attended to.
+    'bfloat16(2, 2, 11, 3, 4)': 1,  # Results of attention.
     'bfloat16(2, 2, 11, 20)': 2,  # Before and after the GELU.
   }
   # Gradients of kernels.
@@ -272,6 +269,20 @@ def test_logits_and_both_sides_of_a_block_are_constrained():
   model = create(constrain=constrain)
   jax.eval_shape(model.apply, {'params': params}, IMAGES)
   assert shapes == [(2, 11, 12)] * (1 + 2 * TINY['depth']) + [(2, 7)]
+
+
+def test_weights_are_sown_on_request_only():
+  module = vit.SelfAttention(heads=2, mlp_dim=20, dtype=jnp.bfloat16)
+  x = jax.random.normal(jax.random.key(0), (3, 5, 8))
+  variables = jax.jit(module.init)(jax.random.key(1), x)
+  assert set(variables) == {'params'}
+  apply = functools.partial(module.apply, mutable='intermediates')
+  _, sown = jax.jit(apply)(variables, x)
+  (weights,) = sown['intermediates']['weights']
+  assert weights.shape == (3, 2, 5, 5)
+  assert weights.dtype == jnp.float32
+  np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-6)
+  assert np.ptp(weights) > 0.01
 
 
 @pytest.mark.parametrize(
@@ -453,7 +464,7 @@ def test_overrides_out_of_range_are_refused(overrides, message):
     create(**overrides)
 
 
-def test_the_name_gives_what_no_override_does():
+def test_sizes_that_are_not_overridden_come_from_the_name():
   model = models.create('ViT-S/8', num_classes=2, depth=3)
   assert (model.depth, model.width, model.heads) == (3, 384, 6)
   assert model.patch_size == (8, 8)

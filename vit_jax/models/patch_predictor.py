@@ -1,9 +1,8 @@
-"""Masked patch prediction: corrupted patch embeddings, a head on the patches.
+"""The model for masked patch prediction (section 4.6, Appendix B.1.2).
 
-Section 4.6 and Appendix B.1.2: half of the patch embeddings are corrupted, 80 %
-of them replaced by a learned mask token, 10 % by the embedding of another
-patch, and 10 % kept as they are; from the output of each corrupted patch its
-content is to be told.
+Half of the patch embeddings are corrupted: 80 % of them are replaced by a
+learned mask token, 10 % by the embedding of another patch, and 10 % stay as
+they are. The output for each corrupted patch predicts its content.
 """
 
 import flax
@@ -17,19 +16,18 @@ from vit_jax.models import vit
 # Shares of the corrupted patches (B.1.2); the rest are kept as they are.
 MASKED_SHARE, REPLACED_SHARE = 0.8, 0.1
 
-# What becomes of a patch; all but the first count as corrupted.
+# Kinds of corruption; all except the first count as corrupted.
 UNTOUCHED, MASKED, REPLACED, KEPT = range(4)
 
 
 @flax.struct.dataclass
 class Corruption:
-  """What becomes of the patches of an image, or with a leading b of a batch.
+  """The corruption of the patches of an image, or of a batch (leading axis b).
 
   Attributes:
-    kind: one of UNTOUCHED, MASKED, REPLACED, KEPT for every patch.
-    donor: the position, never a patch's own, whose embedding it gets if it is
-      REPLACED.
-    positions: where the m corrupted patches are, in rising order.
+    kind: one of UNTOUCHED, MASKED, REPLACED, KEPT per patch.
+    donor: position of another patch, whose embedding a REPLACED patch gets.
+    positions: positions of the m corrupted patches, in ascending order.
   """
 
   kind: Int[Array, '*b n']
@@ -38,27 +36,26 @@ class Corruption:
 
 
 def num_corrupted(num_patches: int, rate: float) -> int:
-  """Corrupted patches of an image, rate * n to the nearest whole number.
+  """Returns the number of corrupted patches per image: rate * n, rounded.
 
   Raises:
-    ValueError: if that leaves nothing to predict, or no other patch.
+    ValueError: if that is zero, or if there is only one patch.
   """
   count = round(rate * num_patches)
   if count < 1 or num_patches < 2:
     raise ValueError(
       f'a rate of {rate} corrupts {count} of the {num_patches} patches of an'
-      ' image; at least one of at least two is needed: raise the rate, or cut'
-      ' images into more patches.'
+      ' image; at least one of at least two must be corrupted: raise the rate,'
+      ' or cut images into more patches.'
     )
   return count
 
 
 def draw(key: Key[Array, ''], num_patches: int, rate: float) -> Corruption:
-  """Draws what becomes of the patches of one image.
+  """Draws the corruption of one image.
 
-  Exactly `num_corrupted` of them are corrupted. Which of the three ways takes
-  each is drawn on its own, so that the shares are right on average however few
-  they are.
+  Exactly `num_corrupted` patches are corrupted. The kind is drawn independently
+  for each, so that shares are right on average, even for few patches.
   """
   order_key, way_key, donor_key = jax.random.split(key, 3)
   order = jax.random.permutation(order_key, num_patches)
@@ -73,7 +70,7 @@ def draw(key: Key[Array, ''], num_patches: int, rate: float) -> Corruption:
   donor = jax.random.randint(donor_key, (num_patches,), 0, num_patches - 1)
   return Corruption(
     kind,
-    donor=donor + (donor >= jnp.arange(num_patches)),  # Skips its own.
+    donor=donor + (donor >= jnp.arange(num_patches)),  # Skips the patch itself.
     positions=jnp.nonzero(corrupted, size=count)[0],
   )
 
@@ -87,10 +84,10 @@ def corrupt(
   """Applies a corruption to patch embeddings.
 
   Args:
-    patches: before class token and position embeddings.
-    donors: the embeddings that REPLACED patches get theirs from, row by row.
-    mask_token: what MASKED patches become.
-    corruption: of the batch.
+    patches: embeddings, without class token and positions.
+    donors: embeddings to take those of REPLACED patches from, in the same row.
+    mask_token: embedding of MASKED patches.
+    corruption: corruption of the batch.
   """
   kind = corruption.kind[..., None]
   replacements = jnp.take_along_axis(donors, corruption.donor[..., None], 1)
@@ -102,26 +99,26 @@ def corrupt(
 
 
 class MaskedPatchPredictor(nn.Module):
-  """A Vision Transformer that predicts something of each corrupted patch.
+  """A Vision Transformer with predictions for each corrupted patch.
 
-  Its parameters are the transformer's, under their own names, `mask_token` and
-  a linear `patch_head`, both from zero (our choice).
+  Its parameters are the transformer's, under the same names, `mask_token` and a
+  linear `patch_head`, both initially zero (our choice).
 
   Attributes:
-    encoder: the transformer; its own head is not used.
-    outputs: predicted numbers of a patch.
+    encoder: the transformer; its head is not used.
+    outputs: number of predictions per patch.
   """
 
   encoder: vit.VisionTransformer
   outputs: int
 
   def setup(self):
-    """Puts the transformer's parameters beside those here."""
+    """Stores the transformer's parameters beside those of this module."""
     nn.share_scope(self, self.encoder)
 
   @nn.nowrap
   def grid_shape(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """As of the encoder."""
+    """Returns the rows and columns of patches; see the encoder."""
     return self.encoder.grid_shape(image_size)
 
   @nn.compact
@@ -132,21 +129,21 @@ class MaskedPatchPredictor(nn.Module):
     *,
     train: bool = False,
   ) -> Float[Array, 'b m o']:
-    """Predicts corrupted patches from all of their image.
+    """Predicts the content of corrupted patches.
 
-    In training, REPLACED patches get the embedding of a patch of another image:
-    that before theirs in the batch, whose images are shuffled; so devices
-    exchange one image each and need not gather the batch. Otherwise it is one
-    of the same image, and what is predicted of an image does not depend on the
-    others.
+    In training, REPLACED patches get an embedding from another image, the
+    previous one in the batch, whose images are shuffled; devices then exchange
+    one image each instead of gathering the batch. Otherwise they get one from
+    the same image, so that predictions do not depend on the rest of the batch.
 
     Args:
-      images: as for the encoder.
-      corruption: of the batch; None corrupts nothing and predicts all patches.
-      train: whether to apply dropout, and where REPLACED patches come from.
+      images: same as for the encoder.
+      corruption: corruption of the batch; None predicts all patches, without
+        corruption.
+      train: whether to apply dropout and to replace patches across images.
 
     Returns:
-      Float32 predictions of the m corrupted patches in rising order.
+      Float32 predictions for the m corrupted patches, in ascending order.
     """
     mask_token = self.param(
       'mask_token', nn.initializers.zeros, (1, 1, self.encoder.width)

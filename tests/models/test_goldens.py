@@ -11,9 +11,9 @@ import pytest
 
 from vit_jax import checkpoints, models
 
-GOLDENS = pathlib.Path(__file__).resolve().parents[2] / 'shared' / 'goldens'
+GOLDENS = pathlib.Path(__file__).resolve().parents[3] / 'shared' / 'goldens'
 pytestmark = pytest.mark.skipif(
-  not GOLDENS.exists(), reason='The golden numbers are not here.'
+  not GOLDENS.exists(), reason='The golden numbers are missing.'
 )
 
 

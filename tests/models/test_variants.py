@@ -1,19 +1,19 @@
-"""The table of sizes and the names that pick from it."""
+"""Table 1 and names of models."""
 
 import pytest
 
-from vit_jax.models import variants
+from vit_jax.models import variants, vit
 
 
 def test_table_1():
-  base, large, huge = (variants.SIZES[name] for name in 'BLH')
-  assert base == variants.Size(12, 768, 3072, 12)
-  assert large == variants.Size(24, 1024, 4096, 16)
-  assert huge == variants.Size(32, 1280, 5120, 16)
+  base, large, huge = (vit.SIZES[name] for name in 'BLH')
+  assert base == vit.Size(12, 768, 3072, 12)
+  assert large == vit.Size(24, 1024, 4096, 16)
+  assert huge == vit.Size(32, 1280, 5120, 16)
 
 
 def test_halved_b_has_heads_of_half_the_size():
-  assert variants.SIZES['b'] == variants.Size(12, 384, 1536, 12)
+  assert vit.SIZES['b'] == vit.Size(12, 384, 1536, 12)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_halved_b_has_heads_of_half_the_size():
 )
 def test_vision_transformers(name, size, patch_size):
   assert variants.parse(name) == variants.Variant(
-    None, variants.SIZES[size], patch_size
+    None, vit.SIZES[size], patch_size
   )
 
 
@@ -33,7 +33,7 @@ def test_resnets():
 
 
 @pytest.mark.parametrize('layers', [26, 50, 101, 152, 200])
-def test_layers_of_resnets_are_three_a_unit_and_two(layers):
+def test_resnets_have_three_layers_per_unit_and_two(layers):
   assert 3 * sum(variants.STAGE_DEPTHS[f'R{layers}']) + 2 == layers
 
 
@@ -48,7 +48,7 @@ def test_layers_of_resnets_are_three_a_unit_and_two(layers):
 )
 def test_hybrids(name, stage_depths, size, patch_size):
   assert variants.parse(name) == variants.Variant(
-    variants.ResNetSize(stage_depths), variants.SIZES[size], patch_size
+    variants.ResNetSize(stage_depths), vit.SIZES[size], patch_size
   )
 
 
@@ -72,7 +72,7 @@ def test_hybrids(name, stage_depths, size, patch_size):
     '+ViT-B/16',
   ],
 )
-def test_unknown_names_are_told_the_known_ones(name):
+def test_errors_for_unknown_names_list_the_known_ones(name):
   with pytest.raises(
     ValueError, match=r'ViT-B/16.*ViT-Ti.*ViT-H.*R26.*R200.*R\+ViT'
   ) as error:

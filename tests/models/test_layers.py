@@ -1,11 +1,11 @@
-"""Dropout and GELU against known values."""
+"""Dropout, GELU and head sizes against known values."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.models import layers
+from vit_jax.models import layers, vit
 
 
 def test_dropout_keeps_the_mean():
@@ -16,7 +16,7 @@ def test_dropout_keeps_the_mean():
 
 
 def test_no_key_no_dropout():
-  assert layers.split_key(None, 2) == (None, None)
+  assert layers.split_key(None) == (None, None)
   x = jnp.ones((3, 3))
   assert layers.dropout(x, 0.9, None) is x
 
@@ -27,4 +27,13 @@ def test_no_key_no_dropout():
   [('erf', 0.8413447), ('tanh', 0.8411920)],
 )
 def test_gelu(name, value):
-  np.testing.assert_allclose(layers.GELUS[name](1.0), value, rtol=1e-6)
+  np.testing.assert_allclose(vit.GELUS[name](1.0), value, rtol=1e-6)
+
+
+def test_head_size():
+  assert layers.head_size(768, 12) == 64
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+  with pytest.raises(ValueError, match='width of 64 .* 5 .* width of 65'):
+    layers.head_size(64, 5)

@@ -1,0 +1,242 @@
+"""Forms of attention, dense layers and norms for one kind of device.
+
+`vit` is complete without this file: nothing here changes what a model computes,
+except for rounding. Some forms need less time, others keep less for the
+backward pass. docs/results.md has the measurements in its sections "Plans" and
+"Speed".
+
+`attention` and `dot_general` return the form for a platform, or None where the
+plain form is used. All forms except `flash` can be differentiated in forward
+and reverse mode, and more than once.
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vit_jax.models import layers
+
+FLASH = 'flash'  # A GPU with cuDNN's flash attention.
+_FLASH_CAPABILITY = 8  # The lowest major version of compute capability: Ampere.
+
+
+def platform_of(device: jax.Device) -> str:
+  """Returns 'cpu', 'tpu', FLASH, or 'gpu' for GPUs without flash attention."""
+  if device.platform != 'gpu':
+    return device.platform
+  # A number such as 9.0 on NVIDIA's GPUs, a name such as gfx90a on AMD's.
+  major = str(getattr(device, 'compute_capability', '')).split('.')[0]
+  has_flash = major.isdigit() and int(major) >= _FLASH_CAPABILITY
+  return FLASH if has_flash else 'gpu'
+
+
+def attention(
+  platform: str,
+  query: Float[Array, 'b h q s'],
+  bias: Float[Array, 'b h q k'] | None,
+) -> Callable[..., Array] | None:
+  """Returns the form of `vit.attention` for a platform and these arguments."""
+  if platform == 'cpu':
+    return late_division
+  if platform == FLASH and bias is None and query.dtype == jnp.bfloat16:
+    size = query.shape[-1]
+    return flash if size % 8 == 0 and size <= 128 else None  # cuDNN's limits.
+  return None
+
+
+def flash(
+  query: Float[Array, 'b h q s'],
+  key: Float[Array, 'b h k s'],
+  value: Float[Array, 'b h k s'],
+  bias: None = None,
+  implementation: str = 'cudnn',
+) -> Float[Array, 'b h q s']:
+  """Computes `vit.attention` without storing the weights; has no forward mode.
+
+  Args:
+    query: same as in `vit.attention`, like `key` and `value`.
+    key: keys.
+    value: values.
+    bias: not supported.
+    implementation: same as in `jax.nn.dot_product_attention`.
+  """
+  assert bias is None
+  query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
+  out = jax.nn.dot_product_attention(
+    query, key, value, scale=1.0, implementation=implementation
+  )
+  return jnp.swapaxes(out, 1, 2)
+
+
+@jax.custom_jvp
+def late_division(
+  query: Float[Array, 'b h q s'],
+  key: Float[Array, 'b h k s'],
+  value: Float[Array, 'b h k s'],
+  bias: Float[Array, 'b h q k'] | None = None,
+) -> Float[Array, 'b h q s']:
+  """Computes `vit.attention`; divides by the softmax's sum after the product.
+
+  This makes fewer passes over arrays of all weights, and is the fastest form on
+  CPUs. Its derivative uses the result instead of the weights' mean. Arguments
+  are the same as in `vit.attention`.
+  """
+  return _late_division(query, key, value, bias)[0]
+
+
+def _late_division(query, key, value, bias):
+  logits = jnp.einsum(
+    'bhqs,bhks->bhqk', query, key, preferred_element_type=jnp.float32
+  )
+  if bias is not None:
+    logits += bias
+  peak = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+  terms = jnp.exp(logits - peak)
+  scale = 1 / jnp.sum(terms, axis=-1, keepdims=True)
+  terms = terms.astype(value.dtype)
+  out = scale * jnp.einsum('bhqk,bhks->bhqs', terms, value)
+  return out.astype(value.dtype), terms, scale
+
+
+@late_division.defjvp
+def _late_division_jvp(primals, tangents):
+  query, key, value, bias = primals
+  query_dot, key_dot, value_dot, bias_dot = tangents
+  out, terms, scale = _late_division(query, key, value, bias)
+  logits_dot = _logits_tangent((query, key), (query_dot, key_dot, bias_dot))
+  terms_dot = _times(terms, logits_dot)
+  mix = functools.partial(jnp.einsum, 'bhqk,bhks->bhqs')
+  sum_dot = mix(terms_dot.astype(value.dtype), value) + mix(terms, value_dot)
+  out_dot = scale * (sum_dot - out * jnp.sum(terms_dot, -1, keepdims=True))
+  return out, out_dot.astype(out.dtype)
+
+
+def keep_rounded(attention_weights: Callable[..., Array]) -> Callable[..., Any]:
+  """Returns attention weights that are kept rounded for the backward pass.
+
+  Of all arrays of their size, only the result is kept, in its own type; without
+  this, float32 softmaxes are, too, which take twice the memory of bfloat16.
+
+  Args:
+    attention_weights: same as `vit.attention_weights`.
+  """
+  weights_of = jax.custom_jvp(attention_weights)
+
+  @weights_of.defjvp
+  def jvp(primals, tangents):
+    weights = weights_of(*primals)
+    change = _times(weights, _logits_tangent(primals, tangents))
+    mean = jnp.sum(change, axis=-1, keepdims=True)
+    return weights, (change - _times(weights, mean)).astype(weights.dtype)
+
+  return weights_of
+
+
+def _logits_tangent(primals, tangents):
+  """Rounds to the type of queries, and so do gradients on their way back."""
+  query, key, *_ = primals
+  query_dot, key_dot, bias_dot = tangents
+  product = functools.partial(jnp.einsum, 'bhqs,bhks->bhqk')
+  change = (product(query_dot, key) + product(query, key_dot)).astype('float32')
+  return change if bias_dot is None else change + bias_dot
+
+
+# Keeps the weights, not their copy in float32.
+@functools.partial(jax.checkpoint, prevent_cse=False)
+def _times(weights, x):
+  return weights.astype(jnp.float32) * x
+
+
+def dense_to_heads(
+  x: Float[Array, 'b n d'],
+  names: Sequence[str],
+  heads: int,
+  platform: str,
+) -> list[Float[Array, 'b h n s']]:
+  """Applies a dense layer per name, whose d outputs are divided among heads.
+
+  Heads come before tokens: products of attention are then twice as fast on
+  CPUs. There, all layers are one product, too, which is faster than several;
+  and a bias that is added to rows has its gradient from the same array.
+
+  Args:
+    x: tokens, in the type of the products; parameters are float32.
+    names: names of the layers in the caller's scope.
+    heads: number of heads, h.
+    platform: a result of `platform_of`.
+  """
+  batch, tokens, width = x.shape
+  size = layers.head_size(width, heads)
+  shape = width, heads, size
+  params = [_HeadParams(shape, name=name)() for name in names]
+  params = jax.tree.map(lambda param: param.astype(x.dtype), params)
+  if platform == 'cpu':
+    kernels, biases = zip(*params, strict=True)
+    kernel = jnp.concatenate([k.reshape(width, -1) for k in kernels], axis=1)
+    bias = jnp.concatenate([b.reshape(-1) for b in biases])
+    joined = x.reshape(-1, width) @ kernel + bias
+    joined = joined.reshape(batch, tokens, -1, size)
+    projected = jnp.split(joined, len(names), axis=2)
+  else:
+    projected = [
+      jnp.einsum('bnd,dhs->bnhs', x, kernel) + bias for kernel, bias in params
+    ]
+  return [jnp.swapaxes(y, 1, 2) for y in projected]
+
+
+class _HeadParams(nn.Module):
+  shape: tuple[int, int, int]
+
+  @nn.compact
+  def __call__(self):
+    init = nn.initializers.xavier_uniform(in_axis=0, out_axis=(1, 2))
+    kernel = self.param('kernel', init, self.shape)
+    return kernel, self.param('bias', nn.initializers.zeros, self.shape[1:])
+
+
+def dot_general(platform: str) -> Callable[..., Array] | None:
+  """Returns the products of dense layers for a platform; None for JAX's own."""
+  return _matrix_product if platform == 'cpu' else None
+
+
+def _matrix_product(x, kernel, dimension_numbers, precision=None):
+  """Multiplies matrices of all tokens of all images.
+
+  With more than two axes, XLA transposes and copies on CPUs where it multiplies
+  for the backward pass. On TPUs, which pad the last but one axis to a multiple
+  of 8, it is this reshape that copies.
+
+  Args:
+    x: (..., *inner).
+    kernel: (*inner, *outer).
+    dimension_numbers: contract the last axes of x and the first of the kernel.
+    precision: same as in `jax.lax.dot_general`.
+  """
+  (x_axes, _), _ = dimension_numbers
+  inner = math.prod(kernel.shape[: len(x_axes)])
+  out = jnp.dot(
+    x.reshape(-1, inner), kernel.reshape(inner, -1), precision=precision
+  )
+  lead, outer = x.shape[: -len(x_axes)], kernel.shape[len(x_axes) :]
+  return out.reshape(lead + outer)
+
+
+def keep_input(
+  activation: Callable[[Array], Array], platform: str
+) -> Callable[[Array], Array]:
+  """Returns an activation that keeps only its input for the backward pass.
+
+  In a scan that saves memory. On CPUs it is faster everywhere: a tanh takes no
+  longer to compute than to write and to read.
+  """
+  return jax.checkpoint(activation, prevent_cse=platform == 'cpu')
+
+
+# In a scan, keeps only its input for the backward pass; elsewhere XLA chooses.
+LayerNorm = nn.remat(nn.LayerNorm, prevent_cse=False)
