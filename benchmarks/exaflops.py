@@ -52,14 +52,14 @@ def main() -> None:
   """Prints one row per run."""
   rows = []
   for (name, epochs), paper in TABLE_6.items():
-    rule, compiled = (
+    ours, compiled = (
       flops.training_exaflops(operations, epochs * JFT_IMAGES)
       for operations in _forward(name)
     )
-    row = [f'{name}, {epochs} epochs', f'{paper}', f'{rule:.1f}']
-    row += [f'{rule / paper - 1:+.1%}', f'{compiled / rule:.3f}']
+    row = [f'{name}, {epochs} epochs', f'{paper}', f'{ours:.1f}']
+    row += [f'{ours / paper - 1:+.1%}', f'{compiled / ours:.3f}']
     rows.append(row)
-  head = ['', 'Table 6', 'rule', 'difference', 'compiler / rule']
+  head = ['', 'Table 6', 'ours', 'difference', 'compiler / ours']
   timing.show(head, rows)
 
 

@@ -22,7 +22,7 @@ from vit_jax import build, models
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
 from vit_jax.data import pipeline
-from vit_jax.inspection import attention_summary
+from vit_jax.inspection import attention_maps
 
 SHARE = 0.25
 BATCH_SIZE = 60
@@ -83,7 +83,7 @@ def main() -> None:
   ):
     images, is_real = batch['image'], batch['mask'] > 0
     rollouts, random_rollouts = (
-      np.asarray(attention_summary.summarise(m, p, images)['rollouts'])
+      np.asarray(attention_maps.summarize(m, p, images)['rollouts'])
       for m, p in ((model, trained.params), (untrained, random_params))
     )
     variants = {

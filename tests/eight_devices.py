@@ -1,7 +1,7 @@
-"""What the tests of meshes run in a process that has eight devices.
+"""Runs training steps on eight devices, for the tests of meshes.
 
 `python tests/eight_devices.py FOLDER` trains every case for a few steps, moves
-states from mesh to mesh, and leaves what came of it in FOLDER.
+states from mesh to mesh, and writes the results to FOLDER.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ OPTIMIZERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """One way to train; all with the same `reference` end alike."""
+  """A way to train; cases with the same `reference` have equal results."""
 
   model: str = 'token'
   optimizer: str = 'sgd'
@@ -137,7 +137,7 @@ def make_program(case):
 
 
 def make_batch(prog, step):
-  """Of the program's shapes; the numbers follow from the step."""
+  """Returns a batch with the shapes of the program, seeded by the step."""
   rng = np.random.default_rng(step)
   make = {
     'image': lambda shape: rng.uniform(-1, 1, shape),
@@ -156,7 +156,7 @@ def host(tree):
 
 
 class Trainer:
-  """A case, compiled; the states that it takes and returns are of its mesh."""
+  """A compiled case; takes and returns states on its mesh."""
 
   def __init__(self, case, params=None):
     """Starts from official `params` on the host; None for random ones."""
@@ -184,7 +184,7 @@ class Trainer:
 
 
 def exchanged(text):
-  """The shapes of all that devices exchange in a compiled program."""
+  """Returns the shapes of all arrays that devices exchange in a program."""
   operations = re.findall(
     r' = (.*?) (?:all-gather|all-reduce|all-to-all|collective-permute'
     r'|reduce-scatter)(?:-start)?\(',
@@ -195,7 +195,7 @@ def exchanged(text):
 
 
 def travel(trainers, folder):
-  """Saves on every mesh, restores on all; returns losses and what differed."""
+  """Saves on every mesh, restores on all; returns losses and differences."""
   stops = [trainers[case] for case in JOURNEY]
   losses, differing = [], []
   state = stops[0].start()
@@ -226,7 +226,7 @@ def same_bits(left, right):
 
 
 def base_model():
-  """Bytes of B/16 over 8 devices, and of making it, on one device."""
+  """Returns bytes of B/16 per device, in all, and while initialising it."""
   config = make_config(
     {
       'model.name': 'ViT-B/16',
@@ -263,7 +263,7 @@ def main(folder):
   folder = pathlib.Path(folder)
   trainers, results = {}, {'losses': {}, 'exchanged': {}}
   for case in dict.fromkeys([*(c.reference for c in CASES), *CASES]):
-    # Parameters of a model are made once.
+    # The parameters of a model are initialised once.
     same = next((t for c, t in trainers.items() if c.model == case.model), None)
     trainers[case] = trainer = Trainer(case, same and same.params)
     results['losses'][case.name], state = trainer.train()
@@ -288,7 +288,7 @@ def run(folder):
     env=os.environ
     | {
       'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
-      'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',  # Compiles in half the time.
+      'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',  # Halves the compile time.
       'PYTHONPATH': str(path.parents[1]),
     },
     check=True,

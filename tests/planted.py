@@ -1,4 +1,4 @@
-"""Images like photos, and near-duplicates of them."""
+"""Synthetic photos and near-duplicates of them."""
 
 import io
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def photo(seed, side=96):
-  """Blots of all sizes, as different from each other as photos are."""
+  """Returns blots of all sizes, as different for each seed as photos are."""
   rng = np.random.default_rng(seed)
   pixels = np.zeros((side, side, 3), np.float32)
   for cells in (3, 6, 12, 24):

@@ -248,7 +248,7 @@ def dotted(**values):
     ({'data__image_width': 9}, '64x9 pixels cannot be cut into patches'),
     ({'model__name': 'ViT-X/16'}, 'ViT-X/16'),
     ({'model__heads': 3}, 'heads'),
-    ({'mesh__data': 3}, 'mesh.data=3, .* asks for 3 devices'),
+    ({'mesh__data': 3}, 'mesh.data=3, .* needs 3 devices'),
     ({'optim__warmup_steps': 2}, 'leaves nothing of a run of 2 steps'),
     ({'best_metric': 'val/accuracy'}, 'it can be test/accuracy'),
     ({'profile_steps': 'x'}, 'FIRST:LAST'),

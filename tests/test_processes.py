@@ -84,7 +84,7 @@ def test_stopped_and_killed_they_end_as_if_undisturbed(two, tmp_path):
     assert time.monotonic() - killed < 30
     log = processes.log()
     assert f'resuming from step {step}' in log
-    assert 'connection to another process broke off' in log
+    assert 'lost the connection to another process' in log
   assert not (workdir / 'results.json').exists()
 
   log = runs.finish_processes(2, *arguments, logs=logs / 'end')
@@ -104,7 +104,7 @@ try:
   print('started')
 except (ValueError, OSError) as error:
   print(type(error).__name__, error)
-  processes.leave(3)
+  processes.exit_now(3)
 """
 
 
@@ -133,23 +133,23 @@ def start(arguments, **environment):
     (
       {'num_processes': 2},
       {},
-      'ValueError distributed.num_processes=2 tells of several processes, but'
-      ' distributed.coordinator and distributed.process_index is missing',
+      'ValueError got distributed.num_processes=2, but not'
+      ' distributed.coordinator and distributed.process_index,',
     ),
     (
       {'num_processes': 2, 'process_index': 0},
       {'JAX_COORDINATOR_ADDRESS': 'localhost'},
-      "ValueError the address 'localhost' of the coordinator is not HOST:PORT",
+      "ValueError the coordinator address 'localhost' is not of the form HOST",
     ),
     (
       {'coordinator': 'h:1', 'num_processes': 2, 'process_index': 2},
       {},
-      'ValueError there is no process 2 of 2',
+      'ValueError invalid process index 2 for 2 processes',
     ),
     (
       {'coordinator': '127.0.0.1:9', 'num_processes': 2},
       {'JAX_PROCESS_ID': '1'},
-      'nothing answers at 127.0.0.1:9',
+      'no answer from 127.0.0.1:9',
     ),
   ],
 )
@@ -164,7 +164,7 @@ def test_processes_that_do_not_come_are_missed():
     port = server.getsockname()[1]
     address = f'127.0.0.1:{port}'
     keys = {'coordinator': address, 'num_processes': 2, 'process_index': 0}
-    assert f'StartError process 0 cannot listen at port {port}' in start(keys)
+    assert f'StartError process 0 cannot listen on port {port}' in start(keys)
   message = start(keys)
-  assert 'error: the processes did not all find each other in 3 s' in message
-  assert 'not all processes have come' in message
+  assert 'error: not all processes connected within 3 s' in message
+  assert 'some processes are missing' in message

@@ -1,8 +1,8 @@
-"""The datasets of VTAB in miniature: real sizes and files, tiny images.
+"""The datasets of VTAB in miniature: real split sizes, tiny images.
 
-Rows come from TFDS's mock data, with what must make sense put in its place.
-Every split has its real size, but only files that a task reads are written:
-shards end where the parts that tasks use end.
+Rows come from TFDS's mock data, with meaningful values where labels depend on
+them. Every split has its real size, but only files that a task reads are
+written: shards end at the boundaries of the parts that tasks use.
 """
 
 import pathlib
@@ -13,10 +13,10 @@ import tensorflow_datasets as tfds
 
 from vit_jax.data import vtab_tasks
 
-NUM_ROWS = 24  # Different rows of a dataset; a split repeats them.
+NUM_ROWS = 24  # Distinct rows of a dataset; splits repeat them.
 
 
-# Keys that make a run on such data short.
+# Config values that make a run on this data short.
 SMALL = {
   'total_steps': 4,
   'batch_size': 16,
@@ -35,7 +35,7 @@ SMALL = {
 
 
 def arguments(data_dir, workdir, tasks=(), **values):
-  """The command line of such a run."""
+  """Returns the command line of such a run."""
   keys = SMALL | {'data__dir': data_dir} | values
   return [
     f'--config=configs/vtab.py:{",".join(("ViT-Ti/16", *tasks))}',
@@ -45,7 +45,7 @@ def arguments(data_dir, workdir, tasks=(), **values):
 
 
 def prepare(data_dir, names=tuple(vtab_tasks.TASKS)):
-  """Prepares what the tasks of these names read."""
+  """Writes the data of these tasks."""
   by_builder = {}
   for name in names:
     task = vtab_tasks.TASKS[name]
@@ -92,7 +92,7 @@ def _write(data_dir, builder_name, tasks):
 
 
 def _used(task, split, size):
-  """(begin, end) of the parts of a plain split that a task reads."""
+  """Yields (begin, end) of the parts of a whole split that a task reads."""
   for expression in task.splits.values():
     for part in expression.split('+'):
       name, _, limits = part.rstrip(']').partition('[')
@@ -104,7 +104,7 @@ def _used(task, split, size):
 def _records(builder_name, features):
   with tfds.testing.mock_data(num_examples=NUM_ROWS):
     rows = list(tfds.as_numpy(tfds.load(builder_name, split='train')))
-  # Small images serve as well as large ones, and are written sooner.
+  # Small images are faster to write.
   channels = features['image'].shape[-1]
   features = dict(features.items())
   features['image'] = tfds.features.Image(shape=(None, None, channels))
@@ -119,8 +119,7 @@ def _records(builder_name, features):
       row['objects'] = _clevr_objects(row['objects'], 3 + number % 8, rng)
     if 'kitti' in builder_name:
       row['objects']['location'] *= 40
-    # Boxes are random numbers in mock data; and it has sequences as columns,
-    # which are encoded as rows.
+    # Mock data has random boxes, and sequences as columns instead of rows.
     for key, value in row.items():
       if key == 'head_bbox':
         row[key] = _whole(value)
@@ -136,12 +135,12 @@ def _records(builder_name, features):
 
 
 def _whole(boxes):
-  """As many boxes around whole images."""
+  """Returns as many boxes around whole images."""
   return np.broadcast_to(np.float32([0, 0, 1, 1]), boxes.shape)
 
 
 def _clevr_objects(objects, count, rng):
-  """As many objects of a scene, near and far."""
+  """Returns `count` objects of a scene at various distances."""
   first = {
     name: np.resize(values, (count, *values.shape[1:]))
     for name, values in objects.items()

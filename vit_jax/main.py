@@ -52,11 +52,11 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
     ValueError: if the config or its data is invalid.
   """
   job = _check(config)
-  if job.one_process and processes.several():
+  if job.one_process and processes.is_multiprocess():
     raise ValueError(
       f'the job {config.job!r} runs in one process, but there are'
       f' {jax.process_count()}; start it on one host only, with'
-      f' distributed.coordinator={processes.ALONE}.'
+      f' distributed.coordinator={processes.SINGLE_PROCESS}.'
     )
   job.run(config, epath.Path(workdir))
   if job.writes_page and config.report.page:
@@ -134,7 +134,7 @@ def _exit(error: Exception, message: str) -> None:
   absl_logging.debug('the error was raised here', exc_info=error)
   if jax.distributed.is_initialized():
     print(f'error: {message}', file=sys.stderr)
-    processes.leave(1)
+    processes.exit_now(1)
   sys.exit(f'error: {message}')
 
 
@@ -188,7 +188,7 @@ def main(argv: list[str]) -> None:
   except BaseException as e:
     if not jax.distributed.is_initialized():
       raise
-    if not processes.is_end_of_another(e):
+    if not processes.is_lost_connection(e):
       traceback.print_exc()
     _exit(e, processes.explain(e))
 

@@ -1,4 +1,4 @@
-"""The model of a checkpoint, made from its weights or by its name."""
+"""Models rebuilt from a checkpoint, with and without their name."""
 
 import pytest
 
@@ -44,9 +44,7 @@ def test_resnets(name, tmp_path):
   model = models.create(name, num_classes=10, **RESNET)
   params = weights.random_params(model, (32, 32))
   checkpoints.export(params, tmp_path / 'final.npz')
-  with pytest.raises(
-    ValueError, match='does not specify .* set data.image'
-  ):
+  with pytest.raises(ValueError, match='does not specify .* set data.image'):
     load(tmp_path / 'final.npz', '')
   config = runs.load_config('evaluate', ',digits')
   runs.override(
@@ -57,12 +55,10 @@ def test_resnets(name, tmp_path):
   weights.assert_same(loaded.params, params)
 
 
-def test_without_positions_the_image_size_has_to_be_given(tmp_path):
+def test_without_positions_the_image_size_is_required(tmp_path):
   model = models.create('ViT-Ti/8', num_classes=10, positions='none', **VIT)
   checkpoints.export(
     weights.random_params(model, (32, 32)), tmp_path / 'final.npz'
   )
-  with pytest.raises(
-    ValueError, match='does not specify .* set data.image'
-  ):
+  with pytest.raises(ValueError, match='does not specify .* set data.image'):
     load(tmp_path / 'final.npz', '')

@@ -1,4 +1,4 @@
-"""Training steps on eight devices against the same ones on one."""
+"""Training steps on eight devices, against the same steps on one device."""
 
 import eight_devices
 import numpy as np
@@ -30,7 +30,7 @@ def test_all_meshes_train_alike(results, folder, case):
   assert len(set(expected)) == eight_devices.STEPS
   np.testing.assert_allclose(losses[case.name], expected, rtol=1e-5)
   if case.optimizer == 'adam':
-    return  # It makes full-size updates of what is rounding alone.
+    return  # Adam turns rounding errors into full-size updates.
   params, expected = load(folder, case), load(folder, case.reference)
   assert sorted(params) == sorted(expected)
   for name, value in expected.items():
@@ -49,7 +49,7 @@ def squeeze(shape):
 
 
 def weight_shapes(arrays):
-  """Shapes of weights, whole and with one side halved over fsdp=2."""
+  """Returns shapes of weights, whole and with one side halved by fsdp=2."""
   whole = {squeeze(array.shape) for array in arrays}
   halves = {
     (*shape[:i], side // 2, *shape[i + 1 :])
@@ -64,8 +64,8 @@ def weight_shapes(arrays):
   [c for c in eight_devices.CASES if c.mesh in ('8', '4x2')],
   ids=lambda c: c.name,
 )
-def test_activations_stay_where_their_images_are(results, folder, case):
-  """Devices exchange weights and gradients, and nothing that is as large."""
+def test_activations_stay_on_the_devices_of_their_images(results, folder, case):
+  """Devices exchange weights and gradients but no activations."""
   arrays = load(folder, case)
   allowed = weight_shapes(arrays.values())
   (tokens,) = {
@@ -81,7 +81,7 @@ def test_sharded_and_stacked_parameters_start_with_the_same_bits(results):
   assert results['same_start']
 
 
-def test_a_state_moves_from_every_mesh_to_every_other(results):
+def test_a_state_can_be_restored_on_every_other_mesh(results):
   journey = results['journey']
   assert journey['differing'] == []
   stayed = eight_devices.JOURNEY[0]
@@ -90,7 +90,7 @@ def test_a_state_moves_from_every_mesh_to_every_other(results):
   )
 
 
-def test_a_device_holds_its_part_of_the_base_model_alone(results):
+def test_a_device_holds_only_its_shard_of_the_base_model(results):
   found = results['base_model']
   temporary = found.pop('init_temporary')
   whole = 4 * 86_567_656
@@ -99,20 +99,18 @@ def test_a_device_holds_its_part_of_the_base_model_alone(results):
   for name, (each, total) in found.items():
     assert total == pytest.approx(totals[name], abs=8)
     assert each <= total / 7
-  # To make it, no device needs room for all of it.
+  # No device needs memory for the whole state to initialise it.
   assert temporary < whole / 7
 
 
-def test_freezing_some_blocks_alone_needs_them_one_by_one():
+def test_freezing_some_blocks_needs_unstacked_parameters():
   config = eight_devices.make_config(
     eight_devices.TINY | {'optim.freeze': '.*/encoderblock_0/.*'}
   )
   mesh = mesh_lib.create(**config.mesh)
   program.supervised(config, mesh, num_classes=3, total_steps=5)
   config.model.scan = True
-  with pytest.raises(
-    ValueError, match='matches some encoder blocks but not'
-  ):
+  with pytest.raises(ValueError, match='matches some encoder blocks but not'):
     program.supervised(config, mesh, num_classes=3, total_steps=5)
   config.optim.freeze = '(?!head/).*'
   program.supervised(config, mesh, num_classes=3, total_steps=5)

@@ -163,7 +163,7 @@ def test_other_width_is_refused_with_both_shapes():
     ValueError,
     match=(
       r"'Transformer/encoder_norm/bias' has the shape \(12,\) in the checkpoint"
-      r' and \(24,\) in the model;.* more. Create the model.*: depth=2, width=12,'
+      r' and \(24,\) in the model;.* more. Create .*: depth=2, width=12,'
     ),
   ):
     fit(params, weights.tiny(width=24))

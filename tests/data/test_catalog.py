@@ -1,4 +1,4 @@
-"""Named datasets against the builders that stand behind them."""
+"""Named datasets, compared with their builders."""
 
 import pytest
 import tensorflow_datasets as tfds
@@ -9,7 +9,7 @@ from vit_jax.data import catalog
 @pytest.mark.parametrize(
   'name', [name for name, row in catalog.DATASETS.items() if row.in_tfds]
 )
-def test_tfds_builds_it_with_as_many_classes(name, tmp_path):
+def test_tfds_builder_has_the_classes(name, tmp_path):
   row = catalog.DATASETS[name]
   builder = tfds.builder(row.builder, data_dir=tmp_path)
   assert builder.info.full_name == row.builder.replace(':', '/')

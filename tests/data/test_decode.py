@@ -1,4 +1,4 @@
-"""Every kind of image file, written by Pillow and read by us."""
+"""Decoding every kind of image file that Pillow can write."""
 
 import io
 import struct
@@ -12,7 +12,7 @@ from vit_jax.data import decode
 
 
 def photo(height=24, width=32):
-  """A smooth picture with three different channels."""
+  """Returns a smooth picture with three different channels."""
   y, x = np.mgrid[:height, :width]
   channels = [x * 255 / width, y * 255 / height, (x + y) * 4 % 256]
   return np.stack(channels, -1).astype(np.uint8)
@@ -46,18 +46,18 @@ CASES = {
 
 @pytest.mark.parametrize('mode', CASES)
 @pytest.mark.parametrize('kind', ['PNG', 'BMP', 'GIF'])
-def test_lossless_files_are_what_pillow_says(mode, kind):
+def test_lossless_files_match_pillow(mode, kind):
   if kind == 'BMP' and mode == 'grey and alpha':
     pytest.skip('Pillow does not write it.')
   if kind == 'GIF' and mode == 'RGBA':
-    pytest.skip('Transparent pixels of a GIF have no colour to compare.')
+    pytest.skip('Transparent pixels of a GIF have no color to compare.')
   raw = encode(CASES[mode], kind)
   expected = Image.open(io.BytesIO(raw)).convert('RGB')
   np.testing.assert_array_equal(to_rgb(raw), expected)
 
 
 @pytest.mark.parametrize('bits', [1, 2, 4])
-def test_png_palette_of_few_bits(bits):
+def test_png_palette_with_few_bits(bits):
   raw = encode(RGB.quantize(2**bits), 'PNG', bits=bits)
   expected = Image.open(io.BytesIO(raw)).convert('RGB')
   np.testing.assert_array_equal(to_rgb(raw), expected)
@@ -77,7 +77,7 @@ def test_sixteen_bit_png_keeps_its_upper_bits():
   )
 
 
-def test_bmp_with_its_top_row_first():
+def test_bmp_with_top_row_first():
   raw = bytearray(encode(RGB.quantize(200), 'BMP'))
   upside_down = to_rgb(bytes(raw))
   raw[22:26] = struct.pack('<i', -RGB.height)
@@ -97,12 +97,12 @@ def test_jpeg(mode):
   image = Image.open(io.BytesIO(raw))
   assert image.mode == mode
   difference = to_rgb(raw).astype(int) - np.asarray(image.convert('RGB'))
-  # TensorFlow's inverse cosine transform is the fast one, Pillow's is not.
+  # TensorFlow uses a faster inverse cosine transform than Pillow.
   assert np.abs(difference).max() <= 5
   assert np.abs(difference).mean() < 1.5
 
 
-def test_animation_gives_its_first_frame():
+def test_animation_yields_its_first_frame():
   frames = [Image.fromarray(photo() // k).quantize(64) for k in (1, 2, 3)]
   raw = encode(frames[0], 'GIF', save_all=True, append_images=frames[1:])
   assert Image.open(io.BytesIO(raw)).n_frames == 3
@@ -119,7 +119,7 @@ def test_pixel_arrays(channels, dtype):
 
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'BMP', 'GIF', 'pixels'])
-def test_a_window_is_the_same_part_of_the_whole(kind):
+def test_window_matches_that_part_of_the_image(kind):
   raw = photo() if kind == 'pixels' else encode(RGB, kind)
 
   def choose(size):

@@ -17,7 +17,7 @@ def test_split_is_a_fixed_stratified_partition():
   assert test.describe(0) == f'digits#{test.ids[0]}'
 
 
-def test_pixels_and_labels_are_scikit_learns():
+def test_pixels_and_labels_match_scikit_learn():
   table = datasets.load_digits()
   source = digits.open_digits('train[100:200]')
   raw, label = source.load({'index': np.int64(7)})
@@ -30,12 +30,12 @@ def test_pixels_and_labels_are_scikit_learns():
   assert source.class_names == tuple('0123456789')
 
 
-def test_slices_hold_all_classes():
+def test_slices_contain_all_classes():
   assert set(digits.open_digits('train[:5%]').labels) == set(range(10))
   assert set(digits.open_digits('test[-15%:]').labels) == set(range(10))
 
 
-def test_subset_is_drawn_by_seed():
+def test_subset_depends_on_the_seed():
   first = digits.open_digits('train', subset=50, seed=0)
   assert first.num_examples == len(set(first.ids)) == 50
   assert set(first.ids) <= set(digits.open_digits('train').ids)

@@ -1,4 +1,4 @@
-"""Examples that are left out, of every kind of source."""
+"""Excluding examples from every kind of source."""
 
 import itertools
 import json
@@ -50,7 +50,7 @@ def folder(tmp_path):
 
 @pytest.fixture(params=['digits', 'folder', 'split folder', 'tfds'])
 def opened(request, tmp_path):
-  """From a split and options to a source."""
+  """A function from a split and options to a source."""
   options = {}
   if request.param == 'digits':
     name = 'digits'
@@ -79,14 +79,14 @@ def write(path, source, examples, **changes):
 
 
 def images(source):
-  """Every example by its id."""
+  """Returns every example by its id."""
   return {
     source.stable_id(int(record['index'])): source.load(record)
     for record in source.ordered()
   }
 
 
-def test_ids_are_those_of_the_example_in_every_part(opened):
+def test_ids_are_the_same_in_every_part(opened):
   whole = opened()
   names = ids(whole)
   assert len(set(names)) == len(names)
@@ -103,7 +103,7 @@ def test_ids_are_those_of_the_example_in_every_part(opened):
   assert ids(opened('train[:40%]')) + ids(opened('train[40%:]')) == names
 
 
-def test_what_is_listed_is_left_out_of_the_stream(opened, tmp_path, caplog):
+def test_listed_examples_are_excluded_from_the_stream(opened, tmp_path, caplog):
   whole = opened()
   names = ids(whole)
   listed = names[1:-1:3]
@@ -113,7 +113,7 @@ def test_what_is_listed_is_left_out_of_the_stream(opened, tmp_path, caplog):
   expected = [name for name in names if name not in listed]
   assert ids(rest) == expected
   assert rest.num_examples == len(expected)
-  assert f'left out {len(listed)} of {len(names)} examples' in caplog.text
+  assert f'excluded {len(listed)} of {len(names)} examples' in caplog.text
   if rest.num_examples > 100:  # Digits.
     return
   all_images, remaining = images(whole), images(rest)
@@ -121,7 +121,7 @@ def test_what_is_listed_is_left_out_of_the_stream(opened, tmp_path, caplog):
   for name, (raw, label) in remaining.items():
     assert np.array_equal(raw, all_images[name][0])
     assert label == all_images[name][1]
-  # Three epochs of what remains, entered in the middle, too.
+  # Three epochs of the remaining examples, also resumed in the middle.
   count = rest.num_examples
   stream = list(rest.shuffled(seed=3, start=0).take(3 * count))
   for epoch in range(3):
@@ -143,7 +143,7 @@ def test_what_is_listed_is_left_out_of_the_stream(opened, tmp_path, caplog):
       np.testing.assert_array_equal(batch[key], again[key])
 
 
-def test_a_part_and_a_subset_of_what_was_searched(opened, tmp_path):
+def test_list_applies_to_a_part_and_a_subset(opened, tmp_path):
   whole = opened()
   names = ids(whole)
   path = write(tmp_path / 'list.json', whole, names[::2])
@@ -155,7 +155,7 @@ def test_a_part_and_a_subset_of_what_was_searched(opened, tmp_path):
   assert set(ids(some)) < set(names[1::2])
 
 
-def test_two_parts_of_one_file(opened, tmp_path):
+def test_sum_of_two_parts(opened, tmp_path):
   whole = opened()
   names = ids(whole)
   path = write(tmp_path / 'list.json', whole, [names[0], names[8], names[20]])
@@ -163,13 +163,13 @@ def test_two_parts_of_one_file(opened, tmp_path):
   assert ids(parts) == [names[1], names[7], names[9]]
 
 
-def test_nothing_to_leave_out(opened, tmp_path):
+def test_empty_list(opened, tmp_path):
   whole = opened()
   rest = opened(exclude=write(tmp_path / 'list.json', whole, []))
   assert ids(rest) == ids(whole)
 
 
-def test_lists_that_do_not_fit(opened, tmp_path):
+def test_mismatched_lists_are_refused(opened, tmp_path):
   whole = opened()
   names = ids(whole)
   path = tmp_path / 'list.json'
@@ -180,28 +180,28 @@ def test_lists_that_do_not_fit(opened, tmp_path):
       opened(exclude=write(path, whole, [], split=split))
   with pytest.raises(ValueError, match='does not cover test of'):
     opened('train+test', exclude=write(path, whole, []))
-  with pytest.raises(ValueError, match='names 2 examples .* holds 1 of them'):
+  with pytest.raises(ValueError, match='lists 2 examples .* only 1 of them'):
     opened(exclude=write(path, whole, [names[0], 'x__99999']))
-  with pytest.raises(ValueError, match='leaves nothing of'):
+  with pytest.raises(ValueError, match='excludes all'):
     opened(exclude=write(path, whole, names))
   path.write_text('{"data": "x"}')
-  with pytest.raises(ValueError, match=r'is no list .*KeyError.*split'):
+  with pytest.raises(ValueError, match=r'is not a list .*KeyError.*split'):
     opened(exclude=str(path))
   path.write_text('["x"]')
-  with pytest.raises(ValueError, match=r'is no list .*TypeError'):
+  with pytest.raises(ValueError, match=r'is not a list .*TypeError'):
     opened(exclude=str(path))
-  with pytest.raises(ValueError, match='there is no file'):
+  with pytest.raises(ValueError, match='does not exist'):
     opened(exclude=str(tmp_path / 'no.json'))
 
 
-def test_a_list_of_parts_serves_these_parts(opened, tmp_path):
+def test_list_of_a_part_applies_to_that_part(opened, tmp_path):
   part = opened('train[:40%]')
   listed = ids(part)[:2]
   path = write(tmp_path / 'list.json', part, listed)
   assert ids(opened('train[:40%]', exclude=path)) == ids(part)[2:]
 
 
-def test_tfds_ids_are_those_of_tfds(tfds_dir):
+def test_tfds_ids_match_tfds(tfds_dir):
   source = registry.open_source('tfds:tiny', 'train[5:30]', data_dir=tfds_dir)
   rows = tfds.load(
     'tiny',

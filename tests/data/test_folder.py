@@ -1,4 +1,4 @@
-"""Image folders of every shape, good and bad."""
+"""Image folders of every layout, valid and broken."""
 
 import collections
 import logging
@@ -19,7 +19,7 @@ def write(path, value=0):
 
 
 def read(source):
-  """Name and class of every example."""
+  """Returns the name and class of every example."""
   return [
     (
       pathlib.Path(source.describe(i)).name,
@@ -38,7 +38,7 @@ def split_folders(tmp_path):
   return tmp_path
 
 
-def test_classes_of_train_hold_for_every_split(split_folders):
+def test_every_split_has_the_classes_of_train(split_folders):
   for split, labels in {'train': 'abc', 'val': 'ab', 'test': 'bc'}.items():
     source = folder.open_folder(str(split_folders), split)
     assert source.class_names == ('a', 'b', 'c')
@@ -48,7 +48,7 @@ def test_classes_of_train_hold_for_every_split(split_folders):
 
 
 def test_splits_of_a_plain_folder(tmp_path):
-  for label, count in {'x': 10, 'y': 12, 'z': 2, 'alone': 1}.items():
+  for label, count in {'x': 10, 'y': 12, 'z': 2, 'single': 1}.items():
     for i in range(count):
       write(tmp_path / label / f'{label}{i}.png')
   train = read(folder.open_folder(str(tmp_path), 'train'))
@@ -59,7 +59,7 @@ def test_splits_of_a_plain_folder(tmp_path):
     'x': 2, 'y': 2, 'z': 1,
   }  # fmt: skip
 
-  # New images of one class move nothing in the others.
+  # New images of one class do not move images of the others.
   write(tmp_path / 'x' / 'new.png')
   again = read(folder.open_folder(str(tmp_path), 'test'))
   assert {n for n in again if n[1] != 'x'} == {n for n in test if n[1] != 'x'}
@@ -79,7 +79,7 @@ def test_arithmetic_and_subset(split_folders):
   assert some == read(folder.open_folder(path, 'train', subset=6, seed=1))
 
 
-def test_what_is_no_image_is_left_out(split_folders, caplog):
+def test_other_files_are_ignored(split_folders, caplog):
   (split_folders / 'README.txt').write_text('words')
   (split_folders / 'train' / '.hidden').mkdir()
   (split_folders / 'train' / 'a' / '.DS_Store').write_text('x')
@@ -87,10 +87,10 @@ def test_what_is_no_image_is_left_out(split_folders, caplog):
   with caplog.at_level(logging.INFO, logger='vit_jax'):
     source = folder.open_folder(str(split_folders), 'train')
   assert source.num_examples == 15
-  assert 'left out 1 files' in caplog.text
+  assert 'ignored 1 files' in caplog.text
 
 
-def test_files_are_judged_by_content(split_folders):
+def test_file_types_are_recognized_by_content(split_folders):
   bad = split_folders / 'train' / 'b'
   (bad / 'text.jpg').write_text('not an image')
   (bad / 'void.png').write_bytes(b'')
@@ -112,7 +112,10 @@ def test_files_are_judged_by_content(split_folders):
   [
     (lambda p: (p / 'train/void').mkdir(), 'without images in .*train: void'),
     (lambda p: (p / 'test/d').mkdir(), 'without images in .*test: d'),
-    (lambda p: write(p / 'test/d/0.png'), 'classes that train has not: d'),
+    (
+      lambda p: write(p / 'test/d/0.png'),
+      'classes that are missing in train: d',
+    ),
     (lambda p: (p / 'train').rename(p / 'old'), 'val and test, but no train'),
   ],
 )
@@ -123,12 +126,14 @@ def test_broken_folders(split_folders, break_it, message):
 
 
 def test_missing_folders(tmp_path):
-  with pytest.raises(ValueError, match="no folder '.*/nowhere'; expected PATH"):
+  with pytest.raises(
+    ValueError, match="folder '.*/nowhere' does not exist; expected PATH"
+  ):
     folder.open_folder(str(tmp_path / 'nowhere'), 'train')
-  with pytest.raises(ValueError, match='holds no class folders'):
+  with pytest.raises(ValueError, match='contains no class folders'):
     folder.open_folder(str(tmp_path), 'train')
   write(tmp_path / 'a' / '0.png')
-  with pytest.raises(ValueError, match='test.*holds no example'):
+  with pytest.raises(ValueError, match='test.*contains no examples'):
     folder.open_folder(str(tmp_path), 'test')
   with pytest.raises(ValueError, match=r"no split 'val'; splits: train \(1\)"):
     folder.open_folder(str(tmp_path), 'val')
@@ -149,11 +154,13 @@ def test_file_names_by_index(split_folders):
   assert source.file_names() == [name for name, _ in read(source)]
 
 
-def test_images_of_some_classes_alone(split_folders):
+def test_images_of_some_classes_only(split_folders):
   whole = folder.open_folder(str(split_folders), 'train')
   some = whole.of_classes({'c': 1, 'a': 2, 'other': 3})
   assert some.class_names == ('a', 'c')
   assert some.num_examples == 10
   assert read(some) == [row for row in read(whole) if row[1] != 'b']
-  with pytest.raises(ValueError, match='no image of the classes .*z;.*a, b, c'):
+  with pytest.raises(
+    ValueError, match=r'no image of the requested classes \(z,.*a, b, c'
+  ):
     whole.of_classes(['z'])

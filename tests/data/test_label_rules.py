@@ -1,4 +1,4 @@
-"""Computed labels against cases worked out by hand, edges included."""
+"""Computed labels, compared with cases worked out by hand."""
 
 import pytest
 import tensorflow as tf
@@ -11,12 +11,12 @@ def label(rule, **features):
 
 
 def scene(*distances):
-  """Objects at these distances; the other coordinates are smaller."""
+  """Returns objects at these distances; other coordinates are smaller."""
   return {'pixel_coords': tf.constant([[1.0, 2.0, d] for d in distances])}
 
 
 @pytest.mark.parametrize('count', [3, 4, 10])
-def test_clevr_counts_from_three(count):
+def test_clevr_count_starts_at_three(count):
   rule = label_rules.CLEVR_COUNT
   assert label(rule, objects=scene(*[9.0] * count)) == count - 3
   assert rule.class_names[count - 3] == f'{count} objects'
@@ -27,7 +27,7 @@ def test_clevr_counts_from_three(count):
   ('distances', 'expected'),
   [
     ((0.5, 20.0, 30.0), 0),
-    ((8.0, 9.0, 11.0), 0),  # A bound belongs to the bin below it.
+    ((8.0, 9.0, 11.0), 0),  # A bound belongs to the lower bin.
     ((11.0, 8.001, 9.0), 1),
     ((8.5, 8.5, 9.5), 1),
     ((9.0, 9.5, 10.0), 2),
@@ -78,7 +78,7 @@ def test_dsprites_orientation_has_bins_of_three_and_two():
   labels = [label(rule, o=tf.constant(o, tf.int64)) for o in range(40)]
   assert labels[:10] == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
   assert [labels.count(k) for k in range(16)] == [3, 2] * 8
-  # As floor(o / 2.5) of the public code.
+  # Same as floor(o / 2.5) in the public code.
   assert labels == [int(o / 2.5) for o in range(40)]
 
 

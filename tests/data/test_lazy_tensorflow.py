@@ -1,3 +1,5 @@
+"""TensorFlow is imported on first use, from any thread."""
+
 import pathlib
 import subprocess
 import sys

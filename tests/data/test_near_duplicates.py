@@ -1,4 +1,4 @@
-"""Near-duplicates among images made for it, and hashes by their bits."""
+"""Finding planted near-duplicates, and the bits of hashes."""
 
 import numpy as np
 from PIL import Image
@@ -62,7 +62,7 @@ def test_real_photos():
     ], kind
 
 
-def test_hashes_of_mirrored_and_of_brighter_images(originals):
+def test_hashes_of_mirrored_and_brighter_images(originals):
   small = thumbnails(originals)
   whole = near_duplicates.hashes(small)
   assert whole.shape == (30, near_duplicates.HASH_BITS // 8)
@@ -85,18 +85,18 @@ def test_similarity_by_hand():
   blank = np.full_like(image, 99)
   assert near_duplicates.similarity(image, image) == pytest.approx(1, abs=1e-3)
   assert near_duplicates.similarity(image // 5 * 2 + 7, image // 5) > 0.999
-  # Four random causes explain about 4 in 3,072 of the variance of noise.
+  # Four random regressors explain about 4/3072 of the variance of noise.
   assert near_duplicates.similarity(noise, image) < 0.1
   assert near_duplicates.similarity(blank, image) == 0
   assert near_duplicates.similarity(image, blank) == 0
-  # Equal parts of the image and of what has nothing to do with it.
+  # Equal parts of the image and of unrelated noise.
   half = image // 2 + noise // 2
   assert near_duplicates.similarity(half, image) == pytest.approx(
     0.5**0.5, abs=0.03
   )
 
 
-def test_candidates_differ_in_less_bits_than_the_radius():
+def test_candidates_differ_in_fewer_bits_than_the_radius():
   rng = np.random.default_rng(0)
   stored = rng.integers(0, 256, (600, 16), dtype=np.uint8)
   index = near_duplicates.HashIndex(stored)
@@ -107,7 +107,7 @@ def test_candidates_differ_in_less_bits_than_the_radius():
     flipped = np.unpackbits(stored[row])
     flipped[:bits] ^= 1
     wanted.append(np.packbits(flipped))
-  # Beyond the first block, too.
+  # Also beyond the first block.
   wanted = np.stack([*wanted, *[stored[9]] * 300])
   rows, items, bits = index.near(wanted)
   assert rows.tolist() == [0, 1, *range(3, 303)]
@@ -124,7 +124,7 @@ def test_only_the_nearest_of_many_candidates():
   assert not bits.any()
 
 
-def test_missing_library_is_named(monkeypatch):
+def test_missing_faiss_is_explained(monkeypatch):
   monkeypatch.setattr(near_duplicates, 'faiss', None)
   with pytest.raises(ValueError, match=r"pip install 'faiss-cpu"):
     near_duplicates.HashIndex(np.zeros((1, 16), np.uint8))

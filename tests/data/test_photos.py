@@ -1,4 +1,4 @@
-"""Files found, and turned upright."""
+"""Finding image files and turning them upright."""
 
 import io
 
@@ -34,39 +34,39 @@ STORED = {
 
 
 @pytest.mark.parametrize('orientation', STORED)
-def test_turned_as_exif_says(orientation):
+def test_exif_orientation_is_applied(orientation):
   file = encode(STORED[orientation], orientation)
-  np.testing.assert_array_equal(photos.upright(file), UPRIGHT)
+  np.testing.assert_array_equal(photos.decode_upright(file), UPRIGHT)
 
 
-def test_turned_jpeg():
+def test_exif_orientation_of_jpeg():
   photo = np.zeros((16, 32, 3), np.uint8)
   photo[:, :16] = 255
   file = encode(np.rot90(photo), 6, 'JPEG')
-  np.testing.assert_allclose(photos.upright(file), photo, atol=5)
+  np.testing.assert_allclose(photos.decode_upright(file), photo, atol=5)
 
 
 @pytest.mark.parametrize('orientation', [None, 0, 9])
-def test_others_stay_as_evaluation_sees_them(orientation):
+def test_other_files_decode_as_in_evaluation(orientation):
   noise = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
   file = encode(noise, orientation, 'JPEG')
   np.testing.assert_array_equal(
-    photos.upright(file), decode.to_rgb(tf.constant(file))
+    photos.decode_upright(file), decode.to_rgb(tf.constant(file))
   )
 
 
-def test_damaged_exif_tells_nothing():
+def test_damaged_exif_is_ignored():
   good = encode(np.zeros((8, 8, 3), np.uint8), 6, 'JPEG')
   start = good.index(b'Exif\0\0') + 6
   for length in (2, 8, 20):
     bad = good[:start] + b'\xff' * length + good[start + length :]
-    assert photos.upright(bad).shape == (8, 8, 3)
+    assert photos.decode_upright(bad).shape == (8, 8, 3)
 
 
-def test_what_is_no_image_is_an_error():
+def test_other_files_are_an_error():
   for file in (b'', b'words', encode(UPRIGHT)[:40]):
     with pytest.raises(tf.errors.OpError):
-      photos.upright(file)
+      photos.decode_upright(file)
 
 
 def test_files_and_folders_are_found(tmp_path):
@@ -77,8 +77,8 @@ def test_files_and_folders_are_found(tmp_path):
   found = photos.find([f'{tmp_path}/other.image', f'{tmp_path}/b'])
   names = ['other.image', 'b/2.jpg', 'b/a.gif', 'b/c/1.PNG']
   assert found == [f'{tmp_path}/{name}' for name in names]
-  with pytest.raises(ValueError, match="no file or folder '/nowhere'"):
+  with pytest.raises(ValueError, match="'/nowhere' does not exist"):
     photos.find(['/nowhere'])
   (tmp_path / 'empty').mkdir()
-  with pytest.raises(ValueError, match='empty.* holds no images; .*jpg'):
+  with pytest.raises(ValueError, match='empty.* contains no images; .*jpg'):
     photos.find([f'{tmp_path}/empty'])

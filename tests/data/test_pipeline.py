@@ -1,4 +1,4 @@
-"""Batches: order, restarts, shares of processes, padding, broken files."""
+"""Batches: order, restarts, division among processes, padding, broken files."""
 
 import dataclasses
 import itertools
@@ -23,7 +23,7 @@ RESIZE = preprocess.eval_transform(image_size=SIZE, crop='resize')
 
 @pytest.fixture(scope='module')
 def tfds_dir(tmp_path_factory):
-  """35 images, so grey that they tell which they are, in three files."""
+  """35 images in three files; the gray value identifies an image."""
   folder = tmp_path_factory.mktemp('tfds')
   rows = [
     (i, {'image': np.full((4, 4, 3), 7 * i, np.uint8), 'label': i % 3})
@@ -47,7 +47,7 @@ def tfds_dir(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path):
-  """35 images in three classes, one a JPEG by content and a PNG by name."""
+  """35 images in three classes; one is a JPEG named .png."""
   for i in range(35):
     path = tmp_path / 'train' / 'abc'[i % 3] / f'{i}.png'
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def folder(tmp_path):
 
 @pytest.fixture(params=['digits', 'folder', 'tfds'])
 def source(request):
-  """35 examples of every kind of source."""
+  """A source of every kind with 35 examples."""
   if request.param == 'digits':
     return registry.open_source('digits', 'train[:35]')
   if request.param == 'folder':
@@ -81,7 +81,7 @@ def assert_equal(batches, others):
       np.testing.assert_array_equal(batch[name], other[name])
 
 
-def test_form_of_a_batch(source):
+def test_shapes_and_types_of_a_batch(source):
   (batch,) = train(source, 1)
   forms = {name: (rows.shape, str(rows.dtype)) for name, rows in batch.items()}
   assert forms == {
@@ -93,7 +93,7 @@ def test_form_of_a_batch(source):
   assert batch['mask'].all()
 
 
-def test_one_seed_one_stream(source):
+def test_seed_determines_the_stream(source):
   first = train(source, 6)
   assert_equal(first, train(source, 6))
   other = train(source, 6, seed=1)
@@ -102,15 +102,15 @@ def test_one_seed_one_stream(source):
   ]
 
 
-def test_epochs_follow_without_a_seam(source):
-  # 112 rows: three epochs of 35 and 7 rows more.
+def test_epochs_are_contiguous(source):
+  # 112 rows: three epochs of 35, and 7 more.
   stream = train(source, 14, readers=1)
   index = np.concatenate([batch['index'] for batch in stream])
   orders = [index[35 * epoch :][:35].tolist() for epoch in range(3)]
   for order in orders:
     assert sorted(order) == list(range(35))
   assert orders[0] != orders[1] != orders[2]
-  # Another augmentation of the same example in every epoch.
+  # The augmentation of an example differs from epoch to epoch.
   image = np.concatenate([batch['image'] for batch in stream])
   label = np.concatenate([batch['label'] for batch in stream])
   first = image[:35][np.argsort(orders[0])]
@@ -122,13 +122,13 @@ def test_epochs_follow_without_a_seam(source):
 
 
 @pytest.mark.parametrize('start_step', [1, 4, 9])
-def test_a_restart_goes_on_bit_for_bit(source, start_step):
+def test_restart_resumes_bit_for_bit(source, start_step):
   # Batches 4 and 8 span two epochs.
   whole = train(source, start_step + 3)
   assert_equal(train(source, 3, start_step=start_step), whole[start_step:])
 
 
-def test_random_access_restarts_at_once():
+def test_random_access_resumes_immediately():
   source = registry.open_source('digits', 'train')
   train(source, 1)
   start = time.perf_counter()
@@ -160,8 +160,8 @@ def test_processes_share_every_batch(source, readers, process_count):
 
 
 @pytest.mark.parametrize('readers', [1, 2, 4, 8])
-def test_readers_have_every_example_once_an_epoch(source, readers):
-  """Each goes round its own part, and all parts together are the whole."""
+def test_readers_read_every_example_once_per_epoch(source, readers):
+  """Each cycles through its own part; together the parts are complete."""
   rows = 8 // readers
   stream = train(source, 3 * 35, readers=readers)  # 24 epochs.
   index = np.stack([batch['index'] for batch in stream])
@@ -177,12 +177,12 @@ def test_readers_have_every_example_once_an_epoch(source, readers):
     ]
     assert sorted(np.concatenate(seen)) == list(range(35))
     of_first.add(frozenset(seen[0]))
-  # What a reader has differs from epoch to epoch.
+  # A reader's part differs from epoch to epoch.
   assert len(of_first) == (1 if readers == 1 else 3)
   assert_equal(train(source, 5, readers=readers, start_step=50), stream[50:55])
 
 
-def test_number_of_readers_by_default(source):
+def test_default_number_of_readers(source):
   num_files = {'tfds:tiny': 3}.get(source.name, 1)
   assert source.max_readers == num_files
   assert pipeline.choose_readers(source, 7) == 1
@@ -210,7 +210,7 @@ def test_evaluation_sees_every_example_once(source, batch_size, process_count):
   assert [len(batches) for batches in passes] == [steps] * process_count
   for batch in itertools.chain(*passes):
     assert batch['image'].shape == (batch_size // process_count, 6, 8, 3)
-  # Every process has a range of its own, and then padding.
+  # Every process reads its own range, followed by padding.
   examples = []
   for batches in passes:
     index, mask = (
@@ -224,7 +224,7 @@ def test_evaluation_sees_every_example_once(source, batch_size, process_count):
   assert_equal(passes[0], list(shares[0]))
 
 
-def test_evaluation_can_begin_late(source):
+def test_evaluation_can_skip_batches(source):
   whole = list(pipeline.eval_batches(source, RESIZE, batch_size=8))
   late = pipeline.eval_batches(source, RESIZE, batch_size=8, start_step=3)
   assert len(late) == 2
@@ -264,7 +264,7 @@ def test_labels_of_all_examples(source):
   )
 
 
-def test_images_and_labels_belong_together(folder):
+def test_images_and_labels_match(folder):
   source = registry.open_source(f'folder:{folder}', 'train')
   batches = pipeline.eval_batches(source, RESIZE, batch_size=6)
   for batch in batches:
@@ -279,7 +279,7 @@ def test_images_and_labels_belong_together(folder):
       np.testing.assert_allclose(image, 7 * number / 127.5 - 1, atol=0.01)
 
 
-def test_several_labels():
+def test_multiple_labels():
   @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
   class Several(type(registry.open_source('digits', 'test'))):
     def load(self, record):
@@ -296,7 +296,7 @@ def test_several_labels():
 
 
 def break_13(folder):
-  """Cuts a file off after its first bytes, which are right."""
+  """Truncates a file after its first bytes, which are valid."""
   path = folder / 'train' / 'b' / '13.png'
   path.write_bytes(path.read_bytes()[:45])
   source = registry.open_source(f'folder:{folder}', 'train')
@@ -304,7 +304,7 @@ def break_13(folder):
   return source, index
 
 
-def test_a_broken_file_is_named_in_evaluation(folder):
+def test_broken_file_is_named_in_evaluation(folder):
   source, index = break_13(folder)
   batches = pipeline.eval_batches(source, RESIZE, batch_size=8)
   message = rf'cannot read .*13\.png, example {index} of folder:.* train: '
@@ -313,7 +313,7 @@ def test_a_broken_file_is_named_in_evaluation(folder):
 
 
 @pytest.mark.parametrize('process_count', [1, 2])
-def test_a_broken_file_is_named_in_training(folder, process_count):
+def test_broken_file_is_named_in_training(folder, process_count):
   order = np.concatenate(
     [
       batch['index']
@@ -340,7 +340,7 @@ def test_a_broken_file_is_named_in_training(folder, process_count):
 
 
 def damaged(source, name, edit):
-  """The same source with one of its files edited."""
+  """Returns the source with one of its files edited."""
   paths = source.shards['path'].copy()
   copy = pathlib.Path(name)
   content = bytearray(pathlib.Path(paths[1]).read_bytes())
@@ -362,12 +362,13 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize('kind', DAMAGE)
-def test_a_damaged_file_of_records_is_named(kind, tfds_dir, tmp_path):
+def test_damaged_tfrecord_file_is_named(kind, tfds_dir, tmp_path):
   source = registry.open_source('tfds:tiny', 'train', data_dir=tfds_dir)
   source = damaged(source, tmp_path / 'file', DAMAGE[kind])
   batches = pipeline.eval_batches(source, RESIZE, batch_size=8)
   message = (
-    rf'cannot read tfds:tiny/train#\d+ \(record \d+, from 0, of {tmp_path}'
+    r'cannot read tfds:tiny/train#\d+ \(record \d+, counted from 0, of'
+    rf' {tmp_path}'
   )
   with pytest.raises(ValueError, match=message):
     list(batches)
@@ -377,7 +378,7 @@ def test_a_damaged_file_of_records_is_named(kind, tfds_dir, tmp_path):
     pipeline.labels(source)
 
 
-def test_a_missing_file_of_records_is_named(tfds_dir, tmp_path):
+def test_missing_tfrecord_file_is_named(tfds_dir, tmp_path):
   source = registry.open_source('tfds:tiny', 'train', data_dir=tfds_dir)
   source = damaged(source, tmp_path / 'file', bytes)
   (tmp_path / 'file').unlink()
@@ -390,9 +391,7 @@ def test_a_missing_file_of_records_is_named(tfds_dir, tmp_path):
 
 
 @pytest.mark.parametrize('process_count', [1, 2])
-def test_what_cannot_be_read_is_skipped_and_named(
-  folder, process_count, caplog
-):
+def test_corrupt_examples_are_skipped_and_named(folder, process_count, caplog):
   good = train(registry.open_source(f'folder:{folder}', 'train'), 10)
   source, index = break_13(folder)
   shares = [
@@ -417,7 +416,7 @@ def test_what_cannot_be_read_is_skipped_and_named(
     np.testing.assert_array_equal(
       rows['image'][~broken], batch['image'][~broken]
     )
-  assert skipped == 2  # In 80 rows, two epochs and 10 rows.
+  assert skipped == 2  # 80 rows are two epochs and 10 rows.
   messages = [record.getMessage() for record in caplog.records]
   assert len(messages) == 2
   assert all('skipped' in m and '13.png, which cannot' in m for m in messages)
@@ -428,7 +427,7 @@ def test_what_cannot_be_read_is_skipped_and_named(
   np.testing.assert_array_equal(rows, np.setdiff1d(np.arange(35), index))
 
 
-def test_the_rest_of_a_damaged_file_is_skipped(tfds_dir, tmp_path):
+def test_rest_of_a_damaged_file_is_skipped(tfds_dir, tmp_path):
   source = registry.open_source('tfds:tiny', 'train', data_dir=tfds_dir)
   good = train(source, 9)
   source = damaged(source, tmp_path / 'file', flip)
@@ -446,7 +445,7 @@ def test_the_rest_of_a_damaged_file_is_skipped(tfds_dir, tmp_path):
   assert counts.sum() == 35 - len(lost)
 
 
-def test_a_broken_record_is_named(tfds_dir):
+def test_broken_record_is_named(tfds_dir):
   source = registry.open_source('tfds:tiny', 'train[10:]', data_dir=tfds_dir)
   batches = pipeline.eval_batches(
     source,
@@ -466,7 +465,7 @@ def test_a_broken_record_is_named(tfds_dir):
     list(batches)
 
 
-def test_a_label_that_is_no_class_is_named():
+def test_label_out_of_range_is_named():
   source = registry.open_source('digits', 'train[:35]')
   source = dataclasses.replace(source, class_names=tuple('01234567'))
   wrong = next(i for i in range(35) if source.labels[i] > 7)
@@ -480,7 +479,10 @@ def test_a_label_that_is_no_class_is_named():
   [
     ({'batch_size': 10, 'process_count': 4}, 'positive multiple of .* 4'),
     ({'batch_size': 0}, 'batch_size 0'),
-    ({'process_index': 2, 'process_count': 2}, 'process_index 2 is not one of'),
+    (
+      {'process_index': 2, 'process_count': 2},
+      r'process_index 2 must be in \[0, 2\)',
+    ),
   ],
 )
 def test_mistakes_are_explained(options, message):
@@ -493,7 +495,7 @@ def test_mistakes_are_explained(options, message):
 
 
 @pytest.mark.skipif(not FLOWERS.exists(), reason='needs real images')
-def test_flowers_are_evaluated_whole():
+def test_flowers_are_evaluated_completely():
   source = registry.open_source(f'folder:{FLOWERS}', 'test')
   sums = []
   for batch_size in (7, 64, 512):

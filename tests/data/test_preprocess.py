@@ -1,4 +1,4 @@
-"""Image operations: numbers by hand, and every transform's promises."""
+"""Preprocessing: values worked out by hand, and properties of transforms."""
 
 import io
 import math
@@ -17,7 +17,7 @@ PHOTOS = pathlib.Path(__file__).resolve().parents[3] / (
 
 
 def ramps(height, width):
-  """Pixels that tell where they are: red = 2 * row, green = 2 * column."""
+  """Returns pixels that encode their place: red 2 * row, green 2 * column."""
   y, x = np.mgrid[:height, :width]
   return np.stack([2 * y, 2 * x, 0 * x], -1).astype(np.uint8)
 
@@ -27,7 +27,7 @@ def key(seed=0):
 
 
 def pixels(image):
-  """Back from [-1, 1]."""
+  """Maps [-1, 1] back to [0, 255]."""
   return np.asarray(image) * 127.5 + 127.5
 
 
@@ -104,19 +104,19 @@ def test_center_crop_by_hand():
   )
   image = pixels(transform(tf.constant(ramps(20, 40))))
   np.testing.assert_allclose(image, ramps(20, 40)[6:14, 15:25], atol=1e-4)
-  # Twice as large in both directions: proportions are kept.
+  # Twice as large in both directions: the aspect ratio is kept.
   transform = preprocess.eval_transform(
     image_size=(40, 40), crop='center', precrop_size=(40, 40)
   )
   image = pixels(transform(tf.constant(ramps(20, 40))))
-  # Pixel (20, 40) of 40x80 has its centre at (20.5, 40.5) / 2 of 20x40, that
-  # is, at pixel coordinates (9.75, 19.75), and ramps rise by 2 a pixel.
+  # The center of pixel (20, 40) of 40x80 lies at (20.5, 40.5) / 2 of 20x40,
+  # that is, at pixel coordinates (9.75, 19.75); ramps rise by 2 per pixel.
   np.testing.assert_allclose(image[20, 20, :2], [19.5, 39.5], atol=1e-3)
 
 
 def test_resize_center_crop_by_hand():
-  # Twice as high and as wide as it is high: proportions are not kept. Values
-  # between two whole ones lose what is behind the point.
+  # Twice the height, the same width: the aspect ratio is not kept. Values are
+  # truncated to integers.
   transform = preprocess.eval_transform(
     image_size=(4, 4), crop='resize_center', precrop_size=(40, 40)
   )
@@ -127,7 +127,7 @@ def test_resize_center_crop_by_hand():
   np.testing.assert_allclose(image[0, :, 1], columns, atol=1e-4)
 
 
-def test_inception_crop_keeps_area_and_proportions():
+def test_inception_crop_respects_area_and_aspect_ratio():
   transform = tf.function(
     preprocess.train_transform(
       image_size=(8, 8), crop='inception', flip=False, area=(0.2, 0.5)
@@ -165,7 +165,7 @@ def test_affine_by_hand():
   np.testing.assert_allclose(shifted[1:, :3], image[:-1, 2:], atol=1e-6)
   assert not shifted[0].any()
   assert not shifted[:, 3:].any()
-  # Twice as large: the centre stays, its neighbours move to distance two.
+  # Twice as large: the center stays, its neighbors move to distance two.
   zoomed = affine(zoom=2.0)
   np.testing.assert_allclose(zoomed[::2, ::2], image[1:4, 1:4], atol=1e-6)
 
@@ -192,10 +192,10 @@ def test_rotation_scale_and_shift_stay_in_range():
 
 @pytest.mark.parametrize(
   ('kind', 'options'),
-  # Subsampled colours are interpolated, at the edge of a window differently.
+  # Subsampled colors are interpolated differently at the edge of a window.
   [('JPEG', {'subsampling': 0}), ('PNG', {})],
 )
-def test_files_and_pixels_give_the_same(kind, options):
+def test_files_and_pixels_give_the_same_result(kind, options):
   file = io.BytesIO()
   Image.fromarray(ramps(48, 64)).save(file, kind, **options)
   raw = tf.constant(file.getvalue())
@@ -231,9 +231,9 @@ def test_real_photos():
     ({'crop': 'middle'}, 'unknown crop .middle.; known: inception, resize'),
     ({'crop': 'random'}, 'at least as large; got None'),
     ({'crop': 'center', 'precrop_size': (9, 7)}, r'got \(9, 7\)'),
-    ({'area': (0.0, 1.0)}, r'area has to lie in \(0, 1.0\], got 0.0'),
-    ({'area': (0.5, 1.1)}, r'area has to lie in \[0.5, 1\], got 1.1'),
-    ({'scale': 1.0}, r'scale has to lie in \[0, 1\), got 1.0'),
+    ({'area': (0.0, 1.0)}, r'area must be in \(0, 1.0\]; got 0.0'),
+    ({'area': (0.5, 1.1)}, r'area must be in \[0.5, 1\]; got 1.1'),
+    ({'scale': 1.0}, r'scale must be in \[0, 1\); got 1.0'),
     ({'rotate_degrees': -1.0}, 'rotate_degrees .* got -1.0'),
     ({'image_size': (0, 8)}, r'image_size is \(height, width\)'),
   ],
@@ -244,12 +244,12 @@ def test_mistakes_are_explained(options, message):
     preprocess.train_transform(**{**defaults, **options})
 
 
-def test_eval_knows_no_random_crops():
+def test_eval_refuses_random_crops():
   with pytest.raises(ValueError, match='known: resize, center'):
     preprocess.eval_transform(image_size=(8, 8), crop='inception')
 
 
-def test_border_is_trimmed_before_all_else():
+def test_border_is_trimmed_first():
   raw = ramps(14, 24)
   raw[:2] = raw[-2:] = raw[:, :2] = raw[:, -2:] = [255, 0, 0]
   transform = preprocess.eval_transform(

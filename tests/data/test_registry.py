@@ -1,4 +1,4 @@
-"""Opening sources by name."""
+"""Opening datasets by name."""
 
 from PIL import Image
 import pytest
@@ -30,10 +30,10 @@ def test_folder(tmp_path):
   ('name', 'message'),
   [
     ('cifar11', f'unknown dataset .cifar11.*{", ".join(catalog.DATASETS)}'),
-    ('', "unknown dataset ''; give digits, folder:PATH, tfds:NAME"),
+    ('', "unknown dataset ''; use digits, folder:PATH, tfds:NAME"),
     ('folders:/x', 'unknown dataset'),
-    ('folder:', 'names no folder'),
-    ('digits:8', "called 'digits', not 'digits:8'"),
+    ('folder:', 'has no path'),
+    ('digits:8', "named 'digits'; got 'digits:8'"),
   ],
 )
 def test_unknown_names_are_explained(name, message):

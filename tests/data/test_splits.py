@@ -1,4 +1,4 @@
-"""Split arithmetic with every boundary worked out by hand."""
+"""Split expressions, with every boundary worked out by hand."""
 
 import numpy as np
 import pytest
@@ -40,10 +40,10 @@ def test_sums_keep_their_order():
     ('train[::2]', r"cannot read split 'train\[::2\]'.*Splits: train"),
     ('train[:50', 'cannot read split'),
     ('', 'cannot read split'),
-    ('train[:1438]', "reaches beyond the 1437 examples of 'train'"),
-    ('val[-11:]', "reaches beyond the 10 examples of 'val'"),
-    ('train[200:100]', 'holds no example'),
-    ('val[:5%]', 'holds no example'),
+    ('train[:1438]', "exceeds the 1437 examples of 'train'"),
+    ('val[-11:]', "exceeds the 10 examples of 'val'"),
+    ('train[200:100]', 'contains no examples'),
+    ('val[:5%]', 'contains no examples'),
   ],
 )
 def test_mistakes_are_explained(split, message):
@@ -60,15 +60,15 @@ def test_random_subset():
   assert set(chosen) <= set(splits.random_subset(31, 1437, 0, 'x'))
   assert set(chosen) != set(splits.random_subset(30, 1437, 1, 'x'))
   np.testing.assert_array_equal(splits.random_subset(4, 4, 9, 'x'), range(4))
-  with pytest.raises(ValueError, match='has 4 examples.*asked for 5'):
+  with pytest.raises(ValueError, match='has 4 examples.*got 5'):
     splits.random_subset(5, 4, 0, 'x')
 
 
 def test_order_key_never_changes():
-  # Written down once: another value would reshuffle everybody's folders.
+  # Recorded here: another value would reshuffle every user's folders.
   assert splits.order_key('split', 'daisy/a.jpg').hex() == 'c1a390b86daf33b5'
   assert splits.order_key('order', 'daisy/a.jpg') != splits.order_key(
     'split', 'daisy/a.jpg'
   )
-  # The same promise for subsets.
+  # The same holds for subsets.
   assert splits.random_subset(3, 10, 0, 'x').tolist() == [2, 4, 8]

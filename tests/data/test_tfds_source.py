@@ -1,4 +1,4 @@
-"""TFDS sources, on data that TFDS itself has written."""
+"""TFDS sources, on data written by TFDS."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def write(
 
 
 def examples(count, label=lambda i: i % 10):
-  """The image of example i is grey of value i."""
+  """Returns examples; the image of example i is gray of value i."""
   return [
     (i, {'image': np.full((4, 6, 3), i, np.uint8), 'label': label(i)})
     for i in range(count)
@@ -68,7 +68,7 @@ def open_tiny(data_dir, split='train', **options):
 
 
 def read(source, records):
-  """(index, grey value) of records."""
+  """Returns (index, gray value) of records."""
   values = []
   for record in records:
     raw, label = source.load(record)
@@ -79,13 +79,13 @@ def read(source, records):
 
 
 def read_by_tfds(data_dir, split):
-  """Grey values as TFDS gives them, one file after the other."""
+  """Returns gray values as read by TFDS, one file after another."""
   config = tfds.ReadConfig(interleave_cycle_length=1)
   rows = tfds.load('tiny', split=split, data_dir=data_dir, read_config=config)
   return [int(row['image'][0, 0, 0]) for row in rows]
 
 
-def test_ordered_is_what_tfds_reads(data_dir):
+def test_order_is_that_of_tfds(data_dir):
   source = open_tiny(data_dir)
   assert source.num_examples == NUM_TRAIN
   assert source.class_names == tuple('0123456789')
@@ -97,14 +97,14 @@ def test_ordered_is_what_tfds_reads(data_dir):
 @pytest.mark.parametrize(
   'split', ['train[:90%]', 'train[90%:]', 'train[33:77]', 'train[190:]+test']
 )
-def test_slices_are_those_of_tfds(data_dir, split):
+def test_slices_match_tfds(data_dir, split):
   source = open_tiny(data_dir, split)
   expected = read_by_tfds(data_dir, split)
   assert source.num_examples == len(expected)
   assert read(source, source.ordered()) == list(enumerate(expected))
 
 
-def test_every_epoch_holds_every_record_once_in_its_own_order(data_dir):
+def test_every_epoch_has_every_record_once_in_its_own_order(data_dir):
   source = open_tiny(data_dir)
   stream = list(source.shuffled(seed=3, start=0).take(3 * NUM_TRAIN))
   epochs = [stream[i * NUM_TRAIN :][:NUM_TRAIN] for i in range(3)]
@@ -113,16 +113,16 @@ def test_every_epoch_holds_every_record_once_in_its_own_order(data_dir):
     assert {int(record['epoch']) for record in records} == {number}
     orders.append([int(record['index']) for record in records])
     assert sorted(orders[-1]) == list(range(NUM_TRAIN))
-    # Neighbours of one file come apart.
+    # Neighbors in a file are separated.
     assert np.mean(np.diff(orders[-1]) == 1) < 0.05
   assert orders[0] != orders[1] != orders[2]
   in_order = dict(read(source, source.ordered()))
   assert dict(read(source, epochs[1])) == in_order
 
 
-def test_the_buffer_is_shuffled_by_seed_and_epoch(data_dir):
+def test_shuffle_depends_on_seed_and_epoch(data_dir):
   source = open_tiny(data_dir, 'train[:20]')
-  assert len(source.shards['path']) == 1  # No order of files to vary.
+  assert len(source.shards['path']) == 1  # No order of files to shuffle.
   orders = {
     tuple(int(record['index']) for record in source.shuffled(*start).take(20))
     for start in [(0, 0), (0, 20), (0, 40), (1, 0)]
@@ -131,8 +131,8 @@ def test_the_buffer_is_shuffled_by_seed_and_epoch(data_dir):
 
 
 @pytest.mark.parametrize('start', [0, 1, 199, 200, 201, 555])
-def test_a_restart_goes_on_where_it_was(data_dir, start, monkeypatch):
-  # A buffer smaller than the data, as with every large dataset.
+def test_resuming_in_the_middle_of_the_stream(data_dir, start, monkeypatch):
+  # A buffer smaller than the data, as for every large dataset.
   monkeypatch.setattr(tfds_source, 'SHUFFLE_BUFFER', 32)
   source = open_tiny(data_dir)
 
@@ -164,7 +164,7 @@ def test_subset(data_dir):
 @pytest.mark.parametrize(
   ('subset', 'split'), [(0, 'train[:91]'), (37, 'train')]
 )
-def test_readers_divide_files_where_they_must(data_dir, subset, split):
+def test_readers_divide_files(data_dir, subset, split):
   source = open_tiny(data_dir, split, subset=subset)
   whole = dict(read(source, source.ordered()))
   seen = []
@@ -185,7 +185,7 @@ def test_readers_divide_files_where_they_must(data_dir, subset, split):
   assert read(source, middle) == [(i, whole[i]) for i in range(10, 25)]
 
 
-def test_several_labels_become_zeros_and_ones(data_dir):
+def test_multiple_labels_become_zeros_and_ones(data_dir):
   source = registry.open_source('tfds:several', 'train', data_dir=data_dir)
   assert source.multi_label
   assert source.class_names == ('cat', 'dog', 'cow')
@@ -195,11 +195,11 @@ def test_several_labels_become_zeros_and_ones(data_dir):
   assert labels == [[0, 0, 0], [1, 0, 0], [1, 1, 0]]
 
 
-def test_a_catalogue_name_opens_its_builder(tmp_path):
+def test_catalog_name_opens_its_builder(tmp_path):
   with tfds.testing.mock_data(num_examples=12):
     rows = list(tfds.as_numpy(tfds.load('cifar10', split='train')))
   features = dict(tfds.builder('cifar10', data_dir=tmp_path).info.features)
-  # The real builder, too, learns its names only while it prepares the data.
+  # The real builder also learns its names only while preparing the data.
   features['label'] = tfds.features.ClassLabel(names=list('abcdefghij'))
   train = {'train': list(enumerate(rows))}
   write(tmp_path, 'cifar10', features, train, version='3.0.2')
@@ -234,7 +234,7 @@ def test_imagenet_v2(tmp_path):
   assert sorted(labels) == sorted(row['label'] for row in rows)
 
 
-def test_imagenet_real_has_labels_in_a_feature_of_their_own(tmp_path):
+def test_imagenet_real_labels_have_their_own_feature(tmp_path):
   labels = [[], [970, 795], [7]]
   rows = [
     {
@@ -280,7 +280,7 @@ def test_file_names_follow_the_index_of_a_subset(tmp_path):
   assert source.file_names() == [f'{value}.png' for _, value in chosen]
 
 
-def test_without_file_names_there_is_advice(data_dir):
+def test_missing_file_names_are_explained(data_dir):
   with pytest.raises(ValueError, match='no file names.*folder:PATH.*file_name'):
     open_tiny(data_dir).file_names()
 
@@ -305,7 +305,7 @@ def test_mistakes_are_explained(data_dir, name, split, message):
     registry.open_source(name, split, data_dir=data_dir)
 
 
-def test_what_cannot_be_prepared_says_why(tmp_path):
+def test_failed_preparation_is_explained(tmp_path):
   with pytest.raises(ValueError, match='(?s)could not be prepared.*Manual'):
     registry.open_source(
       'tfds:resisc45', 'train', data_dir=tmp_path, download=True

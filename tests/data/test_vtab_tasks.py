@@ -1,4 +1,4 @@
-"""The 19 tasks, on files that TFDS's mock data has filled."""
+"""The 19 tasks, on files filled with TFDS's mock data."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_groups_have_seven_four_and_eight_tasks():
   assert groups == (['natural'] * 7 + ['specialized'] * 4 + ['structured'] * 8)
 
 
-def test_what_training_avoids():
+def test_augmentation_excluded_from_training():
   no_crop = [n for n, task in vtab_tasks.TASKS.items() if not task.random_crop]
   assert no_crop == [
     'clevr_count',
@@ -58,7 +58,7 @@ def test_builder_has_the_version_and_the_classes(name, tmp_path):
     assert label.num_classes == dataset.num_classes
 
 
-def test_binned_features_have_as_many_values_as_their_rules_say(tmp_path):
+def test_binned_features_have_the_expected_number_of_values(tmp_path):
   features = tfds.builder('dsprites:2.0.0', data_dir=tmp_path).info.features
   assert features['label_x_position'].num_classes == 32
   assert features['label_orientation'].num_classes == 40
@@ -66,8 +66,8 @@ def test_binned_features_have_as_many_values_as_their_rules_say(tmp_path):
   assert kitti['objects'].feature['type'].names[:3] == ['Car', 'Van', 'Truck']
 
 
-# Where what is kept out begins, in per cent of a training split of N images,
-# and the split that is tested.
+# Start of the held-out images, in percent of a training split of N images, and
+# the test split.
 HELD_OUT = {
   'caltech101': (90, 3_060, 'test', 6_084),
   'cifar100': (90, 50_000, 'test', 10_000),
@@ -94,7 +94,7 @@ OTHERS = {
 
 
 def pieces(data_dir, name, split):
-  """(plain split, begin, end) that TFDS makes of a split."""
+  """Returns the (whole split, begin, end) that TFDS resolves a split to."""
   task = vtab_tasks.TASKS[name]
   builder = tfds.builder(task.dataset.builder, data_dir=data_dir)
   found = []
@@ -142,7 +142,7 @@ def test_split_boundaries(data_dir, name):
   }
 
 
-def test_the_table_of_boundaries_names_every_task():
+def test_boundaries_are_listed_for_every_task():
   assert set(HELD_OUT) | set(OTHERS) == set(TASKS)
 
 
@@ -184,7 +184,7 @@ def test_dsprites_are_black_and_white(data_dir):
   assert set(image.numpy().flat) == {0, 255}
 
 
-def test_training_examples_are_those_of_the_files(data_dir):
+def test_training_examples_match_the_files(data_dir):
   source = open_task(data_dir, 'clevr_count', 'train800val200')
 
   def labels(of):
@@ -197,7 +197,7 @@ def test_training_examples_are_those_of_the_files(data_dir):
   assert source.describe(799) == 'vtab:clevr_count/train800val200#799'
 
 
-def test_other_sizes_are_refused(tmp_path):
+def test_unexpected_sizes_are_refused(tmp_path):
   features = {
     'image': tfds.features.Image(shape=(None, None, 3)),
     'label': tfds.features.ClassLabel(num_classes=47),
@@ -220,8 +220,8 @@ def test_other_sizes_are_refused(tmp_path):
 @pytest.mark.parametrize(
   ('name', 'split', 'message'),
   [
-    ('vtab:dtd2', 'test', "'dtd2' is no task of VTAB; .*caltech101, cifar100"),
-    ('vtab', 'test', "'' is no task of VTAB"),
+    ('vtab:dtd2', 'test', "'dtd2' is not a VTAB task; .*caltech101, cifar100"),
+    ('vtab', 'test', "'' is not a VTAB task"),
     ('vtab:dtd', 'train', "no split 'train'; splits: train800, val200"),
   ],
 )

@@ -5,8 +5,8 @@ import pytest
 from vit_jax.distributed import collectives
 from vit_jax.distributed.collectives import Traffic
 
-# As XLA writes it, without layouts: two loops of 12, in which one collective
-# is in a computation that an instruction calls.
+# HLO text as written by XLA: a loop of 12 iterations, with one collective in a
+# called computation.
 MODULE = """
 HloModule jit_f, is_scheduled=true
 
@@ -43,7 +43,7 @@ ENTRY %main (a: bf16[4,8]) -> bf16[4,8] {
 """
 
 
-def test_loops_count_as_often_as_they_run():
+def test_collectives_in_loops_count_once_per_iteration():
   found = collectives.traffic(MODULE)
   assert found['all-reduce'] == Traffic(
     2, 12 + 1, 12 * 4 * 8 * 2 + (10 + 4) * 4
@@ -52,18 +52,18 @@ def test_loops_count_as_often_as_they_run():
   assert found['reduce-scatter'] == Traffic(0, 0, 0)
 
 
-def test_a_compiled_program():
+def test_compiled_program_on_one_device():
   compiled = jax.jit(lambda x: x @ x).lower(jnp.ones((4, 4))).compile()
   found = collectives.traffic(compiled.as_text())
   assert found == dict.fromkeys(collectives.KINDS, Traffic(0, 0, 0))
 
 
-def test_a_loop_whose_length_is_not_told():
+def test_loop_with_unknown_trip_count_is_refused():
   unclear = MODULE.replace('%limit = s32[]{:T(256)} constant(12)', '')
   with pytest.raises(ValueError, match='loop'):
     collectives.traffic(unclear)
 
 
-def test_what_is_no_module():
+def test_other_text_is_refused():
   with pytest.raises(ValueError, match='ENTRY'):
     collectives.traffic('nothing')

@@ -29,27 +29,27 @@ def loss_sum(x, w):
   return jnp.sum(jnp.tanh(x @ w) @ w)
 
 
-def test_a_program_for_eight_cores(mesh):
+def test_program_for_eight_cores(mesh):
   cost = compilation.compile_for_tpu(loss_sum, *arguments(mesh, 1024, 512))
-  # An eighth of the rows, and all weights.
+  # An eighth of the rows, and all of the weights.
   assert cost.arguments == (1024 // 8 * 512 + 512 * 512) * 4
   assert cost.traffic['all-reduce'].count == 1
   assert cost.peak >= cost.arguments
 
 
-def test_a_program_that_does_not_fit(mesh):
+def test_program_that_does_not_fit(mesh):
   with pytest.raises(compilation.DoesNotFitError, match='15.48 GiB') as error:
     compilation.compile_for_tpu(loss_sum, *arguments(mesh, 2**21, 2**15))
   assert error.value.needed > error.value.available == round(15.48 * 2**30)
 
 
-def test_programs_are_shared_within_and_not_after(tmp_path):
+def test_persistent_cache_is_only_used_in_its_context(tmp_path):
   given = jax.config.jax_compilation_cache_dir
   jax.config.update('jax_compilation_cache_dir', None)
   seconds = jax.config.jax_persistent_cache_min_compile_time_secs
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
   try:
-    with compilation.shared(epath.Path(tmp_path)):
+    with compilation.persistent_cache(epath.Path(tmp_path)):
       assert jax.config.jax_compilation_cache_dir == str(tmp_path)
       jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
       jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3)))
@@ -64,8 +64,8 @@ def test_programs_are_shared_within_and_not_after(tmp_path):
     jax.config.update('jax_persistent_cache_min_compile_time_secs', seconds)
 
 
-def test_a_folder_of_the_user_stays():
+def test_configured_cache_folder_takes_precedence():
   given = jax.config.jax_compilation_cache_dir
-  assert given  # As of tests/conftest.py.
-  with compilation.shared(epath.Path('/nowhere')):
+  assert given  # Set in tests/conftest.py.
+  with compilation.persistent_cache(epath.Path('/nowhere')):
     assert jax.config.jax_compilation_cache_dir == given

@@ -1,4 +1,4 @@
-"""Training on a CPU: memory that is kept, and how a step is compiled."""
+"""Training on CPUs: reuse of memory, and compiler options."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ import pytest
 
 from vit_jax.distributed import cpu
 
-ON_LINUX = pytest.mark.skipif(sys.platform != 'linux', reason='of Linux alone')
+ON_LINUX = pytest.mark.skipif(sys.platform != 'linux', reason='needs Linux')
 
 STEP = """
 import resource, statistics
@@ -29,17 +29,17 @@ def step(x):
 x = jnp.ones((4096, 8)) / 64
 """
 
-# Faults of a page a step, of 16,384 pages that its temporaries take.
+# Page faults per step, of 16,384 pages of temporary buffers.
 COUNT = """
 faults = [0]
 for _ in range(10):
   step(x).block_until_ready()
   faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-# The heap may grow once more, between two steps.
+# The median ignores a single growth of the heap.
 print(statistics.median_low(b - a for a, b in zip(faults[3:], faults[4:])))
 """
 
-# Sizes in kB and flags of all parts of memory.
+# Sizes in kB and flags of all memory mappings.
 COMPILE = """
 cpu.compile_step(step.lower(x))(x).block_until_ready()
 for line in open('/proc/self/smaps'):
@@ -49,7 +49,7 @@ for line in open('/proc/self/smaps'):
 
 
 def run(program, prepare):
-  # On one device, as on a host that has no other.
+  # On a single device, as without XLA_FLAGS.
   environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
   return subprocess.run(
     [sys.executable, '-c', STEP.format(prepare=prepare) + program],
@@ -61,7 +61,7 @@ def run(program, prepare):
 
 
 @ON_LINUX
-def test_memory_of_one_step_serves_the_next():
+def test_steps_reuse_memory():
   assert int(run(COUNT, '')) > 10_000
   assert int(run(COUNT, 'cpu.prepare()')) < 1_000
 
@@ -71,7 +71,7 @@ def test_memory_of_one_step_serves_the_next():
   not os.path.exists('/sys/kernel/mm/transparent_hugepage'),
   reason='the kernel has no huge pages',
 )
-def test_temporaries_are_to_lie_on_huge_pages():
+def test_temporary_buffers_lie_on_huge_pages():
   huge = size = 0
   for line in run(COMPILE, 'cpu.prepare()').splitlines():
     name, *values = line.split()
@@ -82,8 +82,8 @@ def test_temporaries_are_to_lie_on_huge_pages():
   assert 60 * 1024 < huge < 70 * 1024
 
 
-@pytest.mark.skipif(platform.machine() != 'x86_64', reason='measured there')
-def test_products_are_left_to_eigen():
+@pytest.mark.skipif(platform.machine() != 'x86_64', reason='needs x86')
+def test_products_are_compiled_for_eigen():
   query = jnp.ones((2, 50, 16))
   product = jax.jit(lambda x: jnp.einsum('bqs,bks->bqk', x, x)).lower(query)
   assert 'ynn_fusion' in product.compile().as_text()
@@ -92,5 +92,5 @@ def test_products_are_left_to_eigen():
   np.testing.assert_array_equal(compiled(query), 16)
 
 
-def test_options_that_the_compiler_does_not_know_are_left_out():
-  assert cpu.known_options({'xla_cpu_option_of_another_version': '1'}) == {}
+def test_unknown_compiler_options_are_dropped():
+  assert cpu.supported_options({'xla_cpu_option_of_another_version': '1'}) == {}

@@ -9,7 +9,7 @@ from vit_jax.distributed import mesh as mesh_lib
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-  """What meshes look at in a device that is not there."""
+  """The attributes of devices that meshes use."""
 
   id: int
   process_index: int = 0
@@ -47,19 +47,19 @@ def test_sizes(sizes, shape):
 @pytest.mark.parametrize(
   'sizes, message',
   [
-    ((16,), 'mesh.data=16, .*asks for 16 devices, but there are 8'),
-    ((-1, 3), 'mesh.fsdp=3, .*asks for a multiple of 3 devices'),
-    ((-1, -1), 'one alone may be -1'),
-    ((0,), 'mesh.data=0, .*a number of devices'),
-    ((4,), 'uses 4 of 8 devices, but several processes'),
+    ((16,), 'mesh.data=16, .*needs 16 devices, but there are 8'),
+    ((-1, 3), 'mesh.fsdp=3, .*needs a multiple of 3 devices'),
+    ((-1, -1), 'only one may be -1'),
+    ((0,), 'mesh.data=0, .*a positive number of devices'),
+    ((4,), 'uses 4 of 8 devices, but with several processes'),
   ],
 )
-def test_sizes_that_do_not_fit_are_refused(sizes, message):
+def test_invalid_sizes_are_refused(sizes, message):
   with pytest.raises(ValueError, match=message):
     mesh_lib.create(*sizes, devices=devices(8, per_process=4))
 
 
-def test_slices_are_the_outer_part_of_data():
+def test_slices_form_the_outer_part_of_data():
   slices = [
     Device(
       id=4 * slice_index + 2 * y + x,
@@ -79,14 +79,14 @@ def test_slices_are_the_outer_part_of_data():
     mesh_lib.create(1, 8, 1, devices=slices)
 
 
-def test_a_batch_on_the_devices_that_there_are():
+def test_batch_on_all_devices():
   mesh = mesh_lib.create()
   batch = mesh_lib.put_batch({'x': np.arange(6).reshape(3, 2)}, mesh)
   assert batch['x'].sharding == mesh_lib.batch_sharding(mesh)
   np.testing.assert_array_equal(batch['x'], [[0, 1], [2, 3], [4, 5]])
 
 
-def test_sizes_of_batches():
+def test_batch_sizes():
   mesh = jax.sharding.AbstractMesh((2, 3, 2), mesh_lib.AXES)
   assert mesh_lib.batch_shards(mesh) == 6
   assert mesh_lib.round_up(7, mesh) == 12

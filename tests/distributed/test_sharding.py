@@ -1,4 +1,4 @@
-"""Rules of sharding, on meshes without devices."""
+"""Sharding rules, on meshes without devices."""
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def specs(tree):
   }
 
 
-def test_all_three_axes():
+def test_specs_on_all_three_axes():
   found = specs(sharding.place(STATE, make_mesh(2, 4, 2)).params)
   expected = {
     'cls': P(None, None, None),
@@ -66,7 +66,7 @@ def test_all_three_axes():
   assert {name: found[name] for name in expected} == expected
 
 
-def test_positions_of_all_kinds_are_split():
+def test_all_kinds_of_positions_are_sharded():
   options = [
     {'positions': '2d', 'positions_at': 'every_layer', 'depth': 2},
     {'positions': 'relative', 'depth': 2, 'stack': True},
@@ -85,14 +85,14 @@ def test_positions_of_all_kinds_are_split():
     assert axial[f'{name}/query/kernel'] == P('fsdp', 'tensor', None)
 
 
-def test_without_fsdp_and_tensor_all_is_replicated():
+def test_everything_is_replicated_on_a_data_mesh():
   placed = sharding.place(STATE, make_mesh(data=8))
   assert sharding.device_bytes(placed) == sum(
     x.size * x.dtype.itemsize for x in jax.tree.leaves(STATE)
   )
 
 
-def test_averages_and_moments_lie_where_their_weights_do():
+def test_averages_and_moments_are_sharded_like_their_weights():
   placed = sharding.place(STATE, make_mesh(1, 4, 2))
   for tree in (
     placed.ema_params,
@@ -104,7 +104,7 @@ def test_averages_and_moments_lie_where_their_weights_do():
   assert placed.step.sharding.spec == P()
 
 
-def test_stacked_blocks_are_split_as_single_ones_and_not_by_layer():
+def test_stacked_blocks_are_not_sharded_by_layer():
   mesh = make_mesh(1, 4, 2)
   stacked = specs(sharding.place(make_state(stack=True), mesh).params)
   for name, spec in specs(sharding.place(STATE, mesh).params).items():
@@ -113,7 +113,7 @@ def test_stacked_blocks_are_split_as_single_ones_and_not_by_layer():
       assert whole == P(None, *spec)
 
 
-def test_a_model_that_heads_or_mlps_of_which_do_not_divide_is_refused():
+def test_indivisible_heads_and_mlps_are_refused():
   with pytest.raises(ValueError, match='key/.* 12 attention heads .*tensor=8'):
     sharding.place(STATE, make_mesh(tensor=8))
   state = make_state(heads=8, mlp_dim=3004)
@@ -123,22 +123,22 @@ def test_a_model_that_heads_or_mlps_of_which_do_not_divide_is_refused():
 
 def test_tensor_parallelism_without_attention_is_refused():
   state = make_state('R50x1', stage_depths=(1,))
-  with pytest.raises(ValueError, match='mesh.tensor=2 .* no weight is named'):
+  with pytest.raises(ValueError, match='mesh.tensor=2 .* no weight matches'):
     sharding.place(state, make_mesh(tensor=2))
   sharding.place(state, make_mesh(fsdp=2))
 
 
-def test_the_summary_says_what_stays_whole():
+def test_summary_lists_arrays_that_are_not_sharded():
   mesh = make_mesh(fsdp=8)
   state = make_state(depth=1, num_classes=5, width=12, heads=3, mlp_dim=4)
   text = sharding.summary(sharding.place(state, mesh), mesh)
-  # All but the kernel of the patches, 16 * 16 * 3 * 12, four times.
+  # Only the patch embedding, 4 times 16 * 16 * 3 * 12, is sharded.
   assert text.startswith('data=1, fsdp=8, tensor=1: 0.1 MiB of 0.2 MiB')
   assert '8 weights because no dimension divides by 8' in text
   assert 'pos_embedding (1, 197, 12)' in text
 
 
-def test_bytes_on_a_device_by_hand():
+def test_bytes_per_device_by_hand():
   mesh = make_mesh(fsdp=2, tensor=2)
   tree = {
     'a/kernel': jax.ShapeDtypeStruct((3, 4), jnp.float32),

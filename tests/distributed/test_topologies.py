@@ -17,25 +17,25 @@ from vit_jax.distributed import topologies
     ('v6e:2x2', 4),
   ],
 )
-def test_slices_have_the_cores_that_they_are_known_for(name, cores):
+def test_number_of_cores(name, cores):
   pytest.importorskip('libtpu')
-  found = topologies.describe(name)
-  assert len(found.devices) == cores
-  assert found.devices[0].platform == 'tpu'
+  described = topologies.describe(name)
+  assert len(described.devices) == cores
+  assert described.devices[0].platform == 'tpu'
 
 
 @pytest.mark.parametrize('name', ['v3-8', 'v9:2x2', 'v3', 'v3:2xb', 'v3:'])
-def test_names_of_another_form(name):
+def test_malformed_names_are_refused(name):
   with pytest.raises(ValueError, match='write GENERATION:CHIPS'):
     topologies.describe(name)
 
 
-def test_a_grid_of_other_dimensions():
+def test_wrong_number_of_dimensions_is_refused():
   with pytest.raises(ValueError, match='3 dimensions, such as v4:2x2x2'):
     topologies.describe('v4:2x2')
 
 
-def test_a_slice_that_does_not_exist():
+def test_unknown_slice_is_refused():
   pytest.importorskip('libtpu')
-  with pytest.raises(ValueError, match='no slice .v5e:3x3.'):
+  with pytest.raises(ValueError, match='not know the slice .v5e:3x3.'):
     topologies.describe('v5e:3x3')

@@ -1,3 +1,5 @@
+"""Classification metrics by hand."""
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -20,8 +22,8 @@ LOGITS = np.log(
 LABELS = np.array([0, 1, 1, 0, 2], np.int32)
 
 
-class Given(nn.Module):
-  """Takes its logits from the image."""
+class Identity(nn.Module):
+  """A model whose logits are its input."""
 
   @nn.compact
   def __call__(self, images, *, train):
@@ -41,8 +43,8 @@ def batches(size, labels=LABELS):
 
 
 @pytest.mark.parametrize('size', [1, 2, 3, 8])
-def test_every_example_counts_once_whatever_the_batch(size):
-  step = jax.jit(classification.make_eval_step(Given(), loss='softmax'))
+def test_every_example_counts_once_for_any_batch_size(size):
+  step = jax.jit(classification.make_eval_step(Identity(), loss='softmax'))
   result = classification.predict(step, {}, batches(size), lambda b: b)
   np.testing.assert_array_equal(result.index, range(5))
   np.testing.assert_array_equal(result.predicted, [0, 1, 2, 0, 0])
@@ -57,10 +59,10 @@ def test_every_example_counts_once_whatever_the_batch(size):
   assert result.class_accuracy(3) == [1.0, 0.5, 0.0]
 
 
-def test_several_labels():
+def test_multiple_labels_per_example():
   rows = np.zeros((5, 3), np.float32)
   rows[:, 0] = rows[2, 2] = 1
-  step = classification.make_eval_step(Given(), loss='sigmoid')
+  step = classification.make_eval_step(Identity(), loss='sigmoid')
   result = classification.predict(step, {}, batches(5, rows), lambda b: b)
   np.testing.assert_array_equal(result.correct[:, 0], [1, 0, 1, 1, 1])
   # sigmoid(log p) = p / (1 + p).
@@ -80,25 +82,25 @@ def predictions(top, label):
   )
 
 
-def test_examples_without_labels_count_in_neither_part():
+def test_examples_without_labels_are_ignored():
   label = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [0, 0, 0]], bool)
-  given = predictions([[2, 0, 1], [0, 1, 2], [0, 1, 2], [1, 0, 2]], label)
-  assert given.metrics(3) == {'accuracy': 1 / 2}
-  assert given.class_accuracy(3) == [0.0, 0.0, 1.0]
+  result = predictions([[2, 0, 1], [0, 1, 2], [0, 1, 2], [1, 0, 2]], label)
+  assert result.metrics(3) == {'accuracy': 1 / 2}
+  assert result.class_accuracy(3) == [0.0, 0.0, 1.0]
   with pytest.raises(ValueError, match='none of 1 examples has a label'):
     predictions([[2, 0, 1]], label[1:2]).metrics(3)
 
 
-def test_top_5_where_there_are_more_than_five_classes():
+def test_top5_accuracy_needs_more_than_five_classes():
   top = [[3, 5, 1, 0, 2], [4, 3, 2, 1, 0], [0, 1, 2, 3, 4]]
-  given = predictions(top, np.array([3, 0, 5]))
-  assert given.metrics(6) == {'accuracy': 1 / 3, 'top5_accuracy': 2 / 3}
-  given = predictions(top[1:], np.array([0, 0]))
-  assert given.metrics(5) == {'accuracy': 1 / 2}
+  result = predictions(top, np.array([3, 0, 5]))
+  assert result.metrics(6) == {'accuracy': 1 / 3, 'top5_accuracy': 2 / 3}
+  result = predictions(top[1:], np.array([0, 0]))
+  assert result.metrics(5) == {'accuracy': 1 / 2}
 
 
 @pytest.mark.parametrize(('classes', 'kept'), [(2, 2), (5, 5), (9, 5)])
-def test_the_five_largest_logits_come_sorted(classes, kept):
+def test_top_classes_are_sorted(classes, kept):
   logits = np.random.default_rng(0).normal(size=(4, classes)).astype('f4')
   top = jax.jit(lambda x: classification.top_classes(x, loss='softmax'))(logits)
   expected = np.argsort(-logits, axis=1)[:, :kept]
@@ -111,20 +113,20 @@ def test_the_five_largest_logits_come_sorted(classes, kept):
   )
 
 
-def test_logits_can_be_projected_to_the_classes_of_the_labels():
+def test_logits_are_projected_to_the_classes_of_the_labels():
   step = classification.make_eval_step(
-    Given(), loss='softmax', project=lambda logits: logits[:, 1:]
+    Identity(), loss='softmax', project=lambda logits: logits[:, 1:]
   )
   labels = np.array([0, 0, 1, 1, 0], np.int32)
   result = classification.predict(step, {}, batches(5, labels), lambda b: b)
   np.testing.assert_array_equal(result.predicted, [0, 0, 1, 0, 0])
-  # The other logits are as if they were not: 0.2 / (0.2 + 0.1).
+  # Dropped logits have no effect: 0.2 / (0.2 + 0.1).
   np.testing.assert_allclose(result.probability[0], 2 / 3, rtol=1e-5)
   np.testing.assert_allclose(result.loss[0], -np.log(2 / 3), rtol=1e-5)
 
 
-def test_softmax_has_no_loss_for_several_labels():
+def test_softmax_has_no_loss_for_multiple_labels():
   rows = np.eye(3, dtype=np.float32)[LABELS]
-  step = classification.make_eval_step(Given(), loss='softmax')
+  step = classification.make_eval_step(Identity(), loss='softmax')
   result = classification.predict(step, {}, batches(2, rows), lambda b: b)
   assert result.metrics(3) == {'accuracy': 3 / 5}

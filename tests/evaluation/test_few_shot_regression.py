@@ -1,4 +1,4 @@
-"""Few-shot regression: scikit-learn's solution, and numbers by hand."""
+"""Few-shot regression against scikit-learn, and by hand."""
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,7 @@ def random_features(n, d, *, seed=0):
 
 @pytest.mark.parametrize('l2', [L2, 1e-3])
 @pytest.mark.parametrize(('n', 'd'), [(60, 16), (17, 16), (16, 16), (12, 48)])
-def test_solution_is_that_of_ridge(n, d, l2):
+def test_solution_equals_ridge_regression(n, d, l2):
   features, queries = random_features(n, d), random_features(30, d, seed=1)
   features, queries = few_shot_regression.augment(features, queries)
   targets = 2.0 * np.eye(4)[np.arange(n) % 4] - 1
@@ -33,7 +33,7 @@ def test_solution_is_that_of_ridge(n, d, l2):
   )
 
 
-def test_both_systems_give_one_solution():
+def test_both_systems_have_the_same_solution():
   # W = 2 / (1 + 4 + l2) for X = [1, 2]^T, and for one row of them.
   column, row = np.array([[1.0], [2.0]]), np.array([[1.0, 2.0]])
   np.testing.assert_allclose(
@@ -45,7 +45,7 @@ def test_both_systems_give_one_solution():
 
 
 def test_whitening_by_hand():
-  support = np.array([[1, 5], [3, 5]], np.float32)  # Deviations are 1 and 0.
+  support = np.array([[1, 5], [3, 5]], np.float32)  # Deviations: 1 and 0.
   features, queries = few_shot_regression.augment(
     support, np.array([[4, 5 + 1e-3]], np.float32)
   )
@@ -54,10 +54,10 @@ def test_whitening_by_hand():
   np.testing.assert_allclose(queries, [[2 * one, 100, 100]], rtol=1e-3)
 
 
-def test_draws_are_functions_of_the_seed_and_grow():
+def test_support_depends_on_the_seed_and_grows_with_shots():
   labels = np.array([2, 0, 1, 0, 2, 2, 0, 0, 2, 0])
   draws = {
-    (shots, seed): few_shot_regression.choose(labels, 4, shots, seed)
+    (shots, seed): few_shot_regression.choose_support(labels, 4, shots, seed)
     for shots in (1, 2, 9)
     for seed in range(9)
   }
@@ -68,20 +68,20 @@ def test_draws_are_functions_of_the_seed_and_grow():
     np.testing.assert_array_equal(
       counts, np.minimum([5, 1, 4, 0], shots), str(shots)
     )
-    again = few_shot_regression.choose(labels, 4, shots, seed)
+    again = few_shot_regression.choose_support(labels, 4, shots, seed)
     np.testing.assert_array_equal(chosen, again)
     assert set(draws[1, seed]) <= set(chosen)
   assert len({tuple(draws[2, seed]) for seed in range(9)}) > 5
-  # What the public code draws: a permutation for each class, one after another.
+  # As in big_vision: one permutation per class, in order.
   rng = np.random.default_rng(3)
   first, second = (rng.permutation(np.flatnonzero(labels == k)) for k in (0, 1))
   np.testing.assert_array_equal(draws[2, 3][:3], [*first[:2], *second])
 
 
 @pytest.mark.parametrize('labels', [[0, -1], [0, 3]])
-def test_labels_that_are_no_classes(labels):
-  with pytest.raises(ValueError, match=r'labels lie in .* classes are 0 to 2'):
-    few_shot_regression.choose(np.array(labels), 3, 1, 0)
+def test_invalid_labels_are_refused(labels):
+  with pytest.raises(ValueError, match=r'labels are in .* classes are 0 to 2'):
+    few_shot_regression.choose_support(np.array(labels), 3, 1, 0)
 
 
 def clusters(n, *, classes=3, seed=0):
@@ -98,15 +98,15 @@ def test_accuracy():
   )
   wrong = few_shot_regression.Features(queries.values, (queries.label + 1) % 3)
   assert few_shot_regression.accuracy(support, wrong, num_classes=3, l2=L2) == 0
-  # A class without examples is never chosen, nor can it be right.
-  two = support.at(np.flatnonzero(support.label != 1))
+  # A class without examples is never predicted.
+  two = support.take(np.flatnonzero(support.label != 1))
   assert few_shot_regression.accuracy(
     two, queries, num_classes=4, l2=L2
   ) == pytest.approx(2 / 3)
 
 
 class Doubled(nn.Module):
-  """Twice the image is what the head would see."""
+  """A model whose features are twice its input."""
 
   @nn.compact
   def __call__(self, images, *, train):
@@ -128,7 +128,9 @@ def test_padding_is_dropped(size):
       }
 
   step = jax.jit(few_shot_regression.make_feature_step(Doubled()))
-  found = few_shot_regression.extract(step, {}, batches(), lambda batch: batch)
-  np.testing.assert_array_equal(found.values, [[0], [2], [4], [6], [8]])
-  assert found.values.dtype == np.float32
-  np.testing.assert_array_equal(found.label, [0, 1, 2, 0, 1])
+  features = few_shot_regression.extract(
+    step, {}, batches(), lambda batch: batch
+  )
+  np.testing.assert_array_equal(features.values, [[0], [2], [4], [6], [8]])
+  assert features.values.dtype == np.float32
+  np.testing.assert_array_equal(features.label, [0, 1, 2, 0, 1])

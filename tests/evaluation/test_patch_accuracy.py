@@ -21,7 +21,7 @@ IMAGES = (
   .uniform(-1, 1, (NUM, SIDE, SIDE, 3))
   .astype(np.float32)
 )
-IMAGES[:, :2] = 1.0  # Of 16 patches, 4 are white.
+IMAGES[:, :2] = 1.0  # 4 of 16 patches are white.
 
 
 def batches(size):
@@ -40,8 +40,8 @@ def batches(size):
 
 @functools.cache
 def build(target):
-  chosen = patch_targets.TARGETS[target]
-  model = model_lib.MaskedPatchPredictor(ENCODER, chosen.num_outputs((2, 2)))
+  objective = patch_targets.TARGETS[target]
+  model = model_lib.MaskedPatchPredictor(ENCODER, objective.num_outputs((2, 2)))
 
   @jax.jit
   def init():
@@ -51,8 +51,8 @@ def build(target):
       lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), params
     )
 
-  step = patch_accuracy.make_eval_step(model, chosen, rate=0.5, seed=3)
-  return model, chosen, init(), jax.jit(step)
+  step = patch_accuracy.make_eval_step(model, objective, rate=0.5, seed=3)
+  return model, objective, init(), jax.jit(step)
 
 
 def put(batch):
@@ -60,7 +60,7 @@ def put(batch):
 
 
 @pytest.mark.parametrize('target', list(patch_targets.TARGETS))
-def test_batch_size_and_padding_make_no_difference(target):
+def test_batch_size_and_padding_have_no_effect(target):
   *_, params, step = build(target)
   found = [
     patch_accuracy.evaluate(step, params, batches(size), put)
@@ -72,33 +72,34 @@ def test_batch_size_and_padding_make_no_difference(target):
 
 
 @pytest.mark.parametrize('target', list(patch_targets.TARGETS))
-def test_metrics_against_a_plain_count(target):
-  model, chosen, params, step = build(target)
+def test_metrics_against_numpy(target):
+  model, objective, params, step = build(target)
   found = patch_accuracy.evaluate(step, params, batches(4), put)
   corruption = jax.jit(
-    lambda: patch_accuracy.corruption(3, jnp.arange(NUM), 16, 0.5)
+    lambda: patch_accuracy.draw_corruption(3, jnp.arange(NUM), 16, 0.5)
   )()
   predictions = jax.jit(model.apply)({'params': params}, IMAGES, corruption)
   patches = np.asarray(patch_targets.cut(IMAGES, (4, 4)))
-  there = np.stack(
+  corrupted = np.stack(
     [patches[i, at] for i, at in enumerate(corruption.positions)]
   )
-  true = np.asarray(chosen.true_colours(there))
+  true = np.asarray(objective.true_colours(corrupted))
   np.testing.assert_allclose(
-    found['loss'], np.mean(chosen.losses(predictions, there)), rtol=1e-5
+    found['loss'], np.mean(objective.losses(predictions, corrupted)), rtol=1e-5
   )
-  assert found['accuracy'] == np.mean(chosen.colours(predictions) == true)
+  assert found['accuracy'] == np.mean(objective.colours(predictions) == true)
   counts = np.bincount(true.ravel(), minlength=512)
   assert counts.argmax() == 511
   assert found['baseline_accuracy'] == counts.max() / true.size
   assert 0.15 < found['baseline_accuracy'] < 0.35
 
 
-def test_what_is_corrupted_follows_from_seed_and_index():
+def test_corruption_is_a_function_of_seed_and_index():
   @jax.jit
-  def of(seed, index):
-    return patch_accuracy.corruption(seed, jnp.asarray(index), 16, 0.5).kind
+  def kinds(seed, index):
+    index = jnp.asarray(index)
+    return patch_accuracy.draw_corruption(seed, index, 16, 0.5).kind
 
-  np.testing.assert_array_equal(of(0, [4, 7, 9])[1:], of(0, [7, 9]))
-  assert np.any(of(0, [4]) != of(0, [5]))
-  assert np.any(of(0, [4]) != of(1, [4]))
+  np.testing.assert_array_equal(kinds(0, [4, 7, 9])[1:], kinds(0, [7, 9]))
+  assert np.any(kinds(0, [4]) != kinds(0, [5]))
+  assert np.any(kinds(0, [4]) != kinds(1, [4]))

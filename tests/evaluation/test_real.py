@@ -1,4 +1,4 @@
-"""ReaL by hand, and with the published labels."""
+"""ReaL labels by hand, and the published ones."""
 
 import dataclasses
 import json
@@ -24,23 +24,23 @@ def predictions(top, labels):
   )
 
 
-def test_names_lead_to_labels():
+def test_labels_by_file_name():
   labels = real.labels(NAMES, TABLE)
   assert labels.shape == (5, 1000)
   found = [row.nonzero()[0].tolist() for row in labels]
   assert found == [[2], [], [795, 970], [7], []]
 
 
-def test_images_without_labels_count_in_neither_part():
+def test_images_without_labels_are_ignored():
   labels = real.labels(NAMES, TABLE)
-  # Right; without a label; right by the second; wrong, but right by the
-  # third choice; without a label.
+  # Correct; without label; correct for the second label; wrong, but correct in
+  # the top five; without label.
   top = [[2, 0, 1], [0, 1, 2], [970, 0, 1], [0, 1, 7], [7, 1, 2]]
   metrics = predictions(top, labels).metrics(1000)
   assert metrics == {'accuracy': 2 / 3, 'top5_accuracy': 1.0}
 
 
-def test_renamed_files_are_known_by_their_number():
+def test_renamed_files_are_identified_by_number():
   names = ['ILSVRC2012_val_00000003.jpg', 'ILSVRC2012_val_00000003_n01.png']
   assert real.labels(names, TABLE)[:, 7].all()
 
@@ -51,14 +51,14 @@ def test_renamed_files_are_known_by_their_number():
            'xILSVRC2012_val_00000001.JPEG']
 )  # fmt: skip
 def test_other_images_are_refused(name):
-  with pytest.raises(ValueError, match=f'{name}.* is no validation image'):
+  with pytest.raises(ValueError, match=f'{name}.* is not an ImageNet v'):
     real.labels([name], TABLE)
 
 
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
-    (None, 'there is no file'),
+    (None, 'no such file'),
     ('[[1], [2', 'is not JSON'),
     ('{"0": [1]}', 'not a list of lists'),
     ('[[1], 2]', 'not a list of lists'),
@@ -82,12 +82,12 @@ def test_published_labels():
   labels = real.labels(names, table)
   counts = np.bincount(labels.sum(axis=1))
   assert counts.tolist() == [3163, 39394, 5408, 1319, 411, 161, 88, 41, 13, 2]
-  # The first choice is right for every image with one label, and no other.
+  # Correct for images with a single label, and for others by chance.
   first = np.array([row[0] if len(row) == 1 else 0 for row in table])
-  right_by_chance = sum(len(row) > 1 and 0 in row for row in table)
+  by_chance = sum(len(row) > 1 and 0 in row for row in table)
   result = predictions(first[:, None], labels)
-  assert result.metrics(1000)['accuracy'] == (39394 + right_by_chance) / 46837
-  # By the index alone, images may come in any order.
+  assert result.metrics(1000)['accuracy'] == (39394 + by_chance) / 46837
+  # Only names count, not the order of images.
   order = np.random.default_rng(0).permutation(50_000)
   shuffled = dataclasses.replace(
     result,

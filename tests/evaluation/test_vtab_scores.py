@@ -1,4 +1,4 @@
-"""Table 9 gives the paper's VTAB scores: means over tasks, not groups."""
+"""VTAB scores of the paper from Table 9: means over tasks, not groups."""
 
 import pytest
 
@@ -23,12 +23,12 @@ def test_means_of_table_9(model, mean, of_groups):
   assert list(means.values())[1:] == pytest.approx(of_groups, abs=0.006)
 
 
-def test_groups_may_be_incomplete():
+def test_means_of_some_tasks():
   means = vtab_scores.means({'dtd': 0.5, 'svhn': 0.7, 'dmlab': 0.0}, GROUPS)
   assert means == pytest.approx({'mean': 0.4, 'natural': 0.6, 'structured': 0})
 
 
-def test_table_9_is_in_the_order_of_the_tasks():
+def test_table_9_has_the_order_of_the_tasks():
   for row in vtab_scores.TABLE_9.values():
     assert list(row) == list(vtab_tasks.TASKS)
   best = vtab_scores.TABLE_9['ViT-H/14 JFT']

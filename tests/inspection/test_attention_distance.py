@@ -1,4 +1,4 @@
-"""Attention distance against distances summed up one by one."""
+"""Attention distance against sums over pairs of tokens."""
 
 import math
 
@@ -12,7 +12,7 @@ TOKENS = [(i * 16, j * 8) for i in range(6) for j in range(4)]
 
 
 def mean_distance():
-  """Of all pairs of tokens, each with itself too."""
+  """Returns the mean over all pairs of tokens, including equal ones."""
   pairs = [math.dist(a, b) for a in TOKENS for b in TOKENS]
   return math.fsum(pairs) / len(pairs)
 
@@ -38,21 +38,21 @@ def test_token_distances():
   np.testing.assert_array_equal(between, between.T)
 
 
-def test_uniform_attention_has_the_mean_distance_of_all_pairs():
+def test_distance_of_uniform_attention():
   weights = np.full((2, 3, 24, 24), 1 / 24)
   np.testing.assert_allclose(
     distance(weights), np.full((2, 3), mean_distance()), rtol=1e-5
   )
 
 
-def test_diagonal_attention_has_no_distance():
+def test_diagonal_attention_has_distance_zero():
   weights = np.broadcast_to(np.eye(24), (1, 2, 24, 24))
   np.testing.assert_array_equal(distance(weights), np.zeros((1, 2)))
 
 
 def test_attention_to_the_next_column():
-  # All tokens look one column, 8 px, to the right; those of the last column
-  # at the first one, 3 columns to the left.
+  # All tokens attend to the next column, 8 px to the right; those of the last
+  # column to the first one, 3 columns to the left.
   weights = np.zeros((1, 1, 24, 24))
   for i in range(6):
     for j in range(4):
@@ -60,24 +60,24 @@ def test_attention_to_the_next_column():
   np.testing.assert_allclose(distance(weights), [[(3 * 8 + 24) / 4]])
 
 
-def test_what_goes_to_the_class_token_counts_as_no_distance():
-  # Every token gives a quarter to the class token, the rest to all patches.
+def test_attention_to_the_class_token_counts_as_distance_zero():
+  # A quarter goes to the class token, the rest uniformly to patches.
   weights = np.full((1, 1, 25, 25), 0.75 / 24)
   weights[..., 0] = 0.25
-  weights[..., 0, :] = np.nan  # The class token's own row does not matter.
-  (found,) = distance(weights, class_token=True)
-  np.testing.assert_allclose(found, [0.75 * mean_distance()], rtol=1e-5)
-  (found,) = distance(weights, class_token=True, renormalise=True)
-  np.testing.assert_allclose(found, [mean_distance()], rtol=1e-5)
+  weights[..., 0, :] = np.nan  # The row of the class token is ignored.
+  (result,) = distance(weights, class_token=True)
+  np.testing.assert_allclose(result, [0.75 * mean_distance()], rtol=1e-5)
+  (result,) = distance(weights, class_token=True, renormalise=True)
+  np.testing.assert_allclose(result, [mean_distance()], rtol=1e-5)
 
 
-def test_renormalising_changes_nothing_without_class_token():
+def test_renormalising_has_no_effect_without_class_token():
   weights = np.random.default_rng(0).dirichlet(np.ones(24), (1, 1, 24))
   np.testing.assert_allclose(
     distance(weights, renormalise=True), distance(weights), rtol=1e-5
   )
 
 
-def test_a_grid_that_is_not_of_these_weights_is_refused():
+def test_mismatched_grid_is_refused():
   with pytest.raises(ValueError, match='of 24 tokens, but distances of 20'):
     distance(np.ones((1, 1, 24, 24)), grid=(5, 4))

@@ -1,15 +1,10 @@
-"""Attention layer by layer against what the whole model sows."""
+"""Attention by layer against the attention that the whole model sows."""
 
 import numpy as np
 import pytest
 
 from vit_jax import models
-from vit_jax.inspection import (
-  attention_distance,
-  attention_maps,
-  attention_summary,
-  rollout,
-)
+from vit_jax.inspection import attention_distance, attention_maps, rollout
 from vit_jax.models import vit
 import weights
 
@@ -17,7 +12,7 @@ HYBRID = {'stage_depths': (1, 1), 'width_factor': 0.5, 'patch_size': 1}
 
 
 def sown(model, params, images):
-  """(b, l, heads, n, n), all layers at once."""
+  """Returns the weights of all layers, (b, l, heads, n, n)."""
   _, found = model.apply({'params': params}, images, mutable='intermediates')
   blocks = found['intermediates']['Transformer']
   return np.stack(
@@ -53,9 +48,7 @@ def build(name, pool, **options):
     ),
   ],
 )
-def test_layers_have_the_weights_that_the_model_computes_with(
-  name, pool, options
-):
+def test_weights_are_those_of_the_model(name, pool, options):
   model, params, images = build(name, pool, **options)
   expected = sown(model, params, images)
   found = list(attention_maps.by_layer(model, params, images))
@@ -65,7 +58,7 @@ def test_layers_have_the_weights_that_the_model_computes_with(
   assert np.ptp(expected) > 0.05
 
 
-def test_a_layer_is_computed_when_it_is_asked_for():
+def test_layers_are_computed_lazily():
   model, params, images = build('ViT-Ti/16', 'token')
   del params['Transformer']['encoderblock_1']
   layers = attention_maps.by_layer(model, params, images)
@@ -74,12 +67,12 @@ def test_a_layer_is_computed_when_it_is_asked_for():
     next(layers)
 
 
-def test_what_has_no_attention_is_refused():
+def test_models_without_attention_are_refused():
   model = models.create('R50x1', num_classes=0)
   with pytest.raises(ValueError, match='ResNet has no attention'):
     next(attention_maps.by_layer(model, {}, np.zeros((1, 8, 8, 3), 'f4')))
   with pytest.raises(ValueError, match='Axial-ViT .* along rows and columns'):
-    attention_maps.check(weights.tiny('Axial-ViT-Ti/16'))
+    attention_maps.check_has_attention(weights.tiny('Axial-ViT-Ti/16'))
 
 
 def test_of_representation():
@@ -96,15 +89,15 @@ def test_of_representation():
   [
     ('ViT-Ti/16', 'token', (8, 8)),
     ('ViT-Ti/16', 'gap', (8, 8)),
-    ('R50+ViT-B/32', 'token', (8, 8)),  # A map at an eighth of the image.
+    ('R50+ViT-B/32', 'token', (8, 8)),  # The ResNet has a stride of 8.
   ],
 )
-def test_summary_is_that_of_all_weights(name, pool, token_size, renormalise):
+def test_summary_of_all_layers(name, pool, token_size, renormalise):
   model, params, images = build(name, pool)
   assert model.token_size == token_size
   grid = (2, 3)
   assert model.grid_shape(weights.IMAGE_SIZE) == grid
-  found = attention_summary.summarise(
+  found = attention_maps.summarize(
     model, params, images, renormalise=renormalise
   )
   expected = sown(model, params, images)
@@ -126,7 +119,7 @@ def test_summary_is_that_of_all_weights(name, pool, token_size, renormalise):
   )
 
 
-def test_blocks_are_those_of_the_encoder():
+def test_encoder_block_has_the_options_of_the_model():
   model = models.create(
     'ViT-B/16', num_classes=0, gelu='erf', norm_eps=1e-3, dtype='bfloat16'
   )
@@ -136,7 +129,7 @@ def test_blocks_are_those_of_the_encoder():
   assert (block.gelu, block.norm_eps, block.dtype) == ('erf', 1e-3, model.dtype)
 
 
-def test_blocks_of_equal_models_are_equal_so_that_they_are_compiled_once():
+def test_blocks_of_equal_models_are_equal():
   first, again = (
     weights.tiny(positions=kind, positions_at=place).encoder_block((2, 3))()
     for kind, place in (('2d', 'every_layer'),) * 2

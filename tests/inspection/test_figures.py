@@ -1,4 +1,4 @@
-"""What figures show, read back from them."""
+"""Content of figures, read from their axes."""
 
 import numpy as np
 from PIL import Image
@@ -6,7 +6,7 @@ from PIL import Image
 from vit_jax.inspection import figures
 
 
-def test_position_similarity_has_a_tile_for_every_patch(tmp_path):
+def test_position_similarity_has_one_tile_per_patch(tmp_path):
   similarity = np.arange(24 * 24.0).reshape(6, 4, 6, 4)
   figure = figures.position_similarity(similarity)
   (drawn,) = figure.axes[0].images
@@ -23,17 +23,17 @@ def test_position_similarity_has_a_tile_for_every_patch(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['a.png']
 
 
-def test_colours_reach_to_the_most_similar_pair():
+def test_colour_scale_ends_at_the_most_similar_pair():
   similarity = np.array([[1, 0.25], [0.25, 1]]).reshape(1, 2, 1, 2)
   (drawn,) = figures.position_similarity(similarity).axes[0].images
   assert drawn.get_clim() == (-0.25, 0.25)
 
 
-def test_a_single_patch_is_drawn():
+def test_position_similarity_of_a_single_patch():
   figures.position_similarity(np.ones((1, 1, 1, 1)))
 
 
-def test_attention_distance_has_a_dot_for_every_head():
+def test_attention_distance_has_one_dot_per_head():
   distances = np.array([[1.0, 5.0], [2.0, 6.0], [3.0, 7.0]])
   (axes,) = figures.attention_distance(distances, uniform=8.0).axes
   dots = np.concatenate([c.get_offsets() for c in axes.collections])
@@ -45,7 +45,7 @@ def test_attention_distance_has_a_dot_for_every_head():
   assert axes.get_ylim()[1] > 8
 
 
-def test_filters_are_centred_on_grey():
+def test_filters_are_centered_on_grey():
   components = np.zeros((3, 2, 2, 3))
   components[1, 0, 1, 2] = -4
   components[[0, 2]] = 1
@@ -59,7 +59,7 @@ def test_filters_are_centred_on_grey():
   assert titles == ['50.0%', '30.0%', '20.0%']
 
 
-def test_rollouts_stand_beside_their_images():
+def test_rollouts_are_next_to_their_images():
   images = np.full((5, 8, 12, 3), -1, np.float32)
   images[1] = 1
   shares = np.zeros((5, 2, 3), np.float32)
@@ -74,7 +74,7 @@ def test_rollouts_stand_beside_their_images():
   assert list(filter(None, titles)) == [f'image {i}' for i in range(5)]
 
 
-def test_attention_maps_are_scaled_one_by_one():
+def test_attention_maps_are_scaled_individually():
   maps = np.zeros((2, 3, 1, 2), np.float32)
   maps[0, 0] = [0.01, 0.005]
   maps[1, 2] = [0.2, 0.4]

@@ -10,13 +10,13 @@ import weights
 
 def random_filters(d, seed=0):
   rng = np.random.default_rng(seed)
-  # Some directions vary more than others.
+  # Variances differ between directions.
   scales = np.arange(1, 19)
   return (rng.normal(size=(d, 18)) * scales + 5).T.reshape(2, 3, 3, d)
 
 
 @pytest.mark.parametrize('d', [40, 7])  # More filters than weights, and fewer.
-def test_components_are_those_of_numpys_svd(d):
+def test_components_equal_the_svd_of_numpy(d):
   kernel = random_filters(d)
   components, shares = filters.principal_components(kernel)
   m = min(d, 18)
@@ -24,7 +24,7 @@ def test_components_are_those_of_numpys_svd(d):
   samples = kernel.reshape(18, d)
   left, scales, _ = np.linalg.svd(samples - samples.mean(1, keepdims=True))
   flat = components.reshape(m, 18)
-  # Of 7 filters around their mean, 6 directions are left.
+  # Centering leaves 6 directions for 7 filters.
   rank = min(d - 1, 18)
   cosines = np.abs(np.sum(flat[:rank].T * left[:, :rank], axis=0))
   np.testing.assert_allclose(cosines, 1, rtol=1e-9)
@@ -32,7 +32,7 @@ def test_components_are_those_of_numpys_svd(d):
   np.testing.assert_allclose(shares, scales**2 / np.sum(scales**2), atol=1e-12)
 
 
-def test_shares_are_those_of_the_covariance():
+def test_shares_equal_those_of_the_covariance():
   kernel = random_filters(40)
   _, shares = filters.principal_components(kernel)
   variances = np.linalg.eigvalsh(np.cov(kernel.reshape(18, 40)))[::-1]
@@ -40,7 +40,7 @@ def test_shares_are_those_of_the_covariance():
   assert shares.sum() == pytest.approx(1)
 
 
-def test_signs_do_not_depend_on_the_decomposition():
+def test_signs_are_independent_of_the_decomposition():
   kernel = random_filters(40)
   components, _ = filters.principal_components(kernel)
   mirrored, _ = filters.principal_components(-kernel)
@@ -49,14 +49,14 @@ def test_signs_do_not_depend_on_the_decomposition():
   assert (flat.max(axis=1) == np.abs(flat).max(axis=1)).all()
 
 
-def test_filters_that_are_all_alike_explain_nothing():
+def test_equal_filters_have_no_variance():
   _, shares = filters.principal_components(np.ones((2, 2, 3, 5)))
   np.testing.assert_array_equal(shares, np.zeros(5))
 
 
 def test_smoothness():
   constant = np.ones((4, 4))
-  stripes = np.tile([1.0, -1.0], (4, 2))  # Columns differ, rows do not.
+  stripes = np.tile([1.0, -1.0], (4, 2))  # Only columns differ.
   chequers = stripes * stripes.T
   found = filters.smoothness(np.stack([constant, stripes, chequers])[..., None])
   np.testing.assert_allclose(found, [1, 0, -1], atol=1e-12)
@@ -64,7 +64,7 @@ def test_smoothness():
   assert abs(filters.smoothness(noise)[0]) < 0.01
 
 
-def test_filters_of_a_vit_are_its_patch_projection():
+def test_filters_of_a_vit_are_its_patch_embedding():
   params = weights.random_params(weights.tiny())
   found = filters.rgb_filters(params)
   assert found.shape == (8, 8, 3, 12)
@@ -72,7 +72,7 @@ def test_filters_of_a_vit_are_its_patch_projection():
 
 
 @pytest.mark.parametrize('name', ['R50x1', 'R50+ViT-B/32'])
-def test_filters_of_a_resnet_are_its_root_as_it_is_used(name):
+def test_filters_of_a_resnet_are_standardized(name):
   model = models.create(
     name, num_classes=0, stage_depths=(1,), width_factor=0.5
   )

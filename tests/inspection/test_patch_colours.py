@@ -11,14 +11,14 @@ WHITE, BLACK, GREY = (255,) * 3, (0,) * 3, (128,) * 3
 def test_original_corrupted_and_predicted_side_by_side():
   images = -np.ones((1, 4, 4, 3), np.float32)
   images[:, 2:, 2:] = 1.0
-  # Untouched, masked, replaced by the white one, kept.
+  # Not corrupted, masked, replaced by the white patch, kept.
   corruption = masked_patch.Corruption(
     kind=np.array([[0, 1, 2, 3]]),
     donor=np.array([[1, 0, 3, 0]]),
     positions=np.array([[1, 2, 3]]),
   )
   predicted = np.zeros((1, 3, 2, 2, 3), np.float32)
-  predicted[:, :, :, :, 0] = 1.0  # Red, for the corrupted three.
+  predicted[:, :, :, :, 0] = 1.0  # Red for the three corrupted patches.
   sheet = patch_colours.draw(images, predicted, corruption, (2, 2))
   assert sheet.dtype == np.uint8
   height, width, _ = sheet.shape

@@ -7,7 +7,7 @@ from vit_jax.inspection import position_similarity
 import weights
 
 
-def test_similarity_of_an_embedding_with_itself_is_one_on_a_6x4_grid():
+def test_similarity_on_a_6x4_grid():
   table = np.random.default_rng(0).normal(size=(24, 5))
   found = position_similarity.similarity(table, (6, 4))
   assert found.shape == (6, 4, 6, 4)
@@ -20,26 +20,26 @@ def test_similarity_of_an_embedding_with_itself_is_one_on_a_6x4_grid():
   assert found[5, 3, 2, 1] == pytest.approx(cosine, abs=1e-12)
 
 
-def test_an_embedding_of_zeros_is_like_none():
+def test_similarity_to_an_embedding_of_zeros_is_zero():
   table = np.array([[0.0, 0.0], [1.0, 0.0]])
   found = position_similarity.similarity(table, (1, 2)).reshape(2, 2)
   np.testing.assert_array_equal(found, [[0, 0], [0, 1]])
 
 
-def test_a_grid_of_another_size_is_refused():
-  with pytest.raises(ValueError, match='25 .* do not fill .* 6x4 patches'):
+def test_mismatched_grid_is_refused():
+  with pytest.raises(ValueError, match='got 25 .* grid of 6x4 patches'):
     position_similarity.similarity(np.ones((25, 3)), (6, 4))
 
 
 def test_contrast():
-  # A patch's embedding has a part for its row, of cosine 0.36 with those of its
-  # row, and one for its column, of 0.64 with those of its column.
+  # Embeddings consist of a part for the row and one for the column, with a
+  # cosine of 0.36 within a row and 0.64 within a column.
   row, column = np.indices((3, 4)).reshape(2, -1)
   table = np.concatenate([0.6 * np.eye(3)[row], 0.8 * np.eye(4)[column]], 1)
   found = position_similarity.contrast(
     position_similarity.similarity(table, (3, 4))
   )
-  # Beside each other are 3 * 3 pairs, below each other 2 * 4.
+  # There are 3 * 3 horizontal and 2 * 4 vertical pairs.
   adjacent = (9 * 0.36 + 8 * 0.64) / 17
   expected = {'same_row': 0.36, 'same_column': 0.64, 'others': 0.0}
   assert found == pytest.approx(expected | {'adjacent': adjacent}, abs=1e-12)
@@ -53,7 +53,7 @@ def test_contrast_of_a_single_row_has_no_columns():
 
 
 @pytest.mark.parametrize('pool', ['token', 'gap'])
-def test_the_class_token_has_no_place(pool):
+def test_class_token_is_dropped(pool):
   params = weights.random_params(weights.tiny(pool=pool))
   table = params['Transformer']['posembed_input']['pos_embedding']
   found = position_similarity.embeddings(params)
@@ -61,7 +61,7 @@ def test_the_class_token_has_no_place(pool):
 
 
 @pytest.mark.parametrize('place', ['stem', 'every_layer_shared', 'every_layer'])
-def test_rows_and_columns_are_put_together(place):
+def test_rows_and_columns_are_combined(place):
   model = weights.tiny(positions='2d', positions_at=place)
   encoder = (params := weights.random_params(model))['Transformer']
   tables = {
@@ -78,12 +78,12 @@ def test_rows_and_columns_are_put_together(place):
 
 
 @pytest.mark.parametrize('kind', ['none', 'relative'])
-def test_tokens_without_positions(kind):
+def test_models_without_added_positions_are_refused(kind):
   params = weights.random_params(weights.tiny(positions=kind))
   with pytest.raises(ValueError, match='adds no position embeddings'):
     position_similarity.embeddings(params)
 
 
-def test_a_resnet_has_no_positions():
+def test_resnets_are_refused():
   with pytest.raises(ValueError, match='no position embeddings'):
     position_similarity.embeddings({'conv_root': {}})

@@ -7,7 +7,7 @@ from vit_jax.inspection import rollout
 
 
 def heads(*matrices):
-  """Weights of one image whose heads have these matrices."""
+  """Returns the weights of one image and several heads."""
   return np.array([matrices], np.float32)
 
 
@@ -43,12 +43,12 @@ def test_images_do_not_mix():
   assert together.shape == (3, 4, 4)
   np.testing.assert_allclose(np.sum(together, axis=-1), 1, rtol=1e-5)
   for i in range(3):
-    (alone,) = rollout.rollout([layer[i : i + 1] for layer in layers])
-    np.testing.assert_allclose(together[i], alone, rtol=1e-6)
+    (single,) = rollout.rollout([layer[i : i + 1] for layer in layers])
+    np.testing.assert_allclose(together[i], single, rtol=1e-6)
 
 
-def test_no_layer():
-  with pytest.raises(ValueError, match='no layer'):
+def test_at_least_one_layer_is_needed():
+  with pytest.raises(ValueError, match='at least one layer'):
     rollout.rollout([])
 
 
@@ -60,7 +60,7 @@ def test_mask_is_brightest_where_the_share_is_largest():
   assert found.min() == 0
   assert found.max() == 1
   row, column = np.unravel_index(found.argmax(), found.shape)
-  # The middle of the patch, up to what the image's border does.
+  # Inside the patch, up to effects of the border.
   assert 10 <= row < 20
   assert column >= 60
 

@@ -1,4 +1,4 @@
-"""De-duplication end to end, and training on what remains."""
+"""De-duplication end to end, and training on the remaining examples."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ from vit_jax.data import registry
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-  """40 photos to train on, six of which are copies of the 12 to test on."""
+  """40 training photos; six are copies of the 12 test photos."""
   folder = tmp_path_factory.mktemp('data')
   for i in range(34):
     save(photo(100 + i), folder / 'train' / 'ab'[i % 2] / f'{i}.png')
@@ -45,7 +45,7 @@ def config(data, **values):
 
 
 def expected(data):
-  """What is found: each copy, its part of the test images, its original."""
+  """Yields each copy, the split of its original, and its original."""
   parts = {
     f'folder:{data}={split}': registry.open_source(f'folder:{data}', split)
     for split in ('test[:6]', 'test[6:]')
@@ -60,7 +60,7 @@ def expected(data):
     yield f'train/b/copy_of_{i}.png', where[original], original
 
 
-def test_copies_are_listed_drawn_and_left_out(data, tmp_path, capsys):
+def test_copies_are_listed_drawn_and_excluded(data, tmp_path, capsys):
   results = runs.run(config(data), tmp_path)
   assert results['num_duplicates'] == 6
   lines = (tmp_path / 'pairs.jsonl').read_text().splitlines()
@@ -75,7 +75,7 @@ def test_copies_are_listed_drawn_and_left_out(data, tmp_path, capsys):
     'examples': [pair['example'] for pair in pairs],
   }
   with Image.open(tmp_path / 'pairs.png') as sheet:
-    # The least similar pair first; both sides of it are one photo.
+    # The least similar pair is first; both of its images are the same photo.
     pixels = np.asarray(sheet.convert('RGB'), float)
   assert pixels[:128].std() > 10
   out = capsys.readouterr().out
@@ -89,7 +89,7 @@ def test_copies_are_listed_drawn_and_left_out(data, tmp_path, capsys):
   assert not any('copy' in name for name in names)
 
 
-def test_a_run_goes_on_where_it_was_stopped(data, tmp_path, caplog):
+def test_interrupted_run_resumes(data, tmp_path, caplog):
   caplog.set_level(logging.INFO, logger='vit_jax')
   runs.run(config(data), tmp_path)
   files = ('found.jsonl', 'pairs.jsonl', 'exclude.json', 'pairs.png')
@@ -103,7 +103,7 @@ def test_a_run_goes_on_where_it_was_stopped(data, tmp_path, caplog):
     caplog.clear()
     runs.run(config(data), tmp_path)
     done = 8 * sum(line.endswith(b'\n') for line in kept.splitlines(True))
-    assert f'going on from example {done}' in caplog.text
+    assert f'resuming from example {done}' in caplog.text
     assert {name: (tmp_path / name).read_bytes() for name in files} == whole
   caplog.clear()
   runs.run(config(data), tmp_path)
@@ -112,7 +112,7 @@ def test_a_run_goes_on_where_it_was_stopped(data, tmp_path, caplog):
     main.run(config(data, dedup__threshold=0.9), tmp_path)
 
 
-def test_training_counts_what_remains(data, tmp_path):
+def test_epochs_count_the_remaining_examples(data, tmp_path):
   runs.run(config(data), tmp_path)
   training = runs.override(
     runs.load_config('folder', str(data)),
@@ -126,7 +126,7 @@ def test_training_counts_what_remains(data, tmp_path):
   assert config_lib.total_steps(training, train.num_examples) == 2
 
 
-def test_nothing_found(data, tmp_path):
+def test_no_duplicates(data, tmp_path):
   values = {'dedup__against': 'digits=test[:9]', 'data__train': 'train[:5]'}
   results = runs.run(config(data, **values), tmp_path)
   assert results['num_duplicates'] == 0
@@ -142,7 +142,7 @@ def test_nothing_found(data, tmp_path):
     ({'dedup__threshold': 0.1}, r'dedup.threshold=0.1 is outside \[0.5'),
   ],
 )
-def test_what_cannot_be_is_refused(data, tmp_path, values, message):
+def test_mistakes_are_explained(data, tmp_path, values, message):
   with pytest.raises(ValueError, match=message):
     main.run(config(data, **values), tmp_path / 'run')
   assert not (tmp_path / 'run').exists()

@@ -301,7 +301,7 @@ def test_objectnet(classifier, release, tmp_path, restricted):
   [
     ({'init_from': ''}, 'needs a trained model: set init_from'),
     ({'init_from': '/nowhere.npz'}, '/nowhere.npz: no such file'),
-    ({}, 'tells 1000 classes apart, and digits has 10'),
+    ({}, 'has 1000 classes, but digits has 10'),
     ({'data__eval': ''}, 'data.eval is empty'),
     ({'data__image_size': 17}, '17x24 pixels cannot be cut into patches'),
     ({'data__image_size': 0, 'data__image_width': 0}, 'set data.image_size'),
@@ -333,9 +333,9 @@ def test_real_needs_imagenet(run_of_ours, classifier, imagenet, tmp_path):
     main.run(config, tmp_path / 'run')
   folder = f'folder:{imagenet[0]}'
   for split, message in (
-    ('a=train[:5],b=train[5:]', 'one split alone'),
-    ('real=train', 'one split alone, under another name'),
-    ('test=train', 'is no validation image of ImageNet'),
+    ('a=train[:5],b=train[5:]', 'exactly one split'),
+    ('real=train', 'exactly one split, under another name'),
+    ('test=train', 'is not an ImageNet validation image'),
   ):
     config = evaluation(
       classifier, folder, data__eval=split, evaluate__real_json=path
@@ -402,6 +402,6 @@ def test_other_class_names_are_noted(run_of_ours, tmp_path, caplog):
   config = runs.load_config('evaluate', str(other))
   config.data.eval = 'test[:8]'
   runs.run(config, tmp_path / 'run')
-  assert "class 0 is 'zero' by the checkpoint and '0' by the data" in (
+  assert "class 0 is 'zero' in the checkpoint and '0' in the data" in (
     caplog.text
   )

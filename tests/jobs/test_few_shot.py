@@ -94,7 +94,9 @@ def test_accuracy_from_whole_arrays(run_of_ours, tmp_path):
   support, queries = features('train'), features('test[:100]')
   expected = [
     few_shot_regression.accuracy(
-      support.at(few_shot_regression.choose(support.label, 10, 5, seed)),
+      support.take(
+        few_shot_regression.choose_support(support.label, 10, 5, seed)
+      ),
       queries,
       num_classes=10,
       l2=1024.0,

@@ -1,4 +1,4 @@
-"""Fine-tuning end to end, on digits, from a run in miniature."""
+"""Fine-tuning on digits, end to end, from a miniature pre-training run."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from vit_jax import checkpoints, main
 
 @pytest.fixture(scope='module')
 def pretrained(tmp_path_factory):
-  """A run at 64 px with a hidden layer in its head, as pre-training has."""
+  """A run at 64 px with the hidden layer of a pre-training head."""
   workdir = tmp_path_factory.mktemp('pretrained')
   config = runs.shrink(runs.load_config('digits'))
   runs.override(config, model__representation_size=-1, optim__ema_decay=0.9)
@@ -54,7 +54,7 @@ def test_starts_from_the_weights_at_a_higher_resolution(pretrained, tmp_path):
   np.testing.assert_allclose(new[0, corners[1]], old[0, corners[0]], rtol=1e-6)
 
 
-def test_linear_probe_trains_the_head_alone(pretrained, tmp_path):
+def test_linear_probe_trains_only_the_head(pretrained, tmp_path):
   config = finetuning(
     pretrained, model__patch_size=2, optim__freeze='(?!head/).*'
   )
@@ -96,7 +96,7 @@ def test_bit_recipe_and_class_weights_run(pretrained, tmp_path):
     ({'optim__boundaries': 'x'}, "optim.boundaries='x' is not a list"),
   ],
 )
-def test_what_does_not_fit_is_refused(pretrained, tmp_path, values, message):
+def test_invalid_configs_are_refused(pretrained, tmp_path, values, message):
   values = {'model__patch_size': 2} | values
   with pytest.raises(ValueError, match=message):
     main.run(finetuning(pretrained, **values), tmp_path / 'run')

@@ -41,9 +41,9 @@ def test_models_and_sizes_are_timed_and_kept(tmp_path, capsys):
   assert (tmp_path / 'inference.png').exists()
   page = (tmp_path / 'report.html').read_text()
   assert 'largest batch that fits' in page
-  assert 'inference.png' not in page  # It is drawn in the page's style.
+  assert 'inference.png' not in page  # The page draws its own chart.
 
-  # The same command goes on with what is missing.
+  # The same command measures the missing cases.
   (tmp_path / 'results.json').unlink()
   first, second, *_ = sorted((tmp_path / 'points').iterdir())
   first.unlink()
@@ -55,7 +55,7 @@ def test_models_and_sizes_are_timed_and_kept(tmp_path, capsys):
 
 
 def test_memory_limits_the_batch_and_time_the_timings(tmp_path):
-  # An image of 112x112 px takes 150,528 bytes before anything is done with it.
+  # The input alone takes 150,528 bytes per image of 112x112 px.
   gib = 0.0015
   config = in_miniature(
     inference__image_sizes='112',
@@ -72,7 +72,7 @@ def test_memory_limits_the_batch_and_time_the_timings(tmp_path):
   assert (rate['batch_size'], rate['timings']) == (1, 3)
 
 
-def test_lines_are_by_model_and_leave_out_what_does_not_fit():
+def test_lines_are_by_model_and_omit_what_does_not_fit():
   def point(model, size, best, largest):
     best = best and {'images_per_second': best}
     return {
@@ -100,7 +100,7 @@ def test_lines_are_by_model_and_leave_out_what_does_not_fit():
     ({'inference__models': 'ViT-X/16'}, 'unknown model'),
   ],
 )
-def test_what_cannot_be_timed_is_refused_first(values, message, tmp_path):
+def test_invalid_cases_are_refused_first(values, message, tmp_path):
   with pytest.raises(ValueError, match=message):
     runs.run(in_miniature(**values), tmp_path / 'run')
   assert not (tmp_path / 'run').exists()

@@ -10,7 +10,7 @@ import pytest
 import runs
 from vit_jax import checkpoints, main, models
 from vit_jax.data import digits, pipeline, preprocess
-from vit_jax.inspection import attention_summary
+from vit_jax.inspection import attention_maps
 import weights
 
 MAPS = {'attention_maps_1.png', 'attention_maps_2.png'}
@@ -122,7 +122,7 @@ def test_the_numbers_are_those_of_the_images_that_were_asked_for(
     batch_size=20,
   )
   summary = jax.device_get(
-    attention_summary.summarise(model, params, batch['image'])
+    attention_maps.summarize(model, params, batch['image'])
   )
   np.testing.assert_allclose(
     large_arrays['attention_distance'], summary['distances'].mean(0), rtol=1e-4
@@ -205,7 +205,7 @@ def test_a_resnet_has_filters_alone(tmp_path, caplog):
   assert pictures(tmp_path / 'run') == {'filters.png'}
   assert set(arrays) == {'filter_components', 'filter_variance'}
   assert all(name.startswith('filters/') for name in results['metrics'])
-  assert 'a ResNet has no attention from token to token' in caplog.text
+  assert 'a ResNet has no attention between tokens' in caplog.text
 
 
 def test_relative_positions_have_no_similarity(tmp_path, caplog):
@@ -237,16 +237,16 @@ def test_an_axial_vit_has_filters_and_positions(tmp_path, caplog):
   )
   assert set(results['figures']) == {'filters.png', 'position_similarity.png'}
   assert arrays['position_similarity'].shape == (2, 3, 2, 3)
-  assert 'an Axial-ViT has no attention to look at but along' in caplog.text
+  assert 'an Axial-ViT only has attention along' in caplog.text
 
 
 @pytest.mark.parametrize(
   ('values', 'message'),
   [
-    ({'inspect__num_images': 0}, 'no images to look at'),
-    ({'data__name': ''}, 'no images to look at'),
+    ({'inspect__num_images': 0}, 'no images to inspect'),
+    ({'data__name': ''}, 'no images to inspect'),
     ({'data__eval': ''}, 'data.eval is empty'),
-    ({'inspect__paths': '/nowhere.png'}, "no file or folder '/nowhere.png'"),
+    ({'inspect__paths': '/nowhere.png'}, "'/nowhere.png' does not exist"),
     ({'inspect__paths': __file__}, 'none of 1 files can be read'),
     ({'data__image_size': 9}, '9x9 pixels cannot be cut into patches'),
     ({'init_from': ''}, 'which weights'),

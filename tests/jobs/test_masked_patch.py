@@ -1,4 +1,4 @@
-"""Masked patch prediction through main: results, resume, what it is for."""
+"""Masked patch prediction through main: results, resuming, fine-tuning."""
 
 import io
 import shutil
@@ -61,7 +61,7 @@ def test_pictures_as_files_and_for_tensorboard(pretrained):
   assert names == ['patches_0000003.png', 'patches_0000004.png']
   picture = np.asarray(Image.open(workdir / names[1]))
   assert picture.shape[2] == 3
-  # The first column is the first test digit, which is enlarged.
+  # The first column shows the first test digit, enlarged.
   assert len(np.unique(picture[14:-4, :112])) > 5
   events = event_accumulator.EventAccumulator(str(workdir))
   events.Reload()
@@ -122,12 +122,12 @@ def test_it_fine_tunes_like_any_checkpoint(pretrained, tmp_path, caplog):
   }
 
 
-def test_its_features_serve_few_shot_evaluation(pretrained, tmp_path):
+def test_few_shot_evaluation_of_its_features(pretrained, tmp_path):
   workdir, _ = pretrained
   config = runs.load_config('few_shot', str(workdir))
   config.few_shot.datasets = ('digits|train[:40]|test[:20]',)
   config.few_shot.shots = (2,)
-  alone = runs.run(config, tmp_path / 'alone')['metrics']
+  expected = runs.run(config, tmp_path / 'few_shot')['metrics']
   config = tiny(
     model__dropout=0.1,
     eval_every=0,
@@ -135,12 +135,12 @@ def test_its_features_serve_few_shot_evaluation(pretrained, tmp_path):
     few_shot__datasets='digits|train[:40]|test[:20]',
     few_shot__shots='2',
   )
-  beside = runs.run(config, tmp_path / 'beside')['metrics']
+  metrics = runs.run(config, tmp_path / 'run')['metrics']
   name = 'few_shot/digits/2shot'
-  assert beside[name] == alone[name]
+  assert metrics[name] == expected[name]
 
 
-def test_averages_and_micro_batches(tmp_path):
+def test_averaged_weights_and_micro_batches(tmp_path):
   config = tiny(
     optim__ema_decay=0.99, optim__accumulate=2, best_metric='test/accuracy'
   )
@@ -207,12 +207,12 @@ def test_pixels_by_a_hybrid(tmp_path):
     ),
   ],
 )
-def test_impossible_configs_are_refused(values, message, tmp_path):
+def test_invalid_configs_are_refused(values, message, tmp_path):
   with pytest.raises(ValueError, match=message):
     main.run(tiny(**values), tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
 
 
-def test_unknown_argument_lists_the_known():
+def test_an_unknown_argument_is_answered_with_the_known_ones():
   with pytest.raises(ValueError, match='jft300m.*digits and folder:PATH'):
     runs.load_config('masked_patch', 'cifar10')

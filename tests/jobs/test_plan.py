@@ -19,7 +19,7 @@ def test_a_plan_needs_neither_data_nor_devices(tmp_path, capsys):
   config.plan.topologies = ('v3:1x1', 'v3:2x2')
   points = runs.run(config, workdir)['points']
   assert [point['cores'] for point in points] == [2, 8]
-  # Weights of one block, the last norm, 5 positions and a head of 10 classes.
+  # One block, the last norm, 5 positions and a head of 10 classes.
   width, mlp = 16, 16
   parameters = (
     (16 * 16 * 3 + 1) * width
@@ -43,7 +43,7 @@ def test_a_plan_needs_neither_data_nor_devices(tmp_path, capsys):
     assert point['steps'] == 2
   assert 'yes, with 15.' in capsys.readouterr().out
 
-  # The same command goes on with what is missing.
+  # The same command computes the missing cases.
   (workdir / 'results.json').unlink()
   first, second = sorted((workdir / 'points').iterdir())
   before = second.read_text()
@@ -53,14 +53,14 @@ def test_a_plan_needs_neither_data_nor_devices(tmp_path, capsys):
   assert [point['steps'] for point in again] == [2, 3]
 
 
-def test_a_slice_that_is_none_is_refused_first(tmp_path):
+def test_an_unknown_slice_is_refused_first(tmp_path):
   config, workdir = plan_config(tmp_path, topologies='v3-8')
   with pytest.raises(ValueError, match='v3:2x2'):
     runs.run(config, workdir)
   assert not workdir.exists()
 
 
-def test_length_of_a_run_without_its_data():
+def test_length_of_a_run_is_known_without_its_data():
   config = runs.load_config('plan', 'ViT-L/16,v3:2x2,imagenet21k')
   runs.override(config, data__train='train')
   assert plan.total_steps(config) == math.ceil(90 * 14_197_122 / 4096)
@@ -91,7 +91,7 @@ def test_cost_of_a_run():
   assert plan.core_days(row, 0.5) == pytest.approx(8.0)
 
 
-def test_what_does_not_fit_is_said():
+def test_a_step_that_does_not_fit_is_reported():
   row = {
     'model': 'ViT-H/14',
     'topology': 'v2:2x2',

@@ -167,11 +167,11 @@ def test_names_of_imagenet():
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
-    ('one\ntwo\n', '2 class names .* tells 3 classes apart'),
-    ('["one", "two"]', '2 class names .* tells 3 classes apart'),
+    ('one\ntwo\n', '2 class names .* has 3 classes'),
+    ('["one", "two"]', '2 class names .* has 3 classes'),
     ('{"1": "a", "2": "b", "3": "c"}', 'nor .*KeyError'),
-    ('["one", 2, "three"]', 'no JSON list of names'),
-    ('["one", ', 'no JSON list of names'),
+    ('["one", 2, "three"]', 'neither a JSON list of names'),
+    ('["one", ', 'neither a JSON list of names'),
     (None, 'there is no file'),
   ],
 )
@@ -189,7 +189,7 @@ def test_other_names_are_refused(trained, photos, tmp_path, content, message):
   ('values', 'message'),
   [
     ({'predict__paths': ''}, 'predict.paths is empty'),
-    ({'predict__paths': '/no.jpg'}, "no file or folder '/no.jpg'"),
+    ({'predict__paths': '/no.jpg'}, "'/no.jpg' does not exist"),
     ({'init_from': ''}, 'the job predict needs a trained model'),
     ({'predict__top': 0}, r'predict.top=0 is outside \[1'),
   ],

@@ -1,4 +1,4 @@
-"""Preparing data with TFDS: there already, prepared, or not possible."""
+"""Preparing data with TFDS: already prepared, prepared now, or failed."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from vit_jax.data import registry
 
 
 class PaintedSquares(tfds.core.GeneratorBasedBuilder):
-  """A dataset that needs no download; TFDS finds it by its name."""
+  """A dataset without downloads; TFDS finds it by its name."""
 
   VERSION = tfds.core.Version('1.0.0')
 
@@ -31,7 +31,7 @@ class PaintedSquares(tfds.core.GeneratorBasedBuilder):
       yield i, {'image': np.full((4, 4, 3), i, np.uint8), 'label': i % 2}
 
 
-def test_prepares_what_is_not_there(tmp_path):
+def test_prepares_missing_data(tmp_path):
   config = runs.load_config('prepare', 'tfds:painted_squares')
   config.data.dir = str(tmp_path / 'data')
   results = runs.run(config, tmp_path / 'run')
@@ -44,7 +44,7 @@ def test_prepares_what_is_not_there(tmp_path):
   assert results['datasets'] == {'painted_squares': 'was there'}
 
 
-def test_what_fails_is_named_in_the_end(tmp_path):
+def test_failures_are_reported_finally(tmp_path):
   config = runs.load_config(
     'prepare', 'vtab:resisc45,vtab:diabetic_retinopathy,tfds:painted_squares'
   )
@@ -68,8 +68,8 @@ def test_vtab_has_sixteen_datasets():
 @pytest.mark.parametrize(
   ('names', 'message'),
   [
-    ('digits', "'digits' is nothing that TFDS can prepare"),
-    ('vtab:cats', "'cats' is no task"),
+    ('digits', "'digits' is not a dataset that TFDS can prepare"),
+    ('vtab:cats', "'cats' is not a VTAB task"),
     ('tfds:nowhere', "does not know 'nowhere'"),
     (' ', 'is empty'),
   ],

@@ -187,7 +187,7 @@ def test_killed_in_the_middle_goes_on_with_unfinished_tasks(data_dir, tmp_path):
 @pytest.mark.parametrize(
   ('values', 'message'),
   [
-    ({'vtab__tasks': 'dtd,cats'}, "'cats' is no task of VTAB"),
+    ({'vtab__tasks': 'dtd,cats'}, "'cats' is not a VTAB task"),
     ({'sweep__job': 'finetune'}, 'needs a checkpoint to start from'),
     ({'init_from': '/nowhere.npz'}, '/nowhere.npz'),
     ({'sweep__grid': 'optim.lr'}, 'is not KEY=A'),

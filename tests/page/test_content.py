@@ -2,7 +2,7 @@
 
 import collections
 
-from vit_jax.page import confusions, content, metric_parts, render
+from vit_jax.page import content, examples, metric_parts
 
 
 def line(label, predicted, probability=0.5):
@@ -23,7 +23,7 @@ def test_mistakes_come_by_confidence():
     line(['cat'], 'dog', 0.7),
     line([], 'dog', 0.95),  # Without a label nothing is wrong.
   ]
-  assert confusions.mistakes(lines) == [2, 4, 1]
+  assert examples.wrong_lines(lines) == [2, 4, 1]
 
 
 def test_classes_by_accuracy():
@@ -34,7 +34,7 @@ def test_classes_by_accuracy():
     *[line('dog', 'eel')] * 3,
     *[line('dog', 'dog')] * 5,
   ]
-  table, matrix, kinds = confusions.by_class(
+  table, matrix, kinds = examples.by_class(
     'test', lines, {'cat': 0.75, 'dog': 0.5, 'eel': None}
   )
   assert table.rows == [
@@ -56,17 +56,15 @@ def test_of_many_classes_those_are_drawn_that_are_confused():
   lines = [line(name, name) for name in names]
   lines += [line(f'c{k}', f'c{k + 1}') for k in range(100, 200, 2)] * 2
   lines += [line('c7', 'c9')] * 3
-  table, matrix, _ = confusions.by_class(
-    'test', lines, dict.fromkeys(names, 0.5)
-  )
+  table, matrix, _ = examples.by_class('test', lines, dict.fromkeys(names, 0.5))
   assert len(table.rows) == 200
   markup = str(matrix.pictures[0].markup)
   assert 'the 40 of 1000 classes most often confused' in markup
-  assert 'c7 taken for c9 3 times' in markup
+  assert 'c7 mistaken for c9 3 times' in markup
 
 
 def test_several_labels_have_no_confusion():
-  (table,) = confusions.by_class(
+  (table,) = examples.by_class(
     'test', [line(['a', 'b'], 'a')], {'a': 1.0, 'b': 0.0}
   )
   assert [row[0] for row in table.rows] == ['b', 'a']
@@ -125,7 +123,7 @@ def test_what_is_written_is_escaped():
     ],
     footer=evil,
   )
-  html = render.render(page)
+  html = content.html(page)
   assert '<script' not in html
   assert 'a"b' not in html
   assert html.count('&lt;script&gt;') == 17
@@ -135,7 +133,7 @@ def test_rows_beyond_those_shown_are_folded():
   rows = [(f'row {k}', '') for k in range(5)]
   table = content.Table(('a', 'b'), rows, shown=2, folded='others')
   page = content.Page('x', '', [], [content.Section('y', [table])])
-  html = render.render(page)
+  html = content.html(page)
   opened, _, folded = html.partition('<details>')
   assert '<summary>3 others</summary>' in folded
   counts = collections.Counter(

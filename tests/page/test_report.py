@@ -207,9 +207,13 @@ def test_what_a_training_run_shows(training):
   lines = (training / 'predictions_test.jsonl').read_text().splitlines()
   lines = [json.loads(line) for line in lines]
   wrong = [x for x in lines if x['label'] != x['predicted']]
-  assert f'{len(wrong)} of {len(lines)} images of test are mistaken' in html
+  assert (
+    f'{len(wrong)} of {len(lines)} images of test are misclassified' in html
+  )
   first = max(wrong, key=lambda line: line['probability'])
-  assert f'Image {first["example"]} of class {first["label"]}, taken' in html
+  assert (
+    f'Image {first["example"]} of class {first["label"]}, predicted' in html
+  )
   right = len(lines) - len(wrong)
   assert (
     f'10 classes, {len(lines)} images, {right} of them on the diagonal' in html
@@ -244,7 +248,7 @@ def test_what_other_jobs_show(others):
   assert 'as predicted (patches_' in html('masked')
   assert '<h2>Attention</h2>' in html('masked')
   assert 'Photo photo of a wall.png; predicted: ' in html('predict')
-  assert 'few-shot accuracy, mean of draws' in html('few-shot')
+  assert 'few-shot accuracy, mean over draws' in html('few-shot')
   assert '<h2>Classes</h2>' in html('evaluate')
   assert 'attention_maps_2.png' in html('inspect')
 
@@ -259,7 +263,7 @@ def test_an_old_run_gets_its_page_by_the_job(training, tmp_path):
   (old / 'config.json').write_text(json.dumps(config | {'model.colour': 'red'}))
   main.run(runs.load_config('report', str(old)), tmp_path / 'unused')
   html = (old / 'report.html').read_text()
-  assert 'Is no key any more.' in html
+  assert 'No longer a key.' in html
   assert '<h2>Most confident mistakes</h2>' in html
   assert '<h2>Attention</h2>' not in html
   assert not (tmp_path / 'unused').exists()

@@ -20,10 +20,10 @@ def count_step(state, batch):
 
 
 def run(total_steps, *, start_step=0, bad_at=None, evaluate=(), **kwargs):
-  """Runs the loop over batches 0, 1, 2, ...; returns what it called."""
+  """Runs the loop over batches 0, 1, 2, ...; returns the calls that it made."""
   calls = []
 
-  def note(name):
+  def recorder(name):
     return lambda step, state: calls.append((name, step))
 
   batches = (
@@ -39,8 +39,8 @@ def run(total_steps, *, start_step=0, bad_at=None, evaluate=(), **kwargs):
       start_step=start_step,
       total_steps=total_steps,
       report=lambda p: calls.append(('report', p.step, p.metrics['loss'])),
-      evaluations=[(every, note(name)) for name, every in evaluate],
-      save=note('save'),
+      evaluations=[(every, recorder(name)) for name, every in evaluate],
+      save=recorder('save'),
       **{'log_every': 2} | kwargs,
     )
   except loop.NonFiniteError as error:
@@ -70,7 +70,7 @@ def test_last_step_is_evaluated_by_the_caller():
   assert ('evaluate', 4) not in calls
 
 
-def test_start_in_the_middle():
+def test_resuming_from_a_step():
   calls, end = run(4, start_step=3)
   assert calls == [('report', 4, 3.0), ('save', 4)]
   assert end == (4, 3.0)
@@ -83,7 +83,7 @@ def test_stop_saves_at_once():
 
 
 @pytest.mark.parametrize('bad_at', [0, 3, 6])
-def test_nan_is_named_with_its_step_and_not_saved(bad_at):
+def test_nan_is_reported_with_its_step_and_not_saved(bad_at):
   calls, message = run(7, bad_at=bad_at, checkpoint_every=1, log_every=100)
   assert f'loss=nan at step {bad_at + 1};' in message
   assert calls == [('save', i) for i in range(1, bad_at + 1)]

@@ -35,7 +35,7 @@ def test_smooth_labels_keeps_the_sum():
   np.testing.assert_allclose(smoothed, [[0.85, 0.05, 0.05, 0.05]], rtol=1e-6)
 
 
-def test_targets_of_numbers_and_of_rows():
+def test_targets_of_class_indices_and_of_rows():
   targets = steps.as_targets(jnp.array([2, 0]), 3)
   np.testing.assert_array_equal(targets, [[0, 0, 1], [1, 0, 0]])
   rows = jnp.array([[0.0, 1.0, 1.0]])

@@ -1,4 +1,4 @@
-"""The objective of masked patch prediction, and a step of it on a mesh."""
+"""The objective of masked patch prediction, and its training step on a mesh."""
 
 import functools
 import json
@@ -21,7 +21,7 @@ from vit_jax.training import patch_targets, randomness, steps
 from vit_jax.training import state as state_lib
 
 B, N, RATE = 8, 16, 0.5
-M = 8  # Corrupted patches of an image.
+M = 8  # Corrupted patches per image.
 
 
 def make_model(target, dropout=0.0):
@@ -55,7 +55,7 @@ def make_batch():
 
 @functools.cache
 def make_params(target):
-  """Random weights; zeros would hide what depends on mask token and head."""
+  """Random weights; zeros would hide the effect of mask token and head."""
 
   @jax.jit
   def init():
@@ -89,9 +89,9 @@ def test_sums_are_over_the_corrupted_patches_of_real_images(target):
   apply = jax.jit(functools.partial(make_model(target).apply, train=True))
   predictions = apply({'params': params}, batch['image'], corruption)
   patches = np.asarray(patch_targets.cut(batch['image'], (4, 4)))
-  there = np.stack([patches[i, corruption.positions[i]] for i in range(5)])
-  expected = float(np.sum(jax.jit(chosen.losses)(predictions[:5], there)))
-  right = chosen.colours(predictions[:5]) == chosen.true_colours(there)
+  originals = np.stack([patches[i, corruption.positions[i]] for i in range(5)])
+  expected = float(np.sum(jax.jit(chosen.losses)(predictions[:5], originals)))
+  right = chosen.colours(predictions[:5]) == chosen.true_colours(originals)
   correct = int(np.sum(right))
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
   np.testing.assert_allclose(metrics['loss'], (expected, 5 * M), rtol=1e-5)
@@ -113,7 +113,7 @@ def test_no_gradient_for_predictions_of_uncorrupted_patches(target):
     with nn.intercept_methods(intercept):
       return objective(params, batch, KEY)[0]
 
-  # Of what predictions are made of: class token, then the patches.
+  # The input of the prediction head: class token, then patches.
   gradient = jax.jit(jax.grad(loss))(jnp.zeros((B, 1 + N, 16)))
   corrupted = drawn().kind != model_lib.UNTOUCHED
   assert not np.any(gradient[:, 0])
@@ -121,7 +121,7 @@ def test_no_gradient_for_predictions_of_uncorrupted_patches(target):
   assert np.all(np.any(gradient[:, 1:][corrupted] != 0, axis=-1))
 
 
-def test_untrained_loss_is_that_of_guessing():
+def test_untrained_loss_is_that_of_a_uniform_guess():
   params = make_model('mean_colour').init(
     jax.random.key(0), jnp.zeros((1, 8, 8, 3))
   )['params']
@@ -160,7 +160,7 @@ def test_corruption_follows_seed_and_step():
 
 
 def one_step(devices):
-  """Loss, accuracy and weights after a step on a mesh."""
+  """Returns loss, accuracy and weights after a step on a mesh."""
   mesh = mesh_lib.create(devices)
   state = jax.device_put(make_state(), mesh_lib.replicated(mesh))
   step = jax.jit(make_step(), out_shardings=mesh_lib.replicated(mesh))
@@ -170,7 +170,7 @@ def one_step(devices):
 
 
 def compare_devices():
-  """Differences between a step on 1 and on 8 devices."""
+  """Returns the differences between a step on 1 and on 8 devices."""
   (one, params), (eight, others) = one_step(1), one_step(8)
 
   def distance(a, b):
@@ -186,7 +186,7 @@ def compare_devices():
   }
 
 
-def test_a_step_on_eight_devices_is_that_on_one():
+def test_a_step_on_eight_devices_equals_one_on_a_single_device():
   flags = '--xla_force_host_platform_device_count=8'
   script = (
     'import json, test_masked_patch as test\n'

@@ -43,13 +43,13 @@ def update(optimizer, grads=GRADS, times=1):
   return updates
 
 
-def test_adam_decays_kernels_alone_by_the_scheduled_rate():
+def test_adam_decays_only_kernels_by_the_scheduled_rate():
   updates = update(
     optim.create('adam', lambda step: 0.1 * (step + 1), weight_decay=0.2),
     times=2,
   )
-  # With a constant gradient Adam's direction is its sign; at the second
-  # update the rate is 0.2.
+  # With a constant gradient, Adam's direction is its sign. The learning rate
+  # of the second update is 0.2.
   np.testing.assert_allclose(updates['cls'], [-0.2], rtol=1e-4)
   np.testing.assert_allclose(updates['dense']['bias'], [-0.2], rtol=1e-4)
   np.testing.assert_allclose(
@@ -65,7 +65,7 @@ def test_sgd_accumulates_momentum():
 
 
 @pytest.mark.parametrize('name', ['adam', 'sgd'])
-def test_the_first_moment_alone_is_kept_in_bfloat16(name):
+def test_only_the_first_moment_is_kept_in_bfloat16(name):
   def make(mu_dtype):
     return optim.create(name, lambda step: 0.1, mu_dtype=mu_dtype)
 
@@ -86,7 +86,7 @@ def test_clipping_scales_the_global_norm():
   grads = {
     'cls': jnp.array([3.0]),
     'dense': {'kernel': jnp.array([4.0]), 'bias': jnp.array([12.0])},
-  }  # Of norm 13.
+  }  # Norm 13.
   updates = update(
     optim.create('sgd', lambda step: 1.0, momentum=0.0, clip_norm=1.0), grads
   )
@@ -106,7 +106,7 @@ def test_steps_divide_by_ten_after_each_boundary():
   np.testing.assert_allclose(lr, [0.5, 1, 1, 0.1, 0.01], rtol=1e-6)
 
 
-def test_frozen_weights_stay():
+def test_frozen_weights_do_not_change():
   frozen = optim.is_frozen(PARAMS, '(?!dense/).*')
   assert frozen == {'cls': True, 'dense': {'kernel': False, 'bias': False}}
   updates = update(
@@ -119,7 +119,7 @@ def test_frozen_weights_stay():
     )
   )
   assert updates['cls'] == 0
-  # The frozen gradient does not count in the norm: two equal ones remain.
+  # Clipping ignores the frozen gradient: two equal ones remain.
   np.testing.assert_allclose(
     updates['dense']['bias'], [-1e-3 / np.sqrt(2)], rtol=1e-5
   )

@@ -1,4 +1,4 @@
-"""What is predicted of a patch, worked out by hand."""
+"""Targets of masked patch prediction, against values computed by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ MEAN, DOWNSIZED, PIXELS = (
 
 
 def from_bytes(values):
-  """As the input pipeline does it, in float32."""
+  """Scales bytes to [-1, 1] in float32, like the input pipeline."""
   return (np.asarray(values, np.float32) - 127.5) / 127.5
 
 
@@ -34,7 +34,7 @@ def test_channels_count_64_8_and_1():
   np.testing.assert_array_equal(numbers, [448, 56, 7, 3 * 64 + 0 * 8 + 6])
 
 
-def test_colour_is_the_middle_of_the_bin():
+def test_colour_is_the_centre_of_the_bin():
   numbers = jnp.arange(512)
   np.testing.assert_array_equal(
     patch_targets.quantize(patch_targets.colour(numbers)), numbers
@@ -44,7 +44,7 @@ def test_colour_is_the_middle_of_the_bin():
 
 
 def hand_made_patch():
-  """8x8 pixels: red rises from left to right, green is in the upper half."""
+  """Returns 8x8 pixels: red rises from left to right, green fills the top."""
   patch = np.zeros((8, 8, 3))
   patch[:, :, 0] = np.arange(8) * 32 + 16
   patch[:4, :, 1] = 255
@@ -58,7 +58,7 @@ def test_targets_of_a_hand_made_patch():
   expected = 4 * 64 + 4 * 8
   assert MEAN.true_colours(patches).tolist() == [[[expected]]]
   assert PIXELS.true_colours(patches).tolist() == [[[expected]]]
-  # Cells of 2x2 pixels: red 32, 96, 160, 224 lie on edges and belong above;
+  # Cells of 2x2 pixels: red 32, 96, 160, 224 are lower edges of bins;
   # green is 255 or 0; blue 200 / 4 in the last cell, bin 1.
   cells = jax.jit(DOWNSIZED.true_colours)(patches)[0, 0].reshape(4, 4)
   red = np.array([1, 3, 5, 7]) * 64
@@ -75,7 +75,7 @@ def test_edges(value):
     assert set(np.ravel(target.true_colours(patches))) == {number}
 
 
-def test_cells_that_cut_through_pixels():
+def test_cells_whose_borders_split_pixels():
   line = jnp.array([1.0, 2.0, 4.0]).reshape(1, 1, 3, 1, 1)
   line = jnp.broadcast_to(line, (1, 1, 3, 3, 1))
   # Two cells of 1.5 pixels: (1 + 2/2) / 1.5 and (2/2 + 4) / 1.5.
@@ -98,14 +98,14 @@ def test_cut_and_join():
 
 
 def one_hot(numbers):
-  """Logits of which those at `numbers` (b, m, s) are raised."""
+  """Returns logits that are raised at the indices `numbers` (b, m, s)."""
   raised = np.log(3.0) * jax.nn.one_hot(jnp.array(numbers), 512)
   return raised.reshape(*raised.shape[:2], -1)
 
 
 def test_loss_of_classes():
   patches = from_bytes(np.zeros((1, 1, 4, 4, 3)))
-  # Raised by log 3, a class has the probability 3 / 514.
+  # A class whose logit is raised by log 3 has probability 3 / 514.
   loss = MEAN.losses(one_hot([[[0]]]), patches)
   np.testing.assert_allclose(loss, [[np.log(514 / 3)]], rtol=1e-6)
   wrong = MEAN.losses(one_hot([[[1]]]), patches)

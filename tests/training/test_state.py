@@ -8,7 +8,7 @@ from vit_jax.training import randomness
 from vit_jax.training import state as state_lib
 
 
-def test_average_starts_as_a_copy_and_only_on_request():
+def test_average_starts_as_a_copy_if_requested():
   params = {'kernel': jnp.ones(3)}
   state = state_lib.create(params, optax.sgd(1.0), average=True)
   assert int(state.step) == 0

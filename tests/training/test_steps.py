@@ -28,7 +28,7 @@ def make_batch(size=8):
 def make_state(optimizer, *, average=False):
   key = jax.random.key(1)
   params = MODEL.init(key, jnp.zeros((1, 8, 8, 3)), train=False)['params']
-  # The head starts at zero, which would hide gradients of all before it.
+  # The head starts at zero, which would block the gradients of all else.
   params['head']['kernel'] = jax.random.normal(key, (16, 3))
   return state_lib.create(params, optimizer, average=average)
 
@@ -53,7 +53,7 @@ NO_DROPOUT = MODEL.clone(dropout=0.0)
 def test_metrics_are_sums_and_counts_of_real_examples():
   batch = make_batch()
   batch['mask'][5:] = 0
-  batch['image'][5:] = 1e3  # Padding must not matter.
+  batch['image'][5:] = 1e3  # Padding has no effect.
   state = make_state(SGD)
   new_state, metrics = jax.jit(make_step(NO_DROPOUT))(state, batch)
   logits, _ = NO_DROPOUT.apply({'params': state.params}, batch['image'][:5])
@@ -80,7 +80,7 @@ def test_metrics_are_sums_and_counts_of_real_examples():
   )
 
 
-def test_accumulation_equals_the_big_batch():
+def test_accumulation_equals_the_whole_batch():
   batch = make_batch()
   batch['mask'][6:] = 0  # Micro-batches of unequal weight.
   state = make_state(SGD)
@@ -142,7 +142,7 @@ def test_average_follows_the_weights():
   )
 
 
-def test_labels_of_several_classes():
+def test_multi_label_targets():
   batch = make_batch()
   rows = np.zeros((8, 3), np.float32)
   rows[:, :2] = 1
@@ -170,7 +170,7 @@ def test_frozen_weights_get_no_gradient():
 
 
 class Linear(nn.Module):
-  """Logits are a linear function of the one pixel."""
+  """A model whose logits are a linear function of one pixel."""
 
   @nn.compact
   def __call__(self, images, *, train):
@@ -210,7 +210,7 @@ def test_mixup_mixes_images_and_labels_with_the_reversed_batch():
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
-def test_mixup_leaves_out_what_would_be_mixed_with_nothing():
+def test_mixup_drops_examples_whose_partner_is_padding():
   batch, key = linear_batch(), jax.random.key(3)
   objective = jax.jit(
     steps.classification(Linear(), num_classes=3, loss='softmax', mixup=0.4)

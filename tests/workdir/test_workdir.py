@@ -102,11 +102,15 @@ def test_predictions_by_name(tmp_path, labels, names):
     top_probabilities=np.array([[0.75, 0.25], [0.5, 0.5]], np.float32),
     label=labels,
   )
-  path = epath.Path(tmp_path) / 'predictions.jsonl'
   predictions_lib.write(
-    path, predictions, ('cat', 'dog'), 'photo-{}.jpg'.format
+    epath.Path(tmp_path),
+    'test',
+    predictions,
+    ('cat', 'dog'),
+    'photo-{}.jpg'.format,
   )
-  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  text = (tmp_path / 'predictions_test.jsonl').read_text()
+  lines = [json.loads(line) for line in text.splitlines()]
   assert [line['label'] for line in lines] == names
   assert lines[0] == {
     'example': 'photo-7.jpg',

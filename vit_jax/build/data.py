@@ -145,7 +145,7 @@ def open_split(
       **options,
     )
 
-  if not (c.download and processes.several()):
+  if not (c.download and processes.is_multiprocess()):
     return open_source(c.download)
   # Only process 0 prepares the data; the others wait until it is prepared.
   try:
@@ -197,7 +197,7 @@ def eval_batches(
     batch_size=mesh_lib.round_up(min(batch_size, num_examples), mesh),
     only=only,
     skip_corrupt=skip_corrupt,
-    **mesh_lib.share(mesh),
+    **mesh_lib.input_share(mesh),
   )
 
 

@@ -1,4 +1,4 @@
-"""What is known about the training data of a config without opening it."""
+"""Facts about the training split of a config, without opening its data."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from vit_jax.data import catalog, splits, vtab_tasks
 
 @dataclasses.dataclass(frozen=True)
 class DatasetFacts:
-  """The training split of a config.
+  """Facts about the training split of a config.
 
   Attributes:
     num_examples: images per epoch, before `data.exclude`.
@@ -25,7 +25,7 @@ class DatasetFacts:
 
 
 def look_up(config: ml_collections.ConfigDict) -> DatasetFacts | None:
-  """Returns the facts in the catalogue; None for other datasets.
+  """Returns the facts from the catalogue; None for other datasets.
 
   Raises:
     ValueError: if the dataset has no such split.
@@ -52,7 +52,7 @@ def look_up(config: ml_collections.ConfigDict) -> DatasetFacts | None:
 
 
 def look_up_or_open(config: ml_collections.ConfigDict) -> DatasetFacts:
-  """Returns the facts, for which the data is opened if need be.
+  """Returns the facts; opens the data if the catalogue does not have them.
 
   Raises:
     ValueError: if the dataset or its split is unknown, or its data is missing.

@@ -166,7 +166,7 @@ class FewShotEvaluator:
     return {
       shots: [
         few_shot_regression.accuracy(
-          support.at(rows),
+          support.take(rows),
           queries,
           num_classes=dataset.support.num_classes,
           l2=self._l2,
@@ -208,7 +208,9 @@ def _open_dataset(config, item, shots) -> FewShotDataset:
   labels = pipeline.labels(support)
   k, seeds = support.num_classes, range(config.few_shot.seeds)
   draws = {
-    number: [few_shot_regression.choose(labels, k, number, s) for s in seeds]
+    number: [
+      few_shot_regression.choose_support(labels, k, number, s) for s in seeds
+    ]
     for number in sorted(set(shots))
   }
   _warn_of_small_classes(item, np.bincount(labels, minlength=k), max(shots))

@@ -32,43 +32,21 @@ def create_model(
   Raises:
     ValueError: if model options contradict each other or the image size.
   """
-  c = config.model
-  stored = start.description if start else None
-  model = models.create(
-    c.name,
-    num_classes=num_classes,
-    depth=c.depth or None,
-    width=c.width or None,
-    mlp_dim=c.mlp_dim or None,
-    heads=c.heads or None,
-    patch_size=c.patch_size or None,
-    stage_depths=c.stage_depths or None,
-    width_factor=c.width_factor or None,
-    pool=c.pool,
-    positions=c.positions,
-    positions_at=c.positions_at,
-    representation_size={0: None, -1: 'width'}.get(
-      c.representation_size, c.representation_size
-    ),
-    dropout=c.dropout,
-    dtype=c.dtype,
-    gelu=c.gelu or (stored.gelu if stored else 'tanh'),
-    norm_eps=c.norm_eps or (stored.norm_eps if stored else 1e-6),
-    head_bias=c.head_bias,
-    **({} if mesh is None else _training_options(config, mesh)),
-  )
+  options = config_lib.model_options(config)
+  if start:
+    stored = start.description
+    options = {'gelu': stored.gelu, 'norm_eps': stored.norm_eps} | options
+  if mesh is None:
+    options |= {'scan': False, 'remat': 'none'}
+  else:
+    options |= {
+      'platform': platforms.of(mesh.devices.flat[0]),
+      'constrain': sharding.constrain_activations(mesh),
+    }
+  model = models.create(num_classes=num_classes, **options)
   if config.data.image_size:
     model.grid_shape(config_lib.image_size(config))
   return model
-
-
-def _training_options(config, mesh):
-  return {
-    'scan': config.model.scan,
-    'remat': config.model.remat,
-    'platform': platforms.of(mesh.devices.flat[0]),
-    'constrain': sharding.constrain_activations(mesh),
-  }
 
 
 def record_derived(config: ml_collections.ConfigDict, model) -> None:

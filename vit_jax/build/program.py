@@ -18,7 +18,7 @@ import numpy as np
 from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.data import pipeline, registry
-from vit_jax.distributed import cpu, sharding, unrolling
+from vit_jax.distributed import cpu, sharding
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.models import masked_patch, resnet, stacking
 from vit_jax.training import optim, patch_targets, steps
@@ -143,11 +143,11 @@ class Program:
 
   def to_file(self, state: PyTree) -> PyTree:
     """Returns a state or parameters in file layout; does not consume them."""
-    return unrolling.unroll(state)
+    return sharding.unstack_blocks(state)
 
   def from_file(self, state: PyTree) -> PyTree:
     """Returns a state in training layout; the argument may be consumed."""
-    return unrolling.roll(state) if self._is_stacked else state
+    return sharding.stack_blocks(state) if self._is_stacked else state
 
   def _seed_array(self) -> jax.Array:
     return mesh_lib.put(np.uint32(self._seed), self.seed.sharding)
@@ -278,7 +278,7 @@ def class_weights(
 ) -> np.ndarray | None:
   """Returns the weights requested by `class_weights`, for `supervised`."""
   if config.class_weights == 'none':
-    return None
+    return None  # Without counting, which reads all labels.
   counts = pipeline.label_counts(source, skip_corrupt=config.data.skip_corrupt)
   return steps.CLASS_WEIGHTS[config.class_weights](counts)
 

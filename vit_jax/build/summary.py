@@ -1,4 +1,4 @@
-"""What a command runs, as text: needs no data, devices or compilation."""
+"""A summary of what a config runs, without data, devices or compilation."""
 
 import os
 
@@ -34,7 +34,7 @@ def describe(
     *_changed(config),
   ]
   facts = None
-  if config.total_steps or config.total_epochs:  # Of jobs that train.
+  if config.total_steps or config.total_epochs:  # Only jobs that train.
     facts = _facts(config)
     lines += _training(config, facts)
   if has_model:
@@ -47,14 +47,14 @@ def _changed(config) -> list[str]:
   for name, value in config_lib.flatten(config).items():
     if value != config_lib.KEYS[name].default:
       text = config_lib.as_text(value, name) or 'empty'
-      # A point of a study per line.
+      # One point of a study per line.
       text = text.replace('; ', ';\n' + 32 * ' ')
       lines.append(f'  {name:<28}  {text}')
   return lines
 
 
 def _facts(config) -> dataset_facts.DatasetFacts | None:
-  if config.data.name == 'digits':  # Embedded, and so always there.
+  if config.data.name == 'digits':  # Embedded in the package.
     return dataset_facts.look_up_or_open(config)
   return dataset_facts.look_up(config)
 
@@ -111,7 +111,7 @@ def _count(config, num_classes: int) -> tuple[int, int]:
   """Returns parameters, and operations of the forward pass of an image."""
   model = create_model(config, num_classes)
   if hasattr(model, 'scan'):
-    # One block is traced for all, in the form that needs no device.
+    # Traces one block for all, in a form that needs no device.
     model = model.clone(scan=True, platform='tpu')
   parameters = 0
 

@@ -13,12 +13,15 @@ from vit_jax.checkpoints import checksums
 
 _log = logging.getLogger(__name__)
 
-_CHECKPOINTS = 'checkpoints'
+CHECKPOINTS = 'checkpoints'
+CONFIG = 'config.json'
+RESULTS = 'results.json'
+FINAL_WEIGHTS = 'final.npz'
 
 
 def is_run(folder: epath.Path) -> bool:
   """Returns whether this is a run's workdir or its folder of checkpoints."""
-  return (folder / _CHECKPOINTS).is_dir() or bool(_steps(folder))
+  return (folder / CHECKPOINTS).is_dir() or bool(_steps(folder))
 
 
 def read(folder: epath.Path) -> dict[str, Any]:
@@ -33,8 +36,8 @@ def read(folder: epath.Path) -> dict[str, Any]:
   Raises:
     ValueError: if there is no finished checkpoint, or all are damaged.
   """
-  if (folder / _CHECKPOINTS).is_dir():
-    folder /= _CHECKPOINTS
+  if (folder / CHECKPOINTS).is_dir():
+    folder /= CHECKPOINTS
   folder = folder if folder.is_absolute() else folder.absolute()
   damages = []
   for step in _steps(folder):
@@ -65,16 +68,17 @@ def settings(folder: epath.Path) -> dict[str, Any]:
     Fields of `Description`: 'gelu', 'norm_eps' and 'image_size' from
     config.json and 'class_names' from results.json, each if recorded.
   """
-  if folder.name == _CHECKPOINTS:
+  if folder.name == CHECKPOINTS:
     folder = folder.parent
-  config = _read_json(folder / 'config.json')
+  config = read_json(folder / CONFIG) or {}
   recorded = {}
   for key in ('gelu', 'norm_eps'):
     if f'model.{key}' in config:
       recorded[key] = config[f'model.{key}']
   if height := config.get('data.image_size'):
     recorded['image_size'] = height, config.get('data.image_width') or height
-  if names := _read_json(folder / 'results.json').get('class_names'):
+  results = read_json(folder / RESULTS) or {}
+  if names := results.get('class_names'):
     recorded['class_names'] = tuple(names)
   return recorded
 
@@ -106,5 +110,6 @@ def _restore(state):
   return restored[part]
 
 
-def _read_json(path):
-  return json.loads(path.read_text()) if path.exists() else {}
+def read_json(path: epath.Path) -> Any:
+  """Returns the content of a JSON file, or None if there is no file."""
+  return json.loads(path.read_text()) if path.exists() else None

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 import copy
-import json
 from typing import Any
 
 from etils import epath
 import ml_collections
 
+from vit_jax.checkpoints import run_folder
 from vit_jax.config import values as values_lib
 from vit_jax.config.keys import KEYS
 
@@ -105,12 +105,13 @@ def load_run(path: str) -> tuple[dict[str, Any], str]:
   """
   given = epath.Path(path)
   folder = given if given.is_dir() else given.parent
-  if not (folder / 'config.json').exists():
+  flat = run_folder.read_json(folder / run_folder.CONFIG)
+  if flat is None:
     raise ValueError(
       f'{path} is neither MODEL,DATASET nor a run, whose folder has a'
       ' config.json.'
     )
-  flat = values_lib.from_json(json.loads((folder / 'config.json').read_text()))
-  final = folder / 'final.npz'
+  flat = values_lib.from_json(flat)
+  final = folder / run_folder.FINAL_WEIGHTS
   weights = final if given.is_dir() and final.exists() else given
   return {k: v for k, v in flat.items() if k in KEYS}, str(weights)

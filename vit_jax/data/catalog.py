@@ -1,8 +1,8 @@
-"""Named datasets: what stands behind `cifar10` or `imagenet21k`.
+"""The table of named datasets, such as `cifar10` or `imagenet21k`.
 
-Split counts are those of the TensorFlow Datasets (TFDS) builders, under the
-names that TFDS gives the splits. TFDS itself knows them only once the data is
-prepared; plans of cost and length need them before.
+Split sizes are those of the TensorFlow Datasets (TFDS) builders, by TFDS's
+split names. TFDS knows them only after the data is prepared, but estimates of
+cost and length need them earlier.
 
 To add a dataset, add a row.
 """
@@ -16,20 +16,19 @@ from vit_jax.data.label_rules import LabelRule
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """One dataset.
+  """A dataset.
 
   Attributes:
-    builder: TFDS builder string, `name[/config][:version]`.
-    num_examples: images of each split.
+    builder: TFDS builder, `name[/config][:version]`.
+    num_examples: number of images per split.
     num_classes: size of the label set.
-    multi_label: whether an image may have several labels.
-    label: the builder's feature that holds the labels, or a rule that computes
-      them.
+    multi_label: whether an image may have multiple labels.
+    label: the builder's feature with the labels, or a rule that computes them.
     in_tfds: whether TFDS can download it, or prepare it from manual files;
-      otherwise a builder of that name has to be prepared by its user.
-    few_shot: the splits of few-shot evaluations, to learn from and to test on,
-      as in the public code (big_vision).
-    pixel_factor: what the pixels of an image are multiplied by.
+      otherwise the user has to prepare a builder of that name.
+    few_shot: training and test splits of few-shot evaluations, as in the public
+      code (big_vision).
+    pixel_factor: factor by which to multiply pixel values.
   """
 
   builder: str
@@ -52,7 +51,7 @@ DATASETS: Mapping[str, Dataset] = types.MappingProxyType(
     'cifar100': Dataset(
       'cifar100:3.0.2', {'train': 50_000, 'test': 10_000}, 100
     ),
-    # As Ben Graham, the winner of the competition, prepared its images.
+    # Images as prepared by Ben Graham, the winner of the competition.
     'diabetic_retinopathy': Dataset(
       'diabetic_retinopathy_detection/btgraham-300:3.0.0',
       {'train': 35_126, 'validation': 10_906, 'test': 42_670},
@@ -65,7 +64,7 @@ DATASETS: Mapping[str, Dataset] = types.MappingProxyType(
       'dtd:3.0.1', {'train': 1_880, 'validation': 1_880, 'test': 1_880}, 47
     ),
     'eurosat': Dataset('eurosat/rgb:2.0.0', {'train': 27_000}, 10),
-    # These 65,000 have 30 images or more of any class.
+    # The first 65,000 images include at least 30 of every class.
     'imagenet2012': Dataset(
       'imagenet2012:5.1.0',
       {'train': 1_281_167, 'validation': 50_000},
@@ -80,8 +79,8 @@ DATASETS: Mapping[str, Dataset] = types.MappingProxyType(
       multi_label=True,
       label='real_label',
     ),
-    # The public data of section 4.1; images carry one label each, and the
-    # loss over the 21,843 classes is a sigmoid's all the same.
+    # The public dataset of section 4.1. Images have one label each, although
+    # the loss over the 21,843 classes is a sigmoid loss.
     'imagenet21k': Dataset(
       'imagenet21k', {'train': 14_197_122}, 21_843, in_tfds=False
     ),

@@ -1,8 +1,8 @@
-"""Encoded files and pixel arrays of any kind to RGB, uint8.
+"""Decodes image files and pixel arrays of any kind to RGB, uint8.
 
-Files are recognised by their content, never by their name. Alpha channels are
-dropped, grey is repeated, palettes are looked up, CMYK is converted, and of 16
-bits the upper 8 are kept; an animation gives its first frame.
+File types are recognized by content, never by name. Alpha channels are dropped,
+gray is repeated, palettes are looked up, CMYK is converted, the upper 8 of 16
+bits are kept, and an animation yields its first frame.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from vit_jax.data.lazy_tensorflow import tf
 
-# First bytes of the files that can be decoded.
+# First bytes of the supported file types.
 MAGIC = {
   'JPEG': b'\xff\xd8\xff',
   'PNG': b'\x89PNG\r\n\x1a\n',
@@ -27,7 +27,7 @@ def to_rgb(raw: tf.Tensor) -> UInt8[tf.Tensor, 'h w 3']:
 
   Args:
     raw: an encoded file (scalar string), or pixels (h, w, c) of type uint8 or
-      uint16, with 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA) channels.
+      uint16, with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA) channels.
   """
   if raw.dtype != tf.string:
     return _pixels_to_rgb(raw)
@@ -41,12 +41,12 @@ def to_rgb(raw: tf.Tensor) -> UInt8[tf.Tensor, 'h w 3']:
 def cropped_to_rgb(
   raw: tf.Tensor, choose_window: Callable[[tf.Tensor], tf.Tensor]
 ) -> UInt8[tf.Tensor, 'h w 3']:
-  """Decodes a window of an image; of a JPEG, little more than that window.
+  """Decodes a window of an image; for JPEG, without decoding the rest.
 
   Args:
-    raw: as for `to_rgb`.
-    choose_window: from the image's (height, width) to the window's (top, left,
-      height, width), all int32.
+    raw: see `to_rgb`.
+    choose_window: function from the image's (height, width) to the window's
+      (top, left, height, width), all int32.
   """
 
   def decode_then_crop():
@@ -64,26 +64,26 @@ def cropped_to_rgb(
 
 
 def _is(raw: tf.Tensor, kind: str) -> tf.Tensor:
-  """Whether a file is of one kind of MAGIC."""
+  """Returns whether a file is of a kind in MAGIC."""
   return tf.strings.substr(raw, 0, len(MAGIC[kind])) == MAGIC[kind]
 
 
 def _pixels_to_rgb(pixels: tf.Tensor) -> tf.Tensor:
   if pixels.dtype == tf.uint16:
     pixels = tf.cast(pixels // 256, tf.uint8)
-  grey = tf.shape(pixels)[-1] < 3
+  is_gray = tf.shape(pixels)[-1] < 3
   return tf.cond(
-    grey, lambda: tf.repeat(pixels[..., :1], 3, -1), lambda: pixels[..., :3]
+    is_gray, lambda: tf.repeat(pixels[..., :1], 3, -1), lambda: pixels[..., :3]
   )
 
 
 def _decode_bmp(raw: tf.Tensor) -> tf.Tensor:
-  """Decodes BMP, palettes included, which TensorFlow's own operation ignores.
+  """Decodes BMP, including palettes, which `tf.io.decode_bmp` ignores.
 
-  File format: offset of the pixels at byte 10, size of the header that follows
-  at 14, width at 18, height at 22 (negative: top row first), bits a pixel at
-  28, compression at 30; then the palette, 4 bytes a colour (blue, green, red,
-  unused), and rows from the bottom up, each padded to 4 bytes.
+  File format: offset of the pixels at byte 10, size of the second header at 14,
+  width at 18, height at 22 (negative: top row first), bits per pixel at 28,
+  compression at 30; then the palette, 4 bytes per color (blue, green, red,
+  unused), and the rows from the bottom up, each padded to 4 bytes.
   """
 
   def field(offset, dtype, length):
@@ -91,17 +91,17 @@ def _decode_bmp(raw: tf.Tensor) -> tf.Tensor:
 
   bits = tf.cast(field(28, tf.uint16, 2), tf.int32)
 
-  def true_colour():
+  def true_color():
     return tf.io.decode_bmp(raw)[..., :3]
 
   def palette():
     start = field(10, tf.int32, 4)
     palette_start = 14 + field(14, tf.int32, 4)
     width, height = field(18, tf.int32, 4), field(22, tf.int32, 4)
-    plain = tf.debugging.Assert(
-      field(30, tf.int32, 4) == 0, ['a compressed BMP cannot be decoded']
+    is_uncompressed = tf.debugging.Assert(
+      field(30, tf.int32, 4) == 0, ['compressed BMP files are not supported']
     )
-    with tf.control_dependencies([plain]):
+    with tf.control_dependencies([is_uncompressed]):
       row_bytes = (width * bits + 31) // 32 * 4
     rows = tf.abs(height)
     data = tf.io.decode_raw(
@@ -114,10 +114,10 @@ def _decode_bmp(raw: tf.Tensor) -> tf.Tensor:
     )
     codes = tf.reshape(codes, (rows, -1))[:, :width]
     codes = tf.cond(height > 0, lambda: codes[::-1], lambda: codes)
-    colours = tf.io.decode_raw(
+    colors = tf.io.decode_raw(
       tf.strings.substr(raw, palette_start, start - palette_start), tf.uint8
     )
-    colours = tf.reshape(colours, (-1, 4))[:, 2::-1]
-    return tf.gather(colours, codes)
+    colors = tf.reshape(colors, (-1, 4))[:, 2::-1]
+    return tf.gather(colors, codes)
 
-  return tf.cond(bits <= 8, palette, true_colour)
+  return tf.cond(bits <= 8, palette, true_color)

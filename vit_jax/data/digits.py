@@ -1,9 +1,8 @@
 """The embedded data: 1,797 handwritten digits of 8x8 pixels.
 
-scikit-learn carries the test half of the UCI set "Optical Recognition of
-Handwritten Digits" (Alpaydin and Kaynak, 1998). Of every five examples of a
-class, in their stored order, the fifth is a test example: 1,442 to train on,
-355 to test.
+scikit-learn contains the test half of the UCI dataset "Optical Recognition of
+Handwritten Digits" (Alpaydin and Kaynak, 1998). Every fifth example of a class,
+in the stored order, is a test example: 1,442 for training, 355 for testing.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ import numpy as np
 from vit_jax.data import splits
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.lazy_tensorflow import tf
-from vit_jax.data.source import IndexedSource
+from vit_jax.data.source import RandomAccessSource
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class DigitsSource(IndexedSource):
+class DigitsSource(RandomAccessSource):
   """Digits held in memory, images (n, 8, 8, 1) uint8 and labels (n,) int32."""
 
   images: np.ndarray
   labels: np.ndarray
-  ids: np.ndarray  # Row of each example in scikit-learn's table.
+  ids: np.ndarray  # Row of each example in scikit-learn's dataset.
 
   def load(self, record):  # noqa: D102
     index = record['index']
     return tf.gather(self.images, index), tf.gather(self.labels, index)
 
-  def describe(self, example_id: int) -> str:  # noqa: D102
-    return f'digits#{self.ids[example_id]}'
+  def describe(self, index: int) -> str:  # noqa: D102
+    return f'digits#{self.ids[index]}'
 
   def stable_id(self, index: int) -> str:  # noqa: D102
     return str(self.ids[index])
@@ -44,13 +43,13 @@ def open_digits(
   seed: int = 0,
   exclude: Exclusions | None = None,
 ) -> DigitsSource:
-  """Opens `train`, `test`, or split arithmetic over them.
+  """Opens `train`, `test`, or parts and sums of them (see `splits.select`).
 
   Raises:
-    ValueError: if the split is unknown or empty, or what to leave out does not
-      fit it.
+    ValueError: if the split is unknown or empty, or `exclude` does not match
+      it.
   """
-  from sklearn import datasets  # Takes a second; other data needs none of it.
+  from sklearn import datasets  # Importing it takes a second.
 
   table = datasets.load_digits()
   in_test = np.zeros(len(table.target), bool)
@@ -62,8 +61,8 @@ def open_digits(
   parts = {'train': ids[~in_test[ids]], 'test': ids[in_test[ids]]}
   ids = splits.select(split, parts, 'digits')
   if exclude:
-    left_out = np.flatnonzero(np.isin(ids.astype(str), list(exclude.ids)))
-    ids = ids[exclude.kept(left_out, len(ids))]
+    excluded = np.flatnonzero(np.isin(ids.astype(str), list(exclude.ids)))
+    ids = ids[exclude.remaining(excluded, len(ids))]
   if subset:
     ids = ids[splits.random_subset(subset, len(ids), seed, f'digits {split}')]
   pixels = table.images[ids][..., None] * (255 / 16)  # Stored as 0 to 16.

@@ -1,8 +1,8 @@
-"""Lists of examples that a training stream leaves out.
+"""Lists of examples to exclude from a training stream.
 
-The de-duplication job writes such a list, JSON with `data` and `split`, the
-dataset and the split that were searched, and `examples`, the stable ids of what
-is to be left out (`Source.stable_id`). They hold for every part of that split.
+The de-duplication job writes such a list as JSON: the dataset (`data`) and the
+`split` that were searched, and the stable ids (`Source.stable_id`) of the
+`examples` to exclude. The list applies to every part of that split.
 """
 
 from collections.abc import Sequence
@@ -21,92 +21,95 @@ _log = logging.getLogger(__name__)
 
 
 def content(data: str, split: str, examples: Sequence[str]) -> dict[str, Any]:
-  """What a list of these examples holds, for JSON."""
+  """Returns the JSON content of a list of these examples."""
   return {'data': data, 'split': split, 'examples': list(examples)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Exclusions:
-  """A list that was read for a split.
+  """A list of excluded examples, read for a split.
 
   Attributes:
-    path: of the file.
-    ids: stable ids of the examples to leave out.
-    whole: whether it was made of this very split, which then holds all of them.
+    path: path of the file.
+    ids: stable ids of the examples to exclude.
+    same_split: whether the list was made for exactly this split, which must
+      then contain all of them.
   """
 
   path: str
   ids: frozenset[str]
-  whole: bool
+  same_split: bool
 
-  def kept(
-    self, left_out: Int64[np.ndarray, ' excluded'], num_examples: int
-  ) -> Int64[np.ndarray, ' kept']:
-    """Rising positions of what remains of a split.
+  def remaining(
+    self, excluded: Int64[np.ndarray, ' excluded'], num_examples: int
+  ) -> Int64[np.ndarray, ' remaining']:
+    """Returns the positions of the remaining examples, in increasing order.
 
     Args:
-      left_out: positions of the examples whose ids are on the list.
+      excluded: positions of the examples whose ids are in the list.
       num_examples: size of the split.
 
     Raises:
-      ValueError: if nothing remains, or ids of the list are missing in the
-        split that it was made of.
+      ValueError: if no example remains, or the split that the list was made for
+        lacks some of its ids.
     """
-    if self.whole and len(left_out) != len(self.ids):
+    if self.same_split and len(excluded) != len(self.ids):
       raise ValueError(
-        f'{self.path} names {len(self.ids)} examples of this split, which now'
-        f' holds {len(left_out)} of them; the data has changed, so make the'
-        ' list anew with configs/dedup.py.'
+        f'{self.path} lists {len(self.ids)} examples of this split, but the'
+        f' split contains only {len(excluded)} of them. The data has changed;'
+        ' make a new list with configs/dedup.py.'
       )
-    kept = np.setdiff1d(np.arange(num_examples), left_out)
-    if not len(kept):
+    remaining = np.setdiff1d(np.arange(num_examples), excluded)
+    if not len(remaining):
       raise ValueError(
-        f'{self.path} leaves nothing of {num_examples} examples to train on.'
+        f'{self.path} excludes all {num_examples} examples of this split; set'
+        ' data.exclude to a list that leaves some for training.'
       )
     _log.info(
-      'left out %d of %d examples, as %s says',
-      len(left_out), num_examples, self.path,
+      'excluded %d of %d examples listed in %s',
+      len(excluded), num_examples, self.path,
     )  # fmt: skip
-    return kept
+    return remaining
 
 
 def read(path: str, data: str, split: str) -> Exclusions:
   """Reads a list for a split of a dataset.
 
   Raises:
-    ValueError: if the file is missing or no such list, is of another dataset,
-      or was made of a part that does not cover the split.
+    ValueError: if the file is missing or not such a list, or was made for
+      another dataset or for a split that does not cover this one.
   """
   file = epath.Path(path).expanduser()
   if not file.is_file():
     raise ValueError(
-      f'data.exclude: there is no file {path!r}; configs/dedup.py writes one.'
+      f'data.exclude: file {path!r} does not exist; configs/dedup.py writes'
+      ' such a list.'
     )
   try:
-    listed = json.loads(file.read_text())
-    of_data, of_split = str(listed['data']), str(listed['split'])
-    ids = frozenset(map(str, listed['examples']))
+    fields = json.loads(file.read_text())
+    listed_data, listed_split = str(fields['data']), str(fields['split'])
+    ids = frozenset(map(str, fields['examples']))
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(
-      f'data.exclude: {path} is no list of the de-duplication job, which is'
-      ' JSON with `data`, `split` and `examples`'
+      f'data.exclude: {path} is not a list written by configs/dedup.py;'
+      ' expected JSON with `data`, `split` and `examples`'
       f' ({type(error).__name__}: {error}).'
     ) from error
-  if of_data != data:
+  if listed_data != data:
     raise ValueError(
-      f'data.exclude: {path} was made for {of_data!r}, not for {data!r}; make'
-      ' one with configs/dedup.py, or, if only the place of the data has'
-      ' changed, write the new one into its `data`.'
+      f'data.exclude: {path} was made for {listed_data!r}, not for {data!r};'
+      ' make a new list with configs/dedup.py, or, if only the location of the'
+      ' data has changed, edit `data` in the file.'
     )
-  searched = set(map(str.strip, of_split.split('+')))
+  searched = set(map(str.strip, listed_split.split('+')))
   terms = set(map(str.strip, split.split('+')))
   missing = {
     term for term in terms if not {term, splits.plain_name(term)} & searched
   }
   if missing:
     raise ValueError(
-      f'data.exclude: {path} was made of the split {of_split!r}, which does not'
-      f' cover {", ".join(sorted(missing))} of {split!r}; make one of a split'
-      ' that does, with configs/dedup.py.'
+      f'data.exclude: {path} was made for split {listed_split!r}, which does'
+      f' not cover {", ".join(sorted(missing))} of {split!r}; make a list for a'
+      ' split that does, with configs/dedup.py.'
     )
-  return Exclusions(path=path, ids=ids, whole=terms == searched)
+  return Exclusions(path=path, ids=ids, same_split=terms == searched)

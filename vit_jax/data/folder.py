@@ -1,10 +1,10 @@
-"""Images in folders, one folder a class.
+"""Images in folders, one folder per class.
 
-Either `PATH/{train,val,test}/CLASS/*`, or `PATH/CLASS/*`, of which every class
-gives a fifth of its images (rounded, at least one of two) to a split `test` and
-the rest to `train`; which ones, depends on a hash of `CLASS/FILE` alone, so
-that adding images moves few of the others. Any folder that TensorFlow and etils
-can read will do, gs:// included.
+Either `PATH/{train,val,test}/CLASS/*`, or `PATH/CLASS/*`. In the latter case, a
+fifth of the images of every class (rounded, at least one of two) form the split
+`test`, the rest `train`. The assignment depends only on a hash of `CLASS/FILE`,
+so that adding images moves few of the others. PATH may be any path supported by
+TensorFlow and etils, such as gs://.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import numpy as np
 from vit_jax.data import decode, splits
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.lazy_tensorflow import tf
-from vit_jax.data.source import IndexedSource
+from vit_jax.data.source import RandomAccessSource
 
 _log = logging.getLogger(__name__)
 
-ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif')
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif')
 SPLITS = ('train', 'val', 'test')
-_THREADS = 32  # They mostly wait.
+_THREADS = 32  # Mostly waiting for the file system.
 _LAYOUT = 'expected PATH/{train,val,test}/CLASS/* or PATH/CLASS/*'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class FolderSource(IndexedSource):
+class FolderSource(RandomAccessSource):
   """Image files with one label each."""
 
-  # Tensors are handed to a graph; arrays would be copied into it.
+  # Tensors, because arrays would be copied into every graph.
   paths: tf.Tensor
   labels: tf.Tensor
 
@@ -44,8 +44,8 @@ class FolderSource(IndexedSource):
     raw = tf.io.read_file(tf.gather(self.paths, index))
     return raw, tf.gather(self.labels, index)
 
-  def describe(self, example_id: int) -> str:  # noqa: D102
-    return self.paths[example_id].numpy().decode()
+  def describe(self, index: int) -> str:  # noqa: D102
+    return self.paths[index].numpy().decode()
 
   def stable_id(self, index: int) -> str:  # noqa: D102
     root = epath.Path(self.name.removeprefix('folder:')).expanduser()
@@ -55,10 +55,10 @@ class FolderSource(IndexedSource):
     return [os.path.basename(path.decode()) for path in self.paths.numpy()]
 
   def of_classes(self, names: Collection[str]) -> FolderSource:
-    """The same without the images of other classes; labels are renumbered.
+    """Returns a source with only these classes; labels are renumbered.
 
     Raises:
-      ValueError: if it has no image of these classes.
+      ValueError: if there is no image of these classes.
     """
     kept_names = tuple(name for name in self.class_names if name in names)
     kept = np.isin(
@@ -66,9 +66,9 @@ class FolderSource(IndexedSource):
     )
     if not kept.any():
       raise ValueError(
-        f'{self.name} {self.split} has no image of the classes asked for, such'
-        f' as {", ".join(sorted(names)[:3])}; its own are such as'
-        f' {", ".join(self.class_names[:3])}.'
+        f'{self.name} {self.split} has no image of the requested classes'
+        f' ({", ".join(sorted(names)[:3])}, ...); its classes are'
+        f' {", ".join(self.class_names[:3])}, ...; check the folder names.'
       )
     new_label = {name: label for label, name in enumerate(kept_names)}
     labels = [
@@ -93,51 +93,51 @@ def open_folder(
 ) -> FolderSource:
   """Opens a folder of class folders.
 
-  The classes, sorted by name, come from train and hold for every split. Hidden
-  files and folders are left out, as are files with other endings than ENDINGS
-  (in any case), these with a line in the log. The first bytes of every image
-  of the split are looked at.
+  The classes of train, sorted by name, are those of every split. Hidden files
+  and folders are ignored. So are files with other extensions than EXTENSIONS
+  (in any case); the log says how many. The first bytes of every image of the
+  split are checked.
 
   Raises:
-    ValueError: if the folder or its classes are missing, a class folder holds
-      no images or is unknown to train, a file is no image, the split is unknown
-      or empty, or what to leave out does not fit it.
+    ValueError: if the folder or its classes are missing, a class folder has no
+      images or is missing in train, a file is not an image, the split is
+      unknown or empty, or `exclude` does not match it.
   """
   root = epath.Path(path).expanduser()
   if not root.is_dir():
-    raise ValueError(f'there is no folder {str(root)!r}; {_LAYOUT}.')
+    raise ValueError(f'folder {str(root)!r} does not exist; {_LAYOUT}.')
   name = f'folder:{path}'
-  found = [part for part in SPLITS if (root / part).is_dir()]
-  if found and 'train' not in found:
+  split_folders = [name for name in SPLITS if (root / name).is_dir()]
+  if split_folders and 'train' not in split_folders:
     raise ValueError(
-      f'{root} has {" and ".join(found)}, but no train, which names the'
-      f' classes; {_LAYOUT}.'
+      f'{root} has {" and ".join(split_folders)}, but no train, which defines'
+      f' the classes; {_LAYOUT}.'
     )
-  if found:
-    listings = {part: _list_classes(root / part) for part in found}
+  if split_folders:
+    listings = {name: _list_classes(root / name) for name in split_folders}
   else:
     listings = _split_by_hash(_list_classes(root))
   class_ids = {label: k for k, label in enumerate(listings['train'])}
-  for part, listing in listings.items():
+  for split_name, listing in listings.items():
     unknown = [label for label in listing if label not in class_ids]
     if unknown:
       raise ValueError(
-        f'{root / part} has classes that train has not: {", ".join(unknown)};'
-        ' add training images of them or remove their folders.'
+        f'{root / split_name} has classes that are missing in train:'
+        f' {", ".join(unknown)}; add training images or remove these folders.'
       )
-  # Files as CLASS/FILE, below the folder of their split where there is one.
-  parts = {
-    part: _in_fixed_order(listing, f'{part}/' if found else '')
-    for part, listing in listings.items()
+  # Files as CLASS/FILE, or SPLIT/CLASS/FILE if there are split folders.
+  files_by_split = {
+    name: _in_fixed_order(listing, f'{name}/' if split_folders else '')
+    for name, listing in listings.items()
   }
-  files = splits.select(split, parts, name)
+  files = splits.select(split, files_by_split, name)
   if exclude:
-    left_out = np.array([file in exclude.ids for file in files])
-    files = files[exclude.kept(np.flatnonzero(left_out), len(files))]
+    excluded = np.flatnonzero([file in exclude.ids for file in files])
+    files = files[exclude.remaining(excluded, len(files))]
   if subset:
     files = files[splits.random_subset(subset, len(files), seed, name)]
   paths = [os.fspath(root / file) for file in files]
-  _refuse_what_is_no_image(paths)
+  _check_image_files(paths)
   return FolderSource(
     name=name,
     split=split,
@@ -149,42 +149,42 @@ def open_folder(
 
 
 def _list_classes(folder: epath.Path) -> dict[str, list[str]]:
-  """The image files of every class folder, all sorted by name."""
+  """Returns the image files of every class folder, all sorted by name."""
   labels = sorted(
     entry.name
     for entry in folder.iterdir()
     if not entry.name.startswith('.') and entry.is_dir()
   )
   if not labels:
-    raise ValueError(f'{folder} holds no class folders; {_LAYOUT}.')
+    raise ValueError(f'{folder} contains no class folders; {_LAYOUT}.')
 
   def list_images(label):
     names = sorted(entry.name for entry in (folder / label).iterdir())
     names = [name for name in names if not name.startswith('.')]
-    images = [name for name in names if name.lower().endswith(ENDINGS)]
+    images = [name for name in names if name.lower().endswith(EXTENSIONS)]
     return images, len(names) - len(images)
 
   with futures.ThreadPoolExecutor(_THREADS) as pool:
-    found = dict(zip(labels, pool.map(list_images, labels), strict=True))
-  empty = [label for label, (images, _) in found.items() if not images]
+    listings = dict(zip(labels, pool.map(list_images, labels), strict=True))
+  empty = [label for label, (images, _) in listings.items() if not images]
   if empty:
     raise ValueError(
-      f'class folders without images in {folder}: {", ".join(empty)}; files'
-      f' have to end in {", ".join(ENDINGS)}.'
+      f'class folders without images in {folder}: {", ".join(empty)}; add'
+      f' files that end in {", ".join(EXTENSIONS)}, or remove these folders.'
     )
-  others = sum(num_others for _, num_others in found.values())
-  if others:
+  num_ignored = sum(num_others for _, num_others in listings.values())
+  if num_ignored:
     _log.info(
-      '%s: left out %d files that do not end in %s.',
-      folder, others, ', '.join(ENDINGS),
+      '%s: ignored %d files that do not end in %s',
+      folder, num_ignored, ', '.join(EXTENSIONS),
     )  # fmt: skip
-  return {label: images for label, (images, _) in found.items()}
+  return {label: images for label, (images, _) in listings.items()}
 
 
 def _split_by_hash(
   listing: dict[str, list[str]],
 ) -> dict[str, dict[str, list[str]]]:
-  """Deals the images of every class to train and test."""
+  """Divides the images of every class between train and test."""
   train, test = {}, {}
   for label, images in listing.items():
     images = sorted(
@@ -198,17 +198,17 @@ def _split_by_hash(
 
 
 def _in_fixed_order(listing: dict[str, list[str]], prefix: str) -> np.ndarray:
-  """All files, mixed so that a slice has its share of every class."""
+  """Returns all files, mixed so that slices contain all classes."""
   files = [f'{label}/{name}' for label in listing for name in listing[label]]
   files.sort(key=lambda file: splits.order_key('order', file))
   return np.array([prefix + file for file in files], object)
 
 
-def _refuse_what_is_no_image(paths: list[str]) -> None:
-  """Looks at the first bytes of every file.
+def _check_image_files(paths: list[str]) -> None:
+  """Checks the first bytes of every file.
 
   Raises:
-    ValueError: if some are not those of an image; it names up to five.
+    ValueError: naming up to five files that are not images.
   """
   magic = tuple(decode.MAGIC.values())
 
@@ -225,6 +225,6 @@ def _refuse_what_is_no_image(paths: list[str]) -> None:
   if bad:
     more = f' and {len(bad) - 5} more' if len(bad) > 5 else ''
     raise ValueError(
-      f'cannot be read, or are not {", ".join(decode.MAGIC)} by their first'
-      f' bytes: {", ".join(bad[:5])}{more}; remove them or convert them.'
+      f'unreadable, or not {", ".join(decode.MAGIC)} according to their first'
+      f' bytes: {", ".join(bad[:5])}{more}; remove or convert these files.'
     )

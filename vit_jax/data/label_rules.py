@@ -1,7 +1,7 @@
-"""Labels that are not stored but computed from other features.
+"""Labels that are computed from other features instead of stored.
 
-The rules of VTAB (Zhai et al. 2019, arXiv 1910.04867) as its public code,
-google-research/task_adaptation, has them.
+The rules are those of VTAB (Zhai et al. 2019, arXiv 1910.04867), as in its
+public code, google-research/task_adaptation.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from vit_jax.data.lazy_tensorflow import tf
 
 @dataclasses.dataclass(frozen=True)
 class LabelRule:
-  """How an example gets its label.
+  """A rule that computes the label of an example.
 
   Attributes:
-    features: the builder's features that the rule reads.
-    class_names: in the order of the labels.
-    compute: from these features to the label, a scalar integer.
+    features: the features of the builder that the rule reads.
+    class_names: class names in the order of the labels.
+    compute: function from these features to the label, a scalar integer.
   """
 
   features: tuple[str, ...]
@@ -32,7 +32,7 @@ class LabelRule:
     return len(self.class_names)
 
 
-# CLEVR's scenes have 3 to 10 objects.
+# CLEVR scenes have 3 to 10 objects.
 CLEVR_COUNT = LabelRule(
   ('objects',),
   tuple(f'{count} objects' for count in range(3, 11)),
@@ -43,7 +43,7 @@ _CLEVR_BOUNDS = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)
 
 
 def _clevr_distance(example: Mapping[str, tf.Tensor]) -> tf.Tensor:
-  """The bin of the closest object's distance, the third pixel coordinate."""
+  """Returns the bin of the smallest distance, the third pixel coordinate."""
   distances = example['objects']['pixel_coords'][:, 2]
   return _last_below(_CLEVR_BOUNDS, tf.reduce_min(distances))
 
@@ -57,18 +57,18 @@ CLEVR_DISTANCE = LabelRule(
   _clevr_distance,
 )
 
-_KITTI_VEHICLES = 3  # The first types of objects: car, van, truck.
-_KITTI_BOUNDS = (-100.0, 8.0, 20.0, 999.0)  # Metres.
-_KITTI_NOTHING = 1000.0  # The distance where there is no vehicle.
+_KITTI_VEHICLES = 3  # The first object types: car, van, truck.
+_KITTI_BOUNDS = (-100.0, 8.0, 20.0, 999.0)  # Meters.
+_KITTI_NO_VEHICLE = 1000.0  # Stands for the distance, in meters.
 
 
 def _kitti_distance(example: Mapping[str, tf.Tensor]) -> tf.Tensor:
-  """The bin of the closest vehicle's distance ahead, in metres."""
+  """Returns the bin of the distance ahead of the closest vehicle."""
   objects = example['objects']
   ahead = tf.boolean_mask(
     objects['location'][:, 2], objects['type'] < _KITTI_VEHICLES
   )
-  closest = tf.reduce_min(tf.concat([ahead, [_KITTI_NOTHING]], 0))
+  closest = tf.reduce_min(tf.concat([ahead, [_KITTI_NO_VEHICLE]], 0))
   return _last_below(_KITTI_BOUNDS, closest)
 
 
@@ -80,10 +80,10 @@ KITTI_DISTANCE = LabelRule(
 
 
 def binned(feature: str, num_values: int, num_classes: int) -> LabelRule:
-  """floor(value / (num_values / num_classes)) of an integer feature.
+  """Returns the rule floor(value / (num_values / num_classes)).
 
-  Bins differ in size where num_values does not divide: 40 values in 16 bins
-  lie in turn 3 and 2 to a bin.
+  `value` is an integer feature. Bins differ in size if num_values is not
+  divisible by num_classes: of 40 values in 16 bins, bins hold 3 and 2 in turn.
   """
   return LabelRule(
     (feature,),
@@ -93,5 +93,5 @@ def binned(feature: str, num_values: int, num_classes: int) -> LabelRule:
 
 
 def _last_below(bounds: Sequence[float], value: tf.Tensor) -> tf.Tensor:
-  """Index of the last of the rising bounds that is strictly below; or -1."""
+  """Returns the index of the last bound strictly below the value, or -1."""
   return tf.math.count_nonzero(tf.constant(bounds) < value) - 1

@@ -1,4 +1,4 @@
-"""Single image files, as a camera or a user left them."""
+"""Single image files: finds, decodes and turns them upright."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from PIL import ExifTags, Image, ImageOps
 from vit_jax.data import decode, folder
 from vit_jax.data.lazy_tensorflow import tf
 
-# Pillow only reads headers here, and may do so in photos of any size.
+# Pillow only reads headers here, so photos may have any size.
 Image.MAX_IMAGE_PIXELS = None
 
 
 def find(paths: Iterable[str]) -> list[str]:
-  """Image files: those named, and those in named folders at any depth.
+  """Returns the given image files, and those in given folders at any depth.
 
-  In folders, hidden files and files with other endings than `folder.ENDINGS`
-  are left out, and names are sorted.
+  In folders, hidden files and files with other extensions than
+  `folder.EXTENSIONS` are ignored, and names are sorted.
 
   Raises:
-    ValueError: if a path is missing, or a folder holds no image.
+    ValueError: if a path does not exist, or a folder contains no images.
   """
-  found = []
+  files = []
   for name in paths:
     path = epath.Path(name).expanduser()
     if not path.exists():
-      raise ValueError(f'there is no file or folder {name!r}.')
+      raise ValueError(
+        f'file or folder {name!r} does not exist; check the path.'
+      )
     images = list(_walk(path)) if path.is_dir() else [path]
     if not images:
       raise ValueError(
-        f'the folder {name!r} holds no images; files have to end in'
-        f' {", ".join(folder.ENDINGS)}.'
+        f'folder {name!r} contains no images; expected files that end in'
+        f' {", ".join(folder.EXTENSIONS)}.'
       )
-    found += map(str, images)
-  return found
+    files += map(str, images)
+  return files
 
 
 def _walk(path: epath.Path) -> Iterator[epath.Path]:
@@ -47,17 +49,17 @@ def _walk(path: epath.Path) -> Iterator[epath.Path]:
       continue
     if entry.is_dir():
       yield from _walk(entry)
-    elif entry.name.lower().endswith(folder.ENDINGS):
+    elif entry.name.lower().endswith(folder.EXTENSIONS):
       yield entry
 
 
-def upright(file: bytes) -> UInt8[np.ndarray, 'h w 3']:
-  """Decodes an image file and turns it as its EXIF orientation says.
+def decode_upright(file: bytes) -> UInt8[np.ndarray, 'h w 3']:
+  """Decodes an image file and applies its EXIF orientation.
 
-  Files without one give the pixels that training and evaluation see.
+  Files without one yield the same pixels as in training and evaluation.
 
   Raises:
-    tf.errors.OpError: if it is no image that can be decoded.
+    tf.errors.OpError: if the file cannot be decoded.
   """
   image = Image.fromarray(decode.to_rgb(tf.constant(file)).numpy())
   image.getexif()[ExifTags.Base.Orientation] = _orientation(file)
@@ -67,18 +69,18 @@ def upright(file: bytes) -> UInt8[np.ndarray, 'h w 3']:
 def read(
   path: str, transform: Callable[[tf.Tensor], tf.Tensor]
 ) -> Float[np.ndarray, 'h w 3']:
-  """An image file, upright and as the model wants it.
+  """Reads an image file, upright and preprocessed for the model.
 
   Args:
-    path: local or gs://.
-    transform: from a raw image to an image, see `preprocess`.
+    path: a local or gs:// path.
+    transform: function from a raw image to an image, see `preprocess`.
 
   Raises:
-    ValueError: if it cannot be read or decoded, saying why.
+    ValueError: if the file cannot be read or decoded, with the reason.
   """
   try:
     return transform(
-      tf.constant(upright(epath.Path(path).read_bytes()))
+      tf.constant(decode_upright(epath.Path(path).read_bytes()))
     ).numpy()
   except tf.errors.OpError as error:
     raise ValueError(error.message.splitlines()[0]) from error
@@ -87,9 +89,9 @@ def read(
 
 
 def _orientation(file: bytes) -> int:
-  """EXIF tag 0x0112: 1 to 8, where 1 is upright."""
+  """Returns EXIF tag 0x0112, 1 to 8; 1 is upright."""
   try:
     with Image.open(io.BytesIO(file)) as image:
       return image.getexif().get(ExifTags.Base.Orientation, 1)
   except (OSError, SyntaxError, ValueError):
-    return 1  # What Pillow cannot parse tells no orientation.
+    return 1  # Pillow cannot parse the file.

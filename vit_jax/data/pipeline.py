@@ -1,24 +1,24 @@
 """Batches: an endless training stream and exact evaluation.
 
-What a training batch holds is a function of (seed, step), nothing else: one
-stream of examples runs over the epochs, batch after batch, and the augmentation
-of an example is a function of (seed, epoch, index). A restart re-enters the
-stream where it was left.
+A training batch is a function of (seed, step) only: one stream of examples runs
+over the epochs, batch after batch, and the augmentation of an example is a
+function of (seed, epoch, index). A restart resumes the stream at its step.
 
-A batch is a dict of NumPy arrays with a row for every example:
+A batch is a dict of NumPy arrays with one row per example:
   image: float32 (b, h, w, 3) in [-1, 1].
-  label: int32 (b,), or float32 (b, k) of zeros and ones for several labels.
+  label: int32 (b,), or float32 (b, k) of zeros and ones for multiple labels.
   mask: float32 (b,), 1 for examples, 0 for padding.
   index: int64 (b,), position of the example in its source, -1 for padding.
 
-Of a global training batch, process i of n holds the i-th n-th of the rows.
-Files that can only be read in sequence are divided among readers. Each has a
-stream of its own, and its rows of every batch, whichever process reads them; so
-the batch is the same for any number of processes. In an evaluation, process i
-of n reads the i-th n-th of the examples.
+Each process holds an equal, contiguous range of the rows of a global training
+batch. Files that can only be read sequentially are divided among readers. Each
+reader has its own stream and fills fixed rows of every batch, whichever process
+runs it, so the batch does not depend on the number of processes. In evaluation,
+each process reads a contiguous range of the examples.
 
-An example that cannot be read is an error, or, if it may be skipped, a row of
-zeros with mask 0, which keeps its index: nothing else in the stream changes.
+An example that cannot be read raises an error. With skip_corrupt, it becomes a
+row of zeros with mask 0 that keeps its index; the rest of the stream does not
+change.
 """
 
 from __future__ import annotations
@@ -31,15 +31,14 @@ import math
 
 import numpy as np
 
-from vit_jax.data import failures
-from vit_jax.data import source as source_lib
+from vit_jax.data import corrupt_examples
 from vit_jax.data.lazy_tensorflow import tf
-from vit_jax.data.source import AUGMENT_STREAM, Source, random_key
+from vit_jax.data.source import AUGMENT_STREAM, Source, part_bounds, random_key
 
 _log = logging.getLogger(__name__)
 
-MOST_READERS = 64
-MOST_NAMED = 20  # Skipped examples that a process names in its log.
+MAX_READERS = 64
+MAX_LOGGED = 20  # Skipped examples that each process logs by name.
 
 Batch = dict[str, np.ndarray]
 
@@ -56,31 +55,31 @@ def train_batches(
   process_index: int = 0,
   process_count: int = 1,
 ) -> Iterator[Batch]:
-  """This process's rows of all batches from start_step on, without end.
+  """Yields this process's rows of every batch from start_step on, endlessly.
 
   Args:
-    source: where examples come from.
-    transform: from a raw image and a key to an image.
+    source: source of the examples.
+    transform: function from a raw image and a key to an image.
     batch_size: rows of a global batch.
-    seed: of order and augmentation.
+    seed: seed of order and augmentation.
     start_step: number of the first batch.
-    readers: how many readers there are; 0 for `choose_readers`.
-    skip_corrupt: whether examples that cannot be read may be skipped.
-    process_index: which process this is.
+    readers: number of readers; 0: `choose_readers`.
+    skip_corrupt: whether to skip examples that cannot be read.
+    process_index: number of this process.
     process_count: number of processes that share every batch.
 
   Raises:
-    ValueError: if batch_size does not divide by process_count or readers, or
+    ValueError: if batch_size is not divisible by process_count or readers, or
       there are fewer examples than readers; while reading, if an image cannot
-      be read or has a label that is not a class.
+      be read or its label is out of range.
   """
   share = _Share(batch_size, process_index, process_count)
   readers = readers or choose_readers(source, batch_size)
   if batch_size % readers or readers > source.num_examples:
     raise ValueError(
-      f'data.readers={readers} has to divide batch_size={batch_size}, and'
-      f' {source.name} {source.split} has {source.num_examples} examples for'
-      ' them; ask for fewer readers.'
+      f'data.readers={readers} must divide batch_size={batch_size} and be at'
+      f' most {source.num_examples}, the number of examples in {source.name}'
+      f' {source.split}; use fewer readers.'
     )
 
   def example(record):
@@ -88,7 +87,7 @@ def train_batches(
     raw, label = source.load(record)
     return _row(record, transform(raw, key), label)
 
-  rows = batch_size // readers  # Of each reader.
+  rows = batch_size // readers  # Per reader.
   first, last = share.begin // rows, -(-share.end // rows)
 
   def records_from(step):
@@ -96,7 +95,7 @@ def train_batches(
       return source.shuffled(seed, step * rows, number, readers)
 
     def part_of_stream(number):
-      # Other processes take the other rows of this reader.
+      # Other processes read this reader's other rows.
       begin = tf.maximum(share.begin - number * rows, 0)
       end = tf.minimum(share.end - number * rows, rows)
       return (
@@ -115,13 +114,13 @@ def train_batches(
 
 
 def choose_readers(source: Source, batch_size: int) -> int:
-  """As many readers as can divide the work, whatever the processes.
+  """Returns the number of readers, independent of the number of processes.
 
-  A power of two, so that it divides over the hosts of any slice: the largest
-  that divides batch_size, up to MOST_READERS and the number of files.
+  The largest power of two, so that it divides among the hosts of any slice,
+  that divides batch_size and is at most MAX_READERS and the number of files.
   """
-  most = min(MOST_READERS, source.max_readers, source.num_examples)
-  return math.gcd(batch_size, 1 << (most.bit_length() - 1))
+  limit = min(MAX_READERS, source.max_readers, source.num_examples)
+  return math.gcd(batch_size, 1 << (limit.bit_length() - 1))
 
 
 def eval_batches(
@@ -135,30 +134,28 @@ def eval_batches(
   process_index: int = 0,
   process_count: int = 1,
 ) -> EvalBatches:
-  """This process's rows of batches that hold every example once.
-
-  The batches before start_step are left out.
+  """Returns this process's rows of batches that cover every example once.
 
   All processes get the same number of batches; the last ones are padded with
   rows of mask 0.
 
   Args:
-    source: where examples come from.
-    transform: from a raw image to an image.
+    source: source of the examples.
+    transform: function from a raw image to an image.
     batch_size: rows of a global batch.
-    start_step: number of the first batch.
-    only: (m,) indices, each once, of the examples to take, by rising index in
-      any case; None for all.
-    skip_corrupt: whether examples that cannot be read may be skipped.
-    process_index: which process this is.
+    start_step: number of the first batch; earlier ones are skipped.
+    only: (m,) unique indices of the examples to read, in increasing order
+      whatever the order here; None: all.
+    skip_corrupt: whether to skip examples that cannot be read.
+    process_index: number of this process.
     process_count: number of processes that share every batch.
 
   Raises:
-    ValueError: as for `train_batches`.
+    ValueError: see `train_batches`.
   """
   share = _Share(batch_size, process_index, process_count)
   num_examples = source.num_examples if only is None else len(only)
-  begin, end = source_lib.part(num_examples, process_index, process_count)
+  begin, end = part_bounds(num_examples, process_index, process_count)
 
   def example(record):
     raw, label = source.load(record)
@@ -168,14 +165,14 @@ def eval_batches(
     first = min(begin + step * share.rows, end)
     if only is None:
       return source.ordered(first, end)
-    wanted = np.sort(only)[first:end]
-    if not len(wanted):
+    indices = np.sort(only)[first:end]
+    if not len(indices):
       return source.ordered(0, 0)
-    chosen = np.zeros(wanted[-1] - wanted[0] + 1, bool)
-    chosen[wanted - wanted[0]] = True
-    chosen, offset = tf.constant(chosen), int(wanted[0])
-    return source.ordered(offset, int(wanted[-1]) + 1).filter(
-      lambda record: chosen[record['index'] - offset]
+    selected = np.zeros(indices[-1] - indices[0] + 1, bool)
+    selected[indices - indices[0]] = True
+    selected, offset = tf.constant(selected), int(indices[0])
+    return source.ordered(offset, int(indices[-1]) + 1).filter(
+      lambda record: selected[record['index'] - offset]
     )
 
   loader = _Loader(source, example, records_from, share.rows, skip_corrupt)
@@ -184,20 +181,20 @@ def eval_batches(
 
 
 class EvalBatches:
-  """Batches of one pass, anew at every `iter`; `len` counts them."""
+  """The batches of one pass, which every `iter` reads from the start."""
 
   def __init__(self, loader: _Loader, num_batches: int, start_step: int):
     self._loader = loader
     self._num_batches = num_batches
     self._start_step = start_step
-    # Tracing takes longer than digits do.
+    # Traced once: for small data, tracing takes longer than reading.
     self._dataset = loader.dataset(start_step)
 
   def __len__(self) -> int:
     return self._num_batches - self._start_step
 
   def __iter__(self) -> Iterator[Batch]:
-    # A process whose rows are padding alone reads a batch less than others.
+    # A process whose last batches are all padding reads fewer of them.
     batches = itertools.chain(
       self._loader.read(self._dataset, self._start_step),
       itertools.repeat(None),
@@ -220,7 +217,7 @@ class EvalBatches:
 
 
 def label_counts(source: Source, *, skip_corrupt: bool = False) -> np.ndarray:
-  """Counts the examples of each class, (k,); images are not decoded."""
+  """Counts the examples of each class, (k,), without decoding images."""
   counts = np.zeros(source.num_classes, np.int64)
   for batch in _label_batches(source, skip_corrupt):
     if source.multi_label:
@@ -231,7 +228,7 @@ def label_counts(source: Source, *, skip_corrupt: bool = False) -> np.ndarray:
 
 
 def labels(source: Source) -> np.ndarray:
-  """The label of each example by rising index; images are not decoded."""
+  """Returns the label of every example by index, without decoding images."""
   return np.concatenate(list(_label_batches(source, skip_corrupt=False)))
 
 
@@ -242,7 +239,7 @@ def _label_batches(source: Source, skip_corrupt: bool) -> Iterator[np.ndarray]:
   read = source.ordered().map(label, num_parallel_calls=tf.data.AUTOTUNE)
   if skip_corrupt:
     read = read.ignore_errors()
-  with failures.naming(source, source.ordered, label):
+  with corrupt_examples.errors_name_example(source, source.ordered, label):
     yield from read.batch(1024).as_numpy_iterator()
 
 
@@ -253,7 +250,7 @@ def _row(record, image, label):
 
 @dataclasses.dataclass(frozen=True)
 class _Share:
-  """Which rows of a global batch are this process's."""
+  """The rows of a global batch that belong to one process."""
 
   batch_size: int
   process_index: int
@@ -262,12 +259,12 @@ class _Share:
   def __post_init__(self):
     if not 0 <= self.process_index < self.process_count:
       raise ValueError(
-        f'process_index {self.process_index} is not one of'
-        f' {self.process_count} processes.'
+        f'process_index {self.process_index} must be in'
+        f' [0, {self.process_count}) for {self.process_count} processes.'
       )
     if self.batch_size < 1 or self.batch_size % self.process_count:
       raise ValueError(
-        f'batch_size {self.batch_size} has to be a positive multiple of the'
+        f'batch_size {self.batch_size} must be a positive multiple of the'
         f' number of processes, {self.process_count}.'
       )
 
@@ -286,14 +283,14 @@ class _Share:
 
 @dataclasses.dataclass(frozen=True)
 class _Loader:
-  """From records to the batches of this process.
+  """Turns records into the batches of this process.
 
   Attributes:
-    source: where records come from.
-    example: from a record to a row, in TensorFlow.
-    records_from: the records of this process from a step on.
-    rows: how many of them make a batch.
-    skip_corrupt: whether those that cannot be read may be skipped.
+    source: source of the records.
+    example: function from a record to a row, in TensorFlow.
+    records_from: returns this process's records from a step on.
+    rows: rows per batch of this process.
+    skip_corrupt: whether to skip examples that cannot be read.
   """
 
   source: Source
@@ -303,26 +300,26 @@ class _Loader:
   skip_corrupt: bool
 
   def dataset(self, step: int) -> tf.data.Dataset:
-    """Batches from a step on."""
+    """Returns the batches from a step on."""
     options = tf.data.Options()
     options.deterministic = True
-    options.experimental_warm_start = True  # Reads before it is asked to.
+    options.experimental_warm_start = True  # Starts reading ahead at once.
     example = tf.autograph.experimental.do_not_convert(self.example)
     records = self.records_from(step)
     if self.skip_corrupt:
-      example = failures.or_blank(example, records)
+      example = corrupt_examples.or_blank(example, records)
     rows = records.map(example, num_parallel_calls=tf.data.AUTOTUNE)
     return rows.batch(self.rows).prefetch(2).with_options(options)
 
   def read(self, dataset: tf.data.Dataset, step: int) -> Iterator[Batch]:
-    """Starts to read ahead, in threads of TensorFlow's, before it returns."""
+    """Starts TensorFlow's threads, which read ahead; returns the batches."""
     return self._checked(dataset.as_numpy_iterator(), step)
 
   def _checked(self, batches: Iterator[Batch], step: int) -> Iterator[Batch]:
-    """Turns what goes wrong with an example into an error that names it."""
+    """Yields batches; raises an error that names the example at fault."""
     skipped = 0
     while True:
-      with failures.naming(
+      with corrupt_examples.errors_name_example(
         self.source,
         lambda at=step: self.records_from(at).take(self.rows),
         self.example,
@@ -333,11 +330,11 @@ class _Loader:
       self._check_labels(batch)
       for index in batch['index'][batch['mask'] == 0]:
         skipped += 1
-        if skipped <= MOST_NAMED:
+        if skipped <= MAX_LOGGED:
           _log.warning(
             'skipped %s, which cannot be read%s',
             self.source.locate(int(index)),
-            '; more are counted only' if skipped == MOST_NAMED else '',
+            '; further ones are not logged' if skipped == MAX_LOGGED else '',
           )
       yield batch
       step += 1
@@ -352,6 +349,6 @@ class _Loader:
       raise ValueError(
         f'{self.source.describe(int(batch["index"][row]))} has label'
         f' {label[row]}, but the classes of {self.source.name} are 0 to'
-        f' {self.source.num_classes - 1}; was this split published without'
-        ' labels?'
+        f' {self.source.num_classes - 1}; use a split that was published with'
+        ' labels.'
       )

@@ -1,7 +1,7 @@
-"""Per-example image operations; every random choice is a function of a key.
+"""Preprocessing of one image: decode, crop, augment, scale to [-1, 1].
 
-Images leave as float32 (h, w, 3) in [-1, 1]. All resizing is bilinear without
-antialiasing, as in the public code of BiT and ViT.
+Every random choice is a function of a key. Results are float32 (h, w, 3). All
+resizing is bilinear without antialiasing, as in the public code of BiT and ViT.
 """
 
 from __future__ import annotations
@@ -29,24 +29,25 @@ def train_transform(
   shift: float = 0.0,
   area: tuple[float, float] = (0.05, 1.0),
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-  """Random crop, flip and small geometric changes of a training image.
+  """Returns a function that crops, flips and distorts training images.
 
   Args:
-    image_size: height and width of the result, pixels.
+    image_size: height and width of the result, in pixels.
     crop: a key of CROPS.
-    flip: whether to mirror every other image left to right, at random.
-    precrop_size: size before the crop, pixels; `random` and `center` need it.
-    rotate_degrees: rotation by up to so many degrees either way.
-    scale: zoom by up to this fraction in or out.
-    shift: translation by up to this fraction of each side, either way. What a
-      rotation, zoom or shift brings in from outside is black.
-    area: smallest and largest share of the image an inception crop may keep.
+    flip: whether to mirror images left to right with probability 1/2.
+    precrop_size: size before the crop, in pixels; required by `random` and
+      `center`.
+    rotate_degrees: largest rotation in either direction.
+    scale: largest zoom in or out, as a fraction.
+    shift: largest translation in either direction, as a fraction of each side.
+      Rotation, zoom and shift fill pixels from outside the image with black.
+    area: smallest and largest fraction of the image kept by an inception crop.
 
   Returns:
-    A function of a raw image (as `decode.to_rgb` takes it) and a key (2,).
+    A function of a raw image (see `decode.to_rgb`) and a key (2,).
 
   Raises:
-    ValueError: if the crop is unknown, a size or a range makes no sense.
+    ValueError: if the crop is unknown, or a size or range is invalid.
   """
   crop_image = _choose_crop(CROPS, crop, image_size, precrop_size)
   _check_range('area', area[0], 0, area[1], open_left=True)
@@ -81,20 +82,20 @@ def eval_transform(
   precrop_size: Size | None = None,
   trim_px: int = 0,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-  """Fixed crop of an image to evaluate.
+  """Returns a function that crops evaluation images.
 
   Args:
-    image_size: height and width of the result, pixels.
+    image_size: height and width of the result, in pixels.
     crop: a key of EVAL_CROPS.
-    precrop_size: size before the crop, pixels; all but `resize` need it.
-    trim_px: width in pixels of a border that is cut off first, as ObjectNet's
-      images have one.
+    precrop_size: size before the crop, in pixels; required by all crops except
+      `resize`.
+    trim_px: width in pixels of a border to remove first, as in ObjectNet.
 
   Returns:
-    A function of a raw image (as `decode.to_rgb` takes it).
+    A function of a raw image (see `decode.to_rgb`).
 
   Raises:
-    ValueError: if the crop is unknown or a size makes no sense.
+    ValueError: if the crop is unknown or a size is invalid.
   """
   crop_image = _choose_crop(EVAL_CROPS, crop, image_size, precrop_size)
 
@@ -117,12 +118,12 @@ def affine(
   down: float | tf.Tensor = 0.0,
   right: float | tf.Tensor = 0.0,
 ) -> Float[tf.Tensor, 'h w c']:
-  """Rotates and zooms an image about its centre, then shifts it.
+  """Rotates and zooms an image about its center, then shifts it.
 
   Args:
-    image: any number of channels; zeros surround it.
-    angle: radians, anticlockwise.
-    zoom: factor; 2 doubles what is shown.
+    image: an image with any number of channels, surrounded by zeros.
+    angle: counterclockwise rotation in radians.
+    zoom: magnification; 2 doubles the size of objects.
     down: shift in pixels.
     right: shift in pixels.
 
@@ -130,13 +131,13 @@ def affine(
     An image of the same size, sampled bilinearly.
   """
   size = tf.cast(tf.shape(image)[:2], tf.float32)
-  centre_y, centre_x = tf.unstack((size - 1) / 2)
-  # The operation wants the way back: from a pixel of the result to the image.
+  center_y, center_x = tf.unstack((size - 1) / 2)
+  # The operation takes the inverse map, from output to input coordinates.
   cos, sin = tf.cos(angle) / zoom, tf.sin(angle) / zoom
-  out_x, out_y = centre_x + right, centre_y + down
+  out_x, out_y = center_x + right, center_y + down
   matrix = [
-    cos, -sin, centre_x - cos * out_x + sin * out_y,
-    sin, cos, centre_y - sin * out_x - cos * out_y,
+    cos, -sin, center_x - cos * out_x + sin * out_y,
+    sin, cos, center_y - sin * out_x - cos * out_y,
     0.0, 0.0,
   ]  # fmt: skip
   return tf.raw_ops.ImageProjectiveTransformV3(
@@ -150,7 +151,7 @@ def affine(
 
 
 def _inception_crop(raw, key, image_size, precrop_size, area):
-  """A random part of the image, resized; Szegedy et al. 2015, section 6."""
+  """Resizes a random window of the image (Szegedy et al. 2015, section 6)."""
   del precrop_size
 
   def choose_window(size):
@@ -169,36 +170,38 @@ def _inception_crop(raw, key, image_size, precrop_size, area):
 
 
 def _resize(raw, key, image_size, precrop_size, area):
-  """Straight to the size wanted, whatever that does to proportions."""
+  """Resizes directly to image_size; the aspect ratio may change."""
   del key, precrop_size, area
   return tf.image.resize(decode.to_rgb(raw), image_size)
 
 
 def _random_crop(raw, key, image_size, precrop_size, area):
-  """Resized to precrop_size, then a random window (BiT, section 3.3)."""
+  """Resizes to precrop_size, then crops at random (BiT, section 3.3)."""
   del area
   image = tf.image.resize(decode.to_rgb(raw), precrop_size)
   return tf.image.stateless_random_crop(image, (*image_size, 3), key)
 
 
 def _center_crop(raw, key, image_size, precrop_size, area):
-  """Resized in proportion until it just covers precrop_size; its middle."""
+  """Resizes to cover precrop_size, keeping the aspect ratio; center-crops."""
   del key, area
   image = decode.to_rgb(raw)
   size = tf.cast(tf.shape(image)[:2], tf.float32)
   factor = tf.reduce_max(tf.constant(precrop_size, tf.float32) / size)
   image = tf.image.resize(image, tf.cast(tf.round(size * factor), tf.int32))
-  return _middle(image, image_size)
+  return _center_window(image, image_size)
 
 
 def _resize_center_crop(raw, key, image_size, precrop_size, area):
-  """Resized to precrop_size, back to whole values; its middle."""
+  """Resizes to precrop_size, truncates to integers, then center-crops."""
   del key, area
   image = tf.image.resize(decode.to_rgb(raw), precrop_size)
-  return _middle(tf.cast(tf.cast(image, tf.uint8), tf.float32), image_size)
+  return _center_window(
+    tf.cast(tf.cast(image, tf.uint8), tf.float32), image_size
+  )
 
 
-def _middle(image, image_size):
+def _center_window(image, image_size):
   top, left = tf.unstack((tf.shape(image)[:2] - image_size) // 2)
   return image[top : top + image_size[0], left : left + image_size[1]]
 
@@ -225,7 +228,9 @@ def _choose_crop(crops, crop, image_size, precrop_size):
   if crop not in crops:
     raise ValueError(f'unknown crop {crop!r}; known: {", ".join(crops)}.')
   if min(image_size) < 1:
-    raise ValueError(f'image_size is (height, width), got {image_size}.')
+    raise ValueError(
+      f'image_size is (height, width), at least 1 pixel each; got {image_size}.'
+    )
   if crop in _NEED_PRECROP and (
     not precrop_size
     or precrop_size[0] < image_size[0]
@@ -233,7 +238,7 @@ def _choose_crop(crops, crop, image_size, precrop_size):
   ):
     raise ValueError(
       f'crop {crop!r} cuts {image_size} from an image resized to precrop_size,'
-      f' which has to be at least as large; got {precrop_size}.'
+      f' which must be at least as large; got {precrop_size}.'
     )
   return crops[crop]
 
@@ -243,11 +248,11 @@ def _check_range(name, value, low, high, open_left=False, open_right=False):
   below = value < high if open_right else value <= high
   if not (above and below):
     raise ValueError(
-      f'{name} has to lie in {"(" if open_left else "["}{low}, {high}'
-      f'{")" if open_right else "]"}, got {value}.'
+      f'{name} must be in {"(" if open_left else "["}{low}, {high}'
+      f'{")" if open_right else "]"}; got {value}.'
     )
 
 
 def _to_unit_range(image, image_size):
-  """From [0, 255] to [-1, 1]."""
+  """Maps [0, 255] to [-1, 1]."""
   return tf.ensure_shape((image - 127.5) / 127.5, (*image_size, 3))

@@ -1,4 +1,4 @@
-"""Opening examples by name: the embedded digits, image folders, TFDS."""
+"""Opens datasets by name: the embedded digits, image folders, TFDS, VTAB."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -10,29 +10,26 @@ from vit_jax.data import (
   digits,
   exclusions,
   folder,
-  in_memory,
   tfds_source,
   vtab_tasks,
 )
-from vit_jax.data.source import Source
+from vit_jax.data.source import InMemorySource, Source
 
 
 def _open_digits(path, split, *, name, subset, seed, exclude, **_):
   if path:
-    raise ValueError(f"the embedded data is called 'digits', not {name!r}.")
+    raise ValueError(
+      f"the embedded data is named 'digits'; got {name!r}; remove the colon."
+    )
   return digits.open_digits(split, subset=subset, seed=seed, exclude=exclude)
 
 
 def _open_folder(path, split, *, name, subset, seed, exclude, **_):
   if not path:
-    raise ValueError(f'{name!r} names no folder; write folder:PATH.')
+    raise ValueError(f'{name!r} has no path; write folder:PATH.')
   return folder.open_folder(
     path, split, subset=subset, seed=seed, exclude=exclude
   )
-
-
-def _open_tfds(path, split, **options):
-  return tfds_source.open_tfds(path, split, **options)
 
 
 def _open_vtab(path, split, *, name, **options):
@@ -41,21 +38,21 @@ def _open_vtab(path, split, *, name, **options):
     raise ValueError(
       f'{name} has no split {split!r}; splits: {", ".join(task.splits)}.'
     )
-  source = _open_tfds(
+  source = tfds_source.open_tfds(
     task.dataset.builder,
     task.splits[split],
     name=name,
     num_examples=task.dataset.num_examples,
-    **_form(task.dataset),
+    **_format_options(task.dataset),
     **options,
   )
   source = dataclasses.replace(source, split=split)
-  # The rest are a thousand examples at most, and files may be long.
-  return source if split == 'test' else in_memory.hold(source)
+  # Other splits have at most 1,000 examples, somewhere in long files.
+  return source if split == 'test' else InMemorySource.read(source)
 
 
-def _form(dataset: catalog.Dataset) -> dict[str, Any]:
-  """How to read it, as arguments of `open_tfds`."""
+def _format_options(dataset: catalog.Dataset) -> dict[str, Any]:
+  """Returns the arguments of `open_tfds` that describe the dataset's format."""
   return {'label': dataset.label, 'pixel_factor': dataset.pixel_factor}
 
 
@@ -63,17 +60,17 @@ OPENERS: Mapping[str, Callable[..., Source]] = types.MappingProxyType(
   {
     'digits': _open_digits,
     'folder': _open_folder,
-    'tfds': _open_tfds,
+    'tfds': tfds_source.open_tfds,
     'vtab': _open_vtab,
   }
 )
 
 
 def tfds_builders(name: str) -> list[str]:
-  """The TFDS builders behind a dataset's name; behind `vtab`, those of all.
+  """Returns the TFDS builders of a dataset; of `vtab`, those of all tasks.
 
   Raises:
-    ValueError: if the data does not come from TFDS.
+    ValueError: if the dataset is not a TFDS dataset.
   """
   kind, _, path = name.partition(':')
   if name == 'vtab':
@@ -86,7 +83,7 @@ def tfds_builders(name: str) -> list[str]:
   if kind == 'tfds':
     return [path]
   raise ValueError(
-    f'{name!r} is nothing that TFDS can prepare; give tfds:NAME, vtab,'
+    f'{name!r} is not a dataset that TFDS can prepare; use tfds:NAME, vtab,'
     f' vtab:TASK, or one of {", ".join(catalog.DATASETS)}.'
   )
 
@@ -105,24 +102,24 @@ def open_source(
   """Opens a split of a dataset.
 
   Args:
-    name: `digits`; `folder:PATH`; `tfds:NAME[/CONFIG][:VERSION]`; `vtab:TASK`;
-      or a name of `catalog.DATASETS`.
-    split: a split's name, a part of it such as `train[:98%]`, `train[100:200]`,
-      or a sum of such; of a task of VTAB, `train800`, `val200`,
-      `train800val200` or `test`.
-    data_dir: TFDS: where prepared data lies; empty for TFDS's own default.
-    manual_dir: TFDS: where files lie that it cannot download.
-    download: TFDS: whether to download and prepare what is not there.
-    subset: if not zero, how many examples to draw at random.
+    name: `digits`, `folder:PATH`, `tfds:NAME[/CONFIG][:VERSION]`, `vtab:TASK`,
+      or a key of `catalog.DATASETS`.
+    split: a split such as `train`, a part such as `train[:98%]` or
+      `train[100:200]`, or a sum of these; for VTAB, one of `train800`,
+      `val200`, `train800val200` and `test`.
+    data_dir: folder of prepared TFDS data; empty: TFDS's default.
+    manual_dir: folder of files that TFDS cannot download; empty: TFDS's
+      default.
+    download: whether to download and prepare missing TFDS data.
+    subset: number of examples to draw at random; 0: all.
     seed: seed of the subset.
-    exclude: if not empty, the path of a list of examples to leave out; a subset
-      is drawn from the others.
+    exclude: path of a list of examples to exclude, before a subset is drawn;
+      empty: none.
 
   Raises:
     NotPreparedError: if TFDS has not prepared the data.
-    ValueError: if the name or the split is unknown, the data is not there, or
-      it or the list does not have the form expected; the message says what to
-      do.
+    ValueError: if the name or split is unknown, data is missing, or data or
+      list have an unexpected format; the message says what to do.
   """
   options = {
     'name': name,
@@ -140,7 +137,7 @@ def open_source(
     options |= _form(dataset)
   if kind not in OPENERS:
     raise ValueError(
-      f'unknown dataset {name!r}; give digits, folder:PATH, tfds:NAME,'
+      f'unknown dataset {name!r}; use digits, folder:PATH, tfds:NAME,'
       f' vtab:TASK, or one of {", ".join(catalog.DATASETS)}.'
     )
   return OPENERS[kind](path, split, **options)

@@ -1,9 +1,9 @@
-"""What every source offers: examples, undecoded, in an order one can re-enter.
+"""Sources of examples: what every kind of dataset offers the pipeline.
 
-A source hands out records: dicts of tensors with `index`, the position of the
-example in the source (0 to num_examples - 1), and whatever `load` needs to
-read that example. Records are cheap; images are read and decoded afterwards,
-in parallel, by those who keep the record.
+A source yields records: dicts of tensors with `index`, the position of the
+example in the source (0 to num_examples - 1), and whatever `load` needs to read
+that example. Records are cheap. The pipeline orders and selects records first,
+then reads and decodes the images of those it keeps, in parallel.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import dataclasses
 
 from vit_jax.data.lazy_tensorflow import tf
 
-# Names of the random streams that grow from one seed.
+# Random streams derived from one seed.
 ORDER_STREAM, AUGMENT_STREAM = 0, 1
 
 
 class NotPreparedError(ValueError):
-  """Data that is not there, and what to do about it."""
+  """Raised if TFDS has not prepared the data; says how to get it."""
 
 
 def random_key(seed: int, stream: int, *positions) -> tf.Tensor:
-  """A key for TensorFlow's stateless random operations.
+  """Returns a key for TensorFlow's stateless random operations.
 
   Args:
-    seed: the seed of the run.
-    stream: what the numbers are for, so that no two uses share them.
-    *positions: integers that tell the keys of one stream apart, such as epoch
-      and index of an example.
+    seed: seed of the run.
+    stream: the purpose of the numbers, so that no two purposes share them.
+    *positions: integers that distinguish the keys of one stream, such as the
+      epoch and the index of an example.
 
   Returns:
     An int64 tensor of shape (2,). Only both numbers together are random: the
@@ -40,15 +40,16 @@ def random_key(seed: int, stream: int, *positions) -> tf.Tensor:
   return key
 
 
-def part(size: int, number, parts: int) -> tuple:
-  """Where one of the equal parts of a sequence begins, and where it ends.
+def part_bounds(size: int, part, num_parts: int) -> tuple:
+  """Returns (begin, end) of one of `num_parts` nearly equal parts.
 
   Args:
-    size: of the sequence.
-    number: which part, an integer or a tensor; the result is of that kind.
-    parts: how many there are.
+    size: length of the sequence to divide.
+    part: number of the part, an integer or a tensor; the bounds have the same
+      type.
+    num_parts: how many parts the sequence is divided into.
   """
-  return number * size // parts, (number + 1) * size // parts
+  return part * size // num_parts, (part + 1) * size // num_parts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,10 +57,10 @@ class Source(abc.ABC):
   """A split of a dataset.
 
   Attributes:
-    name: the dataset as its user named it, such as `folder:/data/flowers`.
-    split: the split as its user wrote it, such as `train[:98%]`.
-    num_examples: how many examples there are, at least one.
-    class_names: the name of every class; '0', '1', ... where nobody gave names.
+    name: the dataset as given by the user, such as `folder:/data/flowers`.
+    split: the split as given by the user, such as `train[:98%]`.
+    num_examples: number of examples, at least one.
+    class_names: name of every class; '0', '1', ... if the dataset has none.
     multi_label: whether an example has any number of labels, or exactly one.
   """
 
@@ -77,75 +78,75 @@ class Source(abc.ABC):
   @property
   @abc.abstractmethod
   def max_readers(self) -> int:
-    """Into how many parts reading can be divided and reads little twice."""
+    """Number of readers beyond which they would read the same data twice."""
 
   @abc.abstractmethod
   def ordered(self, begin: int = 0, end: int | None = None) -> tf.data.Dataset:
-    """Every record once, by rising index, of those from begin to before end."""
+    """Returns the records `begin` to `end` (exclusive), once, by index."""
 
   @abc.abstractmethod
   def shuffled(
     self, seed: int, start: int, reader: tf.Tensor | int = 0, readers: int = 1
   ) -> tf.data.Dataset:
-    """One endless stream of records over epochs, each in an order of its own.
+    """Returns an endless stream of records, shuffled differently every epoch.
 
-    The order of an epoch, a function of (seed, epoch, readers), is cut into
-    parts for the readers, equal but for one record. So all readers together
-    have every record once in an epoch; each begins the next epoch on its own.
-    Records also carry their `epoch`.
+    The order of an epoch is a function of (seed, epoch, readers). It is divided
+    among the readers, in parts of equal size up to one record, so that together
+    they read every record once per epoch. Each reader starts its next epoch
+    independently. Records also carry their `epoch`.
 
     Args:
-      seed: the seed of the run.
-      start: how many records of the stream to leave out.
-      reader: whose part it is.
-      readers: how many there are.
+      seed: seed of the run.
+      start: number of records to skip at the beginning of the stream.
+      reader: number of this reader.
+      readers: number of readers.
     """
 
   @abc.abstractmethod
   def load(self, record: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Reads an example; TensorFlow operations only.
+    """Reads an example, with TensorFlow operations only.
 
     Returns:
       The raw image, an encoded file (scalar string) or pixels (h, w, c) of type
       uint8 or uint16; and the label, a scalar int32, or float32 (k,) of zeros
-      and ones where `multi_label`.
+      and ones if `multi_label`.
     """
 
   @abc.abstractmethod
-  def describe(self, example_id: int) -> str:
-    """What a person can find the example of that index by."""
+  def describe(self, index: int) -> str:
+    """Returns a name by which a person can find the example."""
 
-  def locate(self, example_id: int) -> str:
-    """The same with file and position, for a file that has to be mended."""
-    return self.describe(example_id)
+  def locate(self, index: int) -> str:
+    """Returns `describe` with file and position, to repair a broken file."""
+    return self.describe(index)
 
   @abc.abstractmethod
   def stable_id(self, index: int) -> str:
-    """What the example of that index is called in every part of the dataset."""
+    """Returns the example's id, the same in every split of the dataset."""
 
   def file_names(self) -> list[str]:
-    """The name of every example's file, without folders, by rising index.
+    """Returns every example's file name, without folders, by index.
 
     Raises:
-      ValueError: if the examples of this source come from no files.
+      ValueError: if the examples of this source have no file names.
     """
     raise ValueError(
-      f'the examples of {self.name} have no file names, by which labels of a'
-      ' list could be found; name folder:PATH or a TFDS dataset with a feature'
-      ' `file_name`, such as imagenet2012.'
+      f'the examples of {self.name} have no file names, which are needed to'
+      ' look up their labels in a list; use folder:PATH or a TFDS dataset with'
+      ' a feature `file_name`, such as imagenet2012.'
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class IndexedSource(Source):
-  """A source with random access: a record is nothing but an index.
+class RandomAccessSource(Source):
+  """A source with random access: a record holds only the index.
 
-  Any position of the endless stream is reached at once.
+  Any position of the endless stream is reached immediately.
   """
 
   @property
   def max_readers(self) -> int:  # noqa: D102
-    return 1  # Processes that read other rows of it read nothing twice.
+    return 1  # Processes read only their own rows anyway.
 
   def ordered(  # noqa: D102
     self, begin: int = 0, end: int | None = None
@@ -156,7 +157,7 @@ class IndexedSource(Source):
   def shuffled(  # noqa: D102
     self, seed: int, start: int, reader: tf.Tensor | int = 0, readers: int = 1
   ) -> tf.data.Dataset:
-    begin, end = part(self.num_examples, reader, readers)
+    begin, end = part_bounds(self.num_examples, reader, readers)
     first_epoch, offset = start // (end - begin), start % (end - begin)
 
     def epoch_records(epoch):
@@ -172,3 +173,51 @@ class IndexedSource(Source):
     return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(
       epoch_records
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class InMemorySource(RandomAccessSource):
+  """The undecoded records of another source, held in memory.
+
+  A few examples of a large file are then read once instead of in every epoch:
+  in dSprites, 590,000 records precede the 200 validation examples.
+
+  Attributes:
+    stored: the other source.
+    records: its records, each field stacked (n, ...).
+  """
+
+  stored: Source
+  records: dict[str, tf.Tensor]
+
+  @classmethod
+  def read(cls, source: Source) -> InMemorySource:
+    """Reads all records of a source with few examples."""
+    records = source.ordered().batch(source.num_examples).get_single_element()
+    return cls(
+      name=source.name,
+      split=source.split,
+      num_examples=source.num_examples,
+      class_names=source.class_names,
+      multi_label=source.multi_label,
+      stored=source,
+      records=records,
+    )
+
+  def load(self, record):  # noqa: D102
+    index = record['index']
+    return self.stored.load(
+      {name: tf.gather(values, index) for name, values in self.records.items()}
+    )
+
+  def describe(self, index: int) -> str:  # noqa: D102
+    return self.stored.describe(index)
+
+  def locate(self, index: int) -> str:  # noqa: D102
+    return self.stored.locate(index)
+
+  def stable_id(self, index: int) -> str:  # noqa: D102
+    return self.stored.stable_id(index)
+
+  def file_names(self) -> list[str]:  # noqa: D102
+    return self.stored.file_names()

@@ -7,25 +7,25 @@ import re
 import numpy as np
 
 _TERM = re.compile(r'(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?')
-SYNTAX = 'write NAME, NAME[FROM:TO] in examples or per cent, or sums of them'
+SYNTAX = 'write NAME, NAME[FROM:TO] in examples or percent, or a sum of these'
 
 
 def select(
   split: str, parts: Mapping[str, np.ndarray], source: str
 ) -> np.ndarray:
-  """The items that a split expression names.
+  """Returns the items selected by a split expression.
 
-  A boundary in per cent lies at percent * N // 100; a negative one counts from
+  A boundary in percent lies at percent * N // 100; a negative one counts from
   the end.
 
   Args:
     split: such as `train`, `train[:98%]`, `train[100:200]`, `train+val`.
-    parts: the items of each plain split, in their fixed order.
-    source: what the splits belong to, for messages.
+    parts: the items of each whole split, in their fixed order.
+    source: name of the dataset, for messages.
 
   Raises:
-    ValueError: if the expression does not parse, names an unknown split,
-      reaches beyond a split's end, or selects nothing.
+    ValueError: if the expression cannot be parsed, names an unknown split,
+      exceeds a split, or selects nothing.
   """
   known = ', '.join(f'{name} ({len(items)})' for name, items in parts.items())
   chosen = []
@@ -43,14 +43,14 @@ def select(
     end = _boundary(stop, len(items), len(items))
     if not 0 <= begin <= len(items) or not 0 <= end <= len(items):
       raise ValueError(
-        f'{source}: {term.strip()!r} reaches beyond the {len(items)} examples'
-        f' of {name!r}.'
+        f'{source}: {term.strip()!r} exceeds the {len(items)} examples of'
+        f' {name!r}; choose boundaries within them.'
       )
     chosen.append(items[begin:end])
   selected = np.concatenate(chosen)
   if not len(selected):
     raise ValueError(
-      f'{source}: split {split!r} holds no example; splits: {known}.'
+      f'{source}: split {split!r} contains no examples; splits: {known}.'
     )
   return selected
 
@@ -65,18 +65,18 @@ def _boundary(text: str | None, size: int, default: int) -> int:
 
 
 def plain_name(term: str) -> str:
-  """The split that a term such as `train[:98%]` is a part of."""
+  """Returns the split that a term such as `train[:98%]` is a part of."""
   return term.partition('[')[0].strip()
 
 
 def order_key(purpose: str, name: str) -> bytes:
-  """A sort key that shuffles names in the same way on every machine.
+  """Returns a sort key that shuffles names, the same on every machine.
 
-  A name keeps its key when others come and go.
+  The key of a name does not depend on the other names.
 
   Args:
-    purpose: what the order is for; different purposes, unrelated orders.
-    name: what tells an item from all others.
+    purpose: use of the order; different purposes give unrelated orders.
+    name: unique name of an item.
   """
   return hashlib.blake2b(f'{purpose}/{name}'.encode(), digest_size=8).digest()
 
@@ -84,19 +84,19 @@ def order_key(purpose: str, name: str) -> bytes:
 def random_subset(
   count: int, num_examples: int, seed: int, source: str
 ) -> np.ndarray:
-  """Rising positions of `count` examples, drawn without replacement.
+  """Draws positions of `count` examples without replacement, sorted.
 
-  A function of (count, num_examples, seed); a larger count with the same seed
-  holds the smaller one.
+  A function of (count, num_examples, seed); with the same seed, a larger subset
+  contains the smaller one.
 
   Raises:
-    ValueError: if there are fewer examples than asked for.
+    ValueError: if `count` exceeds the number of examples.
   """
   if not 0 < count <= num_examples:
     raise ValueError(
-      f'{source} has {num_examples} examples, so a random subset has 1 to'
-      f' {num_examples}; asked for {count}.'
+      f'{source} has {num_examples} examples, so the size of a random subset'
+      f' must be in [1, {num_examples}]; got {count}.'
     )
-  # NumPy promises the numbers of its old generator for ever, not the new one's.
+  # NumPy guarantees a stable stream for RandomState, not for Generator.
   order = np.random.RandomState(seed % 2**32).permutation(num_examples)
   return np.sort(order[:count])

@@ -1,4 +1,4 @@
-"""Finding TensorFlow Datasets (TFDS) builders, and preparing their data."""
+"""Finds TensorFlow Datasets (TFDS) builders and prepares their data."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from vit_jax.data.source import NotPreparedError
 def find(
   builder_name: str, name: str, data_dir: str
 ) -> tfds.core.DatasetBuilder:
-  """The builder, from TFDS's own or from what is prepared in data_dir.
+  """Returns a builder of TFDS, or of a dataset prepared in `data_dir`.
 
   Args:
     builder_name: `name[/config][:version]`.
-    name: the name of the data for people.
-    data_dir: where prepared data lies; empty for TFDS's own default.
+    name: name of the dataset, for messages.
+    data_dir: folder of prepared data; empty: TFDS's default.
 
   Raises:
-    ValueError: if TFDS does not know it.
+    ValueError: if there is no such builder.
   """
   try:
     return tfds.builder(builder_name, data_dir=data_dir or None)
   except tfds.core.DatasetNotFoundError as error:
     raise ValueError(
       f'TFDS {tfds.__version__} does not know {builder_name!r}, and'
-      f' {data_dir or tfds.core.constants.DATA_DIR!r} holds no prepared dataset'
-      ' of that name. Prepare a TFDS builder of that name there (see'
-      ' https://www.tensorflow.org/datasets/add_dataset), or name another'
-      ' folder with prepared data, or give the images in class folders as'
+      f' {data_dir or tfds.core.constants.DATA_DIR!r} contains no prepared'
+      ' dataset of that name. Prepare a TFDS builder of that name there (see'
+      ' https://www.tensorflow.org/datasets/add_dataset), set data.dir to a'
+      ' folder with prepared data, or put the images in class folders and use'
       ' folder:PATH.'
     ) from error
   except (ValueError, AssertionError) as error:  # Unknown config or version.
@@ -40,13 +40,13 @@ def prepare(
   """Downloads and prepares the data.
 
   Args:
-    builder: whose data.
-    name: the name of the data for people.
-    manual_dir: where files lie that TFDS cannot download; empty for TFDS's own
+    builder: builder of the dataset.
+    name: name of the dataset, for messages.
+    manual_dir: folder of files that TFDS cannot download; empty: TFDS's
       default.
 
   Raises:
-    NotPreparedError: if that fails.
+    NotPreparedError: if preparation fails.
   """
   try:
     builder.download_and_prepare(
@@ -54,7 +54,7 @@ def prepare(
         manual_dir=manual_dir or None
       )
     )
-  except Exception as error:  # Builders raise whatever they like.
+  except Exception as error:  # Builders raise all kinds of errors.
     raise NotPreparedError(
       f'{name} could not be prepared in {builder.data_path}:'
       f' {type(error).__name__}: {error}'
@@ -62,21 +62,21 @@ def prepare(
 
 
 def check_prepared(builder: tfds.core.DatasetBuilder, name: str) -> None:
-  """Refuses a builder without data.
+  """Checks that the data of a builder is prepared.
 
   Raises:
-    NotPreparedError: saying what would prepare it.
+    NotPreparedError: if it is not; says how to prepare it.
   """
   if builder.info.splits:
     return
   manual = ''
   if instructions := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
     manual = (
-      ' It needs files in the manual folder (by default downloads/manual in the'
-      f' data folder): {" ".join(instructions.split())}'
+      ' It needs files in the manual folder data.manual_dir (default:'
+      f' downloads/manual in the data folder): {" ".join(instructions.split())}'
     )
   raise NotPreparedError(
-    f'{name}: TFDS has prepared nothing in {builder.data_path}. Name the'
-    ' folder that holds its prepared data, or ask for download=true to'
-    f' prepare it there.{manual}'
+    f'{name}: TFDS has prepared nothing in {builder.data_path}. Set data.dir'
+    ' to the folder of its prepared data, or data.download=true to prepare it'
+    f' there.{manual}'
   )

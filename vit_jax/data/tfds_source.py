@@ -1,10 +1,10 @@
-"""Any TensorFlow Datasets (TFDS) builder with an image and its label.
+"""Datasets of TensorFlow Datasets (TFDS) with images and labels.
 
-TFDS stores examples in TFRecord files, which can only be read in sequence. An
-epoch therefore goes through the files in a random order, several at a time, and
-through a buffer that shuffles; entering it in the middle means to read what
-comes before, without decoding it. Several readers go through parts of the order
-of files, cut to equal numbers of examples, so that none reads what another has.
+TFDS stores examples in TFRecord files, which can only be read sequentially. An
+epoch therefore reads the files in a random order, several at a time, through a
+shuffle buffer. To resume in the middle of an epoch, the preceding records are
+read again, but not decoded. Multiple readers divide the sequence of files into
+parts with equal numbers of examples, so that no record is read twice.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from vit_jax.data import decode, splits, tfds_builders
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.label_rules import LabelRule
 from vit_jax.data.lazy_tensorflow import tf, tfds
-from vit_jax.data.source import ORDER_STREAM, Source, part, random_key
+from vit_jax.data.source import ORDER_STREAM, Source, part_bounds, random_key
 
-# Part of the order, so never a matter of the machine; of all readers together.
-CONCURRENT_FILES = 16
-MIN_CONCURRENT_FILES = 4  # Of one reader.
-SHUFFLE_BUFFER = 16_384  # Records; 1.8 GB of ImageNet's photos.
+# These determine the order, so they must not depend on the machine.
+CONCURRENT_FILES = 16  # All readers together.
+MIN_CONCURRENT_FILES = 4  # Per reader.
+SHUFFLE_BUFFER = 16_384  # Records of all readers; 1.8 GB of ImageNet images.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,16 +35,16 @@ class TfdsSource(Source):
   """A split of a prepared TFDS dataset.
 
   Attributes:
-    features: the builder's connectors of the image, and of what the label is
-      computed from.
-    label: how it is computed.
-    pixel_factor: what the pixels of an image are multiplied by.
-    file_name: its connector of `file_name`, alone; None if it has none.
-    shards: for every file its `path`, how many records to `skip` and then to
-      `take`, and the `first` position of these in the split; how many of them
-      are `kept`, and the `index` of the first of those.
-    kept: rising positions in the split of the examples that are not left out;
-      None where all are kept.
+    features: the builder's feature connectors of the image and of the inputs
+      of the label.
+    label: the rule that computes the label.
+    pixel_factor: factor by which pixel values are multiplied.
+    file_name: the builder's connector of only `file_name`; None if it has none.
+    shards: for every file, its `path`, the number of records to `skip` and then
+      to `take`, the position in the split of the `first` one taken, the number
+      of those `kept`, and the `index` of the first one kept.
+    kept: positions in the split of the examples that are neither excluded nor
+      outside the subset, in increasing order; None if all are kept.
   """
 
   features: Any
@@ -68,7 +68,7 @@ class TfdsSource(Source):
   def shuffled(  # noqa: D102
     self, seed: int, start: int, reader: tf.Tensor | int = 0, readers: int = 1
   ) -> tf.data.Dataset:
-    begin, end = part(self.num_examples, reader, readers)
+    begin, end = part_bounds(self.num_examples, reader, readers)
     first_epoch, offset = start // (end - begin), start % (end - begin)
     concurrent = max(CONCURRENT_FILES // readers, MIN_CONCURRENT_FILES)
 
@@ -91,28 +91,28 @@ class TfdsSource(Source):
   def _records(
     self, order: tf.Tensor, begin: int, end: int, concurrent: int
   ) -> tf.data.Dataset:
-    """Of the files in that order, the records begin to before end.
+    """Returns the records `begin` to `end` (exclusive) of the files in order.
 
-    Some files are read side by side. A record that cannot be read, and all
-    behind it in its file, are empty.
+    `concurrent` files are interleaved. A record that cannot be read is an empty
+    string, as are all records after it in the same file.
     """
 
-    def read(cut):
-      # Without this, a file that cannot be opened would be tried for ever.
-      opened = tf.data.FixedLengthRecordDataset(cut['path'], 1).take(1)
+    def read(shard):
+      # Without this, opening a missing file would be retried forever.
+      opened = tf.data.FixedLengthRecordDataset(shard['path'], 1).take(1)
       with tf.control_dependencies(
         [opened.reduce(0, lambda count, _: count + 1)]
       ):
-        path = tf.identity(cut['path'])
+        path = tf.identity(shard['path'])
       records = tf.data.TFRecordDataset(path).ignore_errors()
       records = records.concatenate(tf.data.Dataset.from_tensors('').repeat())
-      records = records.skip(cut['skip']).take(cut['take'])
-      first = cut['first']
-      positions = tf.data.Dataset.range(first, first + cut['take'])
+      records = records.skip(shard['skip']).take(shard['take'])
+      first = shard['first']
+      positions = tf.data.Dataset.range(first, first + shard['take'])
       return tf.data.Dataset.zip({'index': positions, 'serialized': records})
 
-    cuts = self._cut(order, begin, end)
-    records = tf.data.Dataset.from_tensor_slices(cuts).interleave(
+    shards = self._select_shards(order, begin, end)
+    records = tf.data.Dataset.from_tensor_slices(shards).interleave(
       read,
       cycle_length=concurrent,
       num_parallel_calls=concurrent,
@@ -129,14 +129,14 @@ class TfdsSource(Source):
 
     return records.map(with_index).filter(lambda record: record['index'] >= 0)
 
-  def _cut(
+  def _select_shards(
     self, order: tf.Tensor, begin: int, end: int
   ) -> dict[str, tf.Tensor]:
-    """The same columns for what lies between two places of that order."""
+    """Returns `shards` in order, cut to the examples `begin` to `end`."""
     shards = {name: tf.gather(v, order) for name, v in self.shards.items()}
     stop = tf.cumsum(shards['kept'])
     start = stop - shards['kept']
-    # Within each file, counted in examples that are kept.
+    # Within each file, counting only kept examples.
     low = tf.maximum(begin - start, 0)
     high = tf.minimum(end - start, shards['kept'])
     inside = low < high
@@ -152,13 +152,13 @@ class TfdsSource(Source):
     }
 
   def _positions(self, index: tf.Tensor) -> tf.Tensor:
-    """Positions in the split of examples."""
+    """Returns the positions of examples in the split."""
     return index if self.kept is None else tf.gather(self.kept, index)
 
   def load(self, record):  # noqa: D102
     readable = tf.debugging.Assert(
       tf.strings.length(record['serialized']) > 0,
-      ['the file is damaged, in this record or before it, or is not there.'],
+      ['the file is missing, or damaged in or before this record.'],
     )
     with tf.control_dependencies([readable]):
       serialized = tf.identity(record['serialized'])
@@ -175,21 +175,21 @@ class TfdsSource(Source):
       label = tf.cast(label, tf.int32)
     return image, label
 
-  def describe(self, example_id: int) -> str:  # noqa: D102
-    position = int(self._positions(example_id))
+  def describe(self, index: int) -> str:  # noqa: D102
+    position = int(self._positions(index))
     return f'{self.name}/{self.split}#{position}'
 
-  def locate(self, example_id: int) -> str:  # noqa: D102
-    path, row = self._place(example_id)
-    return f'{self.describe(example_id)} (record {row}, from 0, of {path})'
+  def locate(self, index: int) -> str:  # noqa: D102
+    path, row = self._file_and_row(index)
+    return f'{self.describe(index)} (record {row}, counted from 0, of {path})'
 
   def stable_id(self, index: int) -> str:
-    """File and position in it, as TFDS's own ReadConfig(add_tfds_id=True)."""
-    path, row = self._place(index)
+    """Returns file and row, same as TFDS's ReadConfig(add_tfds_id=True)."""
+    path, row = self._file_and_row(index)
     return f'{os.path.basename(path)}__{row}'
 
-  def _place(self, index: int) -> tuple[str, int]:
-    """The file of an example, and its row there."""
+  def _file_and_row(self, index: int) -> tuple[str, int]:
+    """Returns the path of an example's file and the example's row in it."""
     position = int(self._positions(index))
     shards = self.shards
     shard = np.searchsorted(shards['first'], position, 'right') - 1
@@ -224,28 +224,28 @@ def open_tfds(
   seed: int = 0,
   exclude: Exclusions | None = None,
 ) -> TfdsSource:
-  """Opens a split, with TFDS's own split arithmetic.
+  """Opens a split of a TFDS dataset.
 
   Args:
     builder_name: `name[/config][:version]`.
-    split: such as `train[:98%]` or `train+validation`.
-    name: the name of the source for people.
-    label: the feature that holds an example's label or labels, or a rule.
-    pixel_factor: what the pixels of an image are multiplied by.
-    num_examples: what the builder's splits must hold; None where it does not
-      matter.
-    data_dir: where prepared data lies; empty for TFDS's own default.
-    manual_dir: where files lie that TFDS cannot download; empty for TFDS's own
+    split: a split in TFDS's notation, such as `train[:98%]` or
+      `train+validation`.
+    name: name of the source, for messages.
+    label: the feature with an example's label or labels, or a rule.
+    pixel_factor: factor by which to multiply pixel values.
+    num_examples: expected sizes of the builder's splits; None: any.
+    data_dir: folder of prepared data; empty: TFDS's default.
+    manual_dir: folder of files that TFDS cannot download; empty: TFDS's
       default.
-    download: whether to download and prepare what is not there.
-    subset: if not zero, how many examples to draw at random.
+    download: whether to download and prepare missing data.
+    subset: number of examples to draw at random; 0: all.
     seed: seed of the subset.
-    exclude: what to leave out.
+    exclude: examples to exclude.
 
   Raises:
-    NotPreparedError: if the data is not there or cannot be prepared.
-    ValueError: if it has no image with labels, the split is unknown, splits
-      have other sizes than they must, or what to leave out does not fit them.
+    NotPreparedError: if the data is not prepared, or cannot be.
+    ValueError: if there are no labeled images, the split is unknown, splits
+      have unexpected sizes, or `exclude` does not match them.
   """
   builder = tfds_builders.find(builder_name, name, data_dir)
   features = _image_and_label(builder, name, label)
@@ -261,7 +261,7 @@ def open_tfds(
   size = int(shards['take'].sum())
   kept = np.arange(size)
   if exclude:
-    kept = exclude.kept(_positions(exclude.ids, shards), size)
+    kept = exclude.remaining(_positions(exclude.ids, shards), size)
   if subset:
     kept = kept[
       splits.random_subset(subset, len(kept), seed, f'{name}/{split}')
@@ -285,26 +285,26 @@ def open_tfds(
 
 
 def _image_and_label(builder, name, label):
-  """The connectors that decode image and label, and nothing else."""
+  """Returns connectors of the image and of the inputs of the label only."""
   features = dict(builder.info.features.items())
   image = features.get('image')
   if isinstance(label, LabelRule):
-    needed, meaning = label.features, 'of which its label is made'
-    labelled = all(feature in features for feature in needed)
+    needed, meaning = label.features, 'to compute the label from'
+    is_labeled = all(feature in features for feature in needed)
   else:
-    needed, meaning = (label,), '(ClassLabel, or a Sequence of them)'
+    needed, meaning = (label,), '(ClassLabel or a Sequence of ClassLabels)'
     classes = features.get(label)
     classes = getattr(classes, 'feature', classes)
-    labelled = isinstance(classes, tfds.features.ClassLabel)
+    is_labeled = isinstance(classes, tfds.features.ClassLabel)
   if (
     not isinstance(image, tfds.features.Image)
     or image.np_dtype not in (np.uint8, np.uint16)
-    or not labelled
+    or not is_labeled
   ):
     raise ValueError(
       f'{name} needs a feature `image` (Image of type uint8 or uint16) and a'
-      f' feature `{"`, `".join(needed)}` {meaning}; it has'
-      f' {builder.info.features}.'
+      f' feature `{"`, `".join(needed)}` {meaning}, but has'
+      f' {builder.info.features}; choose another dataset.'
     )
   return tfds.features.FeaturesDict(
     {feature: features[feature] for feature in ('image', *needed)}
@@ -312,7 +312,7 @@ def _image_and_label(builder, name, label):
 
 
 def _stored_label(features, label):
-  """The rule of a label that is stored as it is."""
+  """Returns the rule that reads a stored label."""
   classes = getattr(features[label], 'feature', features[label])
   return LabelRule(
     (label,),
@@ -322,17 +322,17 @@ def _stored_label(features, label):
 
 
 def _check_sizes(builder, name, expected):
-  found = {
+  actual = {
     split: builder.info.splits[split].num_examples
     if split in builder.info.splits
     else 0
     for split in expected
   }
-  if found != dict(expected):
+  if actual != dict(expected):
     raise ValueError(
       f'{name}: the data in {builder.data_path} has splits of'
-      f' {_sizes(found)} examples, but {_sizes(expected)} are expected, of'
-      ' which the splits of the task are parts; prepare it anew.'
+      f' {_sizes(actual)} examples, but {_sizes(expected)} are expected; remove'
+      ' the folder and prepare the data again.'
     )
 
 
@@ -341,24 +341,24 @@ def _sizes(num_examples):
 
 
 def _file_name(builder):
-  """The connector that decodes `file_name`, and nothing else; None without."""
+  """Returns a connector of only `file_name`, or None if there is none."""
   feature = dict(builder.info.features.items()).get('file_name')
   return feature and tfds.features.FeaturesDict({'file_name': feature})
 
 
 def _find_shards(builder, name, split):
-  """The files of a split and the part of each that belongs to it."""
+  """Returns the files of a split and the part of each that belongs to it."""
   file_format = builder.info.file_format
   if file_format is not tfds.core.FileFormat.TFRECORD:
     raise ValueError(
-      f'{name} in {builder.data_path} is stored as {file_format.value}; only'
-      ' tfrecord can be read.'
+      f'{name} in {builder.data_path} is stored as {file_format.value}, but'
+      ' only tfrecord is supported; prepare it again in that format.'
     )
   try:
     shards = builder.info.splits[split].file_instructions
   except (ValueError, KeyError, AssertionError) as error:
     known = _sizes(
-      {key: part.num_examples for key, part in builder.info.splits.items()}
+      {key: info.num_examples for key, info in builder.info.splits.items()}
     )
     reason = str(error).splitlines()[0]
     raise ValueError(
@@ -366,7 +366,9 @@ def _find_shards(builder, name, split):
       f' Splits: {known}.'
     ) from error
   if not shards:
-    raise ValueError(f'{name}: split {split!r} holds no example.')
+    raise ValueError(
+      f'{name}: split {split!r} contains no examples; {splits.SYNTAX}.'
+    )
   take = np.array([shard.take for shard in shards], np.int64)
   return {
     'path': np.array([os.fspath(shard.filename) for shard in shards]),
@@ -377,7 +379,7 @@ def _find_shards(builder, name, split):
 
 
 def _positions(ids, shards):
-  """Rising positions in the split of those stable ids that it holds."""
+  """Returns the sorted positions of those stable ids that are in the split."""
   rows = collections.defaultdict(list)
   for stable_id in ids:
     file, _, row = stable_id.rpartition('__')

@@ -1,10 +1,10 @@
-"""The 19 tasks of VTAB-1k: data, splits, labels, and what training avoids.
+"""The 19 tasks of VTAB-1k: datasets, splits, labels and augmentation.
 
 The Visual Task Adaptation Benchmark (Zhai et al. 2019, arXiv 1910.04867) with
-1,000 training images a task, as google-research/task_adaptation defines it:
-800 to train on and 200 to choose by, all 1,000 for the final runs, and the
+1,000 training images per task, as defined by google-research/task_adaptation:
+800 for training and 200 for validation, all 1,000 for the final runs, and the
 whole test split. The builders are those of today's TensorFlow Datasets, in
-which the same indices are the same images.
+which the same indices refer to the same images.
 
 To add a task, add a row.
 """
@@ -19,17 +19,18 @@ from vit_jax.data.catalog import Dataset
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """One task.
+  """A VTAB task.
 
   Attributes:
-    title: as Table 9 of the ViT paper has it.
+    title: title in Table 9 of the ViT paper.
     group: natural, specialized or structured.
-    dataset: the data behind it.
-    val200: the split to choose by, in TFDS's words.
-    test: the split that is reported.
-    random_crop: whether training crops at random; elsewhere the place of things
-      is the label (Kolesnikov et al. 2020, arXiv 1912.11370, supplement F).
-    flip: likewise, whether it mirrors.
+    dataset: dataset of the task.
+    val200: validation split, in TFDS's notation.
+    test: test split, in TFDS's notation.
+    random_crop: whether training crops images at random; False if the label
+      depends on the position of objects (Kolesnikov et al. 2020, arXiv
+      1912.11370, supplement F).
+    flip: whether training mirrors images; False if the label depends on it.
   """
 
   title: str
@@ -42,7 +43,7 @@ class Task:
 
   @property
   def splits(self) -> Mapping[str, str]:
-    """The splits of the task, in TFDS's words."""
+    """TFDS's notation for each split of the task."""
     train800 = 'train[:800]'
     return {
       'train800': train800,
@@ -54,7 +55,7 @@ class Task:
 
 _CLEVR_SIZES = {'train': 70_000, 'validation': 15_000}
 _CLEVR = {
-  # Version 3.1.0 adds questions about the images, and gigabytes.
+  # Version 3.1.0 adds questions about the images, and is gigabytes larger.
   'count': Dataset(
     'clevr:3.0.0', _CLEVR_SIZES, 8, label=label_rules.CLEVR_COUNT
   ),
@@ -76,7 +77,7 @@ def _dsprites(feature: str, num_values: int) -> Dataset:
     {'train': 737_280},
     16,
     label=label_rules.binned(feature, num_values, 16),
-    pixel_factor=255,  # Its pixels are 0 and 1.
+    pixel_factor=255,  # Stored pixel values are 0 and 1.
   )
 
 
@@ -101,9 +102,9 @@ def _structured(title, dataset, val200, test='test', **avoids):
   return Task(title, 'structured', dataset, val200, test, **avoids)
 
 
-# In the order of Table 9. What is kept out begins at per cent * N // 100 of
-# the training split: at 90 % of most, 80 % of Pets and dSprites, 60 % of
-# EuroSAT and Resisc45.
+# In the order of Table 9. Held-out images start at percent * N // 100 of the
+# training split: at 90 % of most, 80 % of Pets and dSprites, 60 % of EuroSAT
+# and Resisc45.
 TASKS: Mapping[str, Task] = types.MappingProxyType(
   {
     'caltech101': _natural('Caltech101', 'caltech101', 'train[2754:2954]'),
@@ -183,13 +184,13 @@ TASKS: Mapping[str, Task] = types.MappingProxyType(
 
 
 def find(name: str) -> Task:
-  """The task of that name.
+  """Returns the task of that name.
 
   Raises:
     ValueError: if there is none.
   """
   if name not in TASKS:
     raise ValueError(
-      f'{name!r} is no task of VTAB; the tasks are {", ".join(TASKS)}.'
+      f'{name!r} is not a VTAB task; use one of {", ".join(TASKS)}.'
     )
   return TASKS[name]

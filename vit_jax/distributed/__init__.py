@@ -1,1 +1,1 @@
-"""Device meshes and how arrays are laid out on them."""
+"""Device meshes, sharding, processes and compilation."""

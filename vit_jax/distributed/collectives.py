@@ -1,4 +1,4 @@
-"""The collectives of a compiled program, read from its HLO text."""
+"""Collectives of a compiled program, counted in its HLO text."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -22,12 +22,12 @@ _BITS = re.compile(r'\d+')
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-  """How often a program runs a kind of collective, and on how much.
+  """The collectives of one kind in a program.
 
   Attributes:
-    instructions: of that kind in the program, wherever they are.
-    count: of operations that run; one in a loop counts as often as it runs.
-    bytes: of their results on one device, as often as they run.
+    instructions: number of instructions in the program.
+    count: number of executions; those in a loop count once per iteration.
+    bytes: total size of the results of all executions on one device.
   """
 
   instructions: int
@@ -36,26 +36,26 @@ class Traffic:
 
 
 def traffic(hlo: str) -> dict[str, Traffic]:
-  """The collectives of one run of a program, by kind.
+  """Returns the collectives in one execution of a program, by kind.
 
   Args:
-    hlo: the text of a compiled module.
+    hlo: text of a compiled module.
 
   Raises:
-    ValueError: if there is no entry computation, or a loop with collectives
-      whose length the text does not tell.
+    ValueError: if there is no entry computation, or the trip count of a loop
+      cannot be determined.
   """
   computations, entry = _computations(hlo)
   instructions = dict.fromkeys(KINDS, 0)
   counts = dict.fromkeys(KINDS, 0)
   sizes = dict.fromkeys(KINDS, 0)
-  for name, times in _times_run(computations, entry).items():
+  for name, executions in _executions(computations, entry).items():
     for shape, operation, _ in computations[name]:
       kind = operation.removesuffix('-start')
       if kind in counts:
         instructions[kind] += 1
-        counts[kind] += times
-        sizes[kind] += times * _result_bytes(shape, operation)
+        counts[kind] += executions
+        sizes[kind] += executions * _result_bytes(shape, operation)
   return {
     kind: Traffic(instructions[kind], counts[kind], sizes[kind])
     for kind in KINDS
@@ -74,48 +74,53 @@ def _computations(hlo: str) -> tuple[dict[str, list[_Instruction]], str]:
         entry = header[1]
     elif line.startswith('}'):
       current = None
-    elif current is not None and (found := _INSTRUCTION.match(line)):
-      current.append((found[1], found[2], found[3]))
+    elif current is not None and (match := _INSTRUCTION.match(line)):
+      current.append((match[1], match[2], match[3]))
   if entry is None:
-    raise ValueError('the text has no ENTRY computation; it is no HLO module.')
+    raise ValueError(
+      'the text is not that of an HLO module: it has no ENTRY computation.'
+    )
   return computations, entry
 
 
-def _times_run(
+def _executions(
   computations: Mapping[str, list[_Instruction]], entry: str
 ) -> dict[str, int]:
-  """How often each computation runs in one run of the program."""
-  times = dict.fromkeys(computations, 0)
+  """Returns how often one execution of the program runs each computation."""
+  executions = dict.fromkeys(computations, 0)
 
-  def visit(name: str, runs: int) -> None:
-    times[name] += runs
+  def visit(name: str, number: int) -> None:
+    executions[name] += number
     for _, operation, rest in computations[name]:
-      length = 1
+      trip_count = 1
       if operation == 'while':
         condition = re.search(r'condition=%?([\w.-]+)', rest)[1]
-        length = _loop_length(computations[condition])
+        trip_count = _trip_count(computations[condition])
       for called in _CALLED.findall(rest):
-        visit(called, runs * length)
+        visit(called, number * trip_count)
 
   visit(entry, 1)
-  return times
+  return executions
 
 
-def _loop_length(condition: list[_Instruction]) -> int:
-  """The constant that a counter from 0 has to stay below."""
+def _trip_count(condition: list[_Instruction]) -> int:
+  """Returns the constant upper bound of a counter that starts at 0."""
   limits = [
-    int(found[1])
+    int(match[1])
     for shape, operation, rest in condition
     if operation == 'constant' and shape.startswith('s32[]')
-    if (found := re.match(r'(\d+)\)', rest))
+    if (match := re.match(r'(\d+)\)', rest))
   ]
   if len(limits) != 1:
-    raise ValueError(f'a loop with {len(limits)} constants in its condition.')
+    raise ValueError(
+      f'cannot determine the trip count of a loop with {len(limits)} constants'
+      ' in its condition; expected one.'
+    )
   return limits[0]
 
 
 def _result_bytes(shape: str, operation: str) -> int:
-  """Bytes of a result; an asynchronous start also names its operands."""
+  """Returns the size of a result; an async start also lists its operands."""
   arrays = [
     math.prod(map(int, filter(None, sides.split(',')))) * _item_bits(kind) // 8
     for kind, sides in _ARRAY.findall(shape)
@@ -124,5 +129,5 @@ def _result_bytes(shape: str, operation: str) -> int:
 
 
 def _item_bits(kind: str) -> int:
-  found = _BITS.search(kind)
-  return int(found[0]) if found else 8  # A `pred` takes a byte.
+  match = _BITS.search(kind)
+  return int(match[0]) if match else 8  # A `pred` takes a byte.

@@ -1,4 +1,4 @@
-"""Compiling for devices that are not there, and what a program takes."""
+"""Compilation for devices that are not attached, and a shared cache."""
 
 from collections.abc import Iterator
 import contextlib
@@ -23,14 +23,14 @@ _DOES_NOT_FIT = (
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """What a compiled program takes on each device.
+  """Resources that a compiled program needs on each device.
 
   Attributes:
-    arguments: bytes of what it is given.
-    temporaries: bytes of what it makes and frees again.
-    peak: bytes at the moment when most are in use.
-    traffic: of its collectives, by kind.
-    compile_seconds: the compiler's time.
+    arguments: bytes of its arguments.
+    temporaries: bytes of its temporary buffers.
+    peak: largest number of bytes in use at any time.
+    traffic: its collectives, by kind.
+    compile_seconds: compile time.
   """
 
   arguments: int
@@ -44,14 +44,14 @@ class DoesNotFitError(ValueError):
   """A program needs more memory than a device has.
 
   Attributes:
-    needed: bytes of its temporaries.
-    available: bytes that a program can get.
+    needed: bytes of its temporary buffers.
+    available: bytes of memory available to a program.
   """
 
   def __init__(self, needed: int, available: int):
     super().__init__(
-      f'the program needs {needed / 2**30:.2f} GiB of temporaries on a device'
-      f' that has {available / 2**30:.2f} GiB.'
+      f'the program needs {needed / 2**30:.2f} GiB of temporary buffers on a'
+      f' device with {available / 2**30:.2f} GiB.'
     )
     self.needed = needed
     self.available = available
@@ -61,11 +61,11 @@ def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
   """Compiles a jitted function for the devices of its arguments' shardings.
 
   Args:
-    jitted: what `jax.jit` gave.
+    jitted: result of `jax.jit`.
     *args: shapes with shardings over the devices of a `topologies.Slice`.
 
   Raises:
-    DoesNotFitError: if a device's memory is too small.
+    DoesNotFitError: if the memory of a device is too small.
   """
   lowered = jitted.trace(*args).lower(lowering_platforms=('tpu',))
   begin = time.perf_counter()
@@ -74,8 +74,8 @@ def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
       compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
     for pattern in _DOES_NOT_FIT:
-      if found := re.search(pattern, str(error)):
-        needed, needed_unit, available, available_unit = found.groups()
+      if match := re.search(pattern, str(error)):
+        needed, needed_unit, available, available_unit = match.groups()
         raise DoesNotFitError(
           round(float(needed) * _UNITS[needed_unit]),
           round(float(available) * _UNITS[available_unit]),
@@ -92,13 +92,10 @@ def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
 
 
 @contextlib.contextmanager
-def shared(folder: epath.Path) -> Iterator[None]:
-  """Keeps what is compiled within, for all runs that need the same programs.
+def persistent_cache(folder: epath.Path) -> Iterator[None]:
+  """Caches compiled programs in a folder, to share them between runs.
 
-  Where JAX has been given a folder for that already, it stays.
-
-  Args:
-    folder: to keep it in.
+  Has no effect if JAX is configured with another folder.
   """
   options = {
     'jax_compilation_cache_dir': str(folder),
@@ -118,12 +115,12 @@ def shared(folder: epath.Path) -> Iterator[None]:
 def _update(options):
   for name, value in options.items():
     jax.config.update(name, value)
-  compilation_cache.reset_cache()  # It asks for its settings only once.
+  compilation_cache.reset_cache()  # It reads its settings only once.
 
 
 @contextlib.contextmanager
 def _no_compilation_cache() -> Iterator[None]:
-  """Without it: what is compiled for no device cannot be read back."""
+  """Disables the cache, which cannot read programs without devices back."""
   enabled = jax.config.jax_enable_compilation_cache
   try:
     _update({'jax_enable_compilation_cache': False})

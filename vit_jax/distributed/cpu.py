@@ -1,4 +1,4 @@
-"""Settings of a process that trains on its host's processors."""
+"""Memory and compiler settings for training on CPUs."""
 
 import ctypes
 import platform
@@ -7,11 +7,11 @@ import sys
 import jax
 from jax.stages import Compiled, Lowered
 
-# Of glibc's malloc.h, with values that mean: none at all, and never.
+# Options of glibc's mallopt (malloc.h), with values that disable them.
 _MMAP_MAX, _NO_MAPPINGS = -4, 0
 _TRIM_THRESHOLD, _NEVER = -1, -1
 
-_HUGE_PAGES = 14  # Of Linux's madvise.
+_HUGE_PAGES = 14  # MADV_HUGEPAGE of Linux.
 _PAGE = 4096
 
 _PRODUCTS_BY_EIGEN = {
@@ -20,15 +20,16 @@ _PRODUCTS_BY_EIGEN = {
 
 
 def prepare() -> None:
-  """Lets steps on a CPU reuse memory; to be called before a device is used.
+  """Lets steps on a CPU reuse memory; must be called before any device is used.
 
-  A step's temporaries are one block, as large as all that is kept for its
-  backward pass. glibc takes a block of that size from the system and gives it
-  back at every step; mapping and clearing its pages anew takes a fifth of the
-  time of a step (docs/results.md, "Speed"). After this, glibc keeps what is
-  freed; and JAX computes in the calling thread, to whose heap that applies.
+  The temporary buffers of a step form one block that includes everything kept
+  for the backward pass. By default, glibc maps the block at the start of every
+  step and unmaps it at the end; mapping and clearing its pages takes a fifth of
+  the time of a step (docs/results.md, "Speed"). This function makes glibc keep
+  freed memory, and JAX compute in the calling thread, to whose heap the setting
+  applies.
 
-  Does nothing for other devices, or with another C library.
+  Has no effect on other devices or with another C library.
   """
   jax.config.update('jax_cpu_enable_async_dispatch', False)
   if jax.default_backend() == 'cpu' and _has_mallopt():
@@ -40,21 +41,21 @@ def prepare() -> None:
 def compile_step(lowered: Lowered) -> Compiled:
   """Compiles a training step for CPUs.
 
-  XLA has two libraries for products on CPU. On x86, that of Eigen takes two
-  thirds of the other's time for the small ones of attention, and no more for
-  those of dense layers; the other is left with reductions and what leads to
-  them. After `prepare`, the step's temporaries are on huge pages.
+  XLA has two libraries for matrix products on CPUs, Eigen and YNN. On x86, the
+  small products of attention take a third less time with Eigen, those of dense
+  layers the same. YNN is therefore restricted to reductions and what they
+  consume. After `prepare`, temporary buffers lie on huge pages.
   """
   is_x86 = platform.machine().lower() in ('x86_64', 'amd64')
-  options = known_options(_PRODUCTS_BY_EIGEN) if is_x86 else {}
+  options = supported_options(_PRODUCTS_BY_EIGEN) if is_x86 else {}
   compiled = lowered.compile(compiler_options=options)
   if _has_mallopt():
     _lay_on_huge_pages(compiled.memory_analysis().temp_size_in_bytes)
   return compiled
 
 
-def known_options(options: dict[str, str]) -> dict[str, str]:
-  """Returns options of XLA for CPUs as they are, or none if it refuses them."""
+def supported_options(options: dict[str, str]) -> dict[str, str]:
+  """Returns the options if XLA for CPUs knows them all, otherwise none."""
   try:
     jax.jit(lambda: 0).lower().compile(compiler_options=options)
   except jax.errors.JaxRuntimeError:
@@ -67,7 +68,7 @@ def _has_mallopt() -> bool:
 
 
 def _lay_on_huge_pages(num_bytes: int) -> None:
-  """Advises so for the part of the heap that such a block is to come from."""
+  """Advises huge pages for the part of the heap that serves such a block."""
   libc = ctypes.CDLL(None)
   libc.malloc.restype = ctypes.c_void_p
   libc.malloc.argtypes = (ctypes.c_size_t,)

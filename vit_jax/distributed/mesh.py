@@ -1,4 +1,4 @@
-"""The device mesh, and batches laid out on it."""
+"""The device mesh, and the placement of batches on it."""
 
 import collections
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 import numpy as np
 
 DATA, FSDP, TENSOR = AXES = ('data', 'fsdp', 'tensor')
-# Every device along these axes has rows of the batch of its own.
+# The axes over which the rows of a batch are sharded.
 BATCH = (DATA, FSDP)
 
 
@@ -22,18 +22,18 @@ def create(
   tensor: int = 1,
   devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
-  """A mesh of devices with the axes `data`, `fsdp` and `tensor`.
+  """Creates a mesh of devices with the axes `data`, `fsdp` and `tensor`.
 
-  The batch is sharded over the first two, states and activations as `sharding`
-  has it. Several TPU slices form an outer part of `data`, so that the other
-  axes stay within the fast network of a slice.
+  The batch is sharded over the first two; for weights and activations, see
+  `sharding`. Several TPU slices form an outer part of `data`, so the other axes
+  stay within the fast interconnect of a slice.
 
   Args:
-    data: size of the axis; of all three, one may be -1 for the rest.
+    data: size of the axis; one of the three may be -1 for all other devices.
     fsdp: size of the axis.
     tensor: size of the axis.
-    devices: what the mesh is made of, or of the first of which, if the sizes
-      are for fewer; they may be mere descriptions. None for all that there are.
+    devices: devices to use, possibly mere descriptions; if the sizes are for
+      fewer devices, the first ones. None for all devices.
 
   Raises:
     ValueError: if the sizes do not fit the devices.
@@ -43,46 +43,47 @@ def create(
   size = math.prod(shape)
   if size < len(devices) and len({d.process_index for d in devices}) > 1:
     raise ValueError(
-      f'{_describe(shape)} uses {size} of {len(devices)} devices, but several'
-      ' processes have to use all of theirs; set one of the sizes to -1.'
+      f'{_describe(shape)} uses {size} of {len(devices)} devices, but with'
+      ' several processes all devices have to be used; set one of the sizes'
+      ' to -1.'
     )
   devices = devices[:size]
   slices = _num_slices(devices)
   if shape[0] % slices:
     raise ValueError(
       f'{_describe(shape)} does not fit {slices} slices: mesh.data has to be a'
-      ' multiple of their number, since the other axes stay within a slice.'
+      ' multiple of their number, since other axes cannot span slices.'
     )
   if slices > 1:
-    grid = mesh_utils.create_hybrid_device_mesh(
+    array = mesh_utils.create_hybrid_device_mesh(
       (shape[0] // slices, *shape[1:]),
       (slices, 1, 1),
       devices,
       allow_split_physical_axes=True,
     )
   else:
-    grid = mesh_utils.create_device_mesh(
+    array = mesh_utils.create_device_mesh(
       shape, devices, allow_split_physical_axes=True
     )
-  # Linen does not work with jax's default, explicit axes.
-  return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+  # Linen does not work with JAX's default, explicit axes.
+  return Mesh(array, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def _shape(sizes, devices):
-  """The sizes, with the rest in the place of -1."""
+  """Replaces -1 by the number of remaining devices."""
   total = len(devices)
   known = math.prod(size for size in sizes if size != -1)
-  open_axes = sizes.count(-1)
-  if min(sizes) < -1 or 0 in sizes or open_axes > 1:
+  unknown = sizes.count(-1)
+  if min(sizes) < -1 or 0 in sizes or unknown > 1:
     raise ValueError(
-      f'{_describe(sizes)}: each is a number of devices, and one alone may be'
-      ' -1 for the rest.'
+      f'{_describe(sizes)}: each size has to be a positive number of devices,'
+      ' and only one may be -1 for all other devices.'
     )
-  if known > total or (open_axes and total % known):
+  if known > total or (unknown and total % known):
     raise ValueError(
-      f'{_describe(sizes)} asks for {"a multiple of " * open_axes}{known}'
-      f' devices, but there are {total} ({devices[0].device_kind}); -1 for one'
-      ' size alone takes what the others leave.'
+      f'{_describe(sizes)} needs {"a multiple of " * unknown}{known} devices,'
+      f' but there are {total} ({devices[0].device_kind}); set one size to -1'
+      ' to use the remaining devices.'
     )
   return tuple(total // known if size == -1 else size for size in sizes)
 
@@ -93,24 +94,24 @@ def _describe(sizes):
 
 
 def _num_slices(devices):
-  """TPU slices; on other platforms, a slice is no border worth minding."""
+  """Returns the number of TPU slices; 1 on other platforms."""
   if devices[0].platform != 'tpu':
     return 1
   return len({getattr(device, 'slice_index', 0) for device in devices})
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Examples over the axes of the batch."""
+  """Returns the sharding of examples over the batch axes."""
   return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """The whole array on every device."""
+  """Returns the sharding with the whole array on every device."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-  """Puts this process's rows where they belong; the result is global."""
+  """Makes a global batch of the rows that each process has."""
   sharding = batch_sharding(mesh)
   return {
     name: jax.make_array_from_process_local_data(sharding, rows)
@@ -119,21 +120,21 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def batch_shards(mesh: Mesh) -> int:
-  """Into how many parts a batch is divided."""
+  """Returns the number of parts that a batch is divided into."""
   return math.prod(mesh.shape[axis] for axis in BATCH)
 
 
 def put(
   arrays: PyTree[np.ndarray], shardings: PyTree[NamedSharding]
 ) -> PyTree[jax.Array]:
-  """Puts arrays that every process holds whole where they belong.
+  """Shards arrays that every process holds in full.
 
-  With several processes, `jax.device_put` would gather all of them on every
-  device to see whether they are the same.
+  With several processes, `jax.device_put` would gather all arrays on every
+  device to check that they are equal.
 
   Args:
-    arrays: the same in all processes.
-    shardings: of each; or one for all.
+    arrays: equal in all processes.
+    shardings: one per array, or one for all.
   """
   if jax.process_count() == 1:
     return jax.device_put(arrays, shardings)
@@ -146,19 +147,19 @@ def put(
   return jax.tree.map(place, arrays, jax.tree.broadcast(shardings, arrays))
 
 
-def share(mesh: Mesh) -> dict[str, int]:
-  """Which share of every batch this process reads, for the input pipeline.
+def input_share(mesh: Mesh) -> dict[str, int]:
+  """Returns the share of each batch that this process reads.
 
   Processes whose devices hold the same rows read the same share.
 
   Returns:
-    `process_index` and `process_count` of the functions in data/pipeline.py.
+    Arguments `process_index` and `process_count` of data/pipeline.py.
 
   Raises:
-    ValueError: if the mesh leaves a process out, or two of them have some rows
-      in common, but not all.
+    ValueError: if the mesh has no device of some process, or if two processes
+      share some rows but not all.
   """
-  blocks = collections.defaultdict(set)  # Of rows, by their starts.
+  blocks = collections.defaultdict(set)  # First rows of blocks, by process.
   sharding = batch_sharding(mesh)
   for device, (rows,) in sharding.devices_indices_map((mesh.size,)).items():
     blocks[device.process_index].add(rows.start or 0)
@@ -167,26 +168,26 @@ def share(mesh: Mesh) -> dict[str, int]:
     len(set(itertools.chain(*shares))) != len(shares) * len(shares[0])
   ):
     raise ValueError(
-      f'a mesh of {dict(mesh.shape)} devices does not deal the rows of a batch'
-      f' to {jax.process_count()} processes in equal shares; let it use all'
-      f' {jax.device_count()} devices, and let tensor divide the'
-      f' {jax.local_device_count()} of a process, or be a multiple of them.'
+      f'a mesh of {dict(mesh.shape)} devices does not divide a batch into equal'
+      f' shares for {jax.process_count()} processes; use all'
+      f' {jax.device_count()} devices, and a tensor size that divides the'
+      f' {jax.local_device_count()} devices of a process or is a multiple.'
     )
-  own = tuple(sorted(blocks[jax.process_index()]))
-  return {'process_index': shares.index(own), 'process_count': len(shares)}
+  share = tuple(sorted(blocks[jax.process_index()]))
+  return {'process_index': shares.index(share), 'process_count': len(shares)}
 
 
 def round_up(batch_size: int, mesh: Mesh) -> int:
-  """The smallest batch that holds `batch_size` rows and divides over `mesh`."""
+  """Rounds a batch size up to a multiple of `batch_shards`."""
   shards = batch_shards(mesh)
   return math.ceil(batch_size / shards) * shards
 
 
 def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
-  """Refuses a training batch that does not divide over the devices.
+  """Checks that a training batch divides over the devices.
 
   Raises:
-    ValueError: naming the nearest batch sizes that do.
+    ValueError: if it does not; the message has the nearest valid sizes.
   """
   shards = batch_shards(mesh)
   unit = shards * accumulate
@@ -195,5 +196,5 @@ def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
     nearest = f'{below} or {above}' if below else f'{above}'
     raise ValueError(
       f'batch_size={batch_size} does not divide over {shards} devices and'
-      f' {accumulate} micro-batches a step; use {nearest}.'
+      f' {accumulate} micro-batches per step; use {nearest}.'
     )

@@ -1,4 +1,4 @@
-"""SIGTERM, which a machine gets before it is taken away."""
+"""Preemption: SIGTERM, which precedes the loss of a machine."""
 
 import signal
 import threading
@@ -8,10 +8,10 @@ from jax.experimental import multihost_utils
 
 
 class StopSignal:
-  """Tells the loop to save and end after a SIGTERM; a context manager.
+  """Records a SIGTERM, so that the training loop saves and stops.
 
-  With `jax.distributed`, a notice to any process counts for all: its own
-  handler takes the signal, and it agrees on a step that none has passed.
+  A context manager. With `jax.distributed`, whose own handler receives the
+  signal, a SIGTERM to any process stops all of them at the same step.
   """
 
   def __init__(self):
@@ -19,7 +19,7 @@ class StopSignal:
     self._installed = False
 
   def received(self, step: int) -> bool:
-    """Whether to stop at this step; to be asked after every one."""
+    """Returns whether to stop now; must be called after every step."""
     if jax.distributed.is_initialized():
       return multihost_utils.reached_preemption_sync_point(step)
     return self._received
@@ -28,8 +28,8 @@ class StopSignal:
     self._received = True
 
   def __enter__(self) -> 'StopSignal':
-    # Python takes handlers in the main thread only; elsewhere (a notebook's
-    # worker) the signal keeps its meaning.
+    # Python only accepts handlers in the main thread, so the signal keeps its
+    # default effect in other ones, such as the worker thread of a notebook.
     self._installed = (
       threading.current_thread() is threading.main_thread()
       and not jax.distributed.is_initialized()

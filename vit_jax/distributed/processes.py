@@ -1,9 +1,9 @@
-"""Several processes of one run: their start, and what they tell each other.
+"""Runs with several processes: start, communication and failures.
 
-Every process runs the same program on devices of its own; `jax.distributed`
-joins them. On a Cloud TPU pod, under Slurm, Open MPI and in Kubernetes jobs JAX
-finds out by itself who takes part; elsewhere address, number and index are
-given. CPUs talk through gloo, which is JAX's default.
+Every process runs the same program on its own devices, connected by
+`jax.distributed`. On Cloud TPU pods, under Slurm and Open MPI and in Kubernetes
+jobs, JAX detects the processes; elsewhere, address, number and index have to be
+given. On CPUs, JAX communicates through gloo.
 """
 
 from collections.abc import Callable
@@ -24,11 +24,11 @@ import numpy as np
 
 _log = logging.getLogger(__name__)
 
-ALONE = 'none'  # In place of a coordinator: do not look for other processes.
+SINGLE_PROCESS = 'none'  # Value of `coordinator` that disables detection.
 
 
 class StartError(OSError):
-  """The processes could not be joined."""
+  """The processes could not be connected."""
 
 
 def start(
@@ -39,26 +39,27 @@ def start(
   start_timeout: float = 300,
   heartbeat_timeout: int = 100,
 ) -> None:
-  """Joins the processes of a run; must come before anything uses a device.
+  """Connects the processes of a run; must be called before any device is used.
 
-  What is not given is taken from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-  JAX_PROCESS_ID, then from the cluster. Where nothing tells of other processes,
-  this one stays alone.
+  Arguments that are not given are taken from JAX_COORDINATOR_ADDRESS,
+  JAX_NUM_PROCESSES and JAX_PROCESS_ID, or detected from the cluster. If nothing
+  indicates other processes, the run has a single one.
 
   Args:
-    coordinator: HOST:PORT where process 0 listens; ALONE not to look.
-    num_processes: of the run; 0 where not given.
-    process_index: of this process; -1 where not given.
+    coordinator: HOST:PORT at which process 0 listens; SINGLE_PROCESS to disable
+      detection.
+    num_processes: number of processes of the run; 0 if not given.
+    process_index: index of this process; -1 if not given.
     start_timeout: seconds to wait for all processes.
-    heartbeat_timeout: seconds after which a process that is not heard of ends
-      all others.
+    heartbeat_timeout: seconds without a heartbeat of a process after which all
+      others exit.
 
   Raises:
-    ValueError: if what is given is incomplete or contradicts itself.
-    StartError: if they cannot be joined. If they do not all come, this process
-      ends with a message.
+    ValueError: if the arguments are incomplete or inconsistent.
+    StartError: if the processes cannot be connected. After the timeout, this
+      process exits with a message.
   """
-  if coordinator == ALONE:
+  if coordinator == SINGLE_PROCESS:
     return
   address = coordinator or os.environ.get('JAX_COORDINATOR_ADDRESS')
   number = num_processes or _from_environment('JAX_NUM_PROCESSES')
@@ -66,14 +67,14 @@ def start(
   if index < 0:
     index = _from_environment('JAX_PROCESS_ID')
   _check(address, number, index)
-  given = {
+  settings = {
     'distributed.coordinator': address,
     'distributed.num_processes': number,
     'distributed.process_index': index,
   }
-  known = {name: value for name, value in given.items() if value is not None}
-  told = ', '.join(f'{name}={value}' for name, value in known.items())
-  told = told or 'as the cluster says'
+  known = {name: x for name, x in settings.items() if x is not None}
+  described = ', '.join(f'{name}={value}' for name, value in known.items())
+  described = described or 'detected from the cluster'
   if address and index == 0:
     _check_port(int(address.rpartition(':')[2]))
   try:
@@ -85,21 +86,21 @@ def start(
         'heartbeat_timeout_seconds': heartbeat_timeout,
       },
       start_timeout,
-      lambda: _explain_timeout(told, address, start_timeout),
+      lambda: _explain_timeout(described, address, start_timeout),
     )
-  except Exception as error:  # Clusters raise whatever they like.
+  except Exception as error:  # Cluster detection raises many types.
     if isinstance(error, ValueError) and 'defined' in str(error):
       if not known:
         return
-      missing = ' and '.join(name for name in given if name not in known)
+      missing = ' and '.join(name for name in settings if name not in known)
       raise ValueError(
-        f'{told} tells of several processes, but {missing} is missing, and no'
-        ' cluster that JAX knows supplies it; give all three to every process,'
-        ' or none for a run of one process.'
+        f'got {described}, but not {missing}, and JAX detects no cluster that'
+        ' provides it; give all three to every process, or none for a run with'
+        ' a single process.'
       ) from error
     raise StartError(
-      f'the processes could not be joined ({told}): {error}. To start one'
-      f' process alone, set distributed.coordinator={ALONE}.'
+      f'the processes could not be connected ({described}): {error}. For a run'
+      f' with a single process, set distributed.coordinator={SINGLE_PROCESS}.'
     ) from error
   _log.info(
     'process %d of %d, with %d of %d devices',
@@ -111,52 +112,55 @@ def start(
 def _from_environment(name: str) -> int | None:
   value = os.environ.get(name)
   if value is not None and not value.isdigit():
-    raise ValueError(f'{name}={value!r} in the environment is not a number.')
+    raise ValueError(
+      f'the environment variable {name}={value!r} is not a number.'
+    )
   return None if value is None else int(value)
 
 
 def _check(address, number, index) -> None:
   if address is not None and not re.fullmatch(r'\S+:\d+', address):
     raise ValueError(
-      f'the address {address!r} of the coordinator is not HOST:PORT, such as'
-      ' 10.0.0.2:8476; HOST is that of process 0, and PORT any free one.'
+      f'the coordinator address {address!r} is not of the form HOST:PORT, such'
+      ' as 10.0.0.2:8476, with the host of process 0 and any free port.'
     )
   if None not in (number, index) and index >= number:
     raise ValueError(
-      f'there is no process {index} of {number}: they are 0 to {number - 1}.'
+      f'invalid process index {index} for {number} processes; expected 0 to'
+      f' {number - 1}.'
     )
 
 
 def _check_port(port: int) -> None:
-  """Refuses a port in use, which would end JAX with a segmentation fault."""
+  """Refuses a port in use, with which JAX would crash."""
   try:
     both = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else socket.AF_INET
     socket.create_server(('', port), family=family, dualstack_ipv6=both).close()
   except OSError as error:
     raise StartError(
-      f'process 0 cannot listen at port {port} of distributed.coordinator'
-      f' ({error}); choose another one for all processes.'
+      f'process 0 cannot listen on port {port} of distributed.coordinator'
+      f' ({error}); choose another port, for all processes.'
     ) from error
 
 
 def _initialize(arguments, timeout: float, explain: Callable[[], str]) -> None:
-  """Starts `jax.distributed`, or ends this process if that takes too long.
+  """Starts `jax.distributed`, or exits this process after a timeout.
 
-  Nothing can be raised instead: JAX waits in compiled code, which aborts with a
-  stack trace when its own time is over.
+  An exception is not possible: JAX waits in native code, which aborts with a
+  stack trace after its own timeout.
   """
 
   def give_up():
     print(f'error: {explain()}', file=sys.stderr)
-    leave(1)
+    exit_now(1)
 
   watchdog = threading.Timer(timeout, give_up)
   watchdog.daemon = True
   watchdog.start()
   try:
     with warnings.catch_warnings():
-      # In any container of Kubernetes JAX asks for a package of its.
+      # JAX recommends a package in any Kubernetes container.
       warnings.filterwarnings('ignore', message='Kubernetes environment')
       jax.distributed.initialize(
         **arguments, initialization_timeout=int(timeout) + 60
@@ -165,10 +169,12 @@ def _initialize(arguments, timeout: float, explain: Callable[[], str]) -> None:
     watchdog.cancel()
 
 
-def _explain_timeout(told: str, address: str | None, timeout: float) -> str:
+def _explain_timeout(
+  described: str, address: str | None, timeout: float
+) -> str:
   reason = (
-    'not all processes have come; start the others with the same keys, or set'
-    f' distributed.coordinator={ALONE} for one process alone'
+    'some processes are missing; start them with the same keys, or set'
+    f' distributed.coordinator={SINGLE_PROCESS} for a run with a single process'
   )
   if address:
     host, _, port = address.rpartition(':')
@@ -176,34 +182,33 @@ def _explain_timeout(told: str, address: str | None, timeout: float) -> str:
       socket.create_connection((host.strip('[]'), int(port)), timeout=5).close()
     except OSError as error:
       reason = (
-        f'nothing answers at {address} ({error}); check the address, the'
-        ' firewall, and that process 0 runs'
+        f'no answer from {address} ({error}); check the address, the firewall,'
+        ' and that process 0 is running'
       )
   return (
-    f'the processes did not all find each other in {timeout:g} s'
-    f' ({told}): {reason}.'
+    f'not all processes connected within {timeout:g} s ({described}): {reason}.'
   )
 
 
-def several() -> bool:
-  """Whether this run has other processes; of one alone, uses no device."""
+def is_multiprocess() -> bool:
+  """Returns whether the run has several processes; initializes no device."""
   return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def is_first() -> bool:
-  """Whether this is the process that reports and writes."""
-  return not several() or jax.process_index() == 0
+  """Returns whether this is process 0, which logs and writes files."""
+  return not is_multiprocess() or jax.process_index() == 0
 
 
-def wait_for_all(where: str) -> None:
-  """Waits until every process has come to this place of the program."""
-  if several():
-    multihost_utils.sync_global_devices(where)
+def wait_for_all(name: str) -> None:
+  """Waits until all processes have reached the barrier with this name."""
+  if is_multiprocess():
+    multihost_utils.sync_global_devices(name)
 
 
 def from_first(make: Callable[[], Any]) -> Any:
-  """A value, of what JSON can hold, that process 0 makes for all."""
-  if not several():
+  """Returns the JSON value that `make` returns in process 0, in all of them."""
+  if not is_multiprocess():
     return make()
   text = json.dumps(make()).encode() if is_first() else b''
   length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
@@ -213,43 +218,43 @@ def from_first(make: Callable[[], Any]) -> Any:
 
 
 def fetch(arrays: PyTree) -> PyTree:
-  """Global arrays, whole, as NumPy arrays in every process."""
-  if not several():
+  """Returns global arrays as full NumPy arrays in every process."""
+  if not is_multiprocess():
     return jax.device_get(arrays)
   return multihost_utils.process_allgather(arrays, tiled=True)
 
 
-def total(number: int) -> int:
-  """The sum of what each process gives."""
-  if not several():
+def sum_over_processes(number: int) -> int:
+  """Returns the sum of the numbers of all processes."""
+  if not is_multiprocess():
     return number
   return int(np.sum(multihost_utils.process_allgather(np.int32(number))))
 
 
-def is_end_of_another(error: Exception) -> bool:
-  """Whether an error only tells that another process is gone."""
+def is_lost_connection(error: Exception) -> bool:
+  """Returns whether an error was caused by the exit of another process."""
   return 'Gloo' in str(error)
 
 
 def explain(error: Exception) -> str:
-  """An error's message, with the process and, if that is so, another's end."""
+  """Returns the message of an error with the process and a likely cause."""
   message = str(error)
-  if isinstance(error, StartError) or not several():
+  if isinstance(error, StartError) or not is_multiprocess():
     return message
-  if is_end_of_another(error):
+  if is_lost_connection(error):
     message = (
-      'the connection to another process broke off, since it has ended; its'
-      ' own log says why. The same command, on all, goes on from the last'
+      'lost the connection to another process, which has exited; see its log'
+      ' for the reason. The same command on all processes resumes from the last'
       f' checkpoint. ({message})'
     )
   return f'process {jax.process_index()} of {jax.process_count()}: {message}'
 
 
-def leave(code: int) -> NoReturn:
-  """Ends this process at once, without waiting for the others.
+def exit_now(code: int) -> NoReturn:
+  """Exits this process immediately, without waiting for the others.
 
-  An orderly end waits for all processes, of which those that wait for data from
-  this one would never know that it has failed.
+  A regular exit waits for all processes, but those waiting for data from this
+  one would never notice its failure.
   """
   logging.shutdown()
   sys.stdout.flush()

@@ -1,23 +1,24 @@
-"""Which device holds which part of weights, averages and optimiser state.
+"""Sharding of weights, moving averages and optimizer state.
 
-Three ways, which go together:
+Three ways, which can be combined:
 
-- Without more, every device holds all (`data`).
-- `fsdp`: each array that the table below calls large is split along its
-  largest dimension that divides, and gathered where it is used (Rajbhandari et
-  al. (2020), arXiv 1910.02054; Xu et al. (2021), arXiv 2105.04663).
-- `tensor`: attention heads and the hidden units of MLPs are split, and so is
-  what is computed with them (Shoeybi et al. (2019), arXiv 1909.08053).
+- `data` only: every device holds everything.
+- `fsdp`: large arrays (`FSDP_RULE`) are split along their largest divisible
+  dimension and gathered where they are used (Rajbhandari et al. (2020), arXiv
+  1910.02054; Xu et al. (2021), arXiv 2105.04663).
+- `tensor`: attention heads and hidden units of MLPs (`TENSOR_RULES`) are split,
+  and so is the computation with them (Shoeybi et al. (2019), arXiv 1909.08053).
 
-Averages and optimiser moments carry the names of their weights, and lie where
-these do.
+Moving averages and optimizer moments have the names of their weights and the
+same sharding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import math
 import re
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
@@ -25,7 +26,7 @@ from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed.mesh import FSDP, TENSOR
 from vit_jax.models import stacking
 
-# Weights by their paths, and their dimensions (without that of stacked layers).
+# Specs by the path of a weight, without the axis of stacked layers.
 _ATTENTION = r'.*/MultiHeadDotProductAttention_0'
 _MLP = r'.*/MlpBlock_0'
 TENSOR_RULES = {
@@ -36,24 +37,24 @@ TENSOR_RULES = {
   rf'{_MLP}/Dense_0/bias': PartitionSpec(TENSOR),
   rf'{_MLP}/Dense_1/kernel': PartitionSpec(TENSOR, None),
 }
-# Biases, norms and tokens are small; everything else is one of these.
+# Everything else, such as biases, norms and tokens, is small.
 FSDP_RULE = r'(.*/)?(kernel|pos_embedding(_\w+)?)'
 
 
 def place(state: PyTree, mesh: Mesh) -> PyTree:
-  """The shapes of a state, each with the sharding that the rules give it.
+  """Returns the shapes of a state with the shardings defined by the rules.
 
   Args:
-    state: weights and what is laid out like them, with encoder blocks stacked
-      or not; arrays or their shapes.
+    state: arrays or shapes of weights, their averages and moments, with or
+      without stacked encoder blocks.
     mesh: from `mesh.create`.
 
   Returns:
     `jax.ShapeDtypeStruct`s with `NamedSharding`s.
 
   Raises:
-    ValueError: if attention heads or MLPs do not divide over `tensor`, or there
-      are none.
+    ValueError: if the model has no attention heads or MLPs to split over
+      `tensor`, or their number is not divisible.
   """
   leaves = jax.tree_util.tree_leaves_with_path(state)
   _check_rules({_name(path) for path, _ in leaves}, mesh)
@@ -67,12 +68,12 @@ def place(state: PyTree, mesh: Mesh) -> PyTree:
 
 
 def shardings(placed: PyTree) -> PyTree:
-  """Those of the arrays or shapes of a tree."""
+  """Returns the shardings of a tree of arrays or shapes."""
   return jax.tree.map(lambda leaf: leaf.sharding, placed)
 
 
 def device_bytes(placed: PyTree) -> int:
-  """Bytes of a tree on one device: arrays, or shapes with shardings."""
+  """Returns the bytes per device of a tree of arrays or sharded shapes."""
   return sum(
     math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(placed)
@@ -80,12 +81,12 @@ def device_bytes(placed: PyTree) -> int:
 
 
 def summary(placed: PyTree, mesh: Mesh) -> str:
-  """What `place` did, in a line: bytes on a device, and what stays whole."""
+  """Summarizes `place`: bytes per device, and arrays that are not sharded."""
   leaves = jax.tree_util.tree_leaves_with_path(placed)
   total = sum(leaf.size * leaf.dtype.itemsize for _, leaf in leaves)
-  each = device_bytes(placed)
+  per_device = device_bytes(placed)
   text = ', '.join(f'{axis}={size}' for axis, size in mesh.shape.items())
-  text += f': {_mib(each)} of {_mib(total)} of state on each device'
+  text += f': {_mib(per_device)} of {_mib(total)} of state on each device'
   if mesh.shape[FSDP] > 1:
     whole = [
       (_name(path), leaf)
@@ -106,17 +107,49 @@ def summary(placed: PyTree, mesh: Mesh) -> str:
 
 
 def constrain_activations(mesh: Mesh) -> Callable[[Array], Array]:
-  """A function that keeps activations (b, ...) where their images are.
+  """Returns a function that shards activations (b, ...) like their images.
 
-  Weights that are split are then gathered to meet them, and not the other way
-  round; and so for gradients, which go through the same function.
+  XLA then gathers sharded weights instead of activations, in the backward pass
+  too.
   """
   sharding = mesh_lib.batch_sharding(mesh)
   return lambda x: jax.lax.with_sharding_constraint(x, sharding)
 
 
+def unstack_blocks(state: PyTree) -> PyTree:
+  """Splits stacked encoder blocks of a state on devices, one weight at a time.
+
+  The results are in host memory, so devices need little space besides the
+  state. A state without stacked blocks is returned as is.
+  """
+  return stacking.unstack(state, _split)
+
+
+def stack_blocks(state: PyTree) -> PyTree:
+  """Inverts `unstack_blocks`; deletes the arrays of single blocks."""
+  return stacking.stack(state, _join)
+
+
+def _split(x: Array) -> Sequence[Array]:
+  sharding = NamedSharding(x.sharding.mesh, PartitionSpec(*x.sharding.spec[1:]))
+  layers = jax.jit(list, out_shardings=sharding)(x)
+  if x.sharding.mesh.devices.flat[0].platform == 'cpu':
+    return layers
+  host = sharding.with_memory_kind('pinned_host')
+  return jax.block_until_ready(jax.device_put(layers, host))
+
+
+def _join(layers: Sequence[Array]) -> Array:
+  spec = PartitionSpec(None, *layers[0].sharding.spec)
+  sharding = NamedSharding(layers[0].sharding.mesh, spec)
+  x = jax.jit(jnp.stack, out_shardings=sharding)(layers)
+  for layer in layers:
+    layer.delete()
+  return x
+
+
 def _name(path) -> str:
-  """The path of a weight, also of its average and its moments."""
+  """Returns the path of a weight, for its average and moments as well."""
   keys = [getattr(entry, 'key', None) for entry in path]
   return '/'.join(key for key in keys if isinstance(key, str))
 
@@ -128,7 +161,7 @@ def _check_rules(names, mesh):
     if not any(re.fullmatch(rule, name) for name in names):
       raise ValueError(
         f'mesh.tensor={mesh.shape[TENSOR]} shards attention heads and MLPs, but'
-        f' no weight is named {rule}; set mesh.tensor=1 for this model.'
+        f' no weight matches {rule}; set mesh.tensor=1 for this model.'
       )
 
 

@@ -1,8 +1,8 @@
-"""TPU slices that need not be there, to compile for.
+"""TPU slices to compile for; none has to be attached.
 
-libtpu compiles on any machine (`pip install 'vit_jax[tpu]'`). A slice is named
-as libtpu names it, generation and chips: `v3:2x2` is 4 chips, 8 cores. To add a
-generation, add a row.
+libtpu compiles on any machine (`pip install 'vit_jax[tpu]'`). Slices have the
+names of libtpu, generation and chips: `v3:2x2` has 4 chips with 8 cores. To add
+a generation, add a row.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,14 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Core:
-  """What one device of a generation offers; peaks as its maker states them.
+  """Specification of one device of a generation.
 
   Attributes:
-    peak: bfloat16 operations a second, two to a multiply-add.
-    available: bytes of its memory that a program gets, as libtpu says when one
-      needs more.
-    dimensions: of the chips' grid.
+    peak: bfloat16 operations per second, as stated by Google; a multiply-add
+      counts as two.
+    available: bytes of memory available to a program, as stated by libtpu when
+      a program needs more.
+    dimensions: number of dimensions of the chip topology.
   """
 
   peak: float
@@ -34,7 +35,7 @@ class Core:
   dimensions: int
 
 
-# In v2, v3 and v4 a chip is two devices, each with half of it.
+# A chip of v2, v3 or v4 is two devices.
 GENERATIONS = {
   'v2': Core(45e12 / 2, round(7.48 * GIB), 2),
   'v3': Core(123e12 / 2, round(15.48 * GIB), 2),
@@ -45,7 +46,7 @@ GENERATIONS = {
 }
 
 
-# Else libtpu looks for this machine's own TPU, and complains of what it misses.
+# Without these, libtpu searches for an attached TPU and logs its absence.
 _NO_TPU_HERE = {
   'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
   'TPU_SKIP_MDS_QUERY': '1',
@@ -61,9 +62,10 @@ class Slice:
   """A TPU slice.
 
   Attributes:
-    name: as libtpu has it.
-    devices: to build a mesh of and compile for; nothing can run on them.
-    core: what each of the devices offers.
+    name: name in libtpu.
+    devices: descriptions to create a mesh and compile for; they cannot run
+      programs.
+    core: specification of each device.
   """
 
   name: str
@@ -72,30 +74,30 @@ class Slice:
 
 
 def describe(name: str) -> Slice:
-  """Returns the slice of that name, such as `v3:4x4` or `v4:2x2x1`.
+  """Returns the slice with a name, such as `v3:4x4` or `v4:2x2x1`.
 
   Raises:
-    ValueError: if libtpu is not installed or knows no such slice.
+    ValueError: if libtpu is not installed or does not know the slice.
   """
   generation, colon, chips = name.partition(':')
   core = GENERATIONS.get(generation)
   if not core or not re.fullmatch(r'\d+(x\d+)*', chips):
     raise ValueError(
-      f'{name!r} is no TPU slice; write GENERATION:CHIPS, such as v3:2x2 (8'
-      ' cores), v3:4x4 (32 cores) or v4:2x2x1, with a generation of'
+      f'{name!r} is not a TPU slice; write GENERATION:CHIPS, such as v3:2x2 (8'
+      ' cores), v3:4x4 (32 cores) or v4:2x2x1. Known generations:'
       f' {", ".join(GENERATIONS)}.'
     )
   sides = tuple(map(int, chips.split('x')))
   if len(sides) != core.dimensions:
     raise ValueError(
-      f'{name!r}: the chips of {generation} form a grid of'
+      f'{name!r} is not a TPU slice; the chip topology of {generation} has'
       f' {core.dimensions} dimensions, such as'
       f' {generation}:{"x".join("2" * core.dimensions)}.'
     )
   if not importlib.util.find_spec('libtpu'):
     raise ValueError(
-      "compiling for a TPU needs its compiler, libtpu: pip install 'jax[tpu]'"
-      f'=={jax.__version__} (for Linux).'
+      "compiling for TPUs needs libtpu (Linux only): pip install 'jax[tpu]'"
+      f'=={jax.__version__}.'
     )
   for variable, value in _NO_TPU_HERE.items():
     os.environ.setdefault(variable, value)
@@ -103,13 +105,13 @@ def describe(name: str) -> Slice:
   if math.prod(sides) < 4:  # The default host has 2x2 chips.
     options['chips_per_host_bounds'] = (sides + (1, 1))[:3]
   try:
-    found = topologies.get_topology_desc(
+    topology = topologies.get_topology_desc(
       platform='tpu', topology_name=name, **options
     )
-  except Exception as error:  # jax raises many kinds.
+  except Exception as error:  # JAX raises many types.
     reason = str(error).strip().splitlines()[0]
     raise ValueError(
-      f'libtpu knows no slice {name!r} ({reason}); whole hosts have 2x2 chips,'
-      ' so that sides are 1, 2, 4, 8 and so on.'
+      f'libtpu does not know the slice {name!r} ({reason}); hosts have 2x2'
+      ' chips, so valid sides are 1, 2, 4, 8 and so on.'
     ) from error
-  return Slice(name, found.devices, core)
+  return Slice(name, topology.devices, core)

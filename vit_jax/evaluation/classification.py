@@ -1,4 +1,4 @@
-"""Exact classification metrics: every example counts once, padding never."""
+"""Exact classification metrics: every example counts once, without padding."""
 
 from collections.abc import Callable, Iterable, Iterator
 import dataclasses
@@ -12,22 +12,20 @@ from vit_jax.distributed import processes
 from vit_jax.training import steps
 
 EvalStep = Callable[[PyTree, steps.Batch], dict[str, Array]]
-
-
 TOP = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-  """What a model says of each example, in the order of the examples.
+  """Predictions of a model for each example, ordered by example.
 
   Attributes:
     index: (n,) position of the example in its source.
-    top_classes: (n, min(5, k)) the classes with the largest logits, largest
-      first.
-    top_probabilities: (n, min(5, k)) the model's probabilities of these.
+    top_classes: (n, min(5, k)) classes with the largest logits, in descending
+      order.
+    top_probabilities: (n, min(5, k)) probabilities of these classes.
     label: (n,) class numbers or (n, k) rows of zeros and ones.
-    loss: (n,) in nats; None where the labels define none.
+    loss: (n,) in nats; None if the loss is not defined for the labels.
   """
 
   index: np.ndarray
@@ -38,34 +36,34 @@ class Predictions:
 
   @property
   def predicted(self) -> np.ndarray:
-    """(n,) the class with the largest logit."""
+    """The class with the largest logit, (n,)."""
     return self.top_classes[:, 0]
 
   @property
   def probability(self) -> np.ndarray:
-    """(n,) the model's probability of that class."""
+    """The probability of the predicted class, (n,)."""
     return self.top_probabilities[:, 0]
 
   @property
   def correct(self) -> np.ndarray:
-    """(n, min(5, k)) whether the example has that label."""
+    """Whether the example has the label, for each top class, (n, min(5, k))."""
     if self.label.ndim == 1:
       return self.top_classes == self.label[:, None]
     return np.take_along_axis(self.label, self.top_classes, axis=1) > 0
 
   @property
   def labelled(self) -> np.ndarray:
-    """(n,) whether the example has a label at all."""
+    """Whether the example has any label, (n,)."""
     if self.label.ndim == 1:
       return np.ones(len(self.label), bool)
     return self.label.any(axis=1)
 
   def metrics(self, num_classes: int) -> dict[str, float]:
-    """Mean loss in nats, if there is one, and accuracy, a share in [0, 1].
+    """Returns the mean loss in nats, if defined, and accuracies in [0, 1].
 
-    `accuracy` is the share of examples whose first class is right;
-    `top5_accuracy`, of those that have a right one among five, is there for
-    more than five classes. Examples without labels count in neither part.
+    `accuracy` is the fraction of examples whose predicted class is correct.
+    With more than five classes, `top5_accuracy` is the fraction with a correct
+    class among the top five. Both ignore examples without labels.
 
     Raises:
       ValueError: if no example has a label.
@@ -77,8 +75,8 @@ class Predictions:
     correct = self.correct[self.labelled]
     if not len(correct):
       raise ValueError(
-        f'none of {len(self.index)} examples has a label, so that there is no'
-        ' accuracy; choose a split with labels.'
+        f'none of {len(self.index)} examples has a label, so accuracy is not'
+        ' defined; choose a split with labels.'
       )
     metrics['accuracy'] = int(correct[:, 0].sum()) / len(correct)
     if num_classes > TOP:
@@ -86,13 +84,13 @@ class Predictions:
     return metrics
 
   def class_counts(self, num_classes: int) -> np.ndarray:
-    """(k,) examples of each class."""
+    """Returns the number of examples of each class, (k,)."""
     if self.label.ndim == 1:
       return np.bincount(self.label, minlength=num_classes)
     return np.sum(self.label > 0, axis=0)
 
   def class_accuracy(self, num_classes: int) -> list[float | None]:
-    """Top-1 accuracy of the examples of each class; None where are none."""
+    """Returns the top-1 accuracy for each class; None without examples."""
     counts = self.class_counts(num_classes)
     hits = np.bincount(
       self.predicted[self.correct[:, 0]], minlength=num_classes
@@ -112,14 +110,14 @@ def make_eval_step(
   loss: str,
   project: Callable[[Array], Array] | None = None,
 ) -> EvalStep:
-  """A function of (params, batch) to values of each example; to be jitted.
+  """Returns a function from (params, batch) to values per example.
 
   Args:
-    model: gives `(logits, features)`.
-    loss: a name in steps.LOSSES; it also says what a probability is.
-      Softmax has no loss for several labels.
-    project: from the model's logits (b, j) to those of the k classes that the
-      labels are of; None where they are the model's.
+    model: returns `(logits, features)`.
+    loss: key of `steps.LOSSES`, which also determines how probabilities are
+      computed. The softmax loss is not defined for multiple labels per example.
+    project: maps the model's logits (b, j) to those of the k classes of the
+      labels; None if these are the model's classes.
   """
 
   def eval_step(params, batch):
@@ -140,16 +138,16 @@ def make_eval_step(
 def top_classes(
   logits: Float[Array, 'b k'], *, loss: str, count: int = TOP
 ) -> dict[str, Array]:
-  """The classes with the largest logits, and their probabilities.
+  """Returns the classes with the largest logits, and their probabilities.
 
   Args:
-    logits: of k classes.
-    loss: a key of PROBABILITIES.
-    count: how many, or k if there are fewer.
+    logits: logits of k classes.
+    loss: key of PROBABILITIES.
+    count: number of classes to return, at most k.
 
   Returns:
-    `top_classes` and `top_probabilities`, largest first; of equal logits, that
-    of the lower class number comes first.
+    `top_classes` and `top_probabilities` in descending order; of equal logits,
+    the lower class number comes first.
   """
   _, classes = jax.lax.top_k(logits, min(count, logits.shape[-1]))
   values = PROBABILITIES[loss](logits)
@@ -163,47 +161,47 @@ def predict(
   batches: Iterable[dict[str, np.ndarray]],
   put: Callable[[dict[str, np.ndarray]], steps.Batch],
 ) -> Predictions:
-  """Runs the model over one pass of `batches` and drops the padding.
+  """Evaluates a model on one pass over a dataset, without padding.
 
   Args:
-    eval_step: jitted.
+    eval_step: jitted result of `make_eval_step`.
     params: weights on the devices.
     batches: one pass, with `image`, `label`, `mask` and `index`.
     put: moves a batch to the devices.
   """
-  return Predictions(**real_rows(eval_step, params, batches, put))
+  return Predictions(**collect(eval_step, params, batches, put))
 
 
-def real_rows(
+def collect(
   eval_step: EvalStep,
   params: PyTree,
   batches: Iterable[dict[str, np.ndarray]],
   put: Callable[[dict[str, np.ndarray]], steps.Batch],
 ) -> dict[str, np.ndarray]:
-  """What the step gives for each example, its `index` and its `label`.
+  """Returns the outputs of a step for each example, with `index` and `label`.
 
-  Arguments are those of `predict`. Every process gets the examples of all, in
-  their order; padding is dropped.
+  Same arguments as `predict`. Every process returns the examples of all
+  processes, ordered by index and without padding.
   """
-  parts = list(_parts(eval_step, params, batches, put))
+  parts = list(_outputs(eval_step, params, batches, put))
   rows = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
   order = np.argsort(rows['index'])
   return {name: values[order] for name, values in rows.items()}
 
 
-def _parts(eval_step, params, batches, put) -> Iterator[dict]:
-  waiting = None
+def _outputs(eval_step, params, batches, put) -> Iterator[dict]:
+  pending = None
   for batch in batches:
     inputs = {k: batch[k] for k in ('image', 'label', 'mask')}
     inputs['index'] = batch['index'].astype(np.int32)
     on_device = put(inputs)
-    told = {k: on_device[k] for k in ('index', 'label', 'mask')}
-    running = eval_step(params, on_device) | told
-    if waiting:
-      yield _fetch(waiting)
-    waiting = running  # The next batch is prepared while this one computes.
-  if waiting:
-    yield _fetch(waiting)
+    labels = {k: on_device[k] for k in ('index', 'label', 'mask')}
+    running = eval_step(params, on_device) | labels
+    if pending:
+      yield _fetch(pending)
+    pending = running  # Prepares the next batch during the computation.
+  if pending:
+    yield _fetch(pending)
 
 
 def _fetch(outputs) -> dict[str, np.ndarray]:

@@ -2,11 +2,11 @@
 
 Section 4.1: "few-shot accuracies are obtained by solving a regularized
 least-squares regression problem that maps the (frozen) representation of a
-subset of training images to {-1, 1}^K target vectors". What the paper leaves
-open, whitening, bias, regulariser and the draw of examples, is as in
-big_vision's `fewshot_lsr`.
+subset of training images to {-1, 1}^K target vectors". The paper leaves open
+whitening, bias, regularization and the choice of examples; here, they are the
+same as in big_vision's `fewshot_lsr`.
 
-Everything but the features themselves is float64 on the host.
+Everything except for the features is computed in float64 on the host.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ import numpy as np
 from vit_jax.evaluation import classification
 from vit_jax.training import steps
 
-BIAS = 100.0  # So large that regularising its weight hardly matters.
+BIAS = 100.0  # Large, so that regularization of its weight has little effect.
 EPSILON = 1e-5
 
 FeatureStep = Callable[[PyTree, steps.Batch], dict[str, Array]]
@@ -27,7 +27,7 @@ FeatureStep = Callable[[PyTree, steps.Batch], dict[str, Array]]
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-  """What a model makes of examples, in their order.
+  """Features of examples, ordered by example.
 
   Attributes:
     values: (n, d) float32.
@@ -37,16 +37,17 @@ class Features:
   values: np.ndarray
   label: np.ndarray
 
-  def at(self, rows: Int[np.ndarray, ' m']) -> 'Features':
-    """Those of some rows alone."""
+  def take(self, rows: Int[np.ndarray, ' m']) -> 'Features':
+    """Returns the features of some examples."""
     return Features(self.values[rows], self.label[rows])
 
 
 def make_feature_step(model) -> FeatureStep:
-  """A function of (params, batch) to what the linear head sees; to be jitted.
+  """Returns a function from (params, batch) to features.
 
   Args:
-    model: gives `(logits, features)`, with `pre_logits` (b, d) among these.
+    model: returns `(logits, features)`; the features that the linear head
+      receives are `pre_logits` (b, d).
   """
 
   def feature_step(params, batch):
@@ -62,24 +63,24 @@ def extract(
   batches: Iterable[dict[str, np.ndarray]],
   put: Callable[[dict[str, np.ndarray]], steps.Batch],
 ) -> Features:
-  """Runs the model over one pass of `batches`; arguments as for `predict`."""
-  rows = classification.real_rows(feature_step, params, batches, put)
+  """Computes the features of a dataset; same arguments as in `predict`."""
+  rows = classification.collect(feature_step, params, batches, put)
   return Features(rows['features'], rows['label'])
 
 
-def choose(
+def choose_support(
   labels: Int[np.ndarray, ' n'], num_classes: int, shots: int, seed: int
 ) -> Int[np.ndarray, ' m']:
-  """Draws examples of every class, class after class.
+  """Draws random examples of every class, ordered by class.
 
-  With the same seed, the draw of more shots begins with that of fewer, class
-  by class. A class with fewer examples takes part with all that it has.
+  With the same seed, the examples of a class for fewer shots are the first ones
+  for more shots. Classes with fewer examples contribute all of them.
 
   Args:
     labels: class numbers.
     num_classes: k.
-    shots: how many examples of a class.
-    seed: of the draw.
+    shots: number of examples per class.
+    seed: seed of the draw.
 
   Returns:
     Positions in `labels`.
@@ -89,7 +90,7 @@ def choose(
   """
   if labels.min() < 0 or labels.max() >= num_classes:
     raise ValueError(
-      f'labels lie in {labels.min()}..{labels.max()}, but the classes are 0 to'
+      f'labels are in {labels.min()}..{labels.max()}, but the classes are 0 to'
       f' {num_classes - 1}; choose a split with labels.'
     )
   counts = np.bincount(labels, minlength=num_classes)
@@ -101,7 +102,7 @@ def choose(
 def augment(
   support: Float[np.ndarray, 'n d'], queries: Float[np.ndarray, 'm d']
 ) -> tuple[Float[np.ndarray, 'n d+1'], Float[np.ndarray, 'm d+1']]:
-  """Whitens both, each dimension by the support's statistics; adds the bias.
+  """Whitens each dimension by the statistics of the support; appends a bias.
 
   (x - mean) / (standard deviation + 1e-5), and a last column of 100.
   """
@@ -120,10 +121,10 @@ def solve(
   targets: Float[np.ndarray, 'n k'],
   l2: float,
 ) -> Float[np.ndarray, 'd k']:
-  """The minimum over W of |X W - Y|^2 + l2 |W|^2.
+  """Returns the W that minimizes |X W - Y|^2 + l2 |W|^2.
 
-  W = (X^T X + l2 I)^-1 X^T Y, which equals X^T (X X^T + l2 I)^-1 Y; the smaller
-  of the two systems is solved.
+  W = (X^T X + l2 I)^-1 X^T Y = X^T (X X^T + l2 I)^-1 Y; solves the smaller of
+  the two systems.
   """
   n, d = features.shape
   if n >= d:
@@ -136,14 +137,14 @@ def solve(
 def accuracy(
   support: Features, queries: Features, *, num_classes: int, l2: float
 ) -> float:
-  """Share of the queries that the support's regression classifies right.
+  """Returns the accuracy on `queries` of a regression fitted to `support`.
 
   Args:
-    support: examples to learn from. A class without any is never predicted,
-      since its score is always below the mean of the others'.
+    support: examples to fit. Classes without examples are never predicted,
+      since their score is always below the mean of the others.
     queries: examples to classify.
     num_classes: k.
-    l2: weight of the regulariser.
+    l2: weight of the regularization.
   """
   features, query_features = augment(support.values, queries.values)
   targets = 2.0 * np.eye(num_classes)[support.label] - 1.0

@@ -1,16 +1,17 @@
-"""Which of several models give the most for what they cost (section 4.4)."""
+"""The cost-accuracy frontier of a set of models (section 4.4)."""
 
 from collections.abc import Sequence
 
 
-def best(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
-  """For each, whether none of the others is as cheap and as good, or better.
+def on_frontier(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
+  """Returns whether each model is Pareto-optimal.
 
-  Of equals in both, all are on the frontier.
+  That is, no other model is at least as cheap and as good unless it is equal in
+  both.
 
   Args:
-    costs: such as exaFLOPs.
-    scores: such as accuracies, in the same order.
+    costs: cost of each model, such as exaFLOPs.
+    scores: score of each model, such as accuracy.
   """
   points = list(zip(costs, scores, strict=True))
   return [

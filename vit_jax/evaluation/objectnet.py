@@ -1,11 +1,11 @@
-"""ObjectNet: 113 of its 313 classes are, together, 125 classes of ImageNet.
+"""ObjectNet with classifiers for ImageNet.
 
 Barbu et al. (2019), "ObjectNet: A large-scale bias-controlled dataset for
-pushing the limits of object recognition models"; set up as by Kolesnikov et
-al. (2020), arXiv 1912.11370, section 3.6: a model chooses among all 1,000
-classes of ImageNet, and each of its choices counts as the class of ObjectNet
-that it belongs to, or as none. The restricted variant chooses among the
-classes of ObjectNet alone. Images of the other 200 classes are left out.
+pushing the limits of object recognition models". Of the 313 classes, 113
+correspond to 125 classes of ImageNet; images of the other 200 are not used. As
+in Kolesnikov et al. (2020), arXiv 1912.11370, section 3.6, models predict the
+1,000 classes of ImageNet, and each prediction is mapped to a class of ObjectNet
+or to none. The restricted variant only considers the classes of ObjectNet.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ import numpy as np
 from vit_jax.evaluation import classification
 
 NUM_IMAGENET_CLASSES = 1000
-# The files of the release, in its folder `mappings`.
+# Files in the folder `mappings` of the release.
 FOLDERS = 'folder_to_objectnet_label.json'
 OBJECTNET_TO_IMAGENET = 'objectnet_to_imagenet_1k.json'
 CLASS_TO_LINE = 'pytorch_to_imagenet_2012_id.json'
@@ -29,20 +29,20 @@ IMAGENET_NAMES = 'imagenet_to_label_2012_v2'
 
 
 def read_mapping(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
-  """ImageNet's classes for each folder of images that has some.
+  """Returns the ImageNet classes for each folder of images that has any.
 
-  Four files of the release lead there: a folder's label in ObjectNet; the names
-  in ImageNet of such a label, separated by '; '; the line of a name, counted
-  from 0; and the line of each class number, by which models know the class.
+  Combines four files of the release: the ObjectNet label of each folder; the
+  ImageNet names of each label, separated by '; '; the list of ImageNet names;
+  and the line in that list, from 0, of each class number that models predict.
 
   Args:
-    path: the folder of the files.
+    path: folder of the files.
 
   Returns:
     `{folder: (class, ...)}`, sorted by folder.
 
   Raises:
-    ValueError: if a file is missing, or they do not fit each other.
+    ValueError: if a file is missing, or the files are inconsistent.
   """
   path = epath.Path(path)
   labels = _read_json(path / FOLDERS)
@@ -58,13 +58,13 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
     }
   except (IndexError, KeyError) as error:
     raise ValueError(
-      f'the mapping files in {path} do not fit each other: {error} of one is'
-      ' not in the next; expected those of one release of ObjectNet.'
+      f'the mapping files in {path} are inconsistent: one refers to {error},'
+      ' which another lacks; expected the files of one ObjectNet release.'
     ) from error
   if not mapping:
     raise ValueError(
-      f'the mapping files in {path} give no folder a class of ImageNet;'
-      ' expected those of a release of ObjectNet.'
+      f'the mapping files in {path} map no folder to a class of ImageNet;'
+      ' expected the files of an ObjectNet release.'
     )
   return mapping
 
@@ -73,36 +73,35 @@ def map_predictions(
   predictions: classification.Predictions,
   classes: Sequence[Sequence[int]],
 ) -> classification.Predictions:
-  """Counts choices among ImageNet's classes as choices of ObjectNet's.
+  """Maps predicted ImageNet classes to ObjectNet classes.
 
-  Two of the choices may become the same class. A choice that belongs to
-  several counts as the image's own if that is one of them.
+  Several predictions may map to the same class. A prediction that belongs to
+  several ObjectNet classes is mapped to the label if it is one of them.
 
   Args:
-    predictions: top classes of ImageNet's, and labels in ObjectNet's classes.
-    classes: ImageNet's classes for each of ObjectNet's.
+    predictions: top classes in ImageNet, and labels in ObjectNet.
+    classes: ImageNet classes of each ObjectNet class.
 
   Returns:
-    The same with top classes of ObjectNet's, or -1 for none of them, and
-    without a loss.
+    Predictions with top classes in ObjectNet, or -1 for none, and without loss.
   """
   members = np.zeros((len(classes), NUM_IMAGENET_CLASSES), bool)
   for row, group in zip(members, classes, strict=True):
     row[list(group)] = True
   first = np.where(members.any(axis=0), members.argmax(axis=0), -1)
-  label, chosen = predictions.label[:, None], predictions.top_classes
-  mapped = np.where(members[label, chosen], label, first[chosen])
+  label, top = predictions.label[:, None], predictions.top_classes
+  mapped = np.where(members[label, top], label, first[top])
   return dataclasses.replace(predictions, top_classes=mapped, loss=None)
 
 
 def restrict(
   logits: Float[Array, 'b j'], classes: Sequence[Sequence[int]]
 ) -> Float[Array, 'b k']:
-  """Logits of ObjectNet's classes: the largest of ImageNet's for each.
+  """Returns the largest ImageNet logit for each ObjectNet class.
 
   Args:
-    logits: of ImageNet's classes.
-    classes: ImageNet's classes for each of ObjectNet's.
+    logits: logits of the ImageNet classes.
+    classes: ImageNet classes of each ObjectNet class.
   """
   return jnp.stack(
     [logits[:, jnp.array(group)].max(axis=-1) for group in classes], axis=-1
@@ -112,9 +111,9 @@ def restrict(
 def _read_text(path: epath.Path) -> str:
   if not path.exists():
     raise ValueError(
-      f'there is no file {os.fspath(path)!r}; expected the folder `mappings` of'
-      f' ObjectNet, with {FOLDERS}, {OBJECTNET_TO_IMAGENET}, {CLASS_TO_LINE}'
-      f' and {IMAGENET_NAMES}.'
+      f'no such file {os.fspath(path)!r}; expected the folder'
+      f' `mappings` of ObjectNet, with {FOLDERS}, {OBJECTNET_TO_IMAGENET},'
+      f' {CLASS_TO_LINE} and {IMAGENET_NAMES}.'
     )
   return path.read_text()
 

@@ -1,8 +1,8 @@
 """Exact evaluation of masked patch prediction: every example counts once.
 
-What is corrupted of an example follows from (seed, index) alone, and the other
-patches that some of its patches are replaced by are its own; so the metrics do
-not depend on batch size or devices, and are of the same task at every step.
+The corruption of an example is a function of (seed, index), and patches are
+only replaced by patches of the same image. Metrics are therefore independent of
+batch size and devices, and comparable between steps.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,10 +18,10 @@ from vit_jax.models import masked_patch
 from vit_jax.training import patch_targets, randomness, steps
 
 
-def corruption(
+def draw_corruption(
   seed: int, index: Int[Array, ' b'], num_patches: int, rate: float
 ) -> masked_patch.Corruption:
-  """What becomes of the patches of the examples of these indices."""
+  """Draws the corruption of the examples with these indices."""
   key = randomness.stream_key(seed, 'evaluated corruption')
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
   return patch_targets.draw(keys, num_patches, rate)
@@ -34,19 +34,21 @@ def make_eval_step(
   rate: float,
   seed: int,
 ) -> classification.EvalStep:
-  """A function of (params, batch) to values of each image; to be jitted.
+  """Returns a function from (params, batch) to values per image.
 
-  The batch holds `image` and `index`. The values are those of the m corrupted
-  patches: `loss` (b, m); `hits` (b, m, s), which of their s colours are right;
-  and `histogram` (b, 512), how often each colour is among the true ones.
+  The batch contains `image` and `index`. The values for the m corrupted patches
+  are `loss` (b, m); `hits` (b, m, s), whether each of s colours is correct; and
+  `histogram` (b, 512), the counts of the true colours.
   """
 
   def eval_step(params, batch):
     images = batch['image']
     grid = model.grid_shape(images.shape[1:3])
-    drawn = corruption(seed, batch['index'], math.prod(grid), rate)
-    predictions = model.apply({'params': params}, images, drawn, train=False)
-    patches = patch_targets.corrupted_patches(images, grid, drawn)
+    corruption = draw_corruption(seed, batch['index'], math.prod(grid), rate)
+    predictions = model.apply(
+      {'params': params}, images, corruption, train=False
+    )
+    patches = patch_targets.corrupted_patches(images, grid, corruption)
     colours = target.true_colours(patches)
     return {
       'loss': target.losses(predictions, patches),
@@ -58,7 +60,7 @@ def make_eval_step(
 
 
 def _histogram(colours):
-  """(512,) how often each colour is there."""
+  """Counts each colour, (512,)."""
   return jnp.zeros(patch_targets.NUM_COLOURS, jnp.int32).at[colours].add(1)
 
 
@@ -68,20 +70,19 @@ def evaluate(
   batches: Iterable[dict[str, np.ndarray]],
   put: Callable[[dict[str, np.ndarray]], steps.Batch],
 ) -> dict[str, float]:
-  """Runs the model over one pass of `batches`.
+  """Evaluates a model on one pass over a dataset.
 
   Args:
-    eval_step: jitted.
+    eval_step: jitted result of `make_eval_step`.
     params: weights on the devices.
     batches: one pass, with `image`, `label`, `mask` and `index`.
     put: moves a batch to the devices.
 
   Returns:
-    `loss`; `accuracy` of the 3-bit colours; `baseline_accuracy`, that of the
-    colour which is commonest in what is predicted, so that no other constant
-    answer has a higher one.
+    `loss`; `accuracy` of the 3-bit colours; `baseline_accuracy`, the accuracy
+    of always predicting the most frequent colour of the corrupted patches.
   """
-  rows = classification.real_rows(eval_step, params, batches, put)
+  rows = classification.collect(eval_step, params, batches, put)
   histogram = np.sum(rows['histogram'], axis=0, dtype=np.int64)
   return {
     'loss': float(np.mean(rows['loss'], dtype=np.float64)),

@@ -1,8 +1,8 @@
-"""ImageNet-ReaL: reassessed labels of ImageNet's validation images.
+"""ImageNet-ReaL: reassessed labels of the ImageNet validation images.
 
-Beyer et al. (2020), "Are we done with ImageNet?", arXiv 2006.07159. Each image
-has any number of labels; those without one are no part of the accuracy. With
-`labels` in place of ImageNet's own, `Predictions.metrics` gives that accuracy.
+Beyer et al. (2020), "Are we done with ImageNet?", arXiv 2006.07159. An image
+has any number of labels; accuracy ignores images without labels.
+`Predictions.metrics` computes it if `labels` replace those of ImageNet.
 """
 
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ _NUMBERED = re.compile(r'ILSVRC2012_val_(\d{8})(?!\d)')
 
 
 def read(path: str | os.PathLike[str]) -> list[list[int]]:
-  """The labels of each image, from the published `real.json`.
+  """Returns the labels of all images from the published `real.json`.
 
-  Item i is of ILSVRC2012_val_{i + 1:08d}.JPEG.
+  Item i belongs to ILSVRC2012_val_{i + 1:08d}.JPEG.
 
   Raises:
-    ValueError: if the file is missing or does not hold lists of classes.
+    ValueError: if the file is missing or does not contain lists of classes.
   """
   path = epath.Path(path)
   expected = (
     'expected the real.json of github.com/google-research/reassessed-imagenet'
   )
   if not path.exists():
-    raise ValueError(f'there is no file {os.fspath(path)!r}; {expected}.')
+    raise ValueError(f'no such file {os.fspath(path)!r}; {expected}.')
   try:
     table = json.loads(path.read_text())
   except ValueError as error:
@@ -53,14 +53,14 @@ def _are_classes(labels):
 def labels(
   file_names: Sequence[str], table: Sequence[Sequence[int]]
 ) -> Bool[np.ndarray, 'n k']:
-  """Which of ImageNet's 1,000 classes each image shows, by its file's name.
+  """Returns the labels of images as rows over the 1,000 ImageNet classes.
 
   Args:
-    file_names: such as ILSVRC2012_val_00000001.JPEG.
-    table: labels of all images, as `read` returns them.
+    file_names: names such as ILSVRC2012_val_00000001.JPEG.
+    table: labels of all images, as returned by `read`.
 
   Raises:
-    ValueError: if a name is none of ImageNet's validation images.
+    ValueError: if a name is not that of an ImageNet validation image.
   """
   rows = np.zeros((len(file_names), NUM_CLASSES), bool)
   for row, name in zip(rows, file_names, strict=True):
@@ -68,8 +68,8 @@ def labels(
     number = int(match[1]) if match else 0
     if not 1 <= number <= len(table):
       raise ValueError(
-        f'{name!r} is no validation image of ImageNet, which ReaL labels: these'
-        ' are called ILSVRC2012_val_00000001.JPEG to'
+        f'{name!r} is not an ImageNet validation image; expected names from'
+        ' ILSVRC2012_val_00000001.JPEG to'
         f' ILSVRC2012_val_{len(table):08d}.JPEG.'
       )
     row[table[number - 1]] = True

@@ -1,14 +1,14 @@
-"""The VTAB score, and what the ViT paper reports.
+"""The VTAB score, and the results of the ViT paper.
 
-The score is the unweighted mean over tasks, not over groups: with Table 9's
-H/14 it is 77.63, where the mean of its three groups would be 79.6.
+The score is the mean over tasks, not over groups: 77.63 for H/14 in Table 9,
+where the mean over the three groups would be 79.6.
 """
 
 from collections.abc import Mapping
 import statistics
 import types
 
-SCORE = 'mean'  # Of all tasks, beside the names of groups.
+SCORE = 'mean'  # Name of the mean over all tasks.
 
 _TASKS = (
   'caltech101',
@@ -60,15 +60,14 @@ TABLE_9: Mapping[str, Mapping[str, float]] = types.MappingProxyType(
 def means(
   accuracies: Mapping[str, float], groups: Mapping[str, str]
 ) -> dict[str, float]:
-  """The mean over all tasks, and over those of each group.
+  """Returns the mean over all tasks, and over those of each group.
 
   Args:
-    accuracies: by task, in any unit.
-    groups: the group of every task.
+    accuracies: accuracy by task, in any unit.
+    groups: group by task.
 
   Returns:
-    `{SCORE: mean of all}`, and the mean of each group, in the order that
-    groups first occur in.
+    Means by name: SCORE for all tasks, then each group in order of appearance.
   """
   by_group = {}
   for task, accuracy in accuracies.items():

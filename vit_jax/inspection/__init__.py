@@ -1,1 +1,1 @@
-"""What can be seen: numbers about models and runs as figures."""
+"""Analyses of trained models, and figures of them and of studies."""

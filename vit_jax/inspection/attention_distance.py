@@ -1,8 +1,7 @@
 """Mean attention distance (Figure 7 right, Appendix D.7).
 
-How far a head looks: the distance in the image between a token and those that
-it attends to, weighted by attention. "Analogous to receptive field size in
-CNNs."
+The distance in the image between a token and the tokens that it attends to,
+weighted by attention: "analogous to receptive field size in CNNs".
 """
 
 import functools
@@ -16,16 +15,16 @@ import numpy as np
 def token_distances(
   grid: tuple[int, int], token_size: tuple[int, int]
 ) -> Float[np.ndarray, 'n n']:
-  """Distances in px between all tokens of an image, row after row.
+  """Returns the distances in px between all tokens of an image.
 
   Args:
-    grid: rows and columns of tokens.
-    token_size: height and width in px of the part of the image that is a token:
-      a patch, or for hybrids the stride of the ResNet.
+    grid: rows and columns of tokens; tokens are in raster order.
+    token_size: height and width in px of the part of the image per token: a
+      patch or, for hybrids, the stride of the ResNet.
   """
   rows, columns = np.indices(grid).reshape(2, -1)
-  places = np.stack([rows * token_size[0], columns * token_size[1]], axis=1)
-  offsets = places[:, None] - places[None, :]
+  corners = np.stack([rows * token_size[0], columns * token_size[1]], axis=1)
+  offsets = corners[:, None] - corners[None, :]
   return np.sqrt(np.sum(np.square(offsets, dtype=np.float64), axis=-1))
 
 
@@ -37,30 +36,29 @@ def attention_distance(
   class_token: bool,
   renormalise: bool = False,
 ) -> Float[Array, 'b heads']:
-  """Mean over tokens of sum_k weights_qk distances_qk, in px, of every head.
+  """Returns the mean over tokens q of sum_k weights_qk distances_qk, in px.
 
-  The row and the column of a class token, which is nowhere in the image, are
-  left out. As in the paper's figure, the other weights of a row then stay as
-  they are, and sum to less than one: what a head gives to the class token
-  counts as distance 0.
+  The row and column of a class token, which has no position in the image, are
+  dropped. As in the paper's figure, the other weights of a row are not
+  renormalized by default, so attention to the class token counts as distance 0.
 
   Args:
-    weights: of one layer.
-    distances: from `token_distances`, of the m tokens that are in the image.
-    class_token: whether the first token is one, so that m = n - 1.
-    renormalise: whether to let the other weights of a row sum to one again.
+    weights: attention weights of one layer.
+    distances: from `token_distances`, for the m tokens in the image.
+    class_token: whether the first token is a class token, so that m = n - 1.
+    renormalise: whether to normalize the remaining weights of each row to 1.
 
   Raises:
-    ValueError: if the weights are not of these tokens.
+    ValueError: if weights and distances differ in the number of tokens.
   """
   if class_token:
     weights = weights[..., 1:, 1:]
   if weights.shape[-2:] != distances.shape:
     raise ValueError(
-      f'attention weights of {weights.shape[-1]} tokens'
-      f'{" beside a class token" if class_token else ""}, but distances of'
-      f' {len(distances)}; give the distances of their grid, and say whether'
-      ' the first token is a class token.'
+      f'got attention weights of {weights.shape[-1]} tokens'
+      f'{" besides a class token" if class_token else ""}, but distances of'
+      f' {len(distances)}; give the distances of their grid, and the right'
+      ' value of class_token.'
     )
   by_token = jnp.sum(weights * distances, axis=-1)
   if renormalise:

@@ -1,8 +1,8 @@
-"""Attention weights of a model on images, a layer at a time.
+"""Attention weights of a model on images, one layer at a time.
 
-All weights of a large model do not fit into memory at once: ViT-L/16 at 384 px
-has 512 MB of them for an image. So the encoder runs block by block, and whoever
-goes through the layers keeps of each what it needs.
+The weights of all layers of a large model would not fit into memory: ViT-L/16
+at 384 px has 512 MB of them per image. The encoder is therefore run block by
+block, and each layer is reduced before the next one is computed.
 """
 
 from collections.abc import Iterator
@@ -12,9 +12,54 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from vit_jax.inspection import attention_distance, rollout
 from vit_jax.models import vit
 
 LayerWeights = Float[Array, 'b heads n n']
+
+
+def summarize(
+  model: vit.VisionTransformer,
+  params: PyTree,
+  images: Float[Array, 'b h w 3'],
+  *,
+  renormalise: bool = False,
+) -> dict[str, Float[Array, 'b ...']]:
+  """Computes attention distances, rollouts and maps of single heads.
+
+  Args:
+    model: a model with attention.
+    params: its weights, unrolled.
+    images: in [-1, 1].
+    renormalise: same as in `attention_distance`.
+
+  Returns:
+    `distances` (b, l, heads) in px; `rollouts` (b, rows, columns), the share of
+    each patch in the representation; `maps` (b, l, heads, rows, columns), the
+    attention of each head from the representation to each patch. Without class
+    token, the representation is the mean of all tokens.
+
+  Raises:
+    ValueError: if the model has no attention or does not support the images.
+  """
+  check_has_attention(model)
+  grid = model.grid_shape(images.shape[1:3])
+  between = attention_distance.token_distances(grid, model.token_size)
+  tokens = len(between) + (model.pool == 'token')
+  rolled = rollout.identity(len(images), tokens)
+  distances, maps = [], []
+  for weights in by_layer(model, params, images):
+    rolled, distance, layer_maps = _reduce(
+      weights, rolled, between, pool=model.pool, renormalise=renormalise
+    )
+    distances.append(distance)
+    maps.append(layer_maps)
+  maps = jnp.stack(maps, axis=1)
+  return {
+    'distances': jnp.stack(distances, axis=1),
+    'rollouts': of_representation(rolled, model.pool).reshape(-1, *grid),
+    'maps': maps.reshape(*maps.shape[:-1], *grid),
+  }
 
 
 def by_layer(
@@ -22,24 +67,23 @@ def by_layer(
   params: PyTree,
   images: Float[Array, 'b h w 3'],
 ) -> Iterator[LayerWeights]:
-  """Yields the attention weights of each layer, from the first on.
+  """Yields the attention weights of each layer, starting with the first.
 
-  Rows are the tokens that attend, columns those attended to, and every row sums
-  to one. A class token comes first in both. The next layer is only computed
-  when it is asked for; its blocks share one compiled program, which is kept for
-  images of the same shape.
+  Rows are queries and columns keys, and every row sums to one. A class token is
+  first in both. Layers are computed lazily, by one compiled program that all
+  blocks and all images of the same shape share.
 
   Args:
-    model: with attention.
-    params: its weights, unrolled, as `checkpoints.load` gives them.
+    model: a model with attention.
+    params: its weights, unrolled, as returned by `checkpoints.load`.
     images: in [-1, 1].
 
   Raises:
-    ValueError: if the model has no attention, or cannot look at the images.
+    ValueError: if the model has no attention or does not support the images.
   """
-  check(model)
+  check_has_attention(model)
   block = model.encoder_block(model.grid_shape(images.shape[1:3]))()
-  # Without blocks, a model computes what enters the first of them.
+  # A model without blocks computes the input of the first block.
   x, shared = _tokens(model.clone(depth=0), params, images)
   for i in range(model.depth):
     x, weights = _apply(
@@ -48,23 +92,52 @@ def by_layer(
     yield weights
 
 
-def check(model: vit.VisionTransformer) -> None:
-  """Refuses what has no attention.
+def check_has_attention(model: vit.VisionTransformer) -> None:
+  """Refuses models without attention between all tokens.
 
   Raises:
-    ValueError: for a model without an encoder, or with axial attention, where
-      no token attends to all.
+    ValueError: for a model without an encoder, or with axial attention.
   """
   if not isinstance(model, vit.VisionTransformer):
     raise ValueError(
-      f'a {type(model).__name__} has no attention from token to token to look'
-      ' at; inspect a ViT or a hybrid.'
+      f'a {type(model).__name__} has no attention between tokens; inspect a ViT'
+      ' or a hybrid.'
     )
   if model.axial:
     raise ValueError(
-      'an Axial-ViT has no attention to look at but along rows and columns;'
-      ' inspect a ViT or a hybrid.'
+      'an Axial-ViT only has attention along rows and columns, which cannot be'
+      ' inspected; use a ViT or a hybrid.'
     )
+
+
+def of_representation(
+  matrix: Float[Array, '*batch n n'], pool: str
+) -> Float[Array, '*batch m']:
+  """Returns the share of each patch in the representation.
+
+  Args:
+    matrix: attention weights or a rollout.
+    pool: pooling of the model. 'token': the row of the class token, for the
+      m = n - 1 patches; 'gap', with the mean of all tokens as representation:
+      the mean of all rows, m = n.
+
+  Raises:
+    KeyError: for another pooling.
+  """
+  rows = {
+    'token': lambda: matrix[..., 0, 1:],
+    'gap': lambda: jnp.mean(matrix, axis=-2),
+  }
+  return rows[pool]()
+
+
+@functools.partial(jax.jit, static_argnames=('pool', 'renormalise'))
+def _reduce(weights, rolled, between, *, pool, renormalise):
+  distance = attention_distance.attention_distance(
+    weights, between, class_token=pool == 'token', renormalise=renormalise
+  )
+  layer_maps = of_representation(weights, pool)
+  return rollout.extend(rolled, weights), distance, layer_maps
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -82,24 +155,3 @@ def _apply(block, params, x):
   (attention,) = sown['intermediates'].values()
   (weights,) = attention['weights']
   return x, weights
-
-
-def of_representation(
-  matrix: Float[Array, '*batch n n'], pool: str
-) -> Float[Array, '*batch m']:
-  """How much of each patch goes into what the head sees.
-
-  Args:
-    matrix: attention weights or a rollout.
-    pool: of the model. 'token': the row of the class token, for the m = n - 1
-      patches; 'gap', where the head sees the mean of all tokens: the mean of
-      all rows, m = n.
-
-  Raises:
-    KeyError: for another pool.
-  """
-  rows = {
-    'token': lambda: matrix[..., 0, 1:],
-    'gap': lambda: jnp.mean(matrix, axis=-2),
-  }
-  return rows[pool]()

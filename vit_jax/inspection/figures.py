@@ -1,7 +1,7 @@
-"""Draws what this package computes, each as a figure of the paper.
+"""Figures of a trained model, as in the paper.
 
-Every function returns a Matplotlib figure that needs no screen. Notebooks show
-it, once `%matplotlib inline` was said, and `save` writes it.
+Every function returns a Matplotlib figure, without using a display. `save`
+writes it to a file; notebooks show it after `%matplotlib inline`.
 """
 
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ import numpy as np
 from vit_jax.checkpoints import atomic
 from vit_jax.inspection import rollout
 
-MOST_FILTERS = 28  # As many as the paper shows.
-_GAP = 0.15  # Between the tiles of a mosaic, as a share of their side.
+MAX_FILTERS = 28  # As in the paper.
+_GAP = 0.15  # Between tiles of a mosaic, relative to their side.
 
 
 def filters(
   components: Float[np.ndarray, 'm h w 3'], shares: Float[np.ndarray, ' m']
 ) -> Figure:
-  """The first principal components of RGB filters, as Figure 7 left.
+  """Draws the first principal components of RGB filters, as in Figure 7 left.
 
-  Grey is zero; each is scaled by its own largest weight.
+  Grey is zero; each component is scaled by its largest weight.
 
   Args:
     components: from `filters.principal_components`.
-    shares: of the variance that each explains.
+    shares: share of the variance explained by each component.
   """
-  number = min(len(components), MOST_FILTERS)
+  number = min(len(components), MAX_FILTERS)
   columns = min(number, 7)
   rows = -(-number // columns)
   figure = Figure(
@@ -38,16 +38,16 @@ def filters(
     dpi=120,
     layout='constrained',
   )
-  grid = figure.subplots(rows, columns, squeeze=False)
-  for axes in grid.flat:
+  panels = figure.subplots(rows, columns, squeeze=False)
+  for axes in panels.flat:
     axes.set_axis_off()
   for k in range(number):
-    axes, component = grid.flat[k], components[k]
+    axes, component = panels.flat[k], components[k]
     axes.imshow(0.5 + 0.5 * component / np.abs(component).max())
     axes.set_title(f'{shares[k]:.1%}', fontsize=8)
   figure.suptitle(
     f'Filters: principal components 1 to {number} of {len(components)},'
-    ' and the variance they explain',
+    ' with explained variance',
     fontsize=10,
   )
   return figure
@@ -56,10 +56,10 @@ def filters(
 def position_similarity(
   similarity: Float[np.ndarray, 'rows columns rows columns'],
 ) -> Figure:
-  """Cosines of position embeddings, as Figure 7 centre and Figure 10.
+  """Draws the similarity of position embeddings, as in Figures 7 and 10.
 
-  A tile for every patch: the map of how similar others' embeddings are to its
-  own. Colours end at the most similar pair of different patches.
+  One tile per patch: the map of similarities between its embedding and all
+  others. The colour scale ends at the most similar pair of different patches.
 
   Args:
     similarity: from `position_similarity.similarity`.
@@ -70,24 +70,23 @@ def position_similarity(
   flat = similarity.reshape(rows * columns, -1)
   others = flat[~np.eye(len(flat), dtype=bool)]
   limit = np.abs(others).max() if others.size else 1.0
-  drawn = _draw_mosaic(axes, similarity, cmap='RdBu_r', vmin=-limit, vmax=limit)
-  axes.set_xlabel('column of the patch')
-  axes.set_ylabel('row of the patch')
+  image = _draw_mosaic(axes, similarity, cmap='RdBu_r', vmin=-limit, vmax=limit)
+  axes.set_xlabel('patch column')
+  axes.set_ylabel('patch row')
   axes.set_title('Cosine similarity of position embeddings', fontsize=10)
-  # As high as the mosaic, whatever its form.
-  figure.colorbar(drawn, cax=axes.inset_axes([1.03, 0, 0.03, 1]))
+  # Inset axes have the height of the mosaic for any aspect ratio.
+  figure.colorbar(image, cax=axes.inset_axes([1.03, 0, 0.03, 1]))
   return figure
 
 
 def attention_distance(
   distances: Float[np.ndarray, 'l heads'], *, uniform: float | None = None
 ) -> Figure:
-  """Mean attention distance by depth, a dot a head, as Figure 7 right.
+  """Draws mean attention distance by depth, as in Figure 7 right.
 
   Args:
-    distances: in px, means over images.
-    uniform: the distance of a head that attends to all patches alike, which a
-      line then marks.
+    distances: means over images, in px.
+    uniform: distance for uniform attention, drawn as a line if given.
   """
   depth = np.arange(1, len(distances) + 1)
   figure = Figure(figsize=(6, 4.2), dpi=150, layout='constrained')
@@ -98,9 +97,7 @@ def attention_distance(
     depth, distances.mean(axis=1), color='black', lw=1, label='mean of heads'
   )
   if uniform is not None:
-    axes.axhline(
-      uniform, color='gray', ls=':', lw=1, label='attention to all alike'
-    )
+    axes.axhline(uniform, color='gray', ls=':', lw=1, label='uniform attention')
   axes.set_ylim(0, 1.1 * max(distances.max(), uniform or 0))
   axes.set_xlabel('layer')
   axes.set_ylabel('mean attention distance [px]')
@@ -108,7 +105,7 @@ def attention_distance(
   axes.grid(alpha=0.3)
   axes.legend(loc='lower right', fontsize=8)
   axes.set_title(
-    f'A dot for each of {distances.shape[1]} heads in a layer', fontsize=10
+    f'One dot per head, {distances.shape[1]} heads per layer', fontsize=10
   )
   return figure
 
@@ -118,12 +115,12 @@ def rollouts(
   shares: Float[np.ndarray, 'b rows columns'],
   captions: Sequence[str],
 ) -> Figure:
-  """Images beside what the model looks at, as Figures 6 and 14.
+  """Draws images next to their attention rollout, as in Figures 6 and 14.
 
   Args:
     images: in [-1, 1].
-    shares: rollouts, from `attention_summary`.
-    captions: of each image.
+    shares: rollouts from `attention_maps.summarize`.
+    captions: caption of each image.
   """
   across = min(len(images), 4)
   down = -(-len(images) // across)
@@ -133,10 +130,10 @@ def rollouts(
     dpi=150,
     layout='constrained',
   )
-  grid = figure.subplots(down, 2 * across, squeeze=False)
-  for axes in grid.flat:
+  panels = figure.subplots(down, 2 * across, squeeze=False)
+  for axes in panels.flat:
     axes.set_axis_off()
-  pairs = grid.reshape(-1, 2)
+  pairs = panels.reshape(-1, 2)
   for (left, right), image, share, caption in zip(
     pairs, images, shares, captions, strict=False
   ):
@@ -144,7 +141,7 @@ def rollouts(
     left.imshow(pixels)
     right.imshow(pixels * rollout.mask(share, (height, width))[..., None])
     left.set_title(_shorten(caption), fontsize=7)
-  figure.suptitle('Image, and attention rollout', fontsize=10)
+  figure.suptitle('Image and attention rollout', fontsize=10)
   return figure
 
 
@@ -153,15 +150,15 @@ def attention_maps(
   maps: Float[np.ndarray, 'l heads rows columns'],
   caption: str,
 ) -> Figure:
-  """What every head gathers for the model's head, a row for each layer.
+  """Draws the attention map of every head, one row per layer.
 
   Args:
     image: in [-1, 1].
-    maps: from `attention_summary`; each is scaled by its own largest weight.
-    caption: of the image.
+    maps: from `attention_maps.summarize`; each is scaled by its largest weight.
+    caption: caption of the image.
   """
   depth, heads, rows, columns = maps.shape
-  side = 0.55  # Of a map, in inches.
+  side = 0.55  # Width of a map, in inches.
   tall, wide = side * depth * rows / columns, side * heads
   photo = 1.8
   figure = Figure(
@@ -178,26 +175,26 @@ def attention_maps(
   _draw_mosaic(right, scaled, cmap='magma', vmin=0, vmax=1)
   right.set_xlabel('head')
   right.set_ylabel('layer')
-  right.set_title('attention weights of single heads', fontsize=8)
+  right.set_title('attention weights by head', fontsize=8)
   return figure
 
 
 def save(figure: Figure, path: epath.Path) -> None:
-  """Writes a PNG: it is whole or not there."""
+  """Writes a PNG file atomically."""
   picture = io.BytesIO()
   figure.savefig(picture, format='png', bbox_inches='tight')
   atomic.write_bytes(path, picture.getvalue())
 
 
 def to_pixels(image: Float[np.ndarray, 'h w 3']) -> Float[np.ndarray, 'h w 3']:
-  """From [-1, 1], as models look at images, to [0, 1]."""
+  """Converts an image from [-1, 1] to [0, 1]."""
   return np.clip((np.asarray(image, np.float32) + 1) / 2, 0, 1)
 
 
 def _draw_mosaic(axes, tiles, **options):
-  """Maps (i, j, rows, columns) side by side, i and j counted from 1."""
+  """Draws maps (i, j, rows, columns) as tiles, with i and j counted from 1."""
   down, across, rows, columns = tiles.shape
-  # Whole cells, so that a small map is drawn without seams.
+  # A whole number of cells, so that small maps have no seams.
   gap = max(1, round(_GAP * max(rows, columns)))
   padded = np.pad(
     np.asarray(tiles, np.float64),
@@ -207,18 +204,18 @@ def _draw_mosaic(axes, tiles, **options):
   joined = padded.swapaxes(1, 2).reshape(
     down * (rows + gap), across * (columns + gap)
   )[:-gap, :-gap]
-  drawn = axes.imshow(joined, interpolation='nearest', **options)
+  image = axes.imshow(joined, interpolation='nearest', **options)
   for axis, number, side in (
     (axes.yaxis, down, rows),
     (axes.xaxis, across, columns),
   ):
-    # As many numbers as can be read.
+    # At most 16 labels, so that they stay legible.
     shown = np.arange(0, number, -(-number // 16))
     axis.set_ticks(shown * (side + gap) + (side - 1) / 2, shown + 1)
   axes.tick_params(length=0, labelsize=8)
   axes.spines[:].set_visible(False)
-  return drawn
+  return image
 
 
-def _shorten(caption, most=24):
-  return caption if len(caption) <= most else '…' + caption[1 - most :]
+def _shorten(caption, length=24):
+  return caption if len(caption) <= length else '…' + caption[1 - length :]

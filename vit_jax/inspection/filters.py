@@ -1,4 +1,4 @@
-"""Principal components of the filters that images meet first (Figure 7 left).
+"""Principal components of the filters of the first layer (Figure 7 left).
 
 "The components resemble plausible basis functions for a low-dimensional
 representation of the fine structure within each patch" (section 4.5).
@@ -14,10 +14,10 @@ from vit_jax.models import resnet
 
 
 def rgb_filters(params: Mapping[str, Any]) -> Float[np.ndarray, 'h w 3 d']:
-  """The filters that a model's first layer looks at pixels with.
+  """Returns the filters of a model's first layer.
 
-  Those of the patch projection; or, of ResNets and hybrids, those of the root
-  convolution, standardised as they are in use.
+  These are the filters of the patch embedding or, for ResNets and hybrids, the
+  standardized filters of the root convolution.
   """
   if 'conv_root' in params:
     kernel = resnet.standardize(params['conv_root']['kernel'])
@@ -29,15 +29,15 @@ def rgb_filters(params: Mapping[str, Any]) -> Float[np.ndarray, 'h w 3 d']:
 def principal_components(
   filters: Float[np.ndarray, 'h w c d'],
 ) -> tuple[Float[np.ndarray, 'm h w c'], Float[np.ndarray, ' m']]:
-  """The directions in which the d filters differ from their mean.
+  """Computes the principal components of d filters.
 
   Args:
-    filters: d filters of h w c weights each.
+    filters: d filters with h w c weights each.
 
   Returns:
-    The m = min(d, h w c) principal components, orthonormal, each with the sign
-    that makes its largest weight positive; and the share of the variance that
-    each explains, falling.
+    The m = min(d, h w c) orthonormal components, signed such that the largest
+    weight of each is positive, and the share of the variance explained by each,
+    in descending order.
   """
   *shape, d = filters.shape
   samples = filters.reshape(-1, d).T.astype(np.float64)
@@ -52,11 +52,11 @@ def principal_components(
 def smoothness(
   components: Float[np.ndarray, 'm h w c'],
 ) -> Float[np.ndarray, ' m']:
-  """How alike neighbouring weights of each filter are.
+  """Returns the correlation of neighbouring weights of each filter.
 
-  The mean product of two weights of one channel that lie beside or below each
-  other, over the mean square of all such: 1 for constant filters, 0 on average
-  for independent weights, negative for alternating ones.
+  The mean product of horizontally or vertically adjacent weights of a channel,
+  divided by their mean square: 1 for constant filters, 0 on average for
+  independent weights, negative for alternating ones.
   """
   x = np.asarray(components, np.float64)
   products = squares = 0

@@ -1,4 +1,4 @@
-"""What masked patch prediction sees and says, as a picture."""
+"""Inputs and predictions of masked patch prediction as a picture."""
 
 from jaxtyping import Float, UInt8
 import numpy as np
@@ -8,7 +8,7 @@ from vit_jax.models import masked_patch
 from vit_jax.training import patch_targets
 
 COLUMNS = ('original', 'corrupted', 'predicted')
-_SIDE_PX = 112  # At least so high is an image drawn.
+_SIDE_PX = 112  # Minimum height of an image.
 _GAP_PX = 4
 _HEADING_PX = 14
 
@@ -21,14 +21,13 @@ def draw(
 ) -> UInt8[np.ndarray, 'y x 3']:
   """Draws a row for each image: original, corrupted, predicted.
 
-  Masked patches are grey; what replaces a patch is shown as the patch that it
-  comes from, in the same image. In the last column, corrupted patches are as
-  predicted, the others as they are.
+  In the second column, masked patches are grey and replaced patches show their
+  replacements. In the third, corrupted patches show the predicted colours.
 
   Args:
     images: in [-1, 1].
-    predicted: what the model says of the pixels of the corrupted patches.
-    corruption: of the images, on the host.
+    predicted: predicted pixels of the corrupted patches.
+    corruption: corruption of the images, on the host.
     grid: rows and columns of patches.
   """
   patches = np.asarray(patch_targets.cut(images, grid))
@@ -50,7 +49,7 @@ def draw(
 
 
 def _sheet(cells: Float[np.ndarray, 'b m h w 3']) -> UInt8[np.ndarray, 'y x 3']:
-  """Images in [-1, 1], in rows of m, enlarged without smoothing."""
+  """Arranges images in [-1, 1] in rows of m, enlarged without smoothing."""
   factor = -(-_SIDE_PX // cells.shape[2])
   cells = cells.repeat(factor, axis=2).repeat(factor, axis=3)
   pixels = np.clip(np.round((cells + 1) * 127.5), 0, 255).astype(np.uint8)

@@ -10,21 +10,21 @@ from vit_jax.models import positions
 
 
 def embeddings(params: Mapping[str, Any]) -> Float[np.ndarray, 'n d']:
-  """The position embeddings of a model's patches, without the class token's.
+  """Returns the position embeddings of patches, without the class token.
 
-  Those of rows and of columns are put together; where every layer has its own,
-  they are the first one's.
+  Combines the embeddings of rows and columns. If every layer has its own
+  embeddings, returns those of the first layer.
 
   Raises:
-    ValueError: if the model has none that are added to tokens.
+    ValueError: if the model adds no position embeddings to its tokens.
   """
   encoder = params.get('Transformer', {})
-  places = (
+  candidates = (
     encoder.get('posembed_input'),
     encoder.get('posembed_shared'),
     encoder.get('encoderblock_0', {}).get('posembed'),
   )
-  tables = next(filter(None, places), None)
+  tables = next(filter(None, candidates), None)
   if tables is None:
     raise ValueError('the model adds no position embeddings to its tokens.')
   if 'pos_embedding' not in tables:
@@ -40,23 +40,24 @@ def embeddings(params: Mapping[str, Any]) -> Float[np.ndarray, 'n d']:
 def similarity(
   embeddings: Float[np.ndarray, 'n d'], grid: tuple[int, int]
 ) -> Float[np.ndarray, 'rows columns rows columns']:
-  """Cosine between the position embeddings of any two patches.
+  """Returns the cosine similarity of the position embeddings of all patches.
 
   Args:
-    embeddings: of the patches, row after row.
+    embeddings: embeddings of the patches in raster order.
     grid: rows and columns of patches.
 
   Returns:
-    [i, j] is the map of similarities to the patch in row i and column j.
+    An array whose [i, j] is the map of similarities to the patch in row i and
+    column j.
 
   Raises:
-    ValueError: if there are not as many embeddings as patches.
+    ValueError: if the numbers of embeddings and patches differ.
   """
   if len(embeddings) != grid[0] * grid[1]:
     raise ValueError(
-      f'{len(embeddings)} position embeddings do not fill a grid of'
-      f' {grid[0]}x{grid[1]} patches; leave the class token out, and give the'
-      ' rows and columns as they are in the image.'
+      f'got {len(embeddings)} position embeddings for a grid of'
+      f' {grid[0]}x{grid[1]} patches; drop the class token, and give the rows'
+      ' and columns of patches in the image.'
     )
   x = np.asarray(embeddings, np.float64)
   norms = np.linalg.norm(x, axis=1, keepdims=True)
@@ -67,11 +68,12 @@ def similarity(
 def contrast(
   similarity: Float[np.ndarray, 'rows columns rows columns'],
 ) -> dict[str, float]:
-  """Mean cosines of pairs of different patches, by how they lie.
+  """Returns the mean similarity of pairs of patches by relative position.
 
   Returns:
-    `same_row`; `same_column`; `others`, neither of the two; and `adjacent`,
-    beside or below each other. A kind that the grid has no pair of is left out.
+    Means for pairs in the `same_row`, the `same_column` and neither (`others`),
+    and for horizontally or vertically `adjacent` ones; without those that the
+    grid has no pair of.
   """
   rows, columns = similarity.shape[:2]
   row, column = np.indices((rows, columns)).reshape(2, -1)

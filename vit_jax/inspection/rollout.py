@@ -1,9 +1,9 @@
 """Attention rollout (Figures 6 and 14, Appendix D.8).
 
-Abnar & Zuidema (2020), arXiv 2005.00928: attention of all heads is averaged,
-and the layers' matrices are multiplied, so that attention is followed through
-tokens that have mixed already. As there, half of each matrix is the identity,
-which stands for the residual connections; the ViT paper does not mention it.
+Abnar & Zuidema (2020), arXiv 2005.00928: averages attention over heads and
+multiplies the matrices of all layers, which accounts for the mixing of tokens
+in earlier layers. As in their paper, half of each matrix is the identity, for
+the residual connections; the ViT paper does not mention this.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from scipy import ndimage
 def extend(
   rollout: Float[Array, 'b n n'], weights: Float[Array, 'b heads n n']
 ) -> Float[Array, 'b n n']:
-  """Follows a rollout through one layer more.
+  """Extends a rollout by one layer.
 
   A = 0.5 mean over heads + 0.5 identity, rows normalised; A rollout.
   """
@@ -28,46 +28,46 @@ def extend(
   return (mixed / jnp.sum(mixed, axis=-1, keepdims=True)) @ rollout
 
 
-def begin(batch: int, num_tokens: int) -> Float[Array, 'b n n']:
-  """The rollout through no layer: every token is itself."""
+def identity(batch: int, num_tokens: int) -> Float[Array, 'b n n']:
+  """Returns the rollout through zero layers."""
   return jnp.broadcast_to(jnp.eye(num_tokens), (batch, num_tokens, num_tokens))
 
 
 def rollout(
   layers: Iterable[Float[Array, 'b heads n n']],
 ) -> Float[Array, 'b n n']:
-  """How much of each token at the input is in each token at the output.
+  """Returns the share of each input token in each output token.
 
   Args:
-    layers: attention weights, from the first layer on; as
-      `attention_maps.by_layer` gives them, one is kept at a time.
+    layers: attention weights, starting with the first layer, such as the
+      iterator `attention_maps.by_layer`.
 
   Returns:
-    Shares, (b, output, input); every row sums to one.
+    Shares (b, output, input); every row sums to one.
 
   Raises:
-    ValueError: if there is no layer.
+    ValueError: if there are no layers.
   """
   result = None
   for weights in layers:
     if result is None:
-      result = begin(len(weights), weights.shape[-1])
+      result = identity(len(weights), weights.shape[-1])
     result = extend(result, weights)
   if result is None:
-    raise ValueError('there is no layer to roll attention out over.')
+    raise ValueError('attention rollout needs at least one layer.')
   return result
 
 
 def mask(
   shares: Float[np.ndarray, 'rows columns'], image_size: tuple[int, int]
 ) -> Float[np.ndarray, 'h w']:
-  """What an image is multiplied by to show a rollout, as in Figure 6.
+  """Converts a rollout to a mask to multiply an image with, as in Figure 6.
 
-  Resized to the image with Lanczos' filter, blurred by a Gaussian of one token,
-  and stretched to [0, 1].
+  Resizes the rollout to the image with a Lanczos filter, blurs it by a Gaussian
+  of one token, and rescales it to [0, 1].
 
   Args:
-    shares: of the rows and columns of tokens.
+    shares: rollout by row and column of tokens.
     image_size: height and width in px.
   """
   height, width = image_size

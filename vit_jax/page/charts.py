@@ -1,7 +1,7 @@
-"""Charts in the page's style, each with what it shows in words.
+"""Charts in the style of the page, each with a description in words.
 
-Their width is that of a telephone, so that letters keep their size there, and
-their colours can be told from white and from black alike.
+They are as wide as a phone, so that text keeps its size there. Their colours
+are readable on white and on black.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,16 +24,16 @@ COLOURS = (
   '#1ba3b0',
   '#d4544a',
 )
-MOST_LINES = len(COLOURS)
-WIDTH = 4.2  # Of every chart, in inches; 403 px in a browser.
-_MOST_POINTS = 400  # Of a line; more cannot be seen.
-_MOST_NUMBERS = 16  # Classes up to which a confusion matrix has numbers.
-_MOST_INSIDE = 3  # Names of lines that stand inside of the chart.
-_NAME = 22  # Letters of a name on an axis.
+MAX_LINES = len(COLOURS)
+WIDTH = 4.2  # Width of every chart in inches; 403 px in a browser.
+_MAX_POINTS = 400  # Points of a line; more are not visible.
+_MAX_NUMBERED = 16  # Classes of a confusion matrix that shows its numbers.
+_MAX_INSIDE = 3  # Lines with a legend inside the axes.
+_MAX_NAME = 22  # Characters of a name on an axis.
 
 
 def number(value: float) -> str:
-  """With four digits that count, and no more than it has."""
+  """Formats a number with up to four significant digits."""
   return f'{value:.4g}'
 
 
@@ -45,17 +45,17 @@ def curves(
   log_across: bool = False,
   log_up: bool = False,
 ) -> content.Picture:
-  """Values over steps, or over anything else.
+  """Draws values over steps, or over another quantity.
 
   Args:
     title: what the values are.
-    lines: points of each line, at most MOST_LINES of them; the name of a single
-      one is not shown.
-    across: what the points are over.
-    log_across: whether on a logarithmic axis, with a tick for each point.
-    log_up: whether values are on a logarithmic axis.
+    lines: points (x, y) of at most MAX_LINES lines, by name; the name of a
+      single line is not shown.
+    across: name of the x axis.
+    log_across: whether the x axis is logarithmic, with a tick at each point.
+    log_up: whether the y axis is logarithmic.
   """
-  outside = len(lines) if len(lines) > _MOST_INSIDE else 0
+  outside = len(lines) if len(lines) > _MAX_INSIDE else 0
   figure, axes = _begin(2.5 + 0.16 * outside)
   for (name, points), colour in zip(lines.items(), COLOURS, strict=False):
     x, y = np.array(thin(points), np.float64).T
@@ -72,7 +72,7 @@ def curves(
     axes.set_yscale('log')
   axes.set_xlabel(across)
   axes.grid(alpha=0.35, lw=0.5)
-  if len(lines) > _MOST_INSIDE:
+  if len(lines) > _MAX_INSIDE:
     figure.legend(loc='outside upper left', fontsize=7.5, frameon=False)
   elif len(lines) > 1:
     axes.legend(fontsize=8, frameon=False)
@@ -83,10 +83,10 @@ def curves(
 
 
 def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-  """Evenly spread ones of many points, with the first and the last."""
-  if len(points) <= _MOST_POINTS:
+  """Returns at most 400 points, evenly spread, with the first and the last."""
+  if len(points) <= _MAX_POINTS:
     return list(points)
-  kept = np.linspace(0, len(points) - 1, _MOST_POINTS).round().astype(int)
+  kept = np.linspace(0, len(points) - 1, _MAX_POINTS).round().astype(int)
   return [points[k] for k in kept]
 
 
@@ -111,14 +111,14 @@ def bars(
   marks: Mapping[str, Mapping[str, float]] | None = None,
   unit: str = '%',
 ) -> content.Picture:
-  """Horizontal bars from 0 to 100.
+  """Draws horizontal bars from 0 to 100.
 
   Args:
     title: what the values are.
-    values: by name.
+    values: values by name.
     spreads: standard deviations by name.
-    marks: values of others, by whose they are and name.
-    unit: of the values.
+    marks: values to compare with, by their source and name.
+    unit: unit of the values.
   """
   figure, axes = _begin(0.27 * len(values) + (0.9 if marks else 0.6))
   places = np.arange(len(values))
@@ -132,14 +132,14 @@ def bars(
     alpha=0.75,
     error_kw={'lw': 1},
   )
-  for k, (whose, theirs) in enumerate((marks or {}).items()):
+  for k, (source, others) in enumerate((marks or {}).items()):
     axes.scatter(
-      [theirs[name] for name in values],
+      [others[name] for name in values],
       places,
       marker='D^s'[k % 3],
       s=18,
       color=COLOURS[1 + k],
-      label=whose,
+      label=source,
       zorder=3,
     )
   axes.set_yticks(places, [_shorten(name) for name in values])
@@ -162,17 +162,17 @@ def bars(
 def confusion(
   title: str, counts: Int[np.ndarray, 'k k'], names: Sequence[str]
 ) -> content.Picture:
-  """How often each class is taken for each.
+  """Draws a confusion matrix.
 
   Args:
-    title: of the chart.
-    counts: examples, by label and prediction.
-    names: of the classes.
+    title: title of the chart.
+    counts: number of examples by label and prediction.
+    names: names of the classes.
   """
   k = len(names)
   figure, axes = _begin(WIDTH)
   shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-  # Nothing is the page itself, whichever colour that has.
+  # Zero is transparent, whichever colour the page has.
   levels = np.linspace(0, 1, 256)[:, None]
   colours = np.hstack([np.tile(to_rgb(COLOURS[0]), (256, 1)), levels])
   axes.imshow(
@@ -182,7 +182,7 @@ def confusion(
     vmax=1,
     interpolation='nearest',
   )
-  if k <= _MOST_NUMBERS:
+  if k <= _MAX_NUMBERED:
     for i, j in zip(*counts.nonzero(), strict=True):
       axes.text(j, i, str(counts[i, j]), ha='center', va='center', fontsize=7.5)
   size = max(3.5, min(8, 160 / k))
@@ -198,12 +198,12 @@ def confusion(
     f'{title}: {k} classes, {total} images, {right} of them on the diagonal'
   )
   wrong = counts - np.diag(np.diag(counts))
-  commonest = sorted(
+  most_often = sorted(
     zip(*wrong.nonzero(), strict=True), key=lambda p: -wrong[p]
   )
   mistakes = ', '.join(
-    f'{names[i]} taken for {names[j]} {wrong[i, j]} times'
-    for i, j in commonest[:3]
+    f'{names[i]} mistaken for {names[j]} {wrong[i, j]} times'
+    for i, j in most_often[:3]
   )
   words += f'; most often {mistakes}.' if mistakes else '.'
   return pictures.drawing(figure, words, title)
@@ -219,4 +219,4 @@ def _begin(height: float):
 
 
 def _shorten(name: str) -> str:
-  return name if len(name) <= _NAME else name[: _NAME - 1] + '…'
+  return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + '…'

@@ -1,9 +1,14 @@
-"""What a page holds: sections of text, tables and pictures."""
+"""The content of a page, and how it becomes one HTML file.
+
+The file opens without a network and runs no script; its content security policy
+forbids both.
+"""
 
 from collections.abc import Sequence
 import dataclasses
 from typing import ClassVar
 
+import jinja2
 import markupsafe
 
 
@@ -17,7 +22,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Code:
-  """Lines to be shown as they are."""
+  """Preformatted lines."""
 
   text: str
   kind: ClassVar[str] = 'code'
@@ -25,10 +30,10 @@ class Code:
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-  """Names with values, side by side as the width allows.
+  """Names with values, in as many columns as fit.
 
   Attributes:
-    items: name, value, and what else there is to say of it, or ''.
+    items: name, value, and a note on the value or ''.
   """
 
   items: Sequence[tuple[str, str, str]]
@@ -45,7 +50,7 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-  """A table cell: a name and, in small letters, what it means."""
+  """A table cell: a name and, in small print, its meaning."""
 
   name: str
   meaning: str
@@ -70,10 +75,10 @@ class Table:
 
   Attributes:
     head: names of the columns.
-    rows: of cells.
-    shown: how many rows are open to the eye; the others are folded.
-    folded: what they are called.
-    numbers: whether the columns after the first are set to the right.
+    rows: cells of each row.
+    shown: number of rows that are always visible; the others are folded.
+    folded: what the folded rows are.
+    numbers: whether to align the columns after the first to the right.
   """
 
   head: Sequence[str]
@@ -86,12 +91,12 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-  """A picture, in the page itself.
+  """A picture, embedded in the page.
 
   Attributes:
-    markup: an <svg> or an <img> with a data URI; it carries the text
+    markup: an <svg>, or an <img> with a data URI, including its text
       alternative.
-    caption: above it.
+    caption: text above the picture.
   """
 
   markup: markupsafe.Markup
@@ -101,7 +106,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Charts:
-  """Pictures side by side as the width allows."""
+  """Pictures with captions, in as many columns as fit."""
 
   pictures: Sequence[Picture]
   kind: ClassVar[str] = 'charts'
@@ -109,7 +114,7 @@ class Charts:
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-  """One or more small pictures over a caption."""
+  """One or more small pictures above a caption."""
 
   pictures: Sequence[Picture]
   caption: str
@@ -117,7 +122,7 @@ class Tile:
 
 @dataclasses.dataclass(frozen=True)
 class Tiles:
-  """Many such."""
+  """Tiles, in as many columns as fit."""
 
   tiles: Sequence[Tile]
   kind: ClassVar[str] = 'tiles'
@@ -139,11 +144,11 @@ class Page:
   """A page.
 
   Attributes:
-    title: of the window.
-    summary: what ran, in a line.
-    headlines: the numbers that matter most, by name.
-    sections: in order.
-    footer: in small letters.
+    title: title of the window.
+    summary: what ran, in one line.
+    headlines: names and values of the most important metrics.
+    sections: sections from top to bottom.
+    footer: last line, in small print.
   """
 
   title: str
@@ -151,3 +156,15 @@ class Page:
   headlines: Sequence[tuple[str, str]]
   sections: Sequence[Section]
   footer: str = ''
+
+
+def html(page: Page) -> str:
+  """Returns the page as HTML; all texts are escaped."""
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('vit_jax.page', 'templates'),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+  )
+  return environment.get_template('page.html').render(page=page)

@@ -1,77 +1,157 @@
-"""Examples with their pictures: mistakes, and what was said of photos."""
+"""Predictions of single examples: by class, confusions, mistakes, photos."""
 
-from collections.abc import Callable, Iterable
-import json
+import collections
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from etils import epath
 import numpy as np
 
 from vit_jax import build
 from vit_jax import config as config_lib
-from vit_jax.data import decode, photos, pipeline, registry
-from vit_jax.page import confusions, content, pictures
-from vit_jax.workdir import files, finished_run
+from vit_jax.data import decode, photos, pipeline
+from vit_jax.data.source import Source
+from vit_jax.page import charts, content, pictures
+from vit_jax.workdir import files, finished_run, predictions
 
-_MOST_MISTAKES = 12
-_MOST_PHOTOS = 24
+_MAX_MATRIX_CLASSES = 40
+_MAX_ROWS = 200
+_MAX_MISTAKES = 12
+_MAX_PHOTOS = 24
 
 
 def classes(run: finished_run.FinishedRun) -> list[content.Part]:
-  """Accuracy by class, and what is taken for what, of every split."""
+  """Returns accuracies by class and confusions, for every split."""
   if not _comparable(run):
     return []
   parts = []
   for split, lines in run.predictions.items():
     accuracy = run.results['class_accuracy'][split]
-    parts += confusions.by_class(split, lines, accuracy)
+    parts += by_class(split, lines, accuracy)
   return parts
 
 
 def mistakes(run: finished_run.FinishedRun) -> list[content.Part]:
-  """The most confident mistakes of every split, with their images.
+  """Returns the most confident mistakes of every split, with their images.
 
   Raises:
-    ValueError: if the data is not there any more.
+    ValueError: if the data is no longer available.
   """
   if not _comparable(run):
     return []
   parts = []
   for split, lines in run.predictions.items():
-    wrong = confusions.mistakes(lines)[:_MOST_MISTAKES]
-    source = open_split(run, split) if wrong else None
-    images = read_images(source, wrong, decode.to_rgb) if wrong else {}
-    tiles = [
-      _mistake(lines[k], images[k])
-      for k in wrong
-      # Images of other data than was scored would be worse than none.
-      if k in images and source.describe(k) == lines[k]['example']
-    ]
-    parts.append(content.Text(_count(split, lines)))
-    if tiles:
-      parts.append(content.Tiles(tiles))
-    elif wrong:
-      parts.append(content.Text('Their images are not in the data any more.'))
+    wrong = wrong_lines(lines)
+    parts.append(
+      content.Text(
+        f'{len(wrong)} of {len(lines)} images of {split} are misclassified.'
+      )
+    )
+    if wrong := wrong[:_MAX_MISTAKES]:
+      source = open_split(run, split)
+      images = read_images(source, wrong, decode.to_rgb)
+      tiles = [
+        _mistake(lines[k], images[k])
+        for k in wrong
+        # The data may have changed since; never show the wrong image.
+        if k in images and source.describe(k) == lines[k]['example']
+      ]
+      missing = content.Text('Their images are no longer in the data.')
+      parts.append(content.Tiles(tiles) if tiles else missing)
   return parts
 
 
 def _comparable(run) -> bool:
-  """Whether labels and predictions are names of the same classes."""
+  """Returns whether labels and predictions are names of the same classes."""
   c = run.config.evaluate
   return bool(run.predictions) and (
     not c.objectnet_mappings or c.objectnet_restricted
   )
 
 
-def _count(split, lines) -> str:
-  wrong = len(confusions.mistakes(lines))
-  return f'{wrong} of {len(lines)} images of {split} are mistaken.'
+def is_right(line: predictions.Line) -> bool:
+  """Returns whether the predicted class is the label, or one of the labels."""
+  label = line['label']
+  return line['predicted'] in (label if isinstance(label, list) else [label])
+
+
+def wrong_lines(lines: Sequence[predictions.Line]) -> list[int]:
+  """Returns the indices of wrong predictions, the most confident first."""
+  wrong = [
+    k for k, line in enumerate(lines) if line['label'] and not is_right(line)
+  ]
+  return sorted(wrong, key=lambda k: -lines[k]['probability'])
+
+
+def by_class(
+  split: str,
+  lines: Sequence[predictions.Line],
+  accuracy: Mapping[str, float | None],
+) -> list[content.Part]:
+  """Returns the accuracy of each class, and which classes are confused.
+
+  Args:
+    split: name of the split.
+    lines: its predictions.
+    accuracy: accuracy of each class, in order; None for classes without images.
+  """
+  if any(isinstance(line['label'], list) for line in lines):
+    # Confusion is not defined for several labels per image.
+    return [_class_table(split, accuracy)]
+  pairs = collections.Counter((x['label'], x['predicted']) for x in lines)
+  images = collections.Counter(line['label'] for line in lines)
+  wrong = [(a, b, n) for (a, b), n in pairs.most_common() if a != b]
+  most_often = {a: f'{b} ({n})' for a, b, n in reversed(wrong)}
+  return [
+    _class_table(
+      split,
+      accuracy,
+      ('images', {name: str(n) for name, n in images.items()}),
+      ('most often mistaken for', most_often),
+    ),
+    content.Charts([_matrix(split, pairs, list(accuracy))]),
+    content.Table(
+      ('label', 'predicted', 'count'),
+      [(a, b, str(n)) for a, b, n in wrong[:_MAX_ROWS]],
+      shown=10,
+      folded='less frequent confusions',
+    ),
+  ]
+
+
+def _class_table(split, accuracy, *columns) -> content.Table:
+  """Returns a table of classes, the least accurate first."""
+  known = [item for item in accuracy.items() if item[1] is not None]
+  rows = [
+    (name, content.Bar(share), *(texts.get(name, '') for _, texts in columns))
+    for name, share in sorted(known, key=lambda item: item[1])
+  ]
+  return content.Table(
+    (f'class of {split}', 'accuracy', *(heading for heading, _ in columns)),
+    rows[:_MAX_ROWS],
+    shown=25,
+    folded='more accurate classes',
+  )
+
+
+def _matrix(split, pairs, names) -> content.Picture:
+  """Draws all classes, or those that are confused most often."""
+  title = f'Confusion matrix of {split}'
+  if len(names) > _MAX_MATRIX_CLASSES:
+    errors = collections.Counter()
+    for (label, predicted), number in pairs.items():
+      if label != predicted:
+        errors[label] += number
+        errors[predicted] += number
+    most = {name for name, _ in errors.most_common(_MAX_MATRIX_CLASSES)}
+    title += f', the {len(most)} of {len(names)} classes most often confused'
+    names = [name for name in names if name in most]
+  counts = np.array([[pairs[a, b] for b in names] for a in names], np.int64)
+  return charts.confusion(title, counts, names)
 
 
 def _mistake(line, image) -> content.Tile:
-  label = line['label']
-  label = ', '.join(label) if isinstance(label, list) else label
   caption = (
-    f'{label}, taken for {line["predicted"]}'
+    f'{label_text(line)}, predicted {line["predicted"]}'
     f' (probability {line["probability"]:.2f})'
   )
   name = epath.Path(line['example']).name
@@ -79,49 +159,59 @@ def _mistake(line, image) -> content.Tile:
   return content.Tile([pictures.photo(image, alt)], caption)
 
 
+def label_text(line: predictions.Line) -> str:
+  """Returns the label of an example, or its labels."""
+  label = line['label']
+  return ', '.join(label) if isinstance(label, list) else label
+
+
 def photo_predictions(run: finished_run.FinishedRun) -> list[content.Part]:
-  """Photos, and the classes named for them."""
-  text = (run.workdir / files.PHOTO_PREDICTIONS).read_text()
-  lines = [json.loads(line) for line in text.splitlines()]
+  """Returns the classified image files, with the most likely classes."""
+  lines = run.photo_predictions
   tiles = []
-  for line in lines[:_MOST_PHOTOS]:
+  for line in lines[:_MAX_PHOTOS]:
     path = epath.Path(line['example'])
     if 'top' in line and path.exists():
-      named = ', '.join(
-        f'{top["class"]} {top["probability"]:.2f}' for top in line['top'][:3]
-      )
-      alt = f'Photo {path.name}; predicted: {named}'
-      picture = pictures.photo(photos.upright(path.read_bytes()), alt)
-      tiles.append(content.Tile([picture], f'{path.name}: {named}'))
+      top = top_text(line)
+      alt = f'Photo {path.name}; predicted: {top}'
+      picture = pictures.photo(photos.decode_upright(path.read_bytes()), alt)
+      tiles.append(content.Tile([picture], f'{path.name}: {top}'))
   parts = [content.Tiles(tiles)] if tiles else []
-  if len(lines) > _MOST_PHOTOS:
+  if len(lines) > _MAX_PHOTOS:
     parts.append(
       content.Text(
-        f'These are the first of {len(lines)} images;'
-        f' {files.PHOTO_PREDICTIONS} has all.'
+        f'These are the first of {len(lines)} images; see'
+        f' {files.PHOTO_PREDICTIONS} for all of them.'
       )
     )
   unreadable = [(x['example'], x['error']) for x in lines if 'error' in x]
   if unreadable:
-    head = ('cannot be read', 'reason')
+    head = ('unreadable file', 'reason')
     parts.append(content.Table(head, unreadable, numbers=False))
   return parts
 
 
-def open_split(run: finished_run.FinishedRun, name: str) -> registry.Source:
-  """The data of a split by its name in metrics.
+def top_text(line: Mapping, count: int = 3) -> str:
+  """Returns the most likely classes of a photo with their probabilities."""
+  return ', '.join(
+    f'{top["class"]} {top["probability"]:.2f}' for top in line['top'][:count]
+  )
+
+
+def open_split(run: finished_run.FinishedRun, name: str) -> Source:
+  """Opens an evaluation split by its name in metrics.
 
   Raises:
-    ValueError: if it is not there any more.
+    ValueError: if the data is no longer available.
   """
   split = config_lib.eval_splits(run.config)[name]
   return build.open_split(run.config, run.config.data.name, split)
 
 
 def read_images(
-  source: registry.Source, indices: Iterable[int], transform: Callable
+  source: Source, indices: Iterable[int], transform: Callable
 ) -> dict[int, np.ndarray]:
-  """Images by index; the others are passed over without decoding them."""
+  """Reads images by index; all others are skipped without being decoded."""
   batches = pipeline.eval_batches(
     source, transform, batch_size=1, only=np.array(sorted(indices))
   )

@@ -1,4 +1,4 @@
-"""Curves and tables of metrics, by their flat names such as `test/accuracy`."""
+"""Curves and tables of metrics with flat names such as `test/accuracy`."""
 
 import collections
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,49 +8,53 @@ from vit_jax.page import charts, content
 Event = Mapping[str, float]
 
 _MAIN = ('loss', 'accuracy')
-_FIRST = (*_MAIN, 'top5_accuracy')  # Of the charts.
-_MOST_HEADLINES = 4
+_FIRST = (*_MAIN, 'top5_accuracy')  # The first charts.
+_MAX_HEADLINES = 4
 
 
 def curves(events: Iterable[Event]) -> list[content.Part]:
-  """A chart for each quantity, with a line for each split.
+  """Returns one chart per quantity, with one line per split.
 
   Args:
     events: lines of `metrics.jsonl`.
   """
-  found = collections.defaultdict(lambda: collections.defaultdict(list))
+  lines_by_quantity = collections.defaultdict(
+    lambda: collections.defaultdict(list)
+  )
   full_names = {}
   for event in events:
     for name, value in event.items():
       if name != 'step':
         quantity, line = _place(name)
-        found[quantity][line].append((event['step'], value))
+        lines_by_quantity[quantity][line].append((event['step'], value))
         full_names[quantity] = name
   return _side_by_side(
     charts.curves(
       quantity if len(lines) > 1 else full_names[quantity],
-      dict(list(lines.items())[: charts.MOST_LINES]),
+      dict(list(lines.items())[: charts.MAX_LINES]),
     )
-    for quantity, lines in sorted(found.items(), key=_rank)
+    for quantity, lines in sorted(lines_by_quantity.items(), key=_rank)
     if any(len(points) > 1 for points in lines.values())
   )
 
 
 def compared(runs: Mapping[str, Sequence[Event]]) -> list[content.Part]:
-  """A chart for each main metric, with a line for each run.
+  """Returns one chart per main metric, with one line per run.
 
   Args:
-    runs: events by the run's name; the first few are drawn.
+    runs: events of each run by its name; the first few runs are drawn.
   """
-  found = collections.defaultdict(lambda: collections.defaultdict(list))
-  for run, events in list(runs.items())[: charts.MOST_LINES]:
+  lines_by_metric = collections.defaultdict(
+    lambda: collections.defaultdict(list)
+  )
+  for run, events in list(runs.items())[: charts.MAX_LINES]:
     for event in events:
       for name, value in event.items():
         if is_main(name):
-          found[name][run].append((event['step'], value))
+          lines_by_metric[name][run].append((event['step'], value))
   return _side_by_side(
     charts.curves(name, lines)
-    for name, lines in found.items()
+    for name, lines in lines_by_metric.items()
     if any(len(points) > 1 for points in lines.values())
   )
 
@@ -61,7 +65,7 @@ def _side_by_side(pictures) -> list[content.Part]:
 
 
 def _place(name: str) -> tuple[str, str]:
-  """Which chart, and which line in it."""
+  """Returns the names of the chart and of the line for a metric."""
   group, _, quantity = name.rpartition('/')
   if group.startswith('few_shot/'):
     return group, quantity
@@ -77,7 +81,7 @@ def _rank(item) -> tuple[int, int]:
 
 
 def table(metrics: Mapping[str, float]) -> content.Table:
-  """All metrics, with the standard deviations of those that have one."""
+  """Returns a table of all metrics, with standard deviations where known."""
   spread = any(name.endswith('_std') for name in metrics)
   rows = []
   for name, value in metrics.items():
@@ -93,7 +97,10 @@ def table(metrics: Mapping[str, float]) -> content.Table:
 
 
 def headlines(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
-  """The few that stand at the top: accuracies, or else the first."""
+  """Returns names and values of the few most important metrics.
+
+  These are the first accuracies; without any, the first metrics.
+  """
   names = [
     name
     for name in metrics
@@ -107,15 +114,15 @@ def headlines(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
       if is_share(name)
       else charts.number(metrics[name]),
     )
-    for name in (shares or names)[:_MOST_HEADLINES]
+    for name in (shares or names)[:_MAX_HEADLINES]
   ]
 
 
 def is_main(name: str) -> bool:
-  """Whether runs are compared by this metric."""
+  """Returns whether runs are compared by this metric."""
   return name.rpartition('/')[2] in _MAIN
 
 
 def is_share(name: str) -> bool:
-  """Whether a metric is a share of examples, in [0, 1]."""
+  """Returns whether a metric is a share of examples, in [0, 1]."""
   return name.endswith(('accuracy', 'shot')) or name.startswith('vtab/')

@@ -1,4 +1,4 @@
-"""Pictures that need no other file, each with its text alternative."""
+"""Pictures embedded in the page, each with its text alternative."""
 
 import base64
 import io
@@ -16,33 +16,34 @@ from PIL import Image
 from vit_jax.page import content
 
 _PX_PER_POINT = 96 / 72
-_SMALL_PX = 64  # Images up to this side are enlarged without smoothing.
+_SMALL_PX = 64  # Images up to this size are enlarged without smoothing.
 _THUMBNAIL_PX = 224
-_WIDEST_PX = 1400
-_QUALITY = 85
+_MAX_WIDTH_PX = 1400
+_JPEG_QUALITY = 85
 
 _salts = itertools.count()
 
 
 def drawing(figure: Figure, alt: str, caption: str = '') -> content.Picture:
-  """A figure as SVG, without background and with black as the text's colour.
+  """Returns a figure as SVG that is readable on light and on dark pages.
 
-  It so is readable on light and on dark pages, and its text stays text.
+  Its background is transparent, black becomes the colour of the page's text,
+  and text stays text.
 
   Args:
-    figure: of any kind.
-    alt: what it shows, in words and numbers.
-    caption: below it.
+    figure: any figure.
+    alt: what the figure shows, in words and numbers.
+    caption: text above the picture.
   """
   file = io.BytesIO()
   style = {
     'svg.fonttype': 'none',
-    # Names in one drawing must not be those in another on the same page.
+    # Ids must be unique within a page.
     'svg.hashsalt': f'{next(_salts)}',
   }
-  nothing = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
+  no_metadata = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
   with matplotlib.rc_context(style):
-    figure.savefig(file, format='svg', transparent=True, metadata=nothing)
+    figure.savefig(file, format='svg', transparent=True, metadata=no_metadata)
   text = file.getvalue().decode()
   head, body = re.search(r'<svg ([^>]*)>(.*)', text, re.DOTALL).groups()
   box = re.search(r'viewBox="([^"]*)"', head)[1]
@@ -61,11 +62,11 @@ def drawing(figure: Figure, alt: str, caption: str = '') -> content.Picture:
 
 
 def photo(pixels: UInt8[np.ndarray, 'h w 3'], alt: str) -> content.Picture:
-  """An image as a thumbnail; small ones keep their pixels to be seen.
+  """Returns a thumbnail of an image; tiny images keep their visible pixels.
 
   Args:
-    pixels: of the image.
-    alt: what it shows, in words and numbers.
+    pixels: the image.
+    alt: what the image shows, in words and numbers.
   """
   image = Image.fromarray(pixels)
   if max(image.size) <= _SMALL_PX:
@@ -75,29 +76,28 @@ def photo(pixels: UInt8[np.ndarray, 'h w 3'], alt: str) -> content.Picture:
 
 
 def file(path: epath.Path, alt: str, caption: str = '') -> content.Picture:
-  """A picture from a file, on white, in whichever form is shorter.
+  """Embeds a picture from a file, as PNG or JPEG, whichever is smaller.
 
   Args:
-    path: of the file.
-    alt: what it shows, in words and numbers.
-    caption: below it.
+    path: path of the picture.
+    alt: what the picture shows, in words and numbers.
+    caption: text above the picture.
   """
   image = Image.open(io.BytesIO(path.read_bytes())).convert('RGB')
-  image.thumbnail((_WIDEST_PX, image.height))
-  forms = [_embed(image, form, alt, 'sheet', caption) for form in _FORMS]
-  return min(forms, key=lambda picture: len(picture.markup))
+  image.thumbnail((_MAX_WIDTH_PX, image.height))
+  embedded = [
+    _embed(image, format, alt, 'sheet', caption) for format in ('PNG', 'JPEG')
+  ]
+  return min(embedded, key=lambda picture: len(picture.markup))
 
 
-_FORMS = ('PNG', 'JPEG')
-
-
-def _embed(image, form, alt, style='', caption=''):
+def _embed(image, format, alt, style='', caption=''):
   data = io.BytesIO()
-  image.save(data, form, quality=_QUALITY, optimize=True)
+  image.save(data, format, quality=_JPEG_QUALITY, optimize=True)
   code = base64.b64encode(data.getvalue()).decode()
   return content.Picture(
     markupsafe.Markup(
-      f'<img src="data:image/{form.lower()};base64,{code}"'
+      f'<img src="data:image/{format.lower()};base64,{code}"'
       f' width="{image.width}" height="{image.height}"'
       f' alt="{markupsafe.escape(alt)}" class="{style}">'
     ),

@@ -1,4 +1,4 @@
-"""Tables and charts of jobs that compare: sweeps, VTAB, few-shot accuracy."""
+"""Sections of jobs that compare: sweeps, VTAB, studies, few-shot, inference."""
 
 from collections.abc import Mapping
 import math
@@ -9,18 +9,18 @@ from vit_jax.evaluation import inference_table, vtab_scores
 from vit_jax.page import charts, content, metric_parts
 from vit_jax.workdir import console, files, finished_run
 
-_MOST_COLUMNS = 4  # Of metrics, beside the names of runs.
+_MAX_METRICS = 4  # Columns of metrics in a table of runs.
 
 
 def sweep(run: finished_run.FinishedRun) -> list[content.Part]:
-  """Scores of the settings, and the runs with their curves."""
-  runs = _runs_of(run)
-  events = {name: other.events for name, other in runs.items()}
-  return [*_choice(run), _table_of(runs), *metric_parts.compared(events)]
+  """Returns the scores of the settings, and the runs with their curves."""
+  runs = _runs_below(run)
+  events = {name: child.events for name, child in runs.items()}
+  return [*_choice(run), _run_table(runs), *metric_parts.compared(events)]
 
 
 def vtab(run: finished_run.FinishedRun) -> list[content.Part]:
-  """Accuracies of the tasks beside those of Table 9, and their means."""
+  """Returns the accuracy of each task, their means, and those of Table 9."""
   tasks = [name for name in vtab_data.TASKS if f'vtab/{name}' in run.metrics]
   groups = {name: vtab_data.TASKS[name].group for name in tasks}
 
@@ -66,8 +66,8 @@ def vtab(run: finished_run.FinishedRun) -> list[content.Part]:
 
   return [
     content.Text(
-      'Accuracy in per cent, on the whole test splits, beside what Table 9 of'
-      f' the paper reports. All means are over the {len(tasks)} tasks run here.'
+      'Accuracy in per cent on the full test splits, beside the values of Table'
+      f' 9 of the paper. All means are over the {len(tasks)} tasks of this run.'
     ),
     content.Table(
       ('task', 'accuracy', 'std', *references), rows, shown=len(rows)
@@ -75,25 +75,27 @@ def vtab(run: finished_run.FinishedRun) -> list[content.Part]:
     content.Charts(
       [
         bars(
-          'mean accuracy of VTAB and of its groups',
+          'mean accuracy on VTAB and its groups',
           [name for name in values if name not in tasks],
         ),
-        bars('accuracy of each task of VTAB', tasks),
+        bars('accuracy on each VTAB task', tasks),
       ]
     ),
     *_choice(run),
-    _table_of(_runs_of(run), shown=0),
+    _run_table(_runs_below(run), shown=0),
   ]
 
 
 def study(run: finished_run.FinishedRun) -> list[content.Part]:
-  """What the points cost and reached, as in `table.txt`, and the runs."""
-  text = (run.workdir / 'table.txt').read_text()
-  return [content.Code(text), _table_of(_runs_of(run), shown=0)]
+  """Returns the costs and accuracies in `table.txt`, and the runs."""
+  return [
+    content.Code(run.text(files.TABLE)),
+    _run_table(_runs_below(run), shown=0),
+  ]
 
 
 def headlines(run: finished_run.FinishedRun) -> Mapping[str, float]:
-  """The metrics to choose the main numbers from; of VTAB the means."""
+  """Returns the candidates for headlines: for VTAB, only the means."""
   return {
     name: value
     for name, value in run.metrics.items()
@@ -109,7 +111,7 @@ def _title(name: str) -> str:
 
 
 def few_shot(run: finished_run.FinishedRun) -> list[content.Part]:
-  """Accuracy by the number of examples of a class."""
+  """Returns few-shot accuracy by the number of examples per class."""
   lines = {
     name: sorted(
       (int(shots), sum(values) / len(values))
@@ -117,14 +119,14 @@ def few_shot(run: finished_run.FinishedRun) -> list[content.Part]:
     )
     for name, by_shots in run.results['accuracies'].items()
   }
-  lines = dict(list(lines.items())[: charts.MOST_LINES])
+  lines = dict(list(lines.items())[: charts.MAX_LINES])
   return [
     content.Charts(
       [
         charts.curves(
-          'few-shot accuracy, mean of draws',
+          'few-shot accuracy, mean over draws',
           lines,
-          across='examples a class',
+          across='examples per class',
           log_across=True,
         )
       ]
@@ -133,14 +135,14 @@ def few_shot(run: finished_run.FinishedRun) -> list[content.Part]:
 
 
 def inference(run: finished_run.FinishedRun) -> list[content.Part]:
-  """Images a second and the largest batches, as Figure 12."""
+  """Returns images per second and the largest batches, as in Figure 12."""
   points = run.results['points']
   parts = [content.Table(inference_table.HEAD, inference_table.rows(points))]
   parts += [content.Text(text) for text in inference_table.notes(points)]
   drawn = []
   for title, key in inference_table.PANELS.items():
     lines = inference_table.lines(points, key)
-    lines = dict(list(lines.items())[: charts.MOST_LINES])
+    lines = dict(list(lines.items())[: charts.MAX_LINES])
     if lines:
       drawn.append(
         charts.curves(
@@ -151,7 +153,7 @@ def inference(run: finished_run.FinishedRun) -> list[content.Part]:
 
 
 def _choice(run) -> list[content.Part]:
-  """Scores on held-out images, where there was something to choose."""
+  """Returns the held-out scores, if several settings were compared."""
   scores: Mapping[str, float | None] = run.results.get('scores', {})
   if not scores:
     return []
@@ -172,7 +174,7 @@ def _choice(run) -> list[content.Part]:
 
 
 def _scores_chart(scores) -> content.Picture | None:
-  """Accuracy over a key whose values are numbers, a line for all the rest."""
+  """Draws accuracy over a numeric key, one line per setting of the others."""
   settings = [
     dict(pair.split('=', 1) for pair in setting.split(',') if '=' in pair)
     for setting in scores
@@ -187,7 +189,7 @@ def _scores_chart(scores) -> content.Picture | None:
       value = float(setting.pop(across))
       rest = ', '.join(f'{k}={v}' for k, v in setting.items())
       lines.setdefault(rest, []).append((value, score))
-  if len(lines) > charts.MOST_LINES:
+  if len(lines) > charts.MAX_LINES:
     return None
   return charts.curves(
     'held-out accuracy',
@@ -205,17 +207,17 @@ def _all_numbers(settings, key) -> bool:
   return all(map(math.isfinite, values)) and len(values) > 1
 
 
-def _runs_of(run) -> dict[str, finished_run.FinishedRun]:
-  """Of a sweep, by their folders."""
+def _runs_below(run) -> dict[str, finished_run.FinishedRun]:
+  """Returns the runs below this one, by their folders relative to it."""
   return {
-    str(other.workdir.relative_to(run.workdir)): other for other in run.below
+    str(child.workdir.relative_to(run.workdir)): child for child in run.children
   }
 
 
-def _table_of(runs, shown=20) -> content.Table:
-  """A row for each run, with the way to its page."""
+def _run_table(runs, shown=20) -> content.Table:
+  """Returns one row per run, with a link to its page."""
   names = list(dict.fromkeys(n for r in runs.values() for n in r.metrics))
-  names = list(filter(metric_parts.is_main, names))[:_MOST_COLUMNS]
+  names = list(filter(metric_parts.is_main, names))[:_MAX_METRICS]
   rows = [
     (
       content.Link(folder, f'{parse.quote(folder)}/{files.PAGE}'),

@@ -96,7 +96,7 @@ def balanced_weights(counts: np.ndarray) -> np.ndarray:
   return np.where(counts > 0, weights, 0.0).astype(np.float32)
 
 
-# From training examples per class to loss weights.
+# Loss weights as a function of the training examples per class.
 CLASS_WEIGHTS = {'none': lambda counts: None, 'balanced': balanced_weights}
 
 

@@ -1,1 +1,1 @@
-"""What a run writes to its folder, and what is read back from it."""
+"""The work directory of a run: what is written there and read back."""

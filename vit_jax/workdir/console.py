@@ -11,14 +11,14 @@ _log = logging.getLogger(__name__)
 
 
 def show(text: str) -> None:
-  """Prints, once."""
+  """Prints a text to stdout, in process 0 only."""
   if processes.is_first():
     print(text, flush=True)
 
 
 @contextlib.contextmanager
 def phase(what: str) -> Iterator[None]:
-  """Logs that a slow phase begins, and how long it took."""
+  """Logs the start and the duration of a slow phase."""
   _log.info('%s ...', what)
   begin = time.perf_counter()
   yield
@@ -26,7 +26,7 @@ def phase(what: str) -> Iterator[None]:
 
 
 def duration(seconds: float) -> str:
-  """Such as 45s, 3m20s, 5h07m, 2d03h."""
+  """Formats a duration, such as 45s, 3m20s, 5h07m, 2d03h."""
   seconds = round(seconds)
   units = [(86400, 'd', 3600, 'h'), (3600, 'h', 60, 'm'), (60, 'm', 1, 's')]
   for size, name, part_size, part_name in units:
@@ -37,7 +37,7 @@ def duration(seconds: float) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-  """Lines of aligned columns; all but the first column to the right."""
+  """Aligns columns: the first to the left, all others to the right."""
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = []
   for first, *others in rows:

@@ -1,7 +1,7 @@
-"""How a run was started, and with which versions.
+"""How a run was started, and with which versions of which packages.
 
-Its devices stand in `results.json`; here none is touched, since another process
-may be using them.
+The devices of a run are in `results.json`. They are not queried here: some jobs
+use none, and another process may hold them.
 """
 
 from importlib import metadata
@@ -26,7 +26,7 @@ _PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-  """Of this process: `command`, `versions` and `platform`."""
+  """Returns `command`, `versions` and `platform` of this process."""
   return {
     'command': shlex.join(_command()),
     'versions': {'python': platform.python_version()} | _versions(),
@@ -35,16 +35,16 @@ def describe() -> dict[str, Any]:
 
 
 def _command() -> list[str]:
-  """As it was typed, but for the path of the interpreter."""
+  """Returns the command as typed, without the path of the interpreter."""
   name, *arguments = sys.orig_argv
   return ['python' if 'python' in name else name, *arguments]
 
 
 def _versions() -> dict[str, str]:
-  found = {}
+  versions = {}
   for package in _PACKAGES:
     try:
-      found[package] = metadata.version(package)
+      versions[package] = metadata.version(package)
     except metadata.PackageNotFoundError:
       continue
-  return found
+  return versions

@@ -1,20 +1,25 @@
-"""Names of the files of a work directory, and their writers.
+"""Names of the files in a work directory; how they are written and read.
 
-Every process of a run calls the writers; only process 0 writes.
+Every process of a run calls the writers; only process 0 writes. A file that is
+written here appears complete or not at all.
 """
 
+import io
 import json
 from typing import Any
 
 from etils import epath
+import numpy as np
+from PIL import Image
 
-from vit_jax.checkpoints import atomic
+from vit_jax.checkpoints import atomic, run_folder
 from vit_jax.distributed import processes
 
-CONFIG = 'config.json'
+CONFIG = run_folder.CONFIG
+RESULTS = run_folder.RESULTS
+CHECKPOINTS = run_folder.CHECKPOINTS
 ENVIRONMENT = 'environment.json'
-RESULTS = 'results.json'
-FINAL_WEIGHTS = 'final.npz'
+FINAL_WEIGHTS = run_folder.FINAL_WEIGHTS
 BEST_WEIGHTS = 'best.npz'
 METRICS = 'metrics.jsonl'
 PAGE = 'report.html'
@@ -27,10 +32,15 @@ VTAB_CHART = 'vtab.png'
 INFERENCE_CHART = 'inference.png'
 
 
-def write_text(path: epath.Path, text: str) -> None:
-  """Writes a text file atomically: it appears whole or not at all."""
+def write_bytes(path: epath.Path, data: bytes) -> None:
+  """Writes a file atomically; creates missing folders."""
   if processes.is_first():
-    atomic.write_bytes(path, text.encode())
+    atomic.write_bytes(path, data)
+
+
+def write_text(path: epath.Path, text: str) -> None:
+  """Writes a text file atomically."""
+  write_bytes(path, text.encode())
 
 
 def write_json(path: epath.Path, content: Any) -> None:
@@ -38,11 +48,30 @@ def write_json(path: epath.Path, content: Any) -> None:
   write_text(path, json.dumps(content, indent=2) + '\n')
 
 
+def write_png(path: epath.Path, picture: Image.Image | np.ndarray) -> None:
+  """Writes a picture, or its pixels (h, w, 3) uint8, atomically."""
+  if isinstance(picture, np.ndarray):
+    picture = Image.fromarray(picture)
+  data = io.BytesIO()
+  picture.save(data, 'PNG')
+  write_bytes(path, data.getvalue())
+
+
 def read_json(path: epath.Path) -> Any:
-  """Returns what a JSON file holds, or None if it does not exist.
+  """Returns the content of a JSON file, or None if there is no file.
 
   Process 0 reads it for all processes.
   """
-  return processes.from_first(
-    lambda: json.loads(path.read_text()) if path.exists() else None
-  )
+  return processes.from_first(lambda: run_folder.read_json(path))
+
+
+def read_json_lines(path: epath.Path) -> list[Any]:
+  """Returns the lines of a JSON Lines file; none if there is no file.
+
+  A last line without a line break was cut off when its writer was killed, and
+  is dropped.
+  """
+  if not path.exists():
+    return []
+  *lines, _ = path.read_text().split('\n')
+  return [json.loads(line) for line in lines]

@@ -1,25 +1,18 @@
-"""What a run has left in its folder."""
+"""What a finished run has left in its folder."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
-import json
 from typing import Any
 
 from etils import epath
 import ml_collections
 
 from vit_jax import config as config_lib
+from vit_jax.checkpoints import run_folder
 from vit_jax.config.keys import KEYS
 from vit_jax.workdir import files
 from vit_jax.workdir import predictions as predictions_lib
-
-PREDICTIONS = 'predictions_'
-TRAINING = ('pretrain', 'finetune', 'masked_patch')
-# Jobs whose data is that of `data.name`.
-OF_DATA = (*TRAINING, 'evaluate')
-OF_RUNS = ('sweep', 'vtab', 'study', 'data_study')
-USING_WEIGHTS = ('evaluate', 'few_shot', 'predict')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +21,8 @@ class FinishedRun:
 
   Attributes:
     workdir: its folder.
-    flat: its config as it was written, by dotted names.
-    results: of `results.json`.
+    flat: its config keys as recorded, by their dotted names.
+    results: content of `results.json`.
   """
 
   workdir: epath.Path
@@ -38,17 +31,17 @@ class FinishedRun:
 
   @property
   def job(self) -> str:
-    """The job that ran."""
+    """Name of the job."""
     return self.flat['job']
 
   @property
   def metrics(self) -> Mapping[str, float]:
-    """Final ones; empty for jobs without."""
+    """Final metrics; empty for jobs without metrics."""
     return self.results.get('metrics', {})
 
   @property
   def numbers(self) -> Mapping[str, float]:
-    """Final metrics, and what was counted."""
+    """Counts such as `num_train_examples`, and final metrics."""
     counts = {
       name: value
       for name, value in self.results.items()
@@ -58,20 +51,20 @@ class FinishedRun:
 
   @property
   def devices(self) -> str:
-    """Such as `8 x TPU v3`; '' if that was not noted."""
-    for results in (self.results, *(run.results for run in self.below)):
+    """Devices of the run, such as `8 x TPU v3`; '' if not recorded."""
+    for results in (self.results, *(run.results for run in self.children)):
       if 'device_kind' in results:
         return f'{results["device_count"]} x {results["device_kind"]}'
     return ''
 
   @functools.cached_property
-  def below(self) -> Sequence['FinishedRun']:
-    """The runs of a sweep, by their folders; none of other jobs."""
-    return list(_runs_in(self.workdir)) if self.job in OF_RUNS else []
+  def children(self) -> Sequence['FinishedRun']:
+    """Finished runs in folders below, such as those of a sweep."""
+    return list(_runs_below(self.workdir))
 
   @functools.cached_property
   def config(self) -> ml_collections.ConfigDict:
-    """Its config, with the defaults of keys that have come since."""
+    """Config of the run; keys added since then have their defaults."""
     config = config_lib.base()
     known = {k: v for k, v in self.flat.items() if k in KEYS}
     config.update_from_flattened_dict(known)
@@ -79,91 +72,89 @@ class FinishedRun:
 
   @functools.cached_property
   def environment(self) -> Mapping[str, Any]:
-    """As of `environment.describe`; empty where it was not noted."""
-    path = self.workdir / files.ENVIRONMENT
-    return json.loads(path.read_text()) if path.exists() else {}
+    """Result of `environment.describe`; empty if not recorded."""
+    return run_folder.read_json(self.workdir / files.ENVIRONMENT) or {}
 
   @functools.cached_property
   def events(self) -> Sequence[Mapping[str, float]]:
-    """Lines of `metrics.jsonl`; none for jobs without."""
-    path = self.workdir / 'metrics.jsonl'
-    if not path.exists():
-      return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """Lines of `metrics.jsonl`; empty for jobs without steps."""
+    return files.read_json_lines(self.workdir / files.METRICS)
 
   @functools.cached_property
   def predictions(self) -> Mapping[str, Sequence[predictions_lib.Line]]:
-    """What was said of the examples of each split."""
-    paths = sorted(self.workdir.glob(f'{PREDICTIONS}*.jsonl'))
+    """Predictions for the examples of each evaluated split."""
+    prefix, suffix = files.SPLIT_PREDICTIONS.split('{}')
     return {
-      path.stem.removeprefix(PREDICTIONS): predictions_lib.read(path)
-      for path in paths
+      path.name.removeprefix(prefix).removesuffix(suffix): (
+        files.read_json_lines(path)
+      )
+      for path in sorted(self.workdir.glob(f'{prefix}*{suffix}'))
     }
 
-  @property
-  def weights(self) -> str:
-    """Path of the weights that it has trained or looked at; '' if none."""
-    own = self.workdir / files.FINAL_WEIGHTS
-    if own.exists():
-      return str(own)
-    return self.config.init_from if self.job in USING_WEIGHTS else ''
+  @functools.cached_property
+  def photo_predictions(self) -> Sequence[Mapping[str, Any]]:
+    """Predictions for image files, by the job `predict`."""
+    return files.read_json_lines(self.workdir / files.PHOTO_PREDICTIONS)
+
+  def text(self, name: str) -> str:
+    """Returns the text of a file in the folder, such as 'table.txt'."""
+    return (self.workdir / name).read_text()
 
 
 def read(workdir: epath.Path) -> FinishedRun:
-  """Reads a run.
+  """Reads a finished run.
 
   Raises:
-    ValueError: if there is none, or it is not finished.
+    ValueError: if there is no run, or it is not finished.
   """
-  missing = [
-    name
-    for name in (files.CONFIG, files.RESULTS)
-    if not (workdir / name).exists()
-  ]
-  if missing:
+  names = (files.CONFIG, files.RESULTS)
+  flat, results = (run_folder.read_json(workdir / name) for name in names)
+  if flat is None or results is None:
+    missing = [name for name in names if not (workdir / name).exists()]
     raise ValueError(
       f'{workdir} holds no finished run: it has no {" and no ".join(missing)};'
-      ' give the workdir of a run that has ended.'
+      ' give the workdir of a run that has finished.'
     )
-  flat = config_lib.from_json(json.loads((workdir / files.CONFIG).read_text()))
-  results = json.loads((workdir / files.RESULTS).read_text())
-  return FinishedRun(workdir, flat, results)
+  return FinishedRun(workdir, config_lib.from_json(flat), results)
 
 
 def find(folder: epath.Path, job: str) -> list[FinishedRun]:
-  """The finished runs of a job in a folder: that of one, or those below.
+  """Returns the finished runs of a job in a folder and in the folders below.
 
-  Those that a study or a sweep has made count, too.
+  Runs that a study or a sweep has started are included.
 
   Raises:
-    ValueError: if there is none.
+    ValueError: if there are none.
   """
-  found = list(_of_job(folder, job))
-  if not found:
+  runs = list(_runs_of_job(folder, job))
+  if not runs:
     raise ValueError(
       f'{folder} holds no finished run of the job {job!r}; give the workdir of'
-      ' one, or a folder of such.'
+      ' such a run, or a folder of several.'
     )
-  return found
+  return runs
 
 
-def _of_job(folder: epath.Path, job: str) -> Iterator[FinishedRun]:
+def _runs_of_job(folder: epath.Path, job: str) -> Iterator[FinishedRun]:
   if (folder / files.RESULTS).exists():
     run = read(folder)
     if run.job == job:
       yield run
       return
-  for below in sorted(folder.iterdir()):
-    if below.is_dir():
-      yield from _of_job(below, job)
+  for below in _folders(folder):
+    yield from _runs_of_job(below, job)
 
 
-def _runs_in(workdir: epath.Path) -> Iterator[FinishedRun]:
-  """The finished ones in folders below, by their names."""
-  for folder in sorted(workdir.iterdir()):
-    if not folder.is_dir():
-      continue
+def _runs_below(workdir: epath.Path) -> Iterator[FinishedRun]:
+  for folder in _folders(workdir):
     if (folder / files.RESULTS).exists():
       yield read(folder)
     else:
-      yield from _runs_in(folder)
+      yield from _runs_below(folder)
+
+
+def _folders(workdir: epath.Path) -> Iterator[epath.Path]:
+  """Yields the folders that may hold runs, sorted by name."""
+  for path in sorted(workdir.iterdir()):
+    if path.name != files.CHECKPOINTS and path.is_dir():
+      yield path

@@ -1,17 +1,17 @@
-"""The metric history of a run: `metrics.jsonl` and TensorBoard events.
+"""Metric history of a run: `metrics.jsonl` and TensorBoard events.
 
 `metrics.jsonl` has one line per event, with `step` and flat names such as
-`train/loss`. Names that start with `perf/` depend on the machine and the
-moment; all others depend only on the config. Every process calls these
-functions; only process 0 writes.
+`train/loss`. Names that start with `perf/` depend on the machine and its load;
+all others depend only on the config. Every process calls these functions; only
+process 0 writes.
 """
 
 import json
 import logging
 
 from etils import epath, epy
+from jaxtyping import UInt8
 import numpy as np
-from PIL import Image
 
 from vit_jax.distributed import processes
 from vit_jax.training import loop
@@ -26,18 +26,23 @@ _log = logging.getLogger(__name__)
 class MetricLog:
   """`metrics.jsonl` and TensorBoard events of one run.
 
-  A run that was interrupted has events after the checkpoint it goes on from;
-  they are dropped, since they will come again.
+  An interrupted run has events after the checkpoint that it resumes from. They
+  are dropped, since the resumed run writes them again.
+
+  Attributes:
+    events: all events so far.
   """
 
   def __init__(self, workdir: epath.Path, *, resume_step: int):
-    self._path = workdir / 'metrics.jsonl'
+    self._path = workdir / files.METRICS
     self.events = [
       event
-      for event in processes.from_first(self._read)
+      for event in processes.from_first(
+        lambda: files.read_json_lines(self._path)
+      )
       if event['step'] <= resume_step
     ]
-    self._behind = False  # Whether the file lacks events.
+    self._incomplete = False  # Whether the file lacks events.
     self._tensorboard = None
     if processes.is_first():
       self._rewrite()
@@ -45,19 +50,12 @@ class MetricLog:
         metric_writers.SummaryWriter(str(workdir))
       )
 
-  def _read(self) -> list[dict[str, float]]:
-    if not self._path.exists():
-      return []
-    lines = self._path.read_text().splitlines(keepends=True)
-    # A line without an end was cut short when the run was killed.
-    return [json.loads(line) for line in lines if line.endswith('\n')]
-
   def _rewrite(self) -> None:
     lines = [json.dumps(event) + '\n' for event in self.events]
     files.write_text(self._path, ''.join(lines))
 
   def write(self, step: int, metrics: dict[str, float]) -> None:
-    """Appends an event, unless an earlier start of this run has done so."""
+    """Appends an event unless it was written before the run was resumed."""
     event = {'step': step} | metrics
     if any(e['step'] == step and set(metrics) <= set(e) for e in self.events):
       return
@@ -65,38 +63,30 @@ class MetricLog:
     if not processes.is_first():
       return
     try:
-      if self._behind:
+      if self._incomplete:
         self._rewrite()
       else:
         with self._path.open('a') as f:
           f.write(json.dumps(event) + '\n')
-      self._behind = False
-    except OSError as error:  # Such as a full disk; there may be room later.
+      self._incomplete = False
+    except OSError as error:  # Such as a full disk; later writes may succeed.
       _log.warning(
         '%s lacks the metrics of step %d: %s', self._path, step, error
       )
-      self._behind = True
+      self._incomplete = True
     self._tensorboard.write_scalars(step, metrics)
 
-  def write_picture(self, step: int, name: str, picture: np.ndarray) -> None:
-    """Writes `NAME_STEP.png`, and the same for TensorBoard.
-
-    Args:
-      step: reached.
-      name: of the picture.
-      picture: (h, w, 3) uint8.
-    """
+  def write_picture(
+    self, step: int, name: str, picture: UInt8[np.ndarray, 'h w 3']
+  ) -> None:
+    """Writes a picture as `NAME_STEP.png` and for TensorBoard."""
     if not processes.is_first():
       return
-    path = self._path.with_name(f'{name}_{step:07d}.png')
-    partial = path.with_name(path.name + '.partial')
-    with partial.open('wb') as file:
-      Image.fromarray(picture).save(file, format='png')
-    partial.replace(path)
+    files.write_png(self._path.with_name(f'{name}_{step:07d}.png'), picture)
     self._tensorboard.write_images(step, {name: picture[None]})
 
   def best(self, name: str) -> tuple[int, float] | None:
-    """The first step with the highest value of a metric, and that value."""
+    """Returns the highest value of a metric and the first step that had it."""
     events = [e for e in self.events if name in e]
     if not events:
       return None
@@ -119,17 +109,21 @@ def log_progress(
   batch_size: int,
   skipped: int | None = None,
 ) -> None:
-  """Logs step, loss, rate, speed, waiting, time left; notes all metrics.
+  """Logs a progress line and writes the training metrics.
+
+  The line has the step, loss, learning rate, speed, share of time spent waiting
+  for data, and the remaining time.
 
   Args:
-    progress: what the loop tells.
-    metric_log: notes it.
-    total_steps: of the run.
-    batch_size: in examples.
-    skipped: examples so far that could not be read; None if none may be.
+    progress: state of the training loop.
+    metric_log: where the metrics are written.
+    total_steps: length of the run.
+    batch_size: examples per step.
+    skipped: number of unreadable examples so far; None if such examples are
+      errors.
   """
   images_per_second = batch_size / progress.seconds_per_step
-  left = (total_steps - progress.step) * progress.seconds_per_step
+  seconds_left = (total_steps - progress.step) * progress.seconds_per_step
   _log.info(
     'step %*d/%d  loss %.4f  lr %.2e  %.0f images/s  waiting for data %.0f%%'
     '  left %s%s',
@@ -140,7 +134,7 @@ def log_progress(
     progress.metrics['learning_rate'],
     images_per_second,
     100 * progress.data_wait,
-    console.duration(left),
+    console.duration(seconds_left),
     f'  skipped {skipped}' if skipped else '',
   )
   metrics = {f'train/{k}': v for k, v in progress.metrics.items()}

@@ -1,4 +1,4 @@
-"""The predictions for every example of a split: `predictions_SPLIT.jsonl`."""
+"""Predictions for every example of a split: `predictions_SPLIT.jsonl`."""
 
 from collections.abc import Callable, Mapping, Sequence
 import json
@@ -16,20 +16,23 @@ Line = Mapping[str, Any]
 
 
 def write(
-  path: epath.Path,
+  workdir: epath.Path,
+  split: str,
   predictions: classification.Predictions,
   class_names: Sequence[str],
   describe: Callable[[int], str],
   label_names: Sequence[str] | None = None,
 ) -> None:
-  """A JSON line an example: what it is, its label, what the model says.
+  """Writes one JSON line per example: its label and the prediction, by name.
 
   Args:
-    path: of the file.
-    predictions: of a split.
-    class_names: of the classes that the model chooses among.
-    describe: from an index to what a person can find the example by.
-    label_names: of the labels, where they are no such classes.
+    workdir: folder of the run.
+    split: name of the split in metrics.
+    predictions: predictions for the split.
+    class_names: names of the classes of the model.
+    describe: returns what identifies an example, such as its file name, from
+      its index.
+    label_names: names of the labels, if they are not the classes of the model.
   """
   label_names = label_names or class_names
 
@@ -50,10 +53,6 @@ def write(
     )
     for i in range(len(p.index))
   ]
+  path = workdir / files.SPLIT_PREDICTIONS.format(split)
   files.write_text(path, '\n'.join(lines) + '\n')
-  _log.info('%d predictions, by class name, in %s', len(lines), path)
-
-
-def read(path: epath.Path) -> list[Line]:
-  """Returns the lines of a predictions file."""
-  return [json.loads(line) for line in path.read_text().splitlines()]
+  _log.info('%d predictions in %s', len(lines), path)

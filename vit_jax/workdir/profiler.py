@@ -1,4 +1,4 @@
-"""Profiler traces of some training steps."""
+"""Profiler traces of training steps."""
 
 import logging
 
@@ -9,16 +9,16 @@ _log = logging.getLogger(__name__)
 
 
 class Profiler:
-  """Records a profiler trace of some steps into the workdir."""
+  """Records a profiler trace of some steps in the work directory."""
 
   def __init__(self, workdir: epath.Path, steps: tuple[int, int] | None):
-    """Takes the first and last step to record, counted from 0; None: none."""
+    """Takes the first and the last step to record, counted from 0, or None."""
     self._folder = workdir / 'profile'
     self._steps = steps
     self._recording = False
 
   def before_step(self, step: int) -> None:
-    """Starts or ends the recording where it is due."""
+    """Starts or stops recording if this step calls for it."""
     if self._steps is None:
       return
     first, last = self._steps

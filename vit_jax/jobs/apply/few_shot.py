@@ -12,13 +12,13 @@ from vit_jax.workdir import claim, console, results
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Scores the features of `init_from` on `few_shot.datasets`.
+  """Evaluates the features of `init_from` on `few_shot.datasets`.
 
-  Prints a table, and leaves `results.json`: mean and standard deviation over
-  the draws as metrics, and the accuracy of each draw.
+  Prints a table and writes `results.json`: mean and standard deviation over the
+  draws as metrics, and the accuracy of each draw.
 
   Raises:
-    ValueError: if the checkpoint, the data and the config do not fit.
+    ValueError: if checkpoint, data and config do not match.
   """
   if claim.is_finished(config_lib.flatten(config), workdir):
     return
@@ -26,11 +26,13 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   with console.phase('reading the checkpoint'):
     model = pretrained.load_backbone(config)
   mesh = mesh_lib.create(**config.mesh)
-  scorer = few_shot_evaluator.FewShotEvaluator(model.config, model.model, mesh)
+  evaluator = few_shot_evaluator.FewShotEvaluator(
+    model.config, model.model, mesh
+  )
   params = mesh_lib.put(model.params, mesh_lib.replicated(mesh))
   claim.start(config_lib.flatten(config), workdir)
 
-  accuracies = scorer.evaluate(params)
+  accuracies = evaluator.evaluate(params)
   means = few_shot_evaluator.means(accuracies)
   spreads = few_shot_evaluator.spreads(accuracies)
   rows = [('few-shot accuracy', 'mean', 'std')]
@@ -46,6 +48,6 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     accuracies=accuracies,
     num_examples={
       name: {'train': len(dataset.rows), 'test': dataset.queries.num_examples}
-      for name, dataset in scorer.datasets.items()
+      for name, dataset in evaluator.datasets.items()
     },
   )

@@ -1,4 +1,4 @@
-"""Draws what a model has learnt: filters, positions, attention."""
+"""Draws what a model has learned: filters, position embeddings, attention."""
 
 from collections.abc import Iterable, Iterator
 import dataclasses
@@ -15,30 +15,29 @@ import numpy as np
 from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
-from vit_jax.checkpoints import atomic
-from vit_jax.data import photos, pipeline, registry
+from vit_jax.data import photos, pipeline
+from vit_jax.data.source import Source
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.evaluation import classification
 from vit_jax.inspection import (
   attention_distance,
   attention_maps,
-  attention_summary,
   figures,
   filters,
   position_similarity,
 )
-from vit_jax.workdir import claim, console, results
+from vit_jax.workdir import claim, console, files, results
 
 _log = logging.getLogger(__name__)
 
-ARRAYS = 'inspection.npz'
+_ARRAYS = 'inspection.npz'
 _LAYER = 'attention_distance/layer_'
 _SPREAD = {'min': np.min, 'max': np.max, 'std': np.std}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Findings:
-  """What an inspection leaves, by name."""
+  """Results of a part of the inspection, by name."""
 
   arrays: dict[str, np.ndarray]
   figures: dict[str, Figure]
@@ -48,11 +47,11 @@ class _Findings:
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """Inspects `init_from`, or random weights, on images of a split and photos.
 
-  Leaves a PNG for every figure, their arrays in `inspection.npz`, and numbers
-  in `results.json`. What the model does not have is said and left out.
+  Writes a PNG for every figure, their arrays to `inspection.npz`, and metrics
+  to `results.json`. What does not apply to the model is skipped with a warning.
 
   Raises:
-    ValueError: if the checkpoint, the images and the config do not fit.
+    ValueError: if checkpoint, images and config do not match.
   """
   if claim.is_finished(config_lib.flatten(config), workdir):
     return
@@ -60,18 +59,18 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   with console.phase('reading the checkpoint'):
     model = pretrained.load_backbone(config)
   try:
-    attention_maps.check(model.model)
-  except ValueError as absent:
-    _log.warning('%s Its filters and positions alone are drawn', absent)
-    parts = [_filters(model), *_positions(model)]
-    claim.start(config_lib.flatten(config), workdir)
+    attention_maps.check_has_attention(model.model)
+  except ValueError as error:
+    _log.warning('%s Drawing only filters and position embeddings.', error)
+    images = None
   else:
     mesh = mesh_lib.create(**config.mesh)
     with console.phase('opening the images'):
       images = _open_images(model.config, mesh)
-    claim.start(config_lib.flatten(config), workdir)
-    parts = [_filters(model), *_positions(model)]
-    with console.phase(f'following attention, {images.num_examined} images'):
+  claim.start(config_lib.flatten(config), workdir)
+  parts = [_filters(model), *_positions(model)]
+  if images:
+    with console.phase(f'computing attention of {images.num_examined} images'):
       parts.append(_attention(model, images, mesh))
   arrays, drawn, metrics = {}, {}, {}
   for part in parts:
@@ -81,7 +80,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   with console.phase(f'drawing {len(drawn)} pictures'):
     archive = io.BytesIO()
     np.savez(archive, **arrays)
-    atomic.write_bytes(workdir / ARRAYS, archive.getvalue())
+    files.write_bytes(workdir / _ARRAYS, archive.getvalue())
     for name, figure in drawn.items():
       figures.save(figure, workdir / f'{name}.png')
   _print(metrics, arrays.get('attention_distance'))
@@ -100,7 +99,7 @@ def _filters(model: pretrained.PretrainedModel) -> _Findings:
   components, shares = filters.principal_components(
     filters.rgb_filters(model.params)
   )
-  first = figures.MOST_FILTERS
+  first = figures.MAX_FILTERS
   return _Findings(
     {'filter_components': components, 'filter_variance': shares},
     {'filters': figures.filters(components, shares)},
@@ -116,11 +115,11 @@ def _filters(model: pretrained.PretrainedModel) -> _Findings:
 
 
 def _positions(model: pretrained.PretrainedModel) -> Iterator[_Findings]:
-  """Nothing of models that add no position embeddings."""
+  """Yields nothing for models without added position embeddings."""
   try:
     embeddings = position_similarity.embeddings(model.params)
-  except ValueError as absent:
-    _log.warning('no similarity of positions is drawn: %s', absent)
+  except ValueError as error:
+    _log.warning('no similarity of positions is drawn: %s', error)
     return
   similarity = position_similarity.similarity(
     embeddings,
@@ -136,13 +135,13 @@ def _positions(model: pretrained.PretrainedModel) -> Iterator[_Findings]:
 
 @dataclasses.dataclass(frozen=True)
 class _Images:
-  """What is looked at.
+  """Images to inspect.
 
   Attributes:
-    num_examined: over how many images attention is averaged.
-    examined: one pass over them, in batches.
-    pictured: (k, h, w, 3), those to draw.
-    captions: of these.
+    num_examined: number of images over which attention is averaged.
+    examined: one pass over these images, in batches.
+    pictured: (b, h, w, 3) images to draw.
+    captions: captions of the images to draw.
   """
 
   num_examined: int
@@ -154,18 +153,18 @@ class _Images:
 def _open_images(
   config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
 ) -> _Images:
-  """Opens the split and reads the photos that the config names.
+  """Opens the split and reads the photos of the config.
 
   Raises:
-    ValueError: if there is neither, or no photo can be read.
+    ValueError: if the config has neither, or no photo can be read.
   """
   number = config.inspect.num_images
   from_split = bool(config.data.name and number)
   if not from_split and not config.inspect.paths:
     raise ValueError(
-      'there are no images to look at: give inspect.paths image files or'
-      f' folders, or data.name={config.data.name!r} a dataset and'
-      f' inspect.num_images={number} more than 0.'
+      'no images to inspect: set inspect.paths to image files or folders, or'
+      f' data.name (got {config.data.name!r}) to a dataset and'
+      f' inspect.num_images (got {number}) to more than 0.'
     )
   pictured, captions = _read_photos(config)
   if not from_split:
@@ -175,7 +174,7 @@ def _open_images(
     )
   splits = config_lib.eval_splits(config)
   if not splits:
-    raise ValueError('data.eval is empty; name a split to take images from.')
+    raise ValueError('data.eval is empty; name a split to read images from.')
   split = splits.get('test') or next(iter(splits.values()))
   source = build.open_split(config, config.data.name, split)
   if not captions:
@@ -193,14 +192,14 @@ def _open_images(
 def _read_photos(
   config: ml_collections.ConfigDict,
 ) -> tuple[np.ndarray, list[str]]:
-  """The first photos of `inspect.paths`; what cannot be read is left out."""
+  """Reads the first photos of `inspect.paths`; skips unreadable files."""
   paths = photos.find(config.inspect.paths)
   transform = build.eval_transform(config)
   images, names = [], []
   for path in paths:
     if len(images) == config.inspect.pictures:
       _log.warning(
-        'the first %d of %d photos are drawn; inspect.pictures says how many',
+        'only the first %d of %d photos are drawn; see inspect.pictures',
         len(images), len(paths),
       )  # fmt: skip
       break
@@ -217,9 +216,9 @@ def _read_photos(
 
 
 def _pictured(
-  config: ml_collections.ConfigDict, source: registry.Source
+  config: ml_collections.ConfigDict, source: Source
 ) -> tuple[np.ndarray, list[str]]:
-  """Some images of the split, with the names of their classes."""
+  """Returns some images of the split, and the names of their classes."""
   rows = _spread(source.num_examples, config.inspect.pictures)
   (batch,) = pipeline.eval_batches(
     source,
@@ -235,49 +234,49 @@ def _pictured(
   return batch['image'], captions
 
 
-def _spread(number: int, wanted: int) -> np.ndarray:
-  """Rising indices of `wanted` of `number` examples, or all, evenly spread."""
-  wanted = min(wanted, number)
-  return np.linspace(0, number - 1, wanted).round().astype(np.int64)
+def _spread(num_examples: int, count: int) -> np.ndarray:
+  """Returns the rising, evenly spread indices of at most `count` examples."""
+  count = min(count, num_examples)
+  return np.linspace(0, num_examples - 1, count).round().astype(np.int64)
 
 
 def _batches(images: np.ndarray, batch_size: int) -> Iterator[pipeline.Batch]:
-  """Images as the pipeline gives them, the last batch padded."""
+  """Yields batches like those of the pipeline; the last one is padded."""
   for start in range(0, len(images), batch_size):
-    part = images[start : start + batch_size]
-    missing = batch_size - len(part)
+    batch = images[start : start + batch_size]
+    padding = batch_size - len(batch)
     yield {
-      'image': np.pad(part, [(0, missing), *[(0, 0)] * 3]),
+      'image': np.pad(batch, [(0, padding), *[(0, 0)] * 3]),
       'label': np.zeros(batch_size, np.int32),
       'index': np.arange(start, start + batch_size),
-      'mask': np.arange(batch_size) < len(part),
+      'mask': np.arange(batch_size) < len(batch),
     }
 
 
 def _attention(
   model: pretrained.PretrainedModel, images: _Images, mesh: jax.sharding.Mesh
 ) -> _Findings:
-  """Distances over all images; rollouts and maps of those to draw."""
+  """Returns distances over all images; rollouts and maps of those to draw."""
   config = model.config
   params = jax.device_put(model.params, mesh_lib.replicated(mesh))
 
-  def look(batches, wanted):
+  def summarize(batches, names):
     def step(params, batch):
-      found = attention_summary.summarise(
+      summary = attention_maps.summarize(
         model.model,
         params,
         batch['image'],
         renormalise=config.inspect.renormalise,
       )
-      return {name: found[name] for name in wanted}
+      return {name: summary[name] for name in names}
 
-    return classification.real_rows(
+    return classification.collect(
       step, params, batches, lambda batch: mesh_lib.put_batch(batch, mesh)
     )
 
-  examined = look(images.examined, ('distances', 'rollouts'))
+  examined = summarize(images.examined, ('distances', 'rollouts'))
   size = min(config.batch_size, len(images.pictured))
-  drawn = look(
+  drawn = summarize(
     _batches(images.pictured, mesh_lib.round_up(size, mesh)),
     ('rollouts', 'maps'),
   )
@@ -310,7 +309,7 @@ def _attention(
 
 
 def _uniform_distance(model: pretrained.PretrainedModel) -> float:
-  """Attention distance of a head that attends to all tokens alike."""
+  """Returns the attention distance of a head with uniform attention."""
   grid = model.model.grid_shape(config_lib.image_size(model.config))
   between = attention_distance.token_distances(grid, model.model.token_size)
   class_token = model.model.pool == 'token'
@@ -325,7 +324,7 @@ def _uniform_distance(model: pretrained.PretrainedModel) -> float:
 
 
 def _distance_metrics(distances: np.ndarray) -> dict[str, float]:
-  """Of each layer's heads, the mean and how they differ."""
+  """Returns mean, minimum, maximum and deviation over the heads per layer."""
   metrics = {}
   for i, heads in enumerate(distances, start=1):
     metrics[f'{_LAYER}{i}'] = float(heads.mean())
@@ -335,7 +334,7 @@ def _distance_metrics(distances: np.ndarray) -> dict[str, float]:
 
 
 def _print(metrics: dict[str, float], distances: np.ndarray | None) -> None:
-  """Prints all numbers, those of layers in a table of their own."""
+  """Prints all metrics; those of layers have a separate table."""
   rows = [('metric', 'value')]
   rows += [
     (name, f'{value:.4g}')
@@ -352,10 +351,10 @@ def _print(metrics: dict[str, float], distances: np.ndarray | None) -> None:
 
 
 def _rollout_metrics(rollouts: np.ndarray) -> dict[str, float]:
-  """How unevenly rollouts weigh patches, as multiples of the mean weight.
+  """Returns how unevenly rollouts weigh patches, relative to their mean weight.
 
   `centre` is the mean weight in the middle half of the rows and columns, and
-  `peak` the largest of all, each on average over images.
+  `peak` the largest weight; both are averages over images.
   """
   _, rows, columns = rollouts.shape
   relative = rollouts / rollouts.mean(axis=(1, 2), keepdims=True)

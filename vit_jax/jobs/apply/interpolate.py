@@ -1,17 +1,21 @@
-"""Weights between checkpoints of one shape, or their mean, as npz files.
+"""Interpolates between two checkpoints, or averages several.
 
-Each is evaluated on the splits of `data.eval`, if that is not empty.
+The results are npz files; each is evaluated on the splits of `data.eval`, if
+there are any.
 """
 
+from collections.abc import Callable, Sequence
 import logging
 import time
 
 from etils import epath
+from jaxtyping import PyTree
 import ml_collections
 
 from vit_jax import build, checkpoints
 from vit_jax import config as config_lib
-from vit_jax.build import evaluator, pretrained
+from vit_jax.build import evaluator as evaluator_lib
+from vit_jax.build import pretrained
 from vit_jax.checkpoints import arithmetic
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
@@ -19,15 +23,13 @@ from vit_jax.workdir import claim, console, results
 
 _log = logging.getLogger(__name__)
 
-MEAN = 'mean'
-
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Writes `mean.npz`, or `alpha_A.npz` for each alpha, and their scores.
+  """Writes `alpha_A.npz` for each alpha or `mean.npz`, and their metrics.
 
   Raises:
-    ValueError: if the checkpoints are missing or of different shapes, or there
-      are not two of them to go between.
+    ValueError: if there are too few or too many checkpoints, or they are
+      missing or of different shapes.
   """
   if claim.is_finished(config_lib.flatten(config), workdir):
     return
@@ -35,31 +37,32 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   alphas = config.interpolate.alphas
   config = config.copy_and_resolve_references()
   with console.phase('reading the checkpoints'):
-    first, *others = _load_all(config)
+    models = _load_all(config)
+  first = models[0]
   build.record_derived(config, first.model)
-  trees = [first.params, *(other.params for other in others)]
-  points = _points(trees, alphas)
-  scorer = None
+  interpolations = _interpolations([model.params for model in models], alphas)
+  evaluator = None
   if config.data.eval:
     data = build.open_eval_data(first.config)
     mesh = mesh_lib.create(**config.mesh)
-    scorer = evaluator.Evaluator(
+    evaluator = evaluator_lib.Evaluator(
       data, first.model, mesh, loss=first.config.loss
     )
   claim.start(config_lib.flatten(config), workdir)
 
   metrics = {}
-  for name, make in points.items():
-    params = make()
+  for name, compute in interpolations.items():
+    path = workdir / f'{name}.npz'
+    params = compute()
     if processes.is_first():
-      checkpoints.export(params, workdir / f'{name}.npz')
-    if scorer:
+      checkpoints.export(params, path)
+    if evaluator:
       params = mesh_lib.put(params, mesh_lib.replicated(mesh))
-      scores, _ = scorer.evaluate(params)
+      scores, _ = evaluator.evaluate(params)
       metrics |= {f'{name}/{key}': value for key, value in scores.items()}
-    _log.info('%s is written', workdir / f'{name}.npz')
+    _log.info('weights in %s', path)
   if metrics:
-    _print_table(list(points), metrics)
+    _print_table(list(interpolations), metrics)
   results.write(
     workdir,
     config.job,
@@ -79,18 +82,20 @@ def _load_all(
       f' {len(paths)} checkpoints, separated by commas; two are needed for'
       ' interpolate.alphas, two or more for their mean.'
     )
-  loaded = []
+  models = []
   for path in paths:
-    own = config.copy_and_resolve_references()
-    own.init_from = path
-    loaded.append(pretrained.load_classifier(own))
-  return loaded
+    path_config = config.copy_and_resolve_references()
+    path_config.init_from = path
+    models.append(pretrained.load_classifier(path_config))
+  return models
 
 
-def _points(trees, alphas):
-  """Functions that make the weights of each point, by its name."""
+def _interpolations(
+  trees: Sequence[PyTree], alphas: Sequence[float]
+) -> dict[str, Callable[[], PyTree]]:
+  """Returns functions that compute the weights of each file, by its name."""
   if not alphas:
-    return {MEAN: lambda: arithmetic.average(trees)}
+    return {'mean': lambda: arithmetic.average(trees)}
   start, end = trees
   return {
     f'alpha_{alpha:g}': lambda alpha=alpha: arithmetic.interpolate(

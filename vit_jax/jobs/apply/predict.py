@@ -1,4 +1,4 @@
-"""Names what is on photos: files, and folders of them."""
+"""Classifies image files and folders of image files."""
 
 from collections.abc import Iterator, Sequence
 from concurrent import futures
@@ -27,14 +27,14 @@ _THREADS = 8
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Prints the likeliest classes of each image of `predict.paths`.
+  """Prints the most likely classes of each image in `predict.paths`.
 
-  They are left in `predictions.jsonl`, too. A file that cannot be read gets a
-  line that says why, and a warning.
+  They are also written to `predictions.jsonl`. For a file that cannot be read,
+  the line has the reason instead, and there is a warning.
 
   Raises:
-    ValueError: if the checkpoint or the paths cannot be worked with, or no
-      image can be read.
+    ValueError: if a path does not exist, no image can be read, or the
+      checkpoint and the class names do not match.
   """
   paths = photos.find(config.predict.paths)
   if not paths:
@@ -49,9 +49,9 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   if len(names) != model.num_classes:
     raise ValueError(
       f'{len(names)} class names in'
-      f' {config.predict.class_names or config.init_from}, but the model tells'
-      f' {model.num_classes} classes apart; give predict.class_names a file'
-      ' with a name for each.'
+      f' {config.predict.class_names or config.init_from}, but the model has'
+      f' {model.num_classes} classes; set predict.class_names to a file with'
+      ' one name per class.'
     )
   mesh = mesh_lib.create(**config.mesh)
   predictor = _Predictor(model, mesh, config.predict.top)
@@ -59,9 +59,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   claim.restart(config_lib.flatten(config), workdir)
   begin = time.perf_counter()
   unreadable = []
-  target = workdir / files.PHOTO_PREDICTIONS
-  if not processes.is_first():
-    target = epath.Path(os.devnull)
+  path = workdir / files.PHOTO_PREDICTIONS
+  target = path if processes.is_first() else epath.Path(os.devnull)
   with target.open('w') as lines:
     for line in predictor.predict(paths, names, batch_size):
       lines.write(json.dumps(line, ensure_ascii=False) + '\n')
@@ -71,7 +70,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   if len(unreadable) == len(paths):
     raise ValueError(
       f'none of {len(paths)} files can be read as an image, such as'
-      f' {unreadable[0]}; {workdir / files.PHOTO_PREDICTIONS} says why.'
+      f' {unreadable[0]}; see {path} for the reasons.'
     )
   results.write(
     workdir,
@@ -87,15 +86,11 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       '%d of %d files could not be read: %s',
       len(unreadable), len(paths), ', '.join(unreadable),
     )  # fmt: skip
-  _log.info(
-    '%d predictions in %s',
-    len(paths) - len(unreadable),
-    workdir / files.PHOTO_PREDICTIONS,
-  )
+  _log.info('%d predictions in %s', len(paths) - len(unreadable), path)
 
 
 class _Predictor:
-  """The compiled model, and how images get there."""
+  """A compiled model, and the reading of images for it."""
 
   def __init__(
     self, model: pretrained.PretrainedModel, mesh: jax.sharding.Mesh, top: int
@@ -115,32 +110,32 @@ class _Predictor:
   def predict(
     self, paths: Sequence[str], names: Sequence[str], batch_size: int
   ) -> Iterator[dict]:
-    """A line for each path, in their order."""
+    """Yields a line of `predictions.jsonl` for each path, in order."""
     with futures.ThreadPoolExecutor(_THREADS) as pool:
       for start in range(0, len(paths), batch_size):
-        part = paths[start : start + batch_size]
-        loaded = list(pool.map(self._load, part))
+        batch = paths[start : start + batch_size]
+        loaded = list(pool.map(self._load, batch))
         images = [x for x in loaded if isinstance(x, np.ndarray)]
         tops = iter(self._top(images, batch_size) if images else ())
-        for path, item in zip(part, loaded, strict=True):
-          if isinstance(item, str):
-            yield {'example': path, 'error': item}
+        for path, image_or_error in zip(batch, loaded, strict=True):
+          if isinstance(image_or_error, str):
+            yield {'example': path, 'error': image_or_error}
           else:
             yield {'example': path, 'top': _named(names, *next(tops))}
 
   def _load(self, path: str) -> np.ndarray | str:
-    """An image for the model, or why there is none."""
+    """Returns the preprocessed image, or why it cannot be read."""
     try:
       return photos.read(path, self._transform)
     except ValueError as error:
       return str(error)
 
   def _top(self, images: list[np.ndarray], batch_size: int):
-    """Classes and probabilities of each image."""
+    """Returns classes and probabilities of each image."""
     batch = np.zeros((batch_size, *images[0].shape), np.float32)
     batch[: len(images)] = images
-    # Every process has read all images; of these it gives its share.
-    share = mesh_lib.share(self._mesh)
+    # Every process has read all images, and passes on its share of them.
+    share = mesh_lib.input_share(self._mesh)
     batch = np.split(batch, share['process_count'])[share['process_index']]
     put = mesh_lib.put_batch({'image': batch}, self._mesh)
     out = processes.fetch(self._step(self._params, put['image']))
@@ -163,14 +158,14 @@ def _text(line: dict) -> str:
 
 
 def read_class_names(path: str) -> tuple[str, ...]:
-  """The names in a file, in the order of their classes.
+  """Reads the names of classes, in order.
 
   Args:
-    path: a text file, a name a line; or JSON: a list of names, `{index: name}`
-      or `{index: [WordNet ID, name]}`.
+    path: a text file with one name per line, or JSON: a list of names,
+      `{index: name}` or `{index: [WordNet ID, name]}`.
 
   Raises:
-    ValueError: if there is no such file, or it is none of these.
+    ValueError: if the file is missing or has another format.
   """
   file = epath.Path(path)
   if not file.is_file():
@@ -185,11 +180,11 @@ def read_class_names(path: str) -> tuple[str, ...]:
       names = [by_index[index] for index in range(len(by_index))]
     names = [n[-1] if isinstance(n, list) else n for n in names]
     if not all(isinstance(name, str) for name in names):
-      raise TypeError('a name is no text')
+      raise TypeError('a name is not a string')
   except (ValueError, KeyError, IndexError, TypeError) as error:
     raise ValueError(
-      f'predict.class_names: {path} is no JSON list of names, nor'
-      ' {"0": NAME, ...}, nor {"0": [WORDNET_ID, NAME], ...}, counted from 0:'
+      f'predict.class_names: {path} is neither a JSON list of names nor'
+      ' {"0": NAME, ...} nor {"0": [WORDNET_ID, NAME], ...}, counted from 0:'
       f' {error!r}.'
     ) from error
   return tuple(names)

@@ -8,17 +8,17 @@ from vit_jax.workdir import finished_run
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Writes the pages of the runs in `report.runs`, and of those below them.
+  """Writes the pages of the runs in `report.runs` and of the runs below them.
 
   Raises:
-    ValueError: if there is no finished run.
+    ValueError: if one of them is not a finished run.
   """
-  del workdir  # Every page stands in the folder of its own run.
+  del workdir  # Every page is written to the folder of its run.
   folders = [epath.Path(folder) for folder in config.report.runs]
   if not folders:
     raise ValueError(
       'report.runs is empty; give the workdirs of finished runs, separated by'
       ' commas.'
     )
-  for past in [finished_run.read(folder) for folder in folders]:
-    report.write(past)
+  for finished in [finished_run.read(folder) for folder in folders]:
+    report.write(finished)

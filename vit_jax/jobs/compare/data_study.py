@@ -44,7 +44,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   claim.start(config_lib.flatten(config), workdir)
   cells = []  # Column of the table, point, summary.
   try:
-    with compilation.shared(workdir / 'compiled'):
+    with compilation.persistent_cache(workdir / 'compiled'):
       for size in sizes:
         for point in points:
           _log.info('%s on %s examples', point.name, size or 'all')

@@ -91,7 +91,7 @@ def clean(folder: epath.Path, *, keep_weights: bool) -> None:
   """Deletes the checkpoints of a finished run, and its weights unless kept."""
   if not processes.is_first():
     return
-  if (folder / 'checkpoints').exists():
-    (folder / 'checkpoints').rmtree()
+  if (folder / files.CHECKPOINTS).exists():
+    (folder / files.CHECKPOINTS).rmtree()
   if not keep_weights:
     (folder / files.FINAL_WEIGHTS).unlink(missing_ok=True)

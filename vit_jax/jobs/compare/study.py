@@ -35,7 +35,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   claim.start(config_lib.flatten(config), workdir)
   point_summaries = []
   try:
-    with compilation.shared(workdir / 'compiled'):
+    with compilation.persistent_cache(workdir / 'compiled'):
       for number, point in enumerate(points, start=1):
         _log.info('point %d of %d: %s', number, len(points), point.name)
         runs = points_lib.runs(config, point, workdir)

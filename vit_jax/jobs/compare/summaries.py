@@ -12,7 +12,7 @@ from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.distributed import processes
 from vit_jax.evaluation import frontier
-from vit_jax.inspection import study_chart
+from vit_jax.inspection import figures, study_charts
 from vit_jax.jobs.compare import points as points_lib
 from vit_jax.jobs.compare import selection
 from vit_jax.models import flops
@@ -167,7 +167,7 @@ def on_frontier(
   if across not in _FRONTIER_COSTS:
     return [False] * len(summaries)
   measured = [p for p in summaries if metric in p.metrics]
-  is_best = frontier.best(
+  is_best = frontier.on_frontier(
     [place(p, summaries, across) for p in measured],
     [p.metrics[metric] for p in measured],
   )
@@ -239,20 +239,20 @@ def draw(
   """Writes the chart, with a panel per metric and a line per family."""
   if not (metrics and processes.is_first()):
     return
-  study_chart.draw(
-    path,
+  figure = study_charts.accuracy_by_cost(
     {metric: _lines(summaries, across, metric) for metric in metrics},
     title=title,
-    across=COSTS.get(across, across),
-    log_across=across in COSTS,
+    x_label=COSTS.get(across, across),
+    log_x=across in COSTS,
   )
+  figures.save(figure, path)
 
 
-def _lines(summaries, across, metric) -> dict[str, list[study_chart.Mark]]:
+def _lines(summaries, across, metric) -> dict[str, list[study_charts.Mark]]:
   """Returns the marks of each line: a family, or across steps a point."""
   if across == 'step':
     return {
-      p.name: [study_chart.Mark(*mark) for mark in _curve(p, metric)]
+      p.name: [study_charts.Mark(*mark) for mark in _curve(p, metric)]
       for p in summaries
       if metric in p.metrics
     }
@@ -260,12 +260,12 @@ def _lines(summaries, across, metric) -> dict[str, list[study_chart.Mark]]:
   best = on_frontier(across, metric, summaries)
   for point, is_best in zip(summaries, best, strict=True):
     if metric in point.metrics:
-      mark = study_chart.Mark(
+      mark = study_charts.Mark(
         point.name if across == 'name' else place(point, summaries, across),
         point.metrics[metric],
         point.metrics.get(f'{metric}_std', 0.0),
         name=point.name if across in _FRONTIER_COSTS else '',
-        best=is_best,
+        on_frontier=is_best,
       )
       lines.setdefault(point.family, []).append(mark)
   return lines

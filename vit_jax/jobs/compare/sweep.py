@@ -42,7 +42,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     return selection.held_out_score(run_config, workdir / 'choose' / name)
 
   try:
-    with compilation.shared(workdir / 'compiled'):
+    with compilation.persistent_cache(workdir / 'compiled'):
       selected, scores = selection.select(candidates, score)
       _log.info('selected: %s', settings_lib.setting_name(selected))
       repeats = _repeat(config, workdir, selected)

@@ -21,7 +21,7 @@ from vit_jax.data import source
 from vit_jax.data import vtab_tasks as vtab_data
 from vit_jax.distributed import compilation, processes
 from vit_jax.evaluation import vtab_scores
-from vit_jax.inspection import vtab_chart
+from vit_jax.inspection import figures, study_charts
 from vit_jax.jobs.compare import selection
 from vit_jax.jobs.compare import settings as settings_lib
 from vit_jax.workdir import claim, console, files
@@ -52,7 +52,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   present, missing = _split_by_data(config, names)
   claim.start(config_lib.flatten(config), workdir)
   try:
-    with compilation.shared(workdir / 'compiled'):
+    with compilation.persistent_cache(workdir / 'compiled'):
       selected, scores = selection.select(
         candidates,
         lambda setting: _mean_held_out_score(config, workdir, setting, present),
@@ -251,8 +251,7 @@ def _draw(config, path, tasks, percent, references):
     if f'{name}_std' in percent
   }
   seeds = config.sweep.seeds
-  vtab_chart.draw(
-    path,
+  figure = study_charts.vtab_scores(
     {title: percent[name] for name, title in titles.items()},
     stds,
     {
@@ -263,4 +262,5 @@ def _draw(config, path, tasks, percent, references):
     + (f', with standard deviation over {seeds} seeds' if stds else ''),
     label=config.model.name,
   )
+  figures.save(figure, path)
   _log.info('%s shows the means', path)

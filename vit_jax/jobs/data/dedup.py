@@ -1,20 +1,22 @@
-"""Finds near-duplicates of test images in a set to train on."""
+"""Finds near-duplicates of test images in a training set."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 import itertools
 import json
 import logging
 import time
+from typing import NamedTuple
 
 from etils import epath
 import ml_collections
 import numpy as np
+from PIL import Image, ImageDraw
 
 from vit_jax import build
 from vit_jax import config as config_lib
-from vit_jax.data import decode, exclusions, near_duplicates, pipeline, registry
-from vit_jax.jobs.data import pair_sheet
+from vit_jax.data import decode, exclusions, near_duplicates, pipeline
+from vit_jax.data.source import Source
 from vit_jax.workdir import claim, console, files, results
 
 _log = logging.getLogger(__name__)
@@ -22,15 +24,35 @@ _log = logging.getLogger(__name__)
 EXCLUDE = 'exclude.json'
 PAIRS = 'pairs.jsonl'
 PICTURE = 'pairs.png'
-# What was found so far, a line a batch, so that a run can go on.
-_FOUND = 'found.jsonl'
-_SECONDS_BETWEEN_LINES = 10
+# The duplicates of every batch so far, one line per batch, to resume from.
+_PROGRESS = 'found.jsonl'
+_SECONDS_BETWEEN_LOGS = 10
+
+# Layout of the picture, in px.
+_SIDE_PX = 128
+_CAPTION_PX = 28
+_GAP_PX = 6
+_COLUMNS = 6
+
+
+class _Duplicate(NamedTuple):
+  """A near-duplicate found.
+
+  Attributes:
+    index: index of the training example.
+    original: position among all test images.
+    similarity: similarity of both, from 0 to 1.
+  """
+
+  index: int
+  original: int
+  similarity: float
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Looks for the images of `dedup.against` in `data.train`.
+  """Searches `data.train` for images of `dedup.against`.
 
-  Leaves the list for `data.exclude`, all pairs with their similarity, and a
+  Writes the list for `data.exclude`, all pairs with their similarity, and a
   picture of the least similar ones.
 
   Raises:
@@ -39,17 +61,23 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """
   if claim.is_finished(config_lib.flatten(config), workdir):
     return
-  begin = time.perf_counter()
-  tests = _Tests(config)
+  start = time.perf_counter()
+  test_images = _TestImages(config)
   source = build.open_split(config, config.data.name, config.data.train)
-  with console.phase(f'reading {tests.num_examples} test images'):
-    matcher = near_duplicates.Matcher(tests.thumbnails(config.batch_size))
+  with console.phase(f'reading {test_images.num_examples} test images'):
+    matcher = near_duplicates.Matcher(test_images.thumbnails(config.batch_size))
   claim.start(config_lib.flatten(config), workdir)
-  found = _search(config, source, matcher, workdir / _FOUND)
-  pairs = [_pair(source, tests, *item) for item in found]
-  _write_pairs(workdir / PAIRS, pairs)
+  duplicates = _search(config, source, matcher, workdir / _PROGRESS)
+  pairs = [_describe(source, test_images, item) for item in duplicates]
+  files.write_text(
+    workdir / PAIRS,
+    ''.join(json.dumps(pair, ensure_ascii=False) + '\n' for pair in pairs),
+  )
   with console.phase(f'drawing {workdir / PICTURE}'):
-    _draw(source, tests, found, config.dedup.pictures, workdir / PICTURE)
+    least_similar = sorted(duplicates, key=lambda item: item.similarity)
+    least_similar = least_similar[: config.dedup.pictures]
+    if least_similar:
+      _draw(source, test_images, least_similar, workdir / PICTURE)
   files.write_json(
     workdir / EXCLUDE,
     exclusions.content(
@@ -59,27 +87,27 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   results.write(
     workdir,
     config.job,
-    seconds=time.perf_counter() - begin,
+    seconds=time.perf_counter() - start,
     on_devices=False,
     metrics={},
     num_examples=source.num_examples,
-    num_test_images=tests.num_examples,
+    num_test_images=test_images.num_examples,
     num_duplicates=len(pairs),
   )
-  _print_table(tests, found)
+  print(_table(test_images, duplicates))
   _log.info(
-    '%d of %d examples of %s %s are near-duplicates; look at %s, then train'
-    ' with --config.data.exclude=%s',
+    '%d of %d examples of %s %s are near-duplicates; check %s, then train with'
+    ' --config.data.exclude=%s',
     len(pairs), source.num_examples, source.name, source.split,
     workdir / PICTURE, workdir / EXCLUDE,
   )  # fmt: skip
 
 
-class _Tests:
-  """The test images of all splits of `dedup.against`, one after another."""
+class _TestImages:
+  """The test images of all splits of `dedup.against`, concatenated."""
 
   def __init__(self, config: ml_collections.ConfigDict):
-    self.sources = {}
+    self.sources: dict[str, Source] = {}
     for item in config.dedup.against or ('',):
       name, equals, split = item.rpartition('=')
       if not (name and equals and split):
@@ -93,19 +121,19 @@ class _Tests:
     self._ends = list(itertools.accumulate(sizes))
 
   def thumbnails(self, batch_size: int) -> Iterator[np.ndarray]:
-    """Of all images."""
+    """Yields batches of thumbnails of all images."""
     for source in self.sources.values():
       yield from _thumbnails(source, batch_size, start_step=0)
 
-  def place(self, position: int) -> tuple[str, int]:
-    """The split, as it was named, and the index in it."""
+  def locate(self, position: int) -> tuple[str, int]:
+    """Returns the item of `dedup.against` and the index in that split."""
     number = int(np.searchsorted(self._ends, position, 'right'))
     begin = self._ends[number - 1] if number else 0
     return list(self.sources)[number], position - begin
 
 
 def _thumbnails(
-  source: registry.Source, batch_size: int, start_step: int
+  source: Source, batch_size: int, start_step: int
 ) -> Iterator[np.ndarray]:
   batches = pipeline.eval_batches(
     source,
@@ -119,110 +147,110 @@ def _thumbnails(
 
 def _search(
   config: ml_collections.ConfigDict,
-  source: registry.Source,
+  source: Source,
   matcher: near_duplicates.Matcher,
-  path: epath.Path,
-) -> list[tuple[int, int, float]]:
-  """Index, position among the test images and similarity of each find."""
-  done = _read_found(path)
+  progress: epath.Path,
+) -> list[_Duplicate]:
+  """Returns all near-duplicates; resumes after the batches in `progress`."""
+  done = files.read_json_lines(progress)
   batch_size = config.batch_size
-  total = -(-source.num_examples // batch_size)
+  first_step = len(done)
+  num_steps = -(-source.num_examples // batch_size)
   if done:
-    _log.info('going on from example %d', len(done) * batch_size)
-  begin = last_line = time.perf_counter()
-  with path.open('w') as lines:
+    _log.info('resuming from example %d', first_step * batch_size)
+  begin = last_log = time.perf_counter()
+  with progress.open('w') as lines:
     lines.writelines(json.dumps(batch) + '\n' for batch in done)
     lines.flush()
-    first = len(done)
-    if first == total:
-      return [tuple(item) for batch in done for item in batch]
-    batches = _thumbnails(source, batch_size, start_step=first)
-    for step, thumbnails in enumerate(batches, first):
+    batches = (
+      _thumbnails(source, batch_size, first_step)
+      if first_step < num_steps
+      else ()
+    )
+    for step, thumbnails in enumerate(batches, first_step):
       matches = matcher.find(thumbnails, config.dedup.threshold)
       done.append(
-        [(step * batch_size + m.row, m.original, m.similarity) for m in matches]
+        [
+          _Duplicate(step * batch_size + m.row, m.original, m.similarity)
+          for m in matches
+        ]
       )
       lines.write(json.dumps(done[-1]) + '\n')
       lines.flush()
       now = time.perf_counter()
-      if now - last_line > _SECONDS_BETWEEN_LINES or step + 1 == total:
-        speed = (step + 1 - first) / (now - begin)
+      if now - last_log > _SECONDS_BETWEEN_LOGS or step + 1 == num_steps:
+        steps_per_second = (step + 1 - first_step) / (now - begin)
         _log.info(
-          'looked at %d/%d examples  found %d  %.0f images/s  left %s',
+          'searched %d/%d examples  duplicates %d  %.0f images/s  left %s',
           min((step + 1) * batch_size, source.num_examples),
-          source.num_examples, sum(map(len, done)), speed * batch_size,
-          console.duration((total - step - 1) / speed),
+          source.num_examples, sum(map(len, done)),
+          steps_per_second * batch_size,
+          console.duration((num_steps - step - 1) / steps_per_second),
         )  # fmt: skip
-        last_line = now
-  return [tuple(item) for batch in done for item in batch]
+        last_log = now
+  return [_Duplicate(*item) for batch in done for item in batch]
 
 
-def _read_found(path: epath.Path) -> list[list]:
-  if not path.exists():
-    return []
-  lines = path.read_text().splitlines(keepends=True)
-  # A line without an end was cut short when the run was killed.
-  return [json.loads(line) for line in lines if line.endswith('\n')]
-
-
-def _pair(source, tests, index, position, similarity) -> dict:
-  against, test_index = tests.place(position)
+def _describe(
+  source: Source, test_images: _TestImages, duplicate: _Duplicate
+) -> dict[str, str | float]:
+  """Returns the line of PAIRS for a near-duplicate."""
+  against, test_index = test_images.locate(duplicate.original)
   return {
-    'example': source.stable_id(index),
+    'example': source.stable_id(duplicate.index),
     'against': against,
-    'test_example': tests.sources[against].stable_id(test_index),
-    'similarity': round(similarity, 4),
+    'test_example': test_images.sources[against].stable_id(test_index),
+    'similarity': round(duplicate.similarity, 4),
   }
 
 
-def _write_pairs(path: epath.Path, pairs: list[dict]) -> None:
-  path.write_text(
-    ''.join(json.dumps(pair, ensure_ascii=False) + '\n' for pair in pairs)
-  )
+def _table(test_images: _TestImages, duplicates: Iterable[_Duplicate]) -> str:
+  counts = Counter(test_images.locate(item.original)[0] for item in duplicates)
+  rows = [('test images', 'number', 'near-duplicates of them')]
+  for name, source in test_images.sources.items():
+    rows.append((name, str(source.num_examples), str(counts[name])))
+  return console.table(rows)
 
 
-def _draw(source, tests, found, count, path: epath.Path) -> None:
-  """Draws the pairs that are the least similar, these first."""
-  chosen = sorted(found, key=lambda item: item[2])[:count]
-  if not chosen:
-    return
-  examples = _read_images(source, {index for index, _, _ in chosen})
-  places = [tests.place(position) for _, position, _ in chosen]
+def _draw(
+  source: Source,
+  test_images: _TestImages,
+  duplicates: list[_Duplicate],
+  path: epath.Path,
+) -> None:
+  """Draws every example beside its test image, in rows, with captions."""
+  examples = _read_images(source, {item.index for item in duplicates})
+  places = [test_images.locate(item.original) for item in duplicates]
   originals = {
     name: _read_images(
-      part, {index for where, index in places if where == name}
+      part, {index for against, index in places if against == name}
     )
-    for name, part in tests.sources.items()
+    for name, part in test_images.sources.items()
   }
-  sheet = pair_sheet.draw(
-    [
-      (
-        examples[index],
-        originals[name][test_index],
-        (f'{similarity:.3f}', f'{source.stable_id(index)[-40:]}'),
-      )
-      for (index, _, similarity), (name, test_index) in zip(
-        chosen, places, strict=True
-      )
-    ]
-  )
-  with path.open('wb') as file:
-    sheet.save(file, 'PNG')
+  columns = min(_COLUMNS, len(duplicates))
+  rows = -(-len(duplicates) // columns)
+  cell = (2 * _SIDE_PX + _GAP_PX, _SIDE_PX + _CAPTION_PX)
+  sheet = Image.new('RGB', (columns * cell[0], rows * cell[1]), 'white')
+  draw = ImageDraw.Draw(sheet)
+  for number, (item, (against, test_index)) in enumerate(
+    zip(duplicates, places, strict=True)
+  ):
+    left, top = number % columns * cell[0], number // columns * cell[1]
+    images = (examples[item.index], originals[against][test_index])
+    for i, image in enumerate(images):
+      thumbnail = Image.fromarray(image).resize((_SIDE_PX, _SIDE_PX))
+      sheet.paste(thumbnail, (left + i * _SIDE_PX, top))
+    captions = (f'{item.similarity:.3f}', source.stable_id(item.index)[-40:])
+    for i, line in enumerate(captions):
+      draw.text((left + 2, top + _SIDE_PX + 1 + 12 * i), line, fill='black')
+  files.write_png(path, sheet)
 
 
-def _read_images(source, indices: set[int]) -> dict[int, np.ndarray]:
-  """Images by index; the others are passed over without decoding them."""
+def _read_images(source: Source, indices: set[int]) -> dict[int, np.ndarray]:
+  """Returns images by index, without decoding any others."""
   if not indices:
     return {}
   batches = pipeline.eval_batches(
     source, decode.to_rgb, batch_size=1, only=np.array(sorted(indices))
   )
   return {int(b['index'][0]): b['image'][0] for b in batches}
-
-
-def _print_table(tests, found) -> None:
-  counts = Counter(tests.place(position)[0] for _, position, _ in found)
-  rows = [('test images', 'number', 'near-duplicates of them')]
-  for name, source in tests.sources.items():
-    rows.append((name, str(source.num_examples), str(counts[name])))
-  print(console.table(rows))

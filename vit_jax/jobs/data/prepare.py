@@ -1,4 +1,4 @@
-"""Downloads and prepares what TensorFlow Datasets can."""
+"""Downloads and prepares datasets with TensorFlow Datasets (TFDS)."""
 
 import logging
 
@@ -6,26 +6,27 @@ from etils import epath
 import ml_collections
 
 from vit_jax import config as config_lib
-from vit_jax.data import registry, source, tfds_builders
+from vit_jax.data import registry, tfds_builders
+from vit_jax.data.source import NotPreparedError
 from vit_jax.workdir import claim, console, results
 
 _log = logging.getLogger(__name__)
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Prepares all of `prepare.datasets` that is not there.
+  """Prepares the datasets of `prepare.datasets` that are not prepared yet.
 
   Raises:
-    ValueError: if a name is unknown; in the end, naming all that could not be
-      prepared and why.
+    ValueError: if a name is unknown, or, finally, if some datasets could not be
+      prepared, with the reasons.
   """
-  builders = _builders(config)
+  builders = _find_builders(config)
   claim.restart(config_lib.flatten(config), workdir)
-  states, failed = {}, {}
-  for place, (name, builder) in enumerate(builders.items()):
-    step = f'{place + 1} of {len(builders)}, {name}'
+  states, reasons = {}, []
+  for number, (name, builder) in enumerate(builders.items(), 1):
+    step = f'{number} of {len(builders)}, {name}'
     if builder.info.splits:
-      _log.info('%s: is in %s', step, builder.data_path)
+      _log.info('%s: already prepared in %s', step, builder.data_path)
       states[name] = 'was there'
       continue
     urls = (builder.url_infos or {}).values()
@@ -34,29 +35,29 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       with console.phase(f'{step}: preparing ({size:.1f} GiB to download)'):
         tfds_builders.prepare(builder, name, config.data.manual_dir)
       states[name] = 'prepared'
-    except source.NotPreparedError as error:
+    except NotPreparedError as error:
       _log.warning('%s', error)
       states[name] = 'failed'
-      failed[name] = str(error)
-  table = console.table(list(states.items()))
-  _log.info('%s', table)
+      reasons.append(str(error))
+  _log.info('%s', console.table(list(states.items())))
   results.write(workdir, config.job, datasets=states)
-  if failed:
-    reasons = '\n  '.join(failed.values())
+  if reasons:
+    details = '\n  '.join(reasons)
     raise ValueError(
-      f'{len(failed)} of {len(builders)} datasets could not be prepared; the'
-      f' same command again tries them anew:\n  {reasons}'
+      f'{len(reasons)} of {len(builders)} datasets could not be prepared; fix'
+      f' the causes, then run the same command again:\n  {details}'
     )
 
 
-def _builders(config):
-  """TFDS builders by their names."""
+def _find_builders(config):
+  """Returns the TFDS builders by name."""
   names = []
   for name in config.prepare.datasets:
     names += registry.tfds_builders(name)
   if not names:
     raise ValueError(
-      'prepare.datasets is empty; name datasets, such as vtab or cifar10.'
+      'prepare.datasets is empty; set it to datasets such as vtab or cifar10,'
+      ' separated by commas.'
     )
   return {
     name: tfds_builders.find(name, name, config.data.dir)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import json
 import re
 import statistics
 from typing import Any
@@ -15,7 +14,7 @@ import ml_collections
 from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.evaluation import inference_table, throughput
-from vit_jax.inspection import figures, inference_chart
+from vit_jax.inspection import figures, study_charts
 from vit_jax.workdir import claim, console, files, results
 
 NUM_CLASSES = 1000  # Size of the head, as for ImageNet.
@@ -57,7 +56,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     if not path.exists():
       with console.phase(f'timing {case.model} at {case.image_size} px'):
         files.write_json(path, _measure(case_config, case, device))
-    rows.append(json.loads(path.read_text()))
+    rows.append(files.read_json(path))
   _write(config, workdir, rows, device)
 
 
@@ -68,7 +67,8 @@ def _write(config, workdir, rows, device) -> None:
   }
   title = f'one {device.device_kind}, {config.model.dtype}'
   figures.save(
-    inference_chart.draw(panels, title), workdir / files.INFERENCE_CHART
+    study_charts.inference_speed(panels, title=title),
+    workdir / files.INFERENCE_CHART,
   )
   table = console.table([inference_table.HEAD, *inference_table.rows(rows)])
   text = '\n'.join([table, '', *inference_table.notes(rows)]) + '\n'

@@ -1,9 +1,8 @@
 """Memory and time of a training run on TPU slices that are not attached."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import itertools
-import json
 import logging
 import re
 from typing import Any
@@ -69,7 +68,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   # Nothing runs on a device, and an attached TPU may be in use.
   jax.config.update('jax_platforms', 'cpu')
   config = config.copy_and_resolve_references()
-  cases = list(_cases(config))
+  cases = _cases(config)
   slices = {c.topology: topologies.describe(c.topology) for c in cases}
   if claim.is_finished(config_lib.flatten(config), workdir):
     console.show((workdir / files.PLAN).read_text())
@@ -81,20 +80,20 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     path = workdir / 'points' / case.file_name
     if not path.exists():
       files.write_json(path, _plan(config, case, slices[case.topology]))
-    rows.append(json.loads(path.read_text()))
+    rows.append(files.read_json(path))
   text = report(rows)
   files.write_text(workdir / files.PLAN, text)
   results.write(workdir, config.job, points=rows)
   console.show(text)
 
 
-def _cases(config: ml_collections.ConfigDict) -> Iterator[Case]:
-  for combination in itertools.product(
+def _cases(config: ml_collections.ConfigDict) -> list[Case]:
+  combinations = itertools.product(
     config.plan.models or [config.model.name],
     config.plan.topologies,
     config.plan.batch_sizes or [config.batch_size],
-  ):
-    yield Case(*combination)
+  )
+  return list(itertools.starmap(Case, combinations))
 
 
 def _plan(

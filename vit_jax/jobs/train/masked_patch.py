@@ -142,7 +142,7 @@ class MaskedPatches(run_lib.Trainable):
     return number, self._put(needed)
 
   def _predicted_patches(self, params, images, index):
-    corruption = patch_accuracy.corruption(
+    corruption = patch_accuracy.draw_corruption(
       self._seed, index, math.prod(self._grid), self._rate
     )
     predictions = self.program.model.apply(

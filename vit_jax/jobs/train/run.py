@@ -122,7 +122,7 @@ def train(
   with (
     preemption.StopSignal() as stop_signal,
     store_lib.Store(
-      workdir / 'checkpoints', keep=config.keep_checkpoints
+      workdir / files.CHECKPOINTS, keep=config.keep_checkpoints
     ) as store,
   ):
     with console.phase('looking for a checkpoint'):
@@ -251,7 +251,7 @@ class _Batches:
       start_step=self._start_step,
       readers=self._config.data.readers,
       skip_corrupt=self._config.data.skip_corrupt,
-      **mesh_lib.share(self._program.mesh),
+      **mesh_lib.input_share(self._program.mesh),
     )
     for batch in batches:
       self._skipped_here += int(np.sum(batch['mask'] == 0))
@@ -263,8 +263,8 @@ class _Batches:
     if not self._config.data.skip_corrupt:
       return None
     # Several processes may read the same rows.
-    shares = mesh_lib.share(self._program.mesh)['process_count']
-    total = processes.total(self._skipped_here)
+    shares = mesh_lib.input_share(self._program.mesh)['process_count']
+    total = processes.sum_over_processes(self._skipped_here)
     return self._skipped_before + total * shares // jax.process_count()
 
 

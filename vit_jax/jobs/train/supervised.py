@@ -102,7 +102,8 @@ class Classification(run.Trainable):
     names = self._data.class_names
     for split, predicted in predictions.items():
       predictions_lib.write(
-        workdir / f'predictions_{split}.jsonl',
+        workdir,
+        split,
         predicted,
         names,
         self._data.evals[split].describe,

@@ -1,4 +1,4 @@
-"""Examples that cannot be read: named in an error, or skipped."""
+"""Examples that cannot be read: an error that names them, or a blank row."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from vit_jax.data.source import Source
 
 
 @contextlib.contextmanager
-def naming(
+def errors_name_example(
   source: Source,
   records: Callable[[], tf.data.Dataset],
   read: Callable[[dict[str, tf.Tensor]], object],
 ) -> Iterator[None]:
-  """Turns an error of TensorFlow's into one that names the example.
+  """Turns an error raised by TensorFlow into one that names the example.
 
   Args:
-    source: of the examples.
-    records: those among which the error was; they are read one by one.
-    read: what was done with each.
+    source: source of the records.
+    records: returns the records that may have caused the error; they are read
+      one by one until one fails.
+    read: the operation to apply to each record.
 
   Raises:
-    ValueError: in place of the error.
+    ValueError: instead of the error from TensorFlow.
   """
   try:
     yield
@@ -33,14 +34,14 @@ def naming(
       for record in records():
         try:
           read(record)
-        except tf.errors.OpError as own:
+        except tf.errors.OpError as record_error:
           index = int(record['index'])
           where = f'{source.locate(index)}, example {index} of {where}'
-          reason = own
+          reason = record_error
           break
     raise ValueError(
-      f'cannot read {where}: {reason.message} Repair it or leave it out;'
-      ' data.skip_corrupt=true goes on without examples that are damaged.'
+      f'cannot read {where}: {reason.message} Repair or remove the file, or set'
+      ' data.skip_corrupt=true to skip corrupt examples.'
     ) from error
 
 
@@ -48,21 +49,21 @@ def or_blank(
   example: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
   records: tf.data.Dataset,
 ) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
-  """Like `example`, but a record that cannot be read gives zeros.
+  """Wraps `example` to return zeros for a record that cannot be read.
 
   The `index` of such a row is that of the record.
 
   Args:
-    example: from a record to a row, in TensorFlow.
-    records: such as the function is for.
+    example: function from a record to a row, in TensorFlow.
+    records: records of the kind that the function takes.
   """
   spec = records.map(example).element_spec
 
   def attempt(record):
     blank = {name: tf.zeros(s.shape, s.dtype) for name, s in spec.items()}
     blank['index'] = record['index']
-    tried = tf.data.Dataset.from_tensors(record).map(example).ignore_errors()
-    tried = tried.concatenate(tf.data.Dataset.from_tensors(blank))
-    return tried.take(1).get_single_element()
+    row = tf.data.Dataset.from_tensors(record).map(example).ignore_errors()
+    row = row.concatenate(tf.data.Dataset.from_tensors(blank))
+    return row.take(1).get_single_element()
 
   return attempt

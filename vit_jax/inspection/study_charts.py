@@ -1,0 +1,229 @@
+"""Charts of studies: accuracy by cost, VTAB scores, inference speed."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any
+
+from matplotlib import ticker
+from matplotlib.figure import Figure
+
+_MARKERS = ('o', 's', 'D', '^', 'v', 'P', 'X', '*')
+_BAR_WIDTH = 0.4  # Distance between bars: 1.
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+  """A marker of a line.
+
+  Attributes:
+    x: horizontal position: a number, or a name.
+    mean: accuracy in [0, 1].
+    std: standard deviation; 0 for none.
+    name: annotation, unless equal to the name of the line.
+    on_frontier: whether the cost-accuracy frontier contains it.
+  """
+
+  x: float | str
+  mean: float
+  std: float = 0.0
+  name: str = ''
+  on_frontier: bool = False
+
+
+def accuracy_by_cost(
+  panels: Mapping[str, Mapping[str, Sequence[Mark]]],
+  *,
+  title: str,
+  x_label: str,
+  log_x: bool,
+) -> Figure:
+  """Draws accuracy against cost, as in Figures 3, 4, 5, 8, 9 and 13.
+
+  Lines connect the marks of a family in the order of cost, bars are standard
+  deviations, and rings on a dotted line mark the frontier.
+
+  Args:
+    panels: marks by metric and family.
+    title: title of the figure.
+    x_label: label of the horizontal axis.
+    log_x: whether the horizontal axis is logarithmic.
+  """
+  figure, panel_axes = _figure(panels, 1.5 + 5.5 * len(panels), 5, dpi=130)
+  families = dict.fromkeys(f for lines in panels.values() for f in lines)
+  for axes, (metric, lines) in zip(panel_axes, panels.items(), strict=True):
+    for number, family in enumerate(families):
+      if family in lines:
+        _draw_line(axes, lines[family], number, family)
+    marks = [mark for line in lines.values() for mark in line]
+    _draw_frontier(axes, [mark for mark in marks if mark.on_frontier])
+    _format_x_axis(axes, {mark.x for mark in marks}, x_label, log_x)
+    axes.set_ylabel(f'{metric} [%]')
+    axes.grid(alpha=0.3)
+  panel_axes[-1].legend(fontsize=8)
+  figure.suptitle(title, fontsize=11)
+  return figure
+
+
+def vtab_scores(
+  scores: Mapping[str, float],
+  stds: Mapping[str, float],
+  references: Mapping[str, Mapping[str, float]],
+  *,
+  title: str,
+  label: str,
+) -> Figure:
+  """Draws VTAB scores as bars, as in Figure 2, and those of other models.
+
+  Args:
+    scores: percentages by name of a group.
+    stds: standard deviations by name; empty for none.
+    references: scores of other models, by model and name.
+    title: title of the figure.
+    label: label of the bars.
+  """
+  figure, (axes,) = _figure([title], 8, 4.5, dpi=150)
+  positions = range(len(scores))
+  axes.bar(
+    positions,
+    list(scores.values()),
+    _BAR_WIDTH,
+    yerr=[stds[name] for name in scores] if stds else None,
+    capsize=4,
+    color='#4c72b0',
+    label=label,
+  )
+  for number, (model, values) in enumerate(references.items()):
+    axes.scatter(
+      [x + _BAR_WIDTH * (0.7 + 0.3 * number) for x in positions],
+      [values[name] for name in scores],
+      marker=_MARKERS[number % len(_MARKERS)],
+      label=model,
+      color=f'C{number + 1}',
+      zorder=3,
+    )
+  for x, score in zip(positions, scores.values(), strict=True):
+    axes.annotate(
+      f'{score:.1f}',
+      (x, 1),
+      ha='center',
+      color='white' if score > 8 else 'black',
+    )
+  axes.set_xticks([x + _BAR_WIDTH / 2 for x in positions], list(scores))
+  axes.set_xlim(-0.4, len(scores) - 0.2)
+  axes.set_ylim(0, 100)
+  axes.set_ylabel('accuracy [%]')
+  axes.set_title(title)
+  axes.grid(axis='y', alpha=0.3)
+  axes.set_axisbelow(True)
+  handles, labels = axes.get_legend_handles_labels()
+  axes.legend(
+    [handles[-1], *handles[:-1]],  # Matplotlib puts bars last.
+    [labels[-1], *labels[:-1]],
+    loc='upper center',
+    ncols=4,
+    bbox_to_anchor=(0.5, -0.08),
+  )
+  return figure
+
+
+def inference_speed(
+  panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+  *,
+  title: str,
+) -> Figure:
+  """Draws quantities against image size, as in Figure 12.
+
+  Args:
+    panels: (image side in px, value) pairs by quantity and model.
+    title: title of the figure.
+  """
+  figure, panel_axes = _figure(panels, 5 * len(panels), 4.2, dpi=120)
+  for axes, (quantity, lines) in zip(panel_axes, panels.items(), strict=True):
+    for model, points in lines.items():
+      axes.plot(*zip(*points, strict=True), marker='o', ms=4, label=model)
+    axes.set_yscale('log')
+    _format_log_axis(axes, {x for points in lines.values() for x, _ in points})
+    axes.tick_params('x', labelrotation=45)
+    axes.set_xlabel('image side [px]')
+    axes.set_title(quantity, fontsize=10)
+    axes.grid(alpha=0.3, which='both')
+  figure.suptitle(title)
+  handles, labels = panel_axes[0].get_legend_handles_labels()
+  figure.legend(handles, labels, loc='outside right upper', frameon=False)
+  return figure
+
+
+def _figure(
+  panels: Any, width: float, height: float, dpi: int
+) -> tuple[Figure, Sequence[Any]]:
+  """Returns a figure, sized in inches, and axes for panels side by side."""
+  figure = Figure(figsize=(width, height), dpi=dpi, layout='constrained')
+  return figure, figure.subplots(1, len(panels), squeeze=False)[0]
+
+
+def _draw_line(axes, marks, number, family):
+  is_named = isinstance(marks[0].x, str)
+  marks = marks if is_named else sorted(marks, key=lambda mark: mark.x)
+  axes.errorbar(
+    [mark.x for mark in marks],
+    [100 * mark.mean for mark in marks],
+    yerr=[100 * mark.std for mark in marks],
+    label=family,
+    color=f'C{number}',
+    marker=_MARKERS[number % len(_MARKERS)],
+    markersize=5,
+    capsize=3,
+    linewidth=0 if is_named else 1,
+    elinewidth=1,
+  )
+  for mark in marks:
+    if mark.name not in ('', family):
+      axes.annotate(
+        mark.name,
+        (mark.x, 100 * mark.mean),
+        xytext=(4, 4),
+        textcoords='offset points',
+        fontsize=6.5,
+      )
+
+
+def _draw_frontier(axes, marks):
+  if not marks:
+    return
+  marks = sorted(marks, key=lambda mark: mark.x)
+  axes.plot(
+    [mark.x for mark in marks],
+    [100 * mark.mean for mark in marks],
+    linestyle=':',
+    color='black',
+    linewidth=1,
+    marker='o',
+    markersize=11,
+    fillstyle='none',
+    label='frontier',
+    zorder=0,
+  )
+
+
+def _format_x_axis(axes, positions, label, log):
+  if any(isinstance(x, str) for x in positions):
+    axes.tick_params(axis='x', labelrotation=30, labelsize=7.5)
+    return
+  axes.set_xlabel(label)
+  if log and len(positions) <= 6:
+    _format_log_axis(axes, positions)
+  elif log:
+    axes.set_xscale('log')
+
+
+def _format_log_axis(axes, positions):
+  """Makes the horizontal axis logarithmic, with a tick for each position."""
+  axes.set_xscale('log')
+  ticks = sorted(positions)
+  axes.set_xticks(ticks, [_number(x) for x in ticks])
+  axes.xaxis.set_minor_locator(ticker.NullLocator())
+
+
+def _number(value: float) -> str:
+  """Formats integers of up to six digits in full."""
+  return f'{value:,.0f}' if 100 <= value < 1e6 else f'{value:.3g}'
