@@ -3,6 +3,8 @@
 import os
 import tempfile
 
+import pytest
+
 worker = os.environ.get('PYTEST_XDIST_WORKER')
 if not worker:
   # TensorFlow, TFDS and killed processes leave files behind; all of them end up
@@ -23,3 +25,13 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 # Tiny models take longer to compile than to run.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+
+@pytest.fixture
+def optimized():
+  """Compiles as outside of tests, with all optimizations."""
+  import jax  # After the options above are set.
+
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', True)
