@@ -55,7 +55,7 @@ def test_models_and_sizes_are_timed_and_kept(tmp_path, capsys):
 
 
 def test_memory_limits_the_batch_and_time_the_timings(tmp_path):
-  # The input alone takes 150,528 bytes per image of 112x112 px.
+  # An image of 112x112 px takes 150,528 bytes as input.
   gib = 0.0015
   config = in_miniature(
     inference__image_sizes='112',
