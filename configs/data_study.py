@@ -25,7 +25,7 @@ study (configs/scaling.py) and
 
 `table.txt` has the models side by side, `study.png` draws them. Every run has a
 folder of its own, and the same command resumes. Hardware: TPU slices. Expected:
-on ImageNet alone ViT-L falls behind ViT-B, from JFT-300M it wins. Table 5,
+from ImageNet ViT-L falls behind ViT-B, from JFT-300M it wins. Table 5,
 ImageNet: L/16 76.53, 85.15, 87.12 per cent; B/16 77.91, 83.97, 84.15.
 """
 

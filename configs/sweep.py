@@ -42,11 +42,11 @@ def get_config(
   config.sweep.update(train=row.select, val=row.val, grid={'optim.lr': row.lrs})
   if 'ViT' not in config.model.name:
     bit = recipes.finetuning(f'{config.model.name},{config.data.name},bit')
-    keys = config_lib.flatten(config)
+    rates, bit = config_lib.flatten(config), config_lib.flatten(bit)
     setting = {
-      name: value
-      for name, value in config_lib.flatten(bit).items()
-      if value != keys[name] and name != 'job' and 'sweep.' not in name
+      name: bit[name]
+      for name in config_lib.KEYS
+      if bit[name] != rates[name] and name != 'job' and 'sweep.' not in name
     }
     config.sweep.also = (setting,)
   return config

@@ -5,10 +5,9 @@
   python -m vit_jax.main --config=configs/vit_b32.py:jft300m
 
 The argument is the pre-training set, ImageNet-21k by default.
-Hardware: a TPU slice; Table 2 lists the cost.
-Expected: ImageNet accuracy after fine-tuning at 384 px (Table 5)
-80.73 per cent (JFT-300M, 7 epochs),
-81.28 (ImageNet-21k) and 73.38 (ImageNet).
+Hardware: a TPU slice; Table 2 lists the cost. Expected: ImageNet accuracy after
+fine-tuning at 384 px (Table 5) 80.73 per cent (JFT-300M, 7 epochs), 81.28
+(ImageNet-21k) and 73.38 (ImageNet).
 """
 
 import ml_collections
@@ -17,25 +16,13 @@ from vit_jax import recipes
 
 ROWS = {
   'jft300m': recipes.Pretraining(
-    epochs=(7,),
-    lr=8e-4,
-    schedule='linear',
-    weight_decay=0.1,
-    dropout=0.0,
+    epochs=(7,), lr=8e-4, schedule='linear', weight_decay=0.1, dropout=0.0
   ),
   'imagenet21k': recipes.Pretraining(
-    epochs=(90,),
-    lr=1e-3,
-    schedule='linear',
-    weight_decay=0.03,
-    dropout=0.1,
+    epochs=(90,), lr=1e-3, schedule='linear', weight_decay=0.03, dropout=0.1
   ),
   'imagenet2012': recipes.Pretraining(
-    epochs=(300,),
-    lr=3e-3,
-    schedule='cosine',
-    weight_decay=0.3,
-    dropout=0.1,
+    epochs=(300,), lr=3e-3, schedule='cosine', weight_decay=0.3, dropout=0.1
   ),
 }
 

@@ -6,11 +6,9 @@
   python -m vit_jax.main --config=configs/vit_h14.py:imagenet21k,30
 
 The argument is the pre-training set, ImageNet-21k by default, and its epochs.
-Hardware: a TPU slice; Table 2 lists the cost.
-Expected: ImageNet accuracy after fine-tuning at 384 px (Table 5)
-88.04 per cent (JFT-300M, 14 epochs)
-and 85.13 (ImageNet-21k). Table 3 has no
-row for ImageNet-21k; it is that of ViT-L.
+Hardware: a TPU slice; Table 2 lists the cost. Expected: ImageNet accuracy after
+fine-tuning at 384 px (Table 5) 88.04 per cent (JFT-300M, 14 epochs) and 85.13
+(ImageNet-21k). Table 3 has no row for ImageNet-21k; it is that of ViT-L.
 """
 
 import ml_collections
@@ -19,25 +17,13 @@ from vit_jax import recipes
 
 ROWS = {
   'jft300m': recipes.Pretraining(
-    epochs=(14,),
-    lr=3e-4,
-    schedule='linear',
-    weight_decay=0.1,
-    dropout=0.0,
+    epochs=(14,), lr=3e-4, schedule='linear', weight_decay=0.1, dropout=0.0
   ),
   'imagenet21k': recipes.Pretraining(
-    epochs=(30, 90),
-    lr=1e-3,
-    schedule='linear',
-    weight_decay=0.03,
-    dropout=0.1,
+    epochs=(30, 90), lr=1e-3, schedule='linear', weight_decay=0.03, dropout=0.1
   ),
   'imagenet2012': recipes.Pretraining(
-    epochs=(300,),
-    lr=3e-3,
-    schedule='cosine',
-    weight_decay=0.3,
-    dropout=0.1,
+    epochs=(300,), lr=3e-3, schedule='cosine', weight_decay=0.3, dropout=0.1
   ),
 }
 

@@ -7,10 +7,9 @@
   python -m vit_jax.main --config=configs/vit_l16.py:jft300m,7
 
 The argument is the pre-training set, ImageNet-21k by default, and its epochs.
-Hardware: a TPU slice; Table 2 lists the cost.
-Expected: ImageNet accuracy after fine-tuning at 384 px (Table 5)
-87.12 per cent (JFT-300M, 14 epochs),
-85.15 (ImageNet-21k) and 76.53 (ImageNet).
+Hardware: a TPU slice; Table 2 lists the cost. Expected: ImageNet accuracy after
+fine-tuning at 384 px (Table 5) 87.12 per cent (JFT-300M, 14 epochs), 85.15
+(ImageNet-21k) and 76.53 (ImageNet).
 """
 
 import ml_collections
@@ -19,25 +18,13 @@ from vit_jax import recipes
 
 ROWS = {
   'jft300m': recipes.Pretraining(
-    epochs=(7, 14),
-    lr=4e-4,
-    schedule='linear',
-    weight_decay=0.1,
-    dropout=0.0,
+    epochs=(7, 14), lr=4e-4, schedule='linear', weight_decay=0.1, dropout=0.0
   ),
   'imagenet21k': recipes.Pretraining(
-    epochs=(30, 90),
-    lr=1e-3,
-    schedule='linear',
-    weight_decay=0.03,
-    dropout=0.1,
+    epochs=(30, 90), lr=1e-3, schedule='linear', weight_decay=0.03, dropout=0.1
   ),
   'imagenet2012': recipes.Pretraining(
-    epochs=(300,),
-    lr=3e-3,
-    schedule='cosine',
-    weight_decay=0.3,
-    dropout=0.1,
+    epochs=(300,), lr=3e-3, schedule='cosine', weight_decay=0.3, dropout=0.1
   ),
 }
 

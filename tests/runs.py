@@ -22,7 +22,7 @@ SHARED = ROOT.parent / 'shared'
 
 
 def load_config(name, *argument):
-  """What `--config=configs/NAME.py[:ARGUMENT]` gives."""
+  """Returns the config of `--config=configs/NAME.py[:ARGUMENT]`."""
   spec = importlib.util.spec_from_file_location(name, CONFIGS / f'{name}.py')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -43,7 +43,7 @@ def override(config, **values):
 
 
 def shrink(config):
-  """The same experiment in miniature, on digits: two steps, a tiny model."""
+  """Makes an experiment tiny: digits, two steps, a small model."""
   if config.job in ('study', 'data_study'):
     shrink_points(config)
   name = config.model.name
@@ -76,7 +76,7 @@ _POINT_KEYS = ('positions', 'positions_at', 'pool', 'representation_size')
 
 
 def shrink_points(config):
-  """The first point of each family of a study, all of them as small."""
+  """Keeps the first point of each family of a study, and makes it tiny."""
   families = {}
   for point in points.list_points(config):
     name = re.sub(r'/\d+$', '/32', point.config.model.name)
@@ -86,7 +86,10 @@ def shrink_points(config):
     keys |= {f'optim.{key}': point.config.optim[key] for key in ('name', 'lr')}
     keys |= {'model.name': name, 'model.dtype': 'float32', 'loss': 'softmax'}
     keys |= {f'model.{key}': value for key, value in sizes.items()}
-    families.setdefault(point.family, (point.name, keys))
+    # The models of a data study differ only in what all have in common here.
+    data_study = config.job == 'data_study'
+    family = points.family_of(name) if data_study else point.family
+    families.setdefault(family, (point.name, keys))
   config.study.points = {
     name: {'family': family, **keys}
     for family, (name, keys) in families.items()
@@ -230,7 +233,7 @@ class Processes:
     ]
 
   def log(self):
-    """What all have logged, one after the other."""
+    """Returns the logs of all processes."""
     return '\n'.join(path.read_text() for path in self.logs)
 
 
@@ -242,7 +245,7 @@ def finish_processes(count, *arguments, logs):
 
 
 def assert_close(workdir, other, rtol=1e-5):
-  """The same losses, and exactly the same counts and predictions."""
+  """Checks for close losses, and equal counts and predictions."""
   ours, theirs = events(workdir), events(other)
   assert len(ours) == len(theirs)
   for a, b in zip(ours, theirs, strict=True):

@@ -110,7 +110,7 @@ def test_a_full_disk_fails_saves_and_keeps_what_is_there(
   for part in (
     r'the checkpoint of step 6 (3.',
     f'could not be saved in {workdir}/checkpoints: No space left on device.',
-    'MiB are free there now',
+    'MiB are free there;',
     'Existing steps: ',
   ):
     assert part in message

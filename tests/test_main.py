@@ -17,7 +17,7 @@ from vit_jax import config as config_lib
 from vit_jax.build import summary
 from vit_jax.models import flops
 
-# What works on TFDS's data or finished runs alone has tests of its own.
+# Jobs on TFDS data or finished runs have tests of their own.
 WITHOUT_DIGITS = {'prepare', 'report', 'vtab'}
 CONFIGS = sorted(
   {path.stem for path in runs.CONFIGS.glob('*.py')} - WITHOUT_DIGITS
@@ -349,7 +349,7 @@ def test_a_run_goes_on_with_eight_devices_and_ends_alike(tmp_path):
       np.testing.assert_allclose(b[name], a[name], rtol=1e-5, err_msg=name)
   results = json.loads((eight / 'results.json').read_text())
   assert results['device_count'] == 8
-  # Files tell nothing of scan and mesh.
+  # Files do not depend on scan and mesh.
   expected = checkpoints.load(one / 'final.npz')
   for path in (eight / 'final.npz', eight / 'checkpoints'):
     jax.tree.map(

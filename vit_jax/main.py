@@ -2,8 +2,8 @@
 
 Any key of the config can be set as well, as in `--config.batch_size=256`;
 `--show` prints what would run. The same command again resumes an interrupted
-run. On several hosts, all start the same command, and `distributed.*` or the
-cluster tells each which process it is.
+run. On several hosts, start the same command on each; `distributed.*` or the
+cluster gives each process its index.
 """
 
 import logging

@@ -90,7 +90,7 @@ def test_newest_are_kept_and_lower_steps_refused(tmp_path):
   save_all(tmp_path, [1, 2, 3, 3, 5], keep=2)
   with store_lib.Store(tmp_path, keep=2) as store:
     assert store.steps() == [3, 5]
-    with pytest.raises(ValueError, match='step 4 .* holds step 5'):
+    with pytest.raises(ValueError, match='step 4: .* holds step 5'):
       store.save(4, make_state(4))
     assert_same_bits(
       store.restore(target_of(make_state(5))).state, make_state(5)

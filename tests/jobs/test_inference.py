@@ -37,7 +37,7 @@ def test_models_and_sizes_are_timed_and_kept(tmp_path, capsys):
   assert text.strip() == (tmp_path / 'table.txt').read_text().strip()
   assert 'ViT-Ti/14  28*' in text
   assert 'ViT-S/14 32 to 28' in text
-  assert '16 GiB of memory as inference.cpu_memory' in text
+  assert '16 GiB of memory (inference.cpu_memory)' in text
   assert (tmp_path / 'inference.png').exists()
   page = (tmp_path / 'report.html').read_text()
   assert 'largest batch that fits' in page
@@ -55,7 +55,7 @@ def test_models_and_sizes_are_timed_and_kept(tmp_path, capsys):
 
 
 def test_memory_limits_the_batch_and_time_the_timings(tmp_path):
-  # The input alone takes 150,528 bytes per image of 112x112 px.
+  # An image of 112x112 px takes 150,528 bytes as input.
   gib = 0.0015
   config = in_miniature(
     inference__image_sizes='112',

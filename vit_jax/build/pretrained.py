@@ -56,7 +56,7 @@ def load_classifier(config: ml_collections.ConfigDict) -> PretrainedModel:
     )
   if not start.description.num_classes:
     raise ValueError(
-      f'{start.path} has no head, and so no classes; fine-tune it first.'
+      f'{start.path} has no head and therefore no classes; fine-tune it first.'
     )
   return _fitted(config, start)
 

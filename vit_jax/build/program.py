@@ -39,8 +39,8 @@ class Program:
       shardings; encoder blocks are stacked if `model.scan` is set.
     file_state: the state as stored in checkpoints, with official names.
     batch: argument of the step, as `jax.ShapeDtypeStruct`s with shardings.
-    seed: argument of the step, likewise. Runs that differ only in their seed
-      share one program.
+    seed: argument of the step, as a `jax.ShapeDtypeStruct`. Runs that differ
+      only in their seed share one program.
     init: `seed -> state` at step 0 with random parameters, jitted.
     step: `(state, batch, seed) -> (state, metrics)`, jitted; donates the state.
     total_steps: length of the run.

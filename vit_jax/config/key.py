@@ -1,4 +1,4 @@
-"""What is known about one config key."""
+"""Description of a config key."""
 
 import dataclasses
 from typing import Any

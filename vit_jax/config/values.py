@@ -10,7 +10,7 @@ Four keys hold settings of other keys:
                       'model.width': 768}}
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 import difflib
 import re
@@ -87,7 +87,7 @@ def parse(name: str, text: str) -> Any:
 
 
 def _parse_item(name: str, text: str) -> Any:
-  """Like `parse` for a value within a setting; numbers keep their spelling."""
+  """Parses a value within a setting; numbers keep their spelling."""
   value = parse(name, text)
   return Number(text) if KEYS[name].type is float else value
 
@@ -135,33 +135,18 @@ def _parse_points(name: str, text: str) -> dict[str, dict[str, Any]]:
   return points
 
 
-def _check_setting(name: str, setting: Any) -> None:
-  if not isinstance(setting, Mapping):
-    raise ValueError(f'{name}: {setting!r} is not a dict of keys and values.')
-  for key, value in setting.items():
-    check_name(key)
-    check(key, value)
-
-
-def _check_settings(name: str, settings: Any) -> None:
-  for setting in settings:
-    _check_setting(name, setting)
-
-
-def _check_axes(name: str, axes: Any) -> None:
+def _axis_settings(axes: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
   for key, values in axes.items():
-    if not isinstance(values, (tuple, list)) or not values:
+    if not isinstance(values, tuple) or not values:
       raise ValueError(
-        f'{name}: {key}={values!r} is not a tuple of values, such as'
+        f'{key}={values!r} is not a tuple of values, such as'
         " {'optim.lr': (0.01, 0.03)}."
       )
-    for value in values:
-      _check_setting(name, {key: value})
+    yield from ({key: value} for value in values)
 
 
-def _check_points(name: str, points: Any) -> None:
-  for point in points.values():
-    _check_setting(name, {k: v for k, v in point.items() if k != FAMILY})
+def _without_family(point: Mapping[str, Any]) -> Mapping[str, Any]:
+  return {key: value for key, value in point.items() if key != FAMILY}
 
 
 def _join(setting: Mapping[str, Any], separator: str = ' ') -> str:
@@ -178,7 +163,7 @@ def _points_text(points: Mapping[str, Any]) -> str:
   texts = []
   for name, point in points.items():
     family = f' ({point[FAMILY]})' if FAMILY in point else ''
-    setting = {key: value for key, value in point.items() if key != FAMILY}
+    setting = _without_family(point)
     label = '' if name == _join(setting, ',') else f'{name}{family}: '
     texts.append(f'{label}{_join(setting)}'.strip())
   return '; '.join(texts)
@@ -190,22 +175,26 @@ class Form:
 
   Attributes:
     parse: from the name of the key and text to the value.
-    check: raises ValueError for an invalid value of the key.
+    settings: from the value to its settings.
     text: from the value to text.
   """
 
   parse: Callable[[str, str], Any]
-  check: Callable[[str, Any], None]
+  settings: Callable[[Any], Iterable[Mapping[str, Any]]]
   text: Callable[[Any], str]
 
 
 FORMS = {
-  'setting': Form(_parse_setting, _check_setting, _join),
+  'setting': Form(_parse_setting, lambda setting: [setting], _join),
   'settings': Form(
-    _parse_settings, _check_settings, lambda value: '; '.join(map(_join, value))
+    _parse_settings, iter, lambda settings: '; '.join(map(_join, settings))
   ),
-  'axes': Form(_parse_axes, _check_axes, _axes_text),
-  'points': Form(_parse_points, _check_points, _points_text),
+  'axes': Form(_parse_axes, _axis_settings, _axes_text),
+  'points': Form(
+    _parse_points,
+    lambda points: map(_without_family, points.values()),
+    _points_text,
+  ),
 }
 
 
@@ -223,7 +212,12 @@ def check(name: str, value: Any) -> None:
       f' {key.type.__name__} is expected: {key.meaning}'
     )
   if key.form:
-    FORMS[key.form].check(name, value)
+    for setting in FORMS[key.form].settings(value):
+      if not isinstance(setting, Mapping):
+        raise ValueError(f'{name}: {setting!r} is not a dict of keys.')
+      for other, item in setting.items():
+        check_name(other)
+        check(other, item)
   elif key.type is tuple:
     number = (int, float) if key.items is float else key.items
     if not all(isinstance(item, number) for item in value):

@@ -134,7 +134,7 @@ def open_source(
   if name in catalog.DATASETS:
     dataset = catalog.DATASETS[name]
     kind, path = 'tfds', dataset.builder
-    options |= _form(dataset)
+    options |= _format_options(dataset)
   if kind not in OPENERS:
     raise ValueError(
       f'unknown dataset {name!r}; use digits, folder:PATH, tfds:NAME,'

@@ -1,7 +1,13 @@
-"""Finds TensorFlow Datasets (TFDS) builders and prepares their data."""
+"""TensorFlow Datasets (TFDS) builders: their data, their splits and files."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+import os
+
+import numpy as np
+
+from vit_jax.data import splits
 from vit_jax.data.lazy_tensorflow import tfds
 from vit_jax.data.source import NotPreparedError
 
@@ -80,3 +86,72 @@ def check_prepared(builder: tfds.core.DatasetBuilder, name: str) -> None:
     ' to the folder of its prepared data, or data.download=true to prepare it'
     f' there.{manual}'
   )
+
+
+def check_sizes(
+  builder: tfds.core.DatasetBuilder, name: str, expected: Mapping[str, int]
+) -> None:
+  """Checks that splits have the expected numbers of examples.
+
+  Raises:
+    ValueError: if they do not.
+  """
+  actual = {
+    split: builder.info.splits[split].num_examples
+    if split in builder.info.splits
+    else 0
+    for split in expected
+  }
+  if actual != dict(expected):
+    raise ValueError(
+      f'{name}: the data in {builder.data_path} has splits of'
+      f' {_sizes(actual)} examples, but {_sizes(expected)} are expected; remove'
+      ' the folder and prepare the data again.'
+    )
+
+
+def find_shards(
+  builder: tfds.core.DatasetBuilder, name: str, split: str
+) -> dict[str, np.ndarray]:
+  """Finds the files of a split and the part of each that belongs to it.
+
+  Returns:
+    One array per column, with one row per file: its `path`, the number of
+    records to `skip` and then to `take`, and the position in the split of the
+    `first` one taken.
+
+  Raises:
+    ValueError: if the split is unknown or empty, or not stored as TFRecords.
+  """
+  file_format = builder.info.file_format
+  if file_format is not tfds.core.FileFormat.TFRECORD:
+    raise ValueError(
+      f'{name} in {builder.data_path} is stored as {file_format.value}, but'
+      ' only tfrecord is supported; prepare it again in that format.'
+    )
+  try:
+    shards = builder.info.splits[split].file_instructions
+  except (ValueError, KeyError, AssertionError) as error:
+    known = _sizes(
+      {key: info.num_examples for key, info in builder.info.splits.items()}
+    )
+    reason = str(error).splitlines()[0]
+    raise ValueError(
+      f'{name}: cannot read split {split!r} ({reason}); {splits.SYNTAX}.'
+      f' Splits: {known}.'
+    ) from error
+  if not shards:
+    raise ValueError(
+      f'{name}: split {split!r} contains no examples; {splits.SYNTAX}.'
+    )
+  take = np.array([shard.take for shard in shards], np.int64)
+  return {
+    'path': np.array([os.fspath(shard.filename) for shard in shards]),
+    'skip': np.array([shard.skip for shard in shards], np.int64),
+    'take': take,
+    'first': np.cumsum(take) - take,
+  }
+
+
+def _sizes(num_examples):
+  return ', '.join(f'{split} ({size})' for split, size in num_examples.items())

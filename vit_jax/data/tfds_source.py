@@ -252,12 +252,12 @@ def open_tfds(
   if not builder.info.splits and download:
     tfds_builders.prepare(builder, name, manual_dir)
   tfds_builders.check_prepared(builder, name)
-  _check_sizes(builder, name, num_examples or {})
+  tfds_builders.check_sizes(builder, name, num_examples or {})
   multi_label = False
   if isinstance(label, str):
     multi_label = isinstance(features[label], tfds.features.Sequence)
     label = _stored_label(features, label)
-  shards = _find_shards(builder, name, split)
+  shards = tfds_builders.find_shards(builder, name, split)
   size = int(shards['take'].sum())
   kept = np.arange(size)
   if exclude:
@@ -321,61 +321,10 @@ def _stored_label(features, label):
   )
 
 
-def _check_sizes(builder, name, expected):
-  actual = {
-    split: builder.info.splits[split].num_examples
-    if split in builder.info.splits
-    else 0
-    for split in expected
-  }
-  if actual != dict(expected):
-    raise ValueError(
-      f'{name}: the data in {builder.data_path} has splits of'
-      f' {_sizes(actual)} examples, but {_sizes(expected)} are expected; remove'
-      ' the folder and prepare the data again.'
-    )
-
-
-def _sizes(num_examples):
-  return ', '.join(f'{split} ({size})' for split, size in num_examples.items())
-
-
 def _file_name(builder):
   """Returns a connector of only `file_name`, or None if there is none."""
   feature = dict(builder.info.features.items()).get('file_name')
   return feature and tfds.features.FeaturesDict({'file_name': feature})
-
-
-def _find_shards(builder, name, split):
-  """Returns the files of a split and the part of each that belongs to it."""
-  file_format = builder.info.file_format
-  if file_format is not tfds.core.FileFormat.TFRECORD:
-    raise ValueError(
-      f'{name} in {builder.data_path} is stored as {file_format.value}, but'
-      ' only tfrecord is supported; prepare it again in that format.'
-    )
-  try:
-    shards = builder.info.splits[split].file_instructions
-  except (ValueError, KeyError, AssertionError) as error:
-    known = _sizes(
-      {key: info.num_examples for key, info in builder.info.splits.items()}
-    )
-    reason = str(error).splitlines()[0]
-    raise ValueError(
-      f'{name}: cannot read split {split!r} ({reason}); {splits.SYNTAX}.'
-      f' Splits: {known}.'
-    ) from error
-  if not shards:
-    raise ValueError(
-      f'{name}: split {split!r} contains no examples; {splits.SYNTAX}.'
-    )
-  take = np.array([shard.take for shard in shards], np.int64)
-  return {
-    'path': np.array([os.fspath(shard.filename) for shard in shards]),
-    'skip': np.array([shard.skip for shard in shards], np.int64),
-    'take': take,
-    'first': np.cumsum(take) - take,
-  }
 
 
 def _positions(ids, shards):

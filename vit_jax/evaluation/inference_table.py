@@ -1,62 +1,63 @@
-"""The numbers of the inference benchmark as a table and as lines."""
+"""Results of the inference benchmark as a table and as lines of a chart."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Point = Mapping[str, Any]
+# The numbers of a model at an image size.
+Result = Mapping[str, Any]
 
 HEAD = ('model', 'px', 'images/s', 'lowest', 'highest', 'batch', 'largest')
 PANELS = {
-  'images a second, at the best batch': 'images_per_second',
+  'images per second, at the best batch size': 'images_per_second',
   'largest batch that fits': 'largest_batch',
 }
 
 
-def rows(points: Sequence[Point]) -> list[tuple[str, ...]]:
-  """A row for each point, under HEAD."""
+def rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
+  """Returns a row per result, with the columns of HEAD."""
   return [
     (
-      point['model'],
-      str(point['image_size']) + '*' * (_is_resized(point)),
-      *(_rates(point['best']) if point['best'] else ('-',) * 4),
-      _largest(point),
+      result['model'],
+      str(result['image_size']) + '*' * _is_resized(result),
+      *(_rates(result['best']) if result['best'] else ('-',) * 4),
+      _largest(result),
     )
-    for point in points
+    for result in results
   ]
 
 
-def notes(points: Sequence[Point]) -> list[str]:
-  """What has to be known to read the table."""
-  first = points[0]
-  found = [
+def notes(results: Sequence[Result]) -> list[str]:
+  """Returns the notes that explain the table."""
+  first = results[0]
+  texts = [
     f'One {first["device_kind"]}, {first["dtype"]}, {_memory(first)}; median,'
-    ' lowest and highest rate, the batch at which the median is best, and the'
-    ' largest batch that fits, to an eighth.'
+    ' lowest and highest rate at the batch size with the best median, and the'
+    ' largest batch that fits, to within an eighth.'
   ]
   if resized := [
-    f'{p["model"]} {p["wanted_size"]} to {p["image_size"]}'
-    for p in points
-    if _is_resized(p)
+    f'{result["model"]} {result["wanted_size"]} to {result["image_size"]}'
+    for result in results
+    if _is_resized(result)
   ]:
-    found.append(
-      f'* The nearest size that the patches divide: {", ".join(resized)}.'
+    texts.append(
+      f'* Rounded to a multiple of the patch size: {", ".join(resized)}.'
     )
-  if any(p['limited_by'] != 'memory' for p in points):
-    found.append('>= No larger batch was tried (inference.largest_batch).')
-  return found
+  if any(result['limited_by'] != 'memory' for result in results):
+    texts.append('>= No larger batch was tried (inference.largest_batch).')
+  return texts
 
 
 def lines(
-  points: Sequence[Point], key: str
+  results: Sequence[Result], key: str
 ) -> dict[str, list[tuple[float, float]]]:
-  """(image size, value) of each model, for a value of PANELS."""
-  found = {}
-  for point in points:
-    flat = {**(point['best'] or {}), **point}
+  """Returns (image size, value) pairs per model, for a value of PANELS."""
+  by_model = {}
+  for result in results:
+    flat = {**(result['best'] or {}), **result}
     if flat.get(key):
-      line = found.setdefault(point['model'], [])
-      line.append((point['image_size'], flat[key]))
-  return {model: sorted(line) for model, line in found.items()}
+      line = by_model.setdefault(result['model'], [])
+      line.append((result['image_size'], flat[key]))
+  return {model: sorted(line) for model, line in by_model.items()}
 
 
 def _rates(best) -> tuple[str, ...]:
@@ -64,21 +65,21 @@ def _rates(best) -> tuple[str, ...]:
   return (*(f'{rate:.4g}' for rate in rates), str(best['batch_size']))
 
 
-def _largest(point) -> str:
-  if not point['largest_batch']:
+def _largest(result) -> str:
+  if not result['largest_batch']:
     return 'none'
-  more = '' if point['limited_by'] == 'memory' else '>='
-  return f'{more}{point["largest_batch"]}'
+  sign = '' if result['limited_by'] == 'memory' else '>='
+  return f'{sign}{result["largest_batch"]}'
 
 
-def _is_resized(point) -> bool:
-  return point['image_size'] != point['wanted_size']
+def _is_resized(result) -> bool:
+  return result['image_size'] != result['wanted_size']
 
 
-def _memory(point) -> str:
-  if not point['memory_bytes']:
-    return 'all the memory that it has'
-  memory = f'{point["memory_bytes"] / 2**30:.3g} GiB of memory'
-  if point['memory_is_given']:
-    memory += ' as inference.cpu_memory has it'
+def _memory(result) -> str:
+  if not result['memory_bytes']:
+    return 'all of its memory'
+  memory = f'{result["memory_bytes"] / 2**30:.3g} GiB of memory'
+  if result['memory_is_given']:
+    memory += ' (inference.cpu_memory)'
   return memory

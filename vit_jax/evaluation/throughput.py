@@ -1,4 +1,4 @@
-"""How fast a compiled function is, and how large its batches may be."""
+"""Speed of a compiled function, and the largest batch that fits in memory."""
 
 from collections.abc import Callable
 import time
@@ -6,21 +6,21 @@ from typing import Any
 
 import jax
 
-FEWEST_TIMINGS = 3
+MIN_TIMINGS = 3
 
 
-def largest_batch(fits: Callable[[int], bool], most: int) -> int:
-  """The largest batch that fits, to an eighth of it; 0 if none does.
+def largest_batch(fits: Callable[[int], bool], limit: int) -> int:
+  """Returns the largest batch that fits, to within an eighth; 0 if none does.
 
   Args:
-    fits: whether a batch does.
-    most: the largest to try.
+    fits: returns whether a batch size fits.
+    limit: largest batch size to try.
   """
   low, high = 0, 1
   while fits(high):
-    if high == most:
-      return most
-    low, high = high, min(2 * high, most)
+    if high == limit:
+      return limit
+    low, high = high, min(2 * high, limit)
   while high - low > max(low // 8, 1):
     middle = (low + high) // 2
     if fits(middle):
@@ -31,7 +31,7 @@ def largest_batch(fits: Callable[[int], bool], most: int) -> int:
 
 
 def needed_bytes(compiled: jax.stages.Compiled) -> int:
-  """Of what a function is given, returns, and makes in between, together."""
+  """Returns the bytes of a function's arguments, outputs and temporaries."""
   memory = compiled.memory_analysis()
   return (
     memory.argument_size_in_bytes
@@ -43,22 +43,22 @@ def needed_bytes(compiled: jax.stages.Compiled) -> int:
 def timings(
   compiled: Callable[..., Any], *args: Any, repetitions: int, seconds: float
 ) -> list[float]:
-  """Seconds of calls, after one that does not count.
+  """Returns the seconds of repeated calls, after one untimed call.
 
   Args:
-    compiled: what is called.
-    *args: of it.
-    repetitions: how many calls.
-    seconds: after which FEWEST_TIMINGS suffice.
+    compiled: function to time.
+    *args: its arguments.
+    repetitions: number of timed calls.
+    seconds: time after which MIN_TIMINGS calls are enough.
   """
   jax.block_until_ready(compiled(*args))
-  found = []
+  durations = []
   begin = time.perf_counter()
-  while len(found) < repetitions:
+  while len(durations) < repetitions:
     late = time.perf_counter() - begin > seconds
-    if late and len(found) >= FEWEST_TIMINGS:
+    if late and len(durations) >= MIN_TIMINGS:
       break
     start = time.perf_counter()
     jax.block_until_ready(compiled(*args))
-    found.append(time.perf_counter() - start)
-  return found
+    durations.append(time.perf_counter() - start)
+  return durations

@@ -22,7 +22,7 @@ def extend(
 ) -> Float[Array, 'b n n']:
   """Extends a rollout by one layer.
 
-  A = 0.5 mean over heads + 0.5 identity, rows normalised; A rollout.
+  Multiplies it by 0.5 (mean over heads + identity), with normalized rows.
   """
   mixed = 0.5 * jnp.mean(weights, axis=1) + 0.5 * jnp.eye(weights.shape[-1])
   return (mixed / jnp.sum(mixed, axis=-1, keepdims=True)) @ rollout

@@ -22,7 +22,7 @@ from vit_jax.jobs.train import masked_patch, supervised
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What the command line has to know about a job.
+  """A row of the table: facts about a job for the command line.
 
   Attributes:
     run: runs or resumes the job in a work directory.

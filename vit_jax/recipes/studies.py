@@ -1,4 +1,4 @@
-"""What the studies in `configs/` share: base recipes, and points.
+"""Base recipes and points for the studies in `configs/`.
 
 The studies of the paper train on JFT-300M. For a folder of images or the
 embedded digits there are small ones: 400 steps at 32 px with three seeds.

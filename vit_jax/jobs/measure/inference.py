@@ -119,7 +119,7 @@ def _measure(config, case, device) -> dict[str, Any]:
   init = functools.partial(build.initial_params, model, image_size, config.seed)
   with jax.default_device(device):
     params = jax.jit(init)()
-    trials = _Trials(config, model, params, image_size, device)
+    trials = _Trials(model, params, image_size, device, config.inference)
     largest = throughput.largest_batch(
       trials.fits, config.inference.largest_batch
     )
@@ -153,14 +153,15 @@ class _Trials:
     rates: images per second of the timed batches.
   """
 
-  def __init__(self, config, model, params, image_size, device):
-    self._options = config.inference
+  def __init__(self, model, params, image_size, device, options):
+    """Takes the keys `inference.*` as options."""
+    self._options = options
     self._params = params
     self._image_size = image_size
     self._on_cpu = device.platform == 'cpu'
     self._is_slow = False
     if self._on_cpu:
-      self.memory = round(config.inference.cpu_memory * 2**30)
+      self.memory = round(options.cpu_memory * 2**30)
     else:
       self.memory = (device.memory_stats() or {}).get('bytes_limit')
     self.rates = []
@@ -196,8 +197,8 @@ class _Trials:
       repetitions=self._options.repetitions,
       seconds=self._options.seconds,
     )
-    fewest = seconds[: throughput.FEWEST_TIMINGS]
-    self._is_slow = sum(fewest) > self._options.seconds
+    first = seconds[: throughput.MIN_TIMINGS]
+    self._is_slow = sum(first) > self._options.seconds
     self.rates.append(
       {
         'batch_size': shape[0],

@@ -39,7 +39,7 @@ Evaluation = Callable[[int, PyTree, metrics_lib.MetricLog], dict[str, float]]
 
 
 class Trainable(Protocol):
-  """What a run trains and evaluates, assembled before anything is compiled.
+  """The program and the evaluation of a run, built before anything compiles.
 
   Attributes:
     program: the training step.
