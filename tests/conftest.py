@@ -1,12 +1,37 @@
-"""Compiled programs are shared by all tests and the processes they start."""
+"""One temporary folder and one set of JAX options for a whole test session."""
 
 import os
 import tempfile
 
-_cache = tempfile.TemporaryDirectory(prefix='vit_jax_tests_')
-cache = os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', _cache.name)
-if worker := os.environ.get('PYTEST_XDIST_WORKER'):
-  # JAX does not write its files at once, and another worker would read them.
-  os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.join(cache, worker)
+import pytest
+
+worker = os.environ.get('PYTEST_XDIST_WORKER')
+if not worker:
+  # TensorFlow, TFDS and killed processes leave files behind; all of them end up
+  # here. pytest keeps its own folders where it always does.
+  _session = tempfile.TemporaryDirectory(
+    prefix='vit_jax_tests_', ignore_cleanup_errors=True
+  )
+  os.environ.setdefault('PYTEST_DEBUG_TEMPROOT', tempfile.gettempdir())
+  os.environ['TMPDIR'] = tempfile.tempdir = _session.name
+
+# Compiled programs are shared by the tests of a worker and the processes that
+# they start. Workers share none: JAX does not write its files atomically.
+os.environ.setdefault(
+  'JAX_COMPILATION_CACHE_DIR',
+  os.path.join(tempfile.gettempdir(), 'compiled', worker or 'main'),
+)
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
+# Tiny models take longer to compile than to run.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+
+@pytest.fixture
+def optimized():
+  """Compiles as outside of tests, with all optimizations."""
+  import jax  # After the options above are set.
+
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', True)

@@ -86,7 +86,10 @@ def shrink_points(config):
     keys |= {f'optim.{key}': point.config.optim[key] for key in ('name', 'lr')}
     keys |= {'model.name': name, 'model.dtype': 'float32', 'loss': 'softmax'}
     keys |= {f'model.{key}': value for key, value in sizes.items()}
-    families.setdefault(point.family, (point.name, keys))
+    # The models of a data study differ only in what all have in common here.
+    data_study = config.job == 'data_study'
+    family = points.family_of(name) if data_study else point.family
+    families.setdefault(family, (point.name, keys))
   config.study.points = {
     name: {'family': family, **keys}
     for family, (name, keys) in families.items()

@@ -49,8 +49,9 @@ for line in open('/proc/self/smaps'):
 
 
 def run(program, prepare):
-  # On a single device, as without XLA_FLAGS.
-  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  # On a single device, and compiled as training runs are.
+  tests_only = ('XLA_FLAGS', 'JAX_DISABLE_MOST_OPTIMIZATIONS')
+  environment = {k: v for k, v in os.environ.items() if k not in tests_only}
   return subprocess.run(
     [sys.executable, '-c', STEP.format(prepare=prepare) + program],
     env=environment,
@@ -83,7 +84,7 @@ def test_temporary_buffers_lie_on_huge_pages():
 
 
 @pytest.mark.skipif(platform.machine() != 'x86_64', reason='needs x86')
-def test_products_are_compiled_for_eigen():
+def test_products_are_compiled_for_eigen(optimized):
   query = jnp.ones((2, 50, 16))
   product = jax.jit(lambda x: jnp.einsum('bqs,bks->bqk', x, x)).lower(query)
   assert 'ynn_fusion' in product.compile().as_text()

@@ -94,7 +94,7 @@ def test_curves_are_means_at_the_steps_of_all_runs(tmp_path):
     folder = tmp_path / f'{seed}'
     folder.mkdir()
     lines = [json.dumps({'step': s, METRIC: v}) for s, v in values.items()]
-    (folder / 'metrics.jsonl').write_text('\n'.join(lines))
+    (folder / 'metrics.jsonl').write_text('\n'.join(lines) + '\n')
     results = {'step': 3, 'seconds': 1.0, 'core_days': 2.0 + seed}
     run = finished_run.FinishedRun(folder, {}, results | {'parameters': 5})
     ended.append(points.Run(run, {METRIC: max(values.values())}))

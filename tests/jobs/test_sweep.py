@@ -58,7 +58,7 @@ def test_killed_in_the_middle_ends_with_the_same_table(tmp_path):
     '--config.job=sweep',
     '--config.sweep.job=pretrain',
     '--config.sweep.grid=optim.lr=1e-3|3e-3',
-    '--config.sweep.seeds=2',
+    '--config.sweep.seeds=1',
     '--config.total_steps=40',
     '--config.eval_every=0',
     '--config.checkpoint_every=10',

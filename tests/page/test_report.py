@@ -10,7 +10,7 @@ from PIL import Image
 import pytest
 
 import runs
-from vit_jax import main
+from vit_jax import jobs, main
 from vit_jax.page import report
 import vtab_data
 
@@ -301,6 +301,10 @@ def test_a_page_that_cannot_be_written_ends_no_run(tmp_path, caplog):
   (warning,) = caplog.records
   assert 'report.html cannot be written' in warning.message
   assert not (tmp_path / 'report.html').exists()
+
+
+def test_sections_belong_to_jobs_that_exist():
+  assert set(report.JOB_PAGES) <= set(jobs.JOBS)
 
 
 def test_a_page_is_written_once(training):

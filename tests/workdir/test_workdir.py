@@ -2,13 +2,15 @@ import json
 import logging
 
 from etils import epath
+import jax
 import numpy as np
 from PIL import Image
 import pytest
 
+from vit_jax import config as config_lib
 from vit_jax.evaluation import classification
 from vit_jax.training import loop
-from vit_jax.workdir import console, metrics
+from vit_jax.workdir import claim, console, metrics, results
 from vit_jax.workdir import predictions as predictions_lib
 
 
@@ -118,3 +120,44 @@ def test_predictions_by_name(tmp_path, labels, names):
     'predicted': 'dog',
     'probability': 0.75,
   }
+
+
+def test_results_of_a_job(tmp_path):
+  params = {'kernel': np.zeros((3, 4)), 'bias': np.zeros(4)}
+  results.write(
+    epath.Path(tmp_path),
+    'evaluate',
+    seconds=43_200.0,
+    params=params,
+    metrics={'test/accuracy': 0.5},
+    init_from='final.npz',
+  )
+  written = json.loads((tmp_path / 'results.json').read_text())
+  assert written == {
+    'job': 'evaluate',
+    'seconds': 43_200.0,
+    'device_kind': jax.devices()[0].device_kind,
+    'device_count': jax.device_count(),
+    'core_days': 0.5 * jax.device_count(),
+    'parameters': 16,
+    'metrics': {'test/accuracy': 0.5},
+    'init_from': 'final.npz',
+  }
+  results.write(epath.Path(tmp_path), 'prepare', datasets={})
+  written = json.loads((tmp_path / 'results.json').read_text())
+  assert written == {'job': 'prepare', 'datasets': {}}
+
+
+def test_a_folder_belongs_to_one_config(tmp_path):
+  folder = epath.Path(tmp_path) / 'run'
+  keys = config_lib.flatten(config_lib.base(job='evaluate'))
+  assert not claim.is_finished(keys, folder)
+  claim.start(keys, folder)
+  assert not claim.is_finished(keys, folder)
+  with pytest.raises(ValueError, match='another config .seed: 0 -> 1'):
+    claim.is_finished(keys | {'seed': 1}, folder)
+  claim.restart(keys | {'seed': 1}, folder)
+  with pytest.raises(ValueError, match="of the job 'evaluate', not of 'sweep'"):
+    claim.restart(keys | {'job': 'sweep'}, folder)
+  results.write(folder, 'evaluate', metrics={})
+  assert claim.is_finished(keys | {'seed': 1}, folder)

@@ -6,7 +6,6 @@ forbids both.
 
 from collections.abc import Sequence
 import dataclasses
-from typing import ClassVar
 
 import jinja2
 import markupsafe
@@ -17,7 +16,6 @@ class Text:
   """A paragraph."""
 
   text: str
-  kind: ClassVar[str] = 'text'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +23,6 @@ class Code:
   """Preformatted lines."""
 
   text: str
-  kind: ClassVar[str] = 'code'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +34,6 @@ class Facts:
   """
 
   items: Sequence[tuple[str, str, str]]
-  kind: ClassVar[str] = 'facts'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +41,6 @@ class Bar:
   """A table cell: a share in [0, 1], in per cent and as a bar."""
 
   share: float
-  kind: ClassVar[str] = 'bar'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +49,6 @@ class Term:
 
   name: str
   meaning: str
-  kind: ClassVar[str] = 'term'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +57,6 @@ class Link:
 
   text: str
   target: str
-  kind: ClassVar[str] = 'link'
 
 
 Cell = str | Bar | Term | Link
@@ -86,7 +79,6 @@ class Table:
   shown: int = 20
   folded: str = 'more rows'
   numbers: bool = True
-  kind: ClassVar[str] = 'table'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +93,6 @@ class Picture:
 
   markup: markupsafe.Markup
   caption: str = ''
-  kind: ClassVar[str] = 'picture'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +100,6 @@ class Charts:
   """Pictures with captions, in as many columns as fit."""
 
   pictures: Sequence[Picture]
-  kind: ClassVar[str] = 'charts'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +115,6 @@ class Tiles:
   """Tiles, in as many columns as fit."""
 
   tiles: Sequence[Tile]
-  kind: ClassVar[str] = 'tiles'
 
 
 Part = Text | Code | Facts | Table | Charts | Tiles
@@ -167,4 +156,6 @@ def html(page: Page) -> str:
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
   )
+  # The template has a branch for each kind of part and of table cell.
+  environment.filters['kind'] = lambda value: type(value).__name__
   return environment.get_template('page.html').render(page=page)

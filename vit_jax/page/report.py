@@ -124,7 +124,7 @@ def _sections(
 ) -> Iterator[tuple[str, Callable[[], list[content.Part]]]]:
   """Yields headings, and functions that draw the parts below them."""
   section = functools.partial
-  job = _JOBS.get(run.job, JobPage())
+  job = JOB_PAGES.get(run.job, JobPage())
   yield 'What ran', section(_what_ran, run)
   yield 'Curves', lambda: metric_parts.curves(run.events)
   if job.draw:
@@ -166,7 +166,7 @@ def _plan(run: finished_run.FinishedRun) -> list[content.Part]:
   return [content.Code(run.text(files.PLAN))]
 
 
-_JOBS = {
+JOB_PAGES = {
   'pretrain': JobPage(has_data=True),
   'finetune': JobPage(has_data=True),
   'masked_patch': JobPage(has_data=True),
@@ -189,7 +189,7 @@ _JOBS = {
 def _summary(run: finished_run.FinishedRun) -> str:
   c = run.config
   text = run.job
-  if _JOBS.get(run.job, JobPage()).has_data:
+  if JOB_PAGES.get(run.job, JobPage()).has_data:
     text = ' '.join(filter(None, [text, c.model.name, 'on', c.data.name]))
   if 'step' in run.results:
     text += f', {run.results["step"]:,} steps'

@@ -127,7 +127,7 @@ def _select_and_run(
 
 
 def _column(point, points) -> str:
-  """Returns a point's column: its family if that is unique for its dataset."""
+  """Returns the column of a point: its family, or its name if not unique."""
   same = [
     other
     for other in points

@@ -249,7 +249,7 @@ def draw(
 
 
 def _lines(summaries, across, metric) -> dict[str, list[study_charts.Mark]]:
-  """Returns the marks of each line: a family, or across steps a point."""
+  """Returns the marks of each line: one per family, or per point if by step."""
   if across == 'step':
     return {
       p.name: [study_charts.Mark(*mark) for mark in _curve(p, metric)]
