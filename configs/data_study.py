@@ -44,10 +44,7 @@ FIGURE_3_REGULARISATION = {
   'label_smoothing': (0.0, 0.1),
 }
 SMALL_MODELS = {
-  'ViT': {
-    'family': 'ViT',
-    **studies.vit('ViT-Ti/4', depth=4, width=96, mlp_dim=192, heads=3),
-  },
+  'ViT': {'family': 'ViT', **studies.vit('ViT-Ti/4', depth=4, width=96)},
   'ResNet': {'family': 'ResNet', **studies.resnet(1, 1, 1)},
 }
 SMALL_SIZES = (250, 1000, 4000, 16_000)

@@ -50,11 +50,7 @@ def get_config(
   else:
     keys, config.init_from = config_lib.load_run(argument)
     config.update_from_flattened_dict(
-      {
-        name: value
-        for name, value in keys.items()
-        if name.startswith('data.') or name == 'loss'
-      }
+      {k: v for k, v in keys.items() if k.startswith('data.') or k == 'loss'}
     )
   return config
 

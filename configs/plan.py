@@ -38,9 +38,7 @@ import ml_collections
 from vit_jax import recipes
 
 
-def get_config(
-  argument: str = 'ViT-L/16,v3:2x2',
-) -> ml_collections.ConfigDict:
+def get_config(argument: str = 'ViT-L/16,v3:2x2') -> ml_collections.ConfigDict:
   """Returns the config for 'MODEL,SLICE[,DATASET]'.
 
   Raises:

@@ -1,6 +1,7 @@
 """Description of a config key."""
 
 import dataclasses
+import math
 from typing import Any
 
 
@@ -12,8 +13,8 @@ class Key:
     default: value of a config that does not set the key. Its type is the type
       of the key; integers are accepted for floats.
     meaning: one sentence with the unit.
-    low: smallest valid number; None for no bound.
-    high: largest valid number; None for no bound.
+    low: smallest valid number.
+    high: largest valid number.
     choices: valid values, where possible the dict of alternatives itself; empty
       if there are other valid values.
     items: type of the items of a tuple.
@@ -26,8 +27,8 @@ class Key:
 
   default: Any
   meaning: str
-  low: float | None = None
-  high: float | None = None
+  low: float = -math.inf
+  high: float = math.inf
   choices: Any = ()
   items: type = str
   form: str = ''
@@ -39,3 +40,10 @@ class Key:
   def type(self) -> type:
     """The type of its values."""
     return type(self.default)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adjustable(Key):
+  """A config key that may change when a run resumes."""
+
+  on_resume: bool = True

@@ -75,9 +75,7 @@ SPLITS = {
 
 
 def pretraining(
-  model: str,
-  argument: str,
-  rows: Mapping[str, Pretraining] | None = None,
+  model: str, argument: str, rows: Mapping[str, Pretraining] | None = None
 ) -> ml_collections.ConfigDict:
   """Returns the config that pre-trains a model by Table 3.
 
