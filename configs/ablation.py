@@ -5,9 +5,9 @@
   python -m vit_jax.main --config=configs/ablation.py:pooling,folder:PATH
 
 The argument is STUDY or STUDY,DATA. DATA is a pre-training set of Table 3, by
-default JFT-300M for 7 epochs; with folder:PATH or digits, small models train
-for 400 steps at 32 px with three seeds. Table 3 has ResNets, which optimizer
-and axial compare, only on JFT-300M. STUDY is
+default JFT-300M for 7 epochs (the only one with the ResNets of optimizer and
+axial); with folder:PATH or digits, small models train for 400 steps at 32 px
+with three seeds. STUDY is
 
 - positions (D.4, Table 8): no position embeddings, 1-D, 2-D and relative ones;
   1-D and 2-D at the stem, at every layer, or shared by all layers;
@@ -120,10 +120,7 @@ def _optimizer(data: str) -> ml_collections.ConfigDict:
       'R 2,2,2 x0.5': studies.resnet(2, 2, 2),
     }
   else:
-    models = {
-      model: studies.changes(config, model, studies.argument(data))
-      for model in ('R50x1', 'R152x2')
-    }
+    models = _recipes(config, data, 'R50x1', 'R152x2')
   points = {}
   for model, setting in models.items():
     points[f'{model}, Adam'] = {'family': 'Adam', **setting}
@@ -136,6 +133,12 @@ def _optimizer(data: str) -> ml_collections.ConfigDict:
   return config
 
 
+def _recipes(config, data, *models: str) -> dict[str, studies.Setting]:
+  """Returns what the recipes of models change in a config, by their names."""
+  argument = studies.argument(data)
+  return {model: studies.changes(config, model, argument) for model in models}
+
+
 def _axial(data: str) -> ml_collections.ConfigDict:
   if studies.is_small(data):
     config = studies.small(data)
@@ -146,10 +149,7 @@ def _axial(data: str) -> ml_collections.ConfigDict:
     }
   else:
     config = studies.pretraining('ViT-B/32', data)
-    full = {
-      model: studies.changes(config, model, studies.argument(data))
-      for model in ('ViT-B/32', 'ViT-B/16', 'R50x1')
-    }
+    full = _recipes(config, data, 'ViT-B/32', 'ViT-B/16', 'R50x1')
   points = {}
   for model, setting in full.items():
     is_vit = 'ViT' in model

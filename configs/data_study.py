@@ -16,7 +16,7 @@
 - folder:PATH: a small ViT and a small ResNet at 32 px on 250, 1,000, 4,000 and
   16,000 images, with three seeds; digits: on 50, 200, 800 and all.
 
-Subsets are random, the same for all models, and nested. Keys are those of a
+Subsets are random, nested, and the same for all models. Keys are those of a
 study (configs/scaling.py) and
 
   --config.data_study.sizes=1000,10000,0

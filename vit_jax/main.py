@@ -75,9 +75,8 @@ def _check(config: ml_collections.ConfigDict) -> jobs.Job:
 def default_workdir(config_file: str) -> str:
   """Returns `runs/NAME` or `runs/NAME-ARG` for `configs/NAME.py[:ARG]`."""
   path, _, argument = config_file.partition(':')
-  name = os.path.basename(path).removesuffix('.py')
-  if argument:
-    name += f'-{argument}'
+  parts = [os.path.basename(path).removesuffix('.py'), argument]
+  name = '-'.join(filter(None, parts))
   return os.path.join('runs', re.sub(r'[^A-Za-z0-9.+_-]', '-', name))
 
 
@@ -120,8 +119,8 @@ def _split_keys(argv: list[str]) -> tuple[list[str], dict[str, str]]:
 
 def _without_traceback(message: str) -> str:
   """Returns the message of an error in a config file without its traceback."""
-  head, traceback_, trace = message.partition('Traceback')
-  if not traceback_:
+  head, found, trace = message.partition('Traceback')
+  if not found:
     return message
   # Frames are indented; the error itself follows them.
   return f'{head.strip()} ' + re.split(r'\n(?=\S)', trace)[-1].strip()

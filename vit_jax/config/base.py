@@ -9,6 +9,7 @@ import ml_collections
 
 from vit_jax.checkpoints import run_folder
 from vit_jax.config import values as values_lib
+from vit_jax.config.key import Adjustable
 from vit_jax.config.keys import KEYS
 
 _LENGTHS = {'total_steps': 'total_epochs', 'total_epochs': 'total_steps'}
@@ -130,7 +131,7 @@ def changed_keys(
     f'{name}: {earlier.get(name, key.default)!r} -> {keys[name]!r}'
     for name, key in KEYS.items()
     if keys[name] != earlier.get(name, key.default)
-    and not key.on_resume
+    and not isinstance(key, Adjustable)
     and not (key.derived and not keys[name])
   ]
 

@@ -31,9 +31,7 @@ JOB_KEYS = {
     form='axes',
   ),
   'sweep.also': Key(
-    (),
-    'Further settings to try, KEY=VALUE pairs separated by ;.',
-    form='settings',
+    (), 'More settings to try, KEY=VALUE pairs separated by ;.', form='settings'
   ),
   'sweep.train': Key('train[:90%]', 'Training split while selecting.'),
   'sweep.val': Key('train[90%:]', 'Split that selects.'),
@@ -90,8 +88,7 @@ JOB_KEYS = {
     choices=('pretrain', 'finetune', 'masked_patch'),
   ),
   'plan.topologies': Key(
-    ('v3:2x2',),
-    'TPU slices, GENERATION:CHIPS, such as v3:2x2,v3:4x4,v5e:2x4,v4:2x2x2.',
+    ('v3:2x2',), 'TPU slices, GENERATION:CHIPS, such as v3:4x4,v4:2x2x2.'
   ),
   'plan.models': Key((), 'Models; empty: model.name.'),
   'plan.batch_sizes': Key(

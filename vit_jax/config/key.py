@@ -21,7 +21,6 @@ class Key:
     form: for settings of other keys, an entry of `values.FORMS`.
     unset: of a model option, the value that leaves the choice to the model's
       name or to the checkpoint; such a value is not passed to the model.
-    on_resume: whether a run may resume after the key has changed.
     derived: whether the run sets the key itself if the config does not.
   """
 
@@ -33,7 +32,6 @@ class Key:
   items: type = str
   form: str = ''
   unset: Any = None
-  on_resume: bool = False
   derived: bool = False
 
   @property
@@ -45,5 +43,3 @@ class Key:
 @dataclasses.dataclass(frozen=True)
 class Adjustable(Key):
   """A config key that may change when a run resumes."""
-
-  on_resume: bool = True

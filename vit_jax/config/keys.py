@@ -199,9 +199,7 @@ _DATA = {
     0.05, 'Smallest share of the area of an inception crop.', low=0.01, high=1
   ),
   'data.precrop_size': Key(
-    0,
-    'Side in px before a random or center crop; 0: 7/6 of the image side.',
-    low=0,
+    0, 'Side in px before a random or center crop; 0: 7/6 of the size.', low=0
   ),
   'data.flip': Key(True, 'Whether to flip images at random.'),
   'data.rotate_degrees': Key(
@@ -239,9 +237,7 @@ _OPTIM = {
   ),
   'optim.boundaries': Key((), 'Steps of the decay in steps.', items=int),
   'optim.warmup_steps': Key(
-    10_000,
-    'Steps of linear warm-up; -1: a tenth of the run, at most 10,000.',
-    low=-1,
+    10_000, 'Linear warm-up steps; -1: 1/10 of the run, at most 10,000.', low=-1
   ),
   'optim.b1': Key(0.9, 'Decay of the mean in Adam.', low=0, high=1),
   'optim.b2': Key(0.999, 'Decay of the square in Adam.', low=0, high=1),
@@ -284,9 +280,7 @@ _MESH = {
     low=-1,
   ),
   'mesh.tensor': Adjustable(
-    1,
-    'Devices that shard attention heads and MLPs; -1: all remaining devices.',
-    low=-1,
+    1, 'Devices that shard attention heads and MLPs; -1: all remaining.', low=-1
   ),
   'distributed.coordinator': Adjustable(
     '',

@@ -39,6 +39,9 @@ class Number(float):
     return self._spelling
 
 
+_PARSERS = {bool: lambda text: _BOOLS[text.lower()], float: Number}
+
+
 def check_name(name: str) -> None:
   """Checks that a config key exists.
 
@@ -72,7 +75,7 @@ def parse(name: str, text: str) -> Any:
         f'{name}={text!r} is not a list of {_LIST_OF[key.items]}: {key.meaning}'
       ) from error
   try:
-    return _BOOLS[text.lower()] if key.type is bool else key.type(text)
+    return _PARSERS.get(key.type, key.type)(text)
   except (KeyError, ValueError) as error:
     raise ValueError(
       f'{name}={text!r} is not of type {key.type.__name__}: {key.meaning}'
@@ -87,14 +90,8 @@ def _parse_setting(name: str, text: str) -> dict[str, Any]:
       raise ValueError(
         f'{name}: {text!r} is not KEY=VALUE pairs separated by blanks.'
       )
-    setting[key] = _parse_item(key, value)
+    setting[key] = parse(key, value)
   return setting
-
-
-def _parse_item(name: str, text: str) -> Any:
-  """Parses a value within a setting; numbers keep their spelling."""
-  value = parse(name, text)
-  return Number(text) if KEYS[name].type is float else value
 
 
 def _parse_axes(name: str, text: str) -> dict[str, tuple[Any, ...]]:
@@ -106,7 +103,7 @@ def _parse_axes(name: str, text: str) -> dict[str, tuple[Any, ...]]:
         f'{name}={text!r}: {axis!r} is not KEY=A|B|C, such as'
         ' optim.lr=0.01|0.03.'
       )
-    axes[key] = tuple(_parse_item(key, value) for value in values.split('|'))
+    axes[key] = tuple(parse(key, value) for value in values.split('|'))
   return axes
 
 

@@ -33,9 +33,7 @@ def is_small(data: str) -> bool:
 def pretraining(model: str, data: str) -> ml_collections.ConfigDict:
   """Returns the recipe of Table 3 (7 epochs on JFT-300M), or a small one.
 
-  Args:
-    model: name of the model.
-    data: a pre-training set of Table 3, 'folder:PATH' or 'digits'.
+  `data` is a pre-training set of Table 3, 'folder:PATH' or 'digits'.
   """
   if is_small(data):
     config = small(data)
@@ -103,9 +101,9 @@ def changes(
 
   Args:
     config: a recipe.
-    model: model of the other recipe.
-    argument: its argument of `recipes.pretraining`.
-    keep: keys that do not change.
+    model: the model of the other recipe.
+    argument: the argument of `recipes.pretraining` for it.
+    keep: keys to leave out.
   """
   old = config_lib.flatten(config)
   new = config_lib.flatten(pretraining_of_table_3(model, argument))
@@ -117,12 +115,9 @@ def compare(
   points: Mapping[str, Setting],
   across: str = 'exaflops',
 ) -> ml_collections.ConfigDict:
-  """Returns the study of points that change a recipe.
+  """Returns the study of named points that change a recipe.
 
-  Args:
-    config: the recipe. Small ones run with three seeds.
-    points: settings by the names of the points.
-    across: the key study.across.
+  Small recipes run with three seeds. `across` is the key study.across.
   """
   config.job = 'study'
   seeds = 3 if is_small(config.data.name) else 1
