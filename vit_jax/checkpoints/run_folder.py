@@ -73,8 +73,8 @@ def settings(folder: epath.Path) -> dict[str, Any]:
   config = read_json(folder / CONFIG) or {}
   recorded = {}
   for key in ('gelu', 'norm_eps'):
-    if f'model.{key}' in config:
-      recorded[key] = config[f'model.{key}']
+    if value := config.get(f'model.{key}'):  # Unset for ResNets.
+      recorded[key] = value
   if height := config.get('data.image_size'):
     recorded['image_size'] = height, config.get('data.image_width') or height
   results = read_json(folder / RESULTS) or {}
