@@ -27,11 +27,9 @@ def is_run(folder: epath.Path) -> bool:
 def read(folder: epath.Path) -> dict[str, Any]:
   """Returns the latest weights, or their moving average if the run keeps one.
 
-  Unlike `store.Store`, this writes nothing, so the run may be in progress.
-  Damaged checkpoints are skipped with a warning.
-
-  Args:
-    folder: a workdir or its folder of checkpoints.
+  The folder is a workdir or its folder of checkpoints. Unlike `store.Store`,
+  this writes nothing, so the run may be in progress. Damaged checkpoints are
+  skipped with a warning.
 
   Raises:
     ValueError: if there is no finished checkpoint, or all are damaged.
@@ -71,10 +69,8 @@ def settings(folder: epath.Path) -> dict[str, Any]:
   if folder.name == CHECKPOINTS:
     folder = folder.parent
   config = read_json(folder / CONFIG) or {}
-  recorded = {}
-  for key in ('gelu', 'norm_eps'):
-    if f'model.{key}' in config:
-      recorded[key] = config[f'model.{key}']
+  keys = {f'model.{key}': key for key in ('gelu', 'norm_eps')}
+  recorded = {keys[key]: config[key] for key in keys if key in config}
   if height := config.get('data.image_size'):
     recorded['image_size'] = height, config.get('data.image_width') or height
   results = read_json(folder / RESULTS) or {}

@@ -285,7 +285,7 @@ class Store:
     if not num_damaged:
       return None if newest < 0 else newest
     if newest < 0:
-      details = '; '.join(f'{step}: {damages[step]}' for step in damages)
+      details = '; '.join(f'{step}: {x}' for step, x in damages.items())
       raise DamagedCheckpointError(
         f'every checkpoint in {self._folder} is damaged:'
         f' {details or "see the log of process 0"}. Choose another workdir, or'
@@ -316,25 +316,24 @@ class Store:
     saved = ocp.tree.to_flat_dict(saved, sep='/')
     expected = ocp.tree.to_flat_dict(target, sep='/')
     differences = []
-    for name in [*expected, *(n for n in saved if n not in expected)]:
+    for name in expected | saved:
       if name not in saved:
         differences.append(f'{name} is not in the checkpoint')
       elif name not in expected:
         differences.append(f'{name} is only in the checkpoint')
-      else:
-        old, new = _describe(saved[name]), _describe(expected[name])
-        if old != new:
-          differences.append(
-            f'{name} is {old} in the checkpoint, {new} in this run'
-          )
+      elif (old := _describe(saved[name])) != (
+        new := _describe(expected[name])
+      ):
+        differences.append(
+          f'{name} is {old} in the checkpoint, {new} in this run'
+        )
     if differences:
-      more = len(differences) - 5
+      if (more := len(differences) - 5) > 0:
+        differences[5:] = [f'and {more} more']
       raise ValueError(
-        f'checkpoint {folder} is of another model or optimizer: '
-        + '; '.join(differences[:5])
-        + (f'; and {more} more' if more > 0 else '')
-        + '. Resume with the config it was saved with, or choose another'
-        ' workdir.'
+        f'checkpoint {folder} is of another model or optimizer:'
+        f' {"; ".join(differences)}. Resume with the config it was saved with,'
+        ' or choose another workdir.'
       )
 
 
