@@ -190,12 +190,13 @@ def _select(weights, old_shapes, expected, removed):
   if problems:
     params = official.unflatten(weights)
     axial = ', with axial attention' * description.is_axial(params)
-    sizes = description.sizes(params).items()
+    sizes = description.sizes(params)
+    listed = ', '.join(f'{key}={value!r}' for key, value in sizes.items())
     if (more := len(problems) - 5) > 0:
       problems[5:] = [f'and {more} more']
     raise ValueError(
       f'{"; ".join(problems)}. Create the model of these weights{axial}:'
-      f' {", ".join(f"{key}={value!r}" for key, value in sizes)}.'
+      f' {listed}.'
     )
   return loaded
 

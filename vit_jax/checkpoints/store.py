@@ -313,19 +313,23 @@ class Store:
   def _check_matches(self, step: int, target: PyTree) -> None:
     folder = self._step_folder(step)
     saved = ocp.StandardCheckpointHandler().metadata(folder / 'state').tree
-    saved = ocp.tree.to_flat_dict(saved, sep='/')
-    expected = ocp.tree.to_flat_dict(target, sep='/')
+    saved, expected = (
+      {
+        name: f'{x.dtype}{list(x.shape)}'
+        for name, x in ocp.tree.to_flat_dict(tree, sep='/').items()
+      }
+      for tree in (saved, target)
+    )
     differences = []
     for name in expected | saved:
       if name not in saved:
         differences.append(f'{name} is not in the checkpoint')
       elif name not in expected:
         differences.append(f'{name} is only in the checkpoint')
-      elif (old := _describe(saved[name])) != (
-        new := _describe(expected[name])
-      ):
+      elif saved[name] != expected[name]:
         differences.append(
-          f'{name} is {old} in the checkpoint, {new} in this run'
+          f'{name} is {saved[name]} in the checkpoint, {expected[name]} in this'
+          ' run'
         )
     if differences:
       if (more := len(differences) - 5) > 0:
@@ -347,7 +351,3 @@ def _unused(path: epath.Path) -> epath.Path:
 
 def _mebibytes(size: int) -> str:
   return f'{size / 2**20:.1f} MiB'
-
-
-def _describe(array) -> str:
-  return f'{array.dtype}{list(array.shape)}'

@@ -65,7 +65,7 @@ def extract(
 def choose_support(
   labels: Int[np.ndarray, ' n'], num_classes: int, shots: int, seed: int
 ) -> Int[np.ndarray, ' m']:
-  """Draws random examples of every class: positions in `labels`, by class.
+  """Draws examples of every class; returns positions in `labels`, by class.
 
   With the same seed, the examples of a class for fewer shots are the first ones
   for more shots. Classes with fewer examples than `shots` contribute all of

@@ -90,7 +90,7 @@ def map_predictions(
 def restrict(
   logits: Float[Array, 'b j'], classes: Sequence[Sequence[int]]
 ) -> Float[Array, 'b k']:
-  """Returns the largest logit among the ImageNet `classes` of each class."""
+  """Returns, per ObjectNet class, the largest logit of its ImageNet classes."""
   return jnp.stack(
     [logits[:, jnp.array(group)].max(axis=-1) for group in classes], axis=-1
   )

@@ -43,7 +43,7 @@ def timings(
 ) -> list[float]:
   """Returns the seconds of each of several calls, after one untimed call.
 
-  After `seconds` in all, MIN_TIMINGS calls instead of `repetitions` are enough.
+  Times `repetitions` calls, or at least MIN_TIMINGS once `seconds` have passed.
   """
   jax.block_until_ready(compiled(*args))
   durations = []

@@ -73,8 +73,8 @@ def attention_distance(
 ) -> Figure:
   """Draws mean attention distance by depth, as in Figure 7 right.
 
-  Distances are means over images, in px; that of `uniform` attention is drawn
-  as a line if given.
+  Distances are means over images, in px. `uniform`, the distance for uniform
+  attention, is drawn as a line if given.
   """
   depth = np.arange(1, len(distances) + 1)
   figure = Figure(figsize=(6, 4.2), dpi=150, layout='constrained')

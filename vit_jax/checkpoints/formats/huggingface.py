@@ -118,9 +118,9 @@ def write(
   """Writes a folder for ViTForImageClassification or, without head, ViTModel.
 
   The folder is new or was written earlier. Existing weights are removed first
-  and the new ones written last, so it never mixes files of two models. Without
-  `class_names`, they are LABEL_0, LABEL_1, ...; without `image_size`, the grid
-  of patches is square.
+  and the new ones written last, so it never mixes files of two models. Default
+  class names are LABEL_0, LABEL_1, ...; the default image size, in pixels, is
+  that of a square grid of patches.
 
   Raises:
     ImportError: if the safetensors library is not installed.
