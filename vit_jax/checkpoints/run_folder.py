@@ -69,8 +69,10 @@ def settings(folder: epath.Path) -> dict[str, Any]:
   if folder.name == CHECKPOINTS:
     folder = folder.parent
   config = read_json(folder / CONFIG) or {}
-  keys = {f'model.{key}': key for key in ('gelu', 'norm_eps')}
-  recorded = {keys[key]: config[key] for key in keys if key in config}
+  recorded = {}
+  for key in ('gelu', 'norm_eps'):
+    if value := config.get(f'model.{key}'):  # Unset for ResNets.
+      recorded[key] = value
   if height := config.get('data.image_size'):
     recorded['image_size'] = height, config.get('data.image_width') or height
   results = read_json(folder / RESULTS) or {}
