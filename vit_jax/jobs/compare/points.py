@@ -56,7 +56,7 @@ class Run:
 
 
 def list_points(config: ml_collections.ConfigDict) -> list[Point]:
-  """Returns the points of a study: listed ones, those of a sweep, and collected ones.
+  """Returns the points of a study: listed, of a sweep, and collected ones.
 
   Raises:
     ValueError: if there are none, two have the same name, or one makes an
