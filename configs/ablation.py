@@ -12,7 +12,7 @@ with three seeds. STUDY is
 - positions (D.4, Table 8): no position embeddings, 1-D, 2-D and relative ones;
   1-D and 2-D at the stem, at every layer, or shared by all layers;
 - pooling (D.3, Figure 9): class token at learning rate 8e-4, average pooling at
-  8e-4 and 3e-4, along the run;
+  8e-4 and 3e-4, over the course of the run;
 - shape (D.2, Figure 8): depth, width, MLP width and patch size, one at a time
   and all at once, against relative compute. The base is the paper's; it does
   not list the other values, which are our choice;

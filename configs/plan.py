@@ -24,7 +24,7 @@ the mesh of the config. A step that does not fit is divided into more
 micro-batches (`plan.fit`).
 
 Prints, and writes to `plan.txt` and `results.json`: bytes of state, arguments
-and temporaries per core, and their peak against its memory; operations per
+and temporaries per core, and their peak against its memory; FLOPs per
 step; collectives; time per step and TPU-core-days of the run, at the
 utilisation of the paper's runs (Table 2) and at `plan.utilisation`.
 

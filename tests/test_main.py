@@ -249,7 +249,7 @@ def dotted(**values):
     ({'model__name': 'ViT-X/16'}, 'ViT-X/16'),
     ({'model__heads': 3}, 'heads'),
     ({'mesh__data': 3}, 'mesh.data=3, .* needs 3 devices'),
-    ({'optim__warmup_steps': 2}, 'leaves nothing of a run of 2 steps'),
+    ({'optim__warmup_steps': 2}, 'takes up all of a run of 2 steps'),
     ({'best_metric': 'val/accuracy'}, 'it can be test/accuracy'),
     ({'profile_steps': 'x'}, 'FIRST:LAST'),
     ({'data__precrop_size': 9}, 'precrop_size=9 is smaller'),
@@ -305,7 +305,7 @@ def test_batch_that_does_not_divide_over_devices(tmp_path):
     devices=8,
     expect=1,
   )
-  assert 'batch_size=100 does not divide over 8 devices' in log
+  assert 'batch_size=100 cannot be split evenly over 8 devices' in log
   assert 'use 96 or 104' in log
   assert 'Traceback' not in log
 

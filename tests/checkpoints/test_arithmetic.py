@@ -41,7 +41,7 @@ def test_average_of_a_generator():
 
 
 def test_average_of_nothing_is_refused():
-  with pytest.raises(ValueError, match='give at least one'):
+  with pytest.raises(ValueError, match='pass at least one'):
     arithmetic.average([])
 
 

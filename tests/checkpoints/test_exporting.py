@@ -42,7 +42,7 @@ def test_mismatched_formats_are_refused(tmp_path, name, format, message):
 )
 def test_settings_are_only_lost_on_request(tmp_path, format, setting, value):
   path = tmp_path / 'params.npz'
-  with pytest.raises(ValueError, match=rf"no place for {setting}=.*drop=\('"):
+  with pytest.raises(ValueError, match=rf"cannot store {setting}=.*drop=\('"):
     checkpoints.export(PARAMS, path, format=format, **{setting: value})
   assert not path.exists()
   checkpoints.export(

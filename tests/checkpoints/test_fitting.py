@@ -103,7 +103,7 @@ def test_positions_are_resized_to_the_image(pool):
 def test_positions_that_do_not_form_a_square():
   model = weights.tiny()
   params = weights.random_params(model)  # 2x3 patches.
-  with pytest.raises(ValueError, match=r'for 6 patches.*give old_image_size='):
+  with pytest.raises(ValueError, match=r'for 6 patches.*pass old_image_size='):
     fit(params, model, (24, 24))
   adapted, report = fit(params, model, (24, 24), old_image_size=(16, 24))
   assert report.grids == ((2, 3), (3, 3))

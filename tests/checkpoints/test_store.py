@@ -206,7 +206,7 @@ def test_another_model_is_refused_by_parameter(two_steps, tmp_path):
   del params['odd']
   with (
     store_lib.Store(folder) as store,
-    pytest.raises(ValueError, match='another model') as error,
+    pytest.raises(ValueError, match='different model') as error,
   ):
     store.restore(target_of(state.replace(params=params)))
   message = str(error.value)

@@ -82,7 +82,7 @@ def test_epochs_become_steps_after_overrides():
 def test_warmup_longer_than_the_run_is_refused():
   config = config_lib.base(total_steps=100)
   config.optim.warmup_steps = 100
-  with pytest.raises(ValueError, match='leaves nothing of a run of 100 steps'):
+  with pytest.raises(ValueError, match='takes up all of a run of 100 steps'):
     config_lib.warmup_steps(config, 100)
 
 
@@ -95,7 +95,7 @@ def test_eval_splits_have_names():
     'test2': 'test2[:5]',
   }
   config.data.eval = 'test[:5],test[5:]'
-  with pytest.raises(ValueError, match='needs a name of its own'):
+  with pytest.raises(ValueError, match='needs a unique name'):
     config_lib.eval_splits(config)
 
 

@@ -1,4 +1,4 @@
-"""The embedded digits: the split rule and the values."""
+"""The built-in digits: the split rule and the values."""
 
 import numpy as np
 from sklearn import datasets

@@ -264,7 +264,7 @@ def test_names_and_splits():
     ({'few_shot__shots': ''}, 'at least one number'),
     ({'few_shot__shots': '0,5'}, 'each at least 1'),
     ({'few_shot__shots': 'five'}, 'not a list of whole numbers'),
-    ({'init_from': ''}, 'which weights'),
+    ({'init_from': ''}, 'no weights are given'),
     ({'init_from': '/nowhere.npz'}, 'no such file'),
     ({'model__name': 'ViT-B/2'}, 'does not fit the model'),
   ],

@@ -222,7 +222,7 @@ def test_relative_positions_have_no_similarity(tmp_path, caplog):
   assert set(results['figures']) == (FIGURES | MAPS) - {
     'position_similarity.png'
   }
-  assert 'no similarity of positions is drawn: the model adds' in caplog.text
+  assert 'skipping the similarity of positions: the model adds' in caplog.text
 
 
 def test_an_axial_vit_has_filters_and_positions(tmp_path, caplog):
@@ -249,7 +249,7 @@ def test_an_axial_vit_has_filters_and_positions(tmp_path, caplog):
     ({'inspect__paths': '/nowhere.png'}, "'/nowhere.png' does not exist"),
     ({'inspect__paths': __file__}, 'none of 1 files can be read'),
     ({'data__image_size': 9}, '9x9 pixels cannot be cut into patches'),
-    ({'init_from': ''}, 'which weights'),
+    ({'init_from': ''}, 'no weights are given'),
   ],
 )
 def test_what_does_not_fit_is_refused(run_of_ours, tmp_path, values, message):

@@ -182,8 +182,8 @@ def test_pixels_by_a_hybrid(tmp_path):
 @pytest.mark.parametrize(
   ('values', 'message'),
   [
-    ({'init_from': 'a.npz'}, "init_from='a.npz' has no meaning"),
-    ({'mixup': 0.1}, 'mixup=0.1 has no meaning'),
+    ({'init_from': 'a.npz'}, "init_from='a.npz' does not apply"),
+    ({'mixup': 0.1}, 'mixup=0.1 does not apply'),
     ({'model__representation_size': -1}, 'does not use labels'),
     ({'masked_patch__rate': 0.01}, 'corrupts 0 of the 16 patches'),
     ({'masked_patch__target': 'words'}, 'mean_colour, downsized, pixels'),

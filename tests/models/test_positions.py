@@ -238,7 +238,7 @@ def test_embeddings_stay_in_float32():
       {'positions': 'relative', 'positions_at': 'every_layer_shared'},
       "'relative' are not added .*'every_layer_shared'.* act in every layer",
     ),
-    ({'positions': '2d', 'width': 15}, 'a width of 15 has no half'),
+    ({'positions': '2d', 'width': 15}, 'a width of 15 is odd'),
   ],
 )
 def test_impossible_positions_are_refused(options, message):

@@ -76,8 +76,8 @@ def load_backbone(config: ml_collections.ConfigDict) -> PretrainedModel:
     return _fitted(config, start)
   if not (config.model.name and config.data.image_size):
     raise ValueError(
-      'which weights? Set init_from to the path of a checkpoint or, for random'
-      ' weights, set model.name and data.image_size.'
+      'no weights are given: set init_from to the path of a checkpoint or, for'
+      ' random weights, set model.name and data.image_size.'
     )
   _log.warning('init_from is empty: the weights are random')
   model = build.create_model(config, num_classes=0)

@@ -99,7 +99,7 @@ def _models(config, facts) -> list[str]:
 
 
 def _count(config, num_classes: int) -> tuple[int, int]:
-  """Returns parameters, and operations of the forward pass of one image."""
+  """Returns parameters, and FLOPs of the forward pass of one image."""
   model = create_model(config, num_classes)
   if hasattr(model, 'scan'):
     # Traces one block for all, in a form that needs no device.

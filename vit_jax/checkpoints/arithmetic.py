@@ -1,4 +1,4 @@
-"""Interpolation and averages of the weights of several checkpoints."""
+"""Interpolates and averages the weights of checkpoints."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -42,7 +42,7 @@ def average(trees: Iterable[dict[str, Any]]) -> dict[str, Any]:
   trees = iter(trees)
   first = next(trees, None)
   if first is None:
-    raise ValueError('no checkpoints to average; give at least one.')
+    raise ValueError('no checkpoints to average; pass at least one.')
   total, count = jax.tree.map(_wide, first), 1
   for tree in trees:
     count += 1

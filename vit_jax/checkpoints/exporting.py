@@ -62,7 +62,7 @@ def export(
       is_lost = value != _ASSUMED[setting] and not FORMATS[name].stores_settings
       if is_lost and setting not in drop:
         raise ValueError(
-          f'the {name} format has no place for {setting}={value!r}; choose'
+          f'the {name} format cannot store {setting}={value!r}; choose'
           f' another format, or accept the loss with drop=({setting!r},).'
         )
     kept = {part: value for part, value in params.items() if part not in drop}
@@ -81,7 +81,7 @@ def _check_standard(params, format):
     variants.append('attention along rows and columns')
   if variants:
     raise ValueError(
-      f'the {format} format has no place for {" and ".join(variants)}; export'
+      f'the {format} format cannot store {" and ".join(variants)}; export'
       ' to an .npz file in the official format.'
     )
 

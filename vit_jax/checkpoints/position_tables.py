@@ -79,9 +79,9 @@ def resize(
 ) -> tuple[dict[str, np.ndarray], tuple[Grid, Grid] | None]:
   """Interpolates all position embeddings to the grid of another image size.
 
-  Interpolation is linear along each axis (section 3.2), also for offsets along
-  a row or column. Offsets in raster order depend on the grid and cannot be
-  resized.
+  Interpolation is linear along each axis (section 3.2), including offsets
+  along a row or column. Offsets in raster order depend on the grid and cannot
+  be resized.
 
   Args:
     weights: arrays by name.
@@ -209,5 +209,5 @@ def _grids(name, number, model, image_size, old_image_size):
     return new, new
   raise ValueError(
     f'parameter {name!r} is for {number} patches, which do not form a square;'
-    ' give old_image_size=(HEIGHT, WIDTH) of the checkpoint.'
+    ' pass old_image_size=(HEIGHT, WIDTH) of the checkpoint.'
   )

@@ -335,7 +335,7 @@ class Store:
       if (more := len(differences) - 5) > 0:
         differences[5:] = [f'and {more} more']
       raise ValueError(
-        f'checkpoint {folder} is of another model or optimizer:'
+        f'checkpoint {folder} is of a different model or optimizer:'
         f' {"; ".join(differences)}. Resume with the config it was saved with,'
         ' or choose another workdir.'
       )

@@ -99,19 +99,19 @@ def check(
     values_lib.check(name, value)
   if takes_steps and bool(config.total_steps) == bool(config.total_epochs):
     raise ValueError(
-      'the length of a run is either total_steps or total_epochs, and the other'
-      f' one is 0; got total_steps={config.total_steps} and'
+      'set the length of a run by total_steps or total_epochs, and the other'
+      f' one to 0; got total_steps={config.total_steps} and'
       f' total_epochs={config.total_epochs}.'
     )
   if config.batch_size % config.optim.accumulate:
     raise ValueError(
-      f'batch_size={config.batch_size} does not divide into'
+      f'batch_size={config.batch_size} cannot be split into'
       f' optim.accumulate={config.optim.accumulate} micro-batches; choose a'
       ' multiple of it.'
     )
   if config.data.readers and config.batch_size % config.data.readers:
     raise ValueError(
-      f'batch_size={config.batch_size} does not divide into equal parts for'
+      f'batch_size={config.batch_size} cannot be split evenly over'
       f' data.readers={config.data.readers}; choose a number of readers that'
       ' divides it, or 0 for the default.'
     )

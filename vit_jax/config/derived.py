@@ -26,7 +26,7 @@ def warmup_steps(config: ml_collections.ConfigDict, total_steps: int) -> int:
     return min(10_000, total_steps // 10)
   if steps >= total_steps:
     raise ValueError(
-      f'a warm-up of {steps} steps leaves nothing of a run of {total_steps}'
+      f'a warm-up of {steps} steps takes up all of a run of {total_steps}'
       ' steps; lower optim.warmup_steps (-1 makes it a tenth of the run), or'
       ' train for longer.'
     )
@@ -54,7 +54,7 @@ def eval_splits(config: ml_collections.ConfigDict) -> dict[str, str]:
       name, split = item.partition('[')[0], item
     if name in splits or not name or not split:
       raise ValueError(
-        f'data.eval={config.data.eval!r}: each split needs a name of its own,'
+        f'data.eval={config.data.eval!r}: each split needs a unique name,'
         f' as in val=train[98%:],test=validation; {item!r} has none.'
       )
     splits[name] = split

@@ -27,7 +27,7 @@ JOB_KEYS = {
   ),
   'sweep.grid': Key(
     {},
-    'Values to try, KEY=A|B|C separated by blanks; all combinations run.',
+    'Values to try, KEY=A|B|C separated by spaces; all combinations run.',
     form='axes',
   ),
   'sweep.also': Key(
@@ -62,7 +62,7 @@ JOB_KEYS = {
   ),
   'study.finetune_keys': Key(
     {},
-    'KEY=VALUE pairs that this fine-tuning sets, separated by blanks.',
+    'KEY=VALUE pairs that this fine-tuning sets, separated by spaces.',
     form='setting',
   ),
   'study.metrics': Adjustable(

@@ -65,8 +65,8 @@ _RUN = {
 _MODEL = {
   'model.name': Key(
     'ViT-B/16',
-    "Size and patch side, such as ViT-B/16; empty: the checkpoint's, unless the"
-    ' job trains.',
+    "Model and patch size, such as ViT-B/16; empty: the checkpoint's, unless"
+    ' the job trains.',
   ),
   'model.depth': Key(0, "Encoder blocks; 0: the name's.", low=0, unset=0),
   'model.width': Key(0, "Size of a token; 0: the name's.", low=0, unset=0),
@@ -184,8 +184,8 @@ _DATA = {
   ),
   'data.image_size': Key(
     224,
-    "Image height in px, and width unless set; 0: the checkpoint's, unless the"
-    ' job trains.',
+    "Image height in px, and width unless set; 0: the checkpoint's, unless"
+    ' the job trains.',
     low=0,
   ),
   'data.image_width': Key(0, 'Image width in px; 0: image_size.', low=0),

@@ -88,7 +88,7 @@ def _parse_setting(name: str, text: str) -> dict[str, Any]:
     key, equals, value = pair.partition('=')
     if not equals:
       raise ValueError(
-        f'{name}: {text!r} is not KEY=VALUE pairs separated by blanks.'
+        f'{name}: {text!r} is not KEY=VALUE pairs separated by spaces.'
       )
     setting[key] = parse(key, value)
   return setting
@@ -115,7 +115,7 @@ def _parse_points(name: str, text: str) -> dict[str, dict[str, Any]]:
     point = (match['name'] or _join(setting, ',')).strip()
     if point in points:
       raise ValueError(
-        f'two points are called {point!r}; give each a name of its own, as in'
+        f'two points are called {point!r}; give each a unique name, as in'
         ' NAME: KEY=VALUE; NAME: KEY=VALUE.'
       )
     family = {FAMILY: match['family']} if match['family'] else {}

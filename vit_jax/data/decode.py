@@ -82,7 +82,7 @@ def _decode_bmp(raw: tf.Tensor) -> tf.Tensor:
 
   File format: offset of the pixels at byte 10, size of the second header at 14,
   width at 18, height at 22 (negative: top row first), bits per pixel at 28,
-  compression at 30; then the palette, 4 bytes per color (blue, green, red,
+  compression at 30; then the palette, 4 bytes per colour (blue, green, red,
   unused), and the rows from the bottom up, each padded to 4 bytes.
   """
 

@@ -1,4 +1,4 @@
-"""The embedded data: 1,797 handwritten digits of 8x8 pixels.
+"""The built-in data: 1,797 handwritten digits of 8x8 pixels.
 
 scikit-learn contains the test half of the UCI dataset "Optical Recognition of
 Handwritten Digits" (Alpaydin and Kaynak, 1998). Every fifth example of a class,

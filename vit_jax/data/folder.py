@@ -94,7 +94,7 @@ def open_folder(
   """Opens a folder of class folders.
 
   The classes of train, sorted by name, are those of every split. Hidden files
-  and folders are ignored. So are files with other extensions than EXTENSIONS
+  and folders are ignored. So are files with extensions not in EXTENSIONS
   (in any case); the log says how many. The first bytes of every image of the
   split are checked.
 

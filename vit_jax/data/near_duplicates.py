@@ -11,8 +11,8 @@ Three steps, each applied to the results of the previous one:
    hashes of the test images and a batch of other images, in about 1 ns per pair
    and core. The hashes of the test images fit in the cache. Other images are
    streamed, so there may be any number of them. To find crops, the central 90 %
-   of images on both sides is hashed as well; mirroring an image inverts the
-   signs of the odd horizontal frequencies.
+   of each image, on both sides, is hashed as well; mirroring an image inverts
+   the signs of the odd horizontal frequencies.
 3. For each candidate, `similarity` compares the pixels of both images, aligned
    as for their hashes: how much of one image the other explains, up to small
    shifts and zooms, contrast and brightness.

@@ -20,7 +20,7 @@ Image.MAX_IMAGE_PIXELS = None
 def find(paths: Iterable[str]) -> list[str]:
   """Returns the given image files, and those in given folders at any depth.
 
-  In folders, hidden files and files with other extensions than
+  In folders, hidden files and files with extensions other than
   `folder.EXTENSIONS` are ignored, and names are sorted.
 
   Raises:

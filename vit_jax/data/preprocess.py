@@ -118,7 +118,7 @@ def affine(
   down: float | tf.Tensor = 0.0,
   right: float | tf.Tensor = 0.0,
 ) -> Float[tf.Tensor, 'h w c']:
-  """Rotates and zooms an image about its center, then shifts it.
+  """Rotates and zooms an image about its centre, then shifts it.
 
   Args:
     image: an image with any number of channels, surrounded by zeros.

@@ -1,4 +1,4 @@
-"""Opens datasets by name: the embedded digits, image folders, TFDS, VTAB."""
+"""Opens datasets by name: the built-in digits, image folders, TFDS, VTAB."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -19,7 +19,7 @@ from vit_jax.data.source import InMemorySource, Source
 def _open_digits(path, split, *, name, subset, seed, exclude, **_):
   if path:
     raise ValueError(
-      f"the embedded data is named 'digits'; got {name!r}; remove the colon."
+      f"the built-in data is named 'digits'; got {name!r}; remove the colon."
     )
   return digits.open_digits(split, subset=subset, seed=seed, exclude=exclude)
 

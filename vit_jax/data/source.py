@@ -78,7 +78,7 @@ class Source(abc.ABC):
   @property
   @abc.abstractmethod
   def max_readers(self) -> int:
-    """Number of readers beyond which they would read the same data twice."""
+    """The most readers that can share the data without reading any twice."""
 
   @abc.abstractmethod
   def ordered(self, begin: int = 0, end: int | None = None) -> tf.data.Dataset:
@@ -117,7 +117,7 @@ class Source(abc.ABC):
     """Returns a name by which a person can find the example."""
 
   def locate(self, index: int) -> str:
-    """Returns `describe` with file and position, to repair a broken file."""
+    """Same as `describe`, with file and position, to repair a broken file."""
     return self.describe(index)
 
   @abc.abstractmethod

@@ -244,7 +244,7 @@ def open_tfds(
 
   Raises:
     NotPreparedError: if the data is not prepared, or cannot be.
-    ValueError: if there are no labeled images, the split is unknown, splits
+    ValueError: if there are no labelled images, the split is unknown, splits
       have unexpected sizes, or `exclude` does not match them.
   """
   builder = tfds_builders.find(builder_name, name, data_dir)

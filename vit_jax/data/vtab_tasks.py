@@ -27,10 +27,10 @@ class Task:
     dataset: dataset of the task.
     val200: validation split, in TFDS's notation.
     test: test split, in TFDS's notation.
-    random_crop: whether training crops images at random; False if the label
+    random_crop: whether to crop training images at random; False if the label
       depends on the position of objects (Kolesnikov et al. 2020, arXiv
       1912.11370, supplement F).
-    flip: whether training mirrors images; False if the label depends on it.
+    flip: whether to mirror training images; False if the label depends on it.
   """
 
   title: str

@@ -42,9 +42,10 @@ def compile_step(lowered: Lowered) -> Compiled:
   """Compiles a training step for CPUs.
 
   XLA has two libraries for matrix products on CPUs, Eigen and YNN. On x86, the
-  small products of attention take a third less time with Eigen, those of dense
-  layers the same. YNN is therefore restricted to reductions and what they
-  consume. After `prepare`, temporary buffers lie on huge pages.
+  small products of attention take a third less time with Eigen, and those of
+  dense layers the same time. YNN is therefore restricted to reductions and the
+  operations that feed them. After `prepare`, temporary buffers lie on huge
+  pages.
   """
   is_x86 = platform.machine().lower() in ('x86_64', 'amd64')
   options = supported_options(_PRODUCTS_BY_EIGEN) if is_x86 else {}

@@ -171,9 +171,9 @@ def _spec(name, shape, mesh):
         number = shape[spec.index(TENSOR)]
         if number % mesh.shape[TENSOR]:
           raise ValueError(
-            f'{name} has {number} attention heads or hidden units, which do not'
-            f' divide over mesh.tensor={mesh.shape[TENSOR]} devices; choose a'
-            ' divisor.'
+            f'{name} has {number} attention heads or hidden units, which cannot'
+            f' be split evenly over mesh.tensor={mesh.shape[TENSOR]} devices;'
+            ' choose a number that divides them.'
           )
   if mesh.shape[FSDP] > 1 and re.fullmatch(FSDP_RULE, name):
     axes = range(layer_axes, len(shape))

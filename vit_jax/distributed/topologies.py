@@ -1,8 +1,8 @@
-"""TPU slices to compile for; none has to be attached.
+"""TPU slices to compile for; no TPU has to be attached.
 
-libtpu compiles on any machine (`pip install 'vit_jax[tpu]'`). Slices have the
-names of libtpu, generation and chips: `v3:2x2` has 4 chips with 8 cores. To add
-a generation, add a row.
+libtpu compiles on any machine (`pip install 'vit_jax[tpu]'`). Slices are
+named as in libtpu, by generation and chips: `v3:2x2` has 4 chips with 8
+cores. To add a generation, add a row.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Core:
   """Specification of one device of a generation.
 
   Attributes:
-    peak: bfloat16 operations per second, as stated by Google; a multiply-add
+    peak: bfloat16 FLOPs per second, as stated by Google; a multiply-add
       counts as two.
     available: bytes of memory available to a program, as stated by libtpu when
       a program needs more.

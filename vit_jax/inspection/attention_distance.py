@@ -55,7 +55,7 @@ def attention_distance(
     raise ValueError(
       f'got attention weights of {weights.shape[-1]} tokens'
       f'{" besides a class token" if class_token else ""}, but distances of'
-      f' {len(distances)}; give the distances of their grid, and the right'
+      f' {len(distances)}; pass the distances of their grid, and the right'
       ' value of class_token.'
     )
   by_token = jnp.sum(weights * distances, axis=-1)

@@ -105,7 +105,7 @@ def check_has_attention(model: vit.VisionTransformer) -> None:
 def of_representation(
   matrix: Float[Array, '*batch n n'], pool: str
 ) -> Float[Array, '*batch m']:
-  """Returns the share of each patch in the representation.
+  """Returns each patch's contribution to the representation.
 
   Args:
     matrix: attention weights or a rollout.

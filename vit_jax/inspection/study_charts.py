@@ -124,7 +124,7 @@ def inference_speed(
 ) -> Figure:
   """Draws quantities against image size, as in Figure 12.
 
-  Panels hold (image side in px, value) pairs by quantity and model.
+  Panels hold (image size in px, value) pairs by quantity and model.
   """
   figure, panel_axes = _figure(panels, 5 * len(panels), 4.2, dpi=120)
   for axes, (quantity, lines) in zip(panel_axes, panels.items(), strict=True):
@@ -133,7 +133,7 @@ def inference_speed(
     axes.set_yscale('log')
     _format_log_axis(axes, {x for points in lines.values() for x, _ in points})
     axes.tick_params('x', labelrotation=45)
-    axes.set_xlabel('image side [px]')
+    axes.set_xlabel('image size [px]')
     axes.set_title(quantity, fontsize=10)
     axes.grid(alpha=0.3, which='both')
   figure.suptitle(title)

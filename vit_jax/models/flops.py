@@ -1,4 +1,4 @@
-"""Floating-point operations of a function, counted in its trace.
+"""Floating-point operations (FLOPs) of a function, counted in its trace.
 
 XLA's `cost_analysis` counts the body of a loop once, whatever its length; this
 module counts a scan over layers as often as it runs.
@@ -17,7 +17,7 @@ EXA = 1e18
 
 
 def count(function: Callable, *args: Any) -> int:
-  """Counts operations of matrix products and convolutions, 2 per multiply-add.
+  """Counts FLOPs of matrix products and convolutions, 2 per multiply-add.
 
   Values that a backward pass computes again (rematerialisation) count again.
   Element-wise operations, about 1 % of a ViT's, are not counted.
@@ -33,7 +33,7 @@ def count(function: Callable, *args: Any) -> int:
 
 
 def forward(model: nn.Module, image_size: tuple[int, int]) -> int:
-  """Counts operations per image of the forward pass, size (height, width)."""
+  """Counts FLOPs per image of the forward pass, size (height, width)."""
   image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
   params = jax.eval_shape(model.init, jax.random.key(0), image)
   return count(model.apply, params, image)
@@ -50,7 +50,7 @@ def forward_as_compiled(model: nn.Module, image_size: tuple[int, int]) -> float:
   """
   if getattr(model, 'scan', False):
     raise ValueError(
-      'XLA counts the body of a scan once, so it cannot count the operations of'
+      'XLA counts the body of a scan once, so it cannot count the FLOPs of'
       ' a model with scan=True; pass the model with scan=False.'
     )
   image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
@@ -68,7 +68,7 @@ def training_exaflops(forward: float, num_images: float) -> float:
   within 2.5 %, with 303 million images per epoch and no head.
 
   Args:
-    forward: operations of the forward pass of an image, by either count, for a
+    forward: FLOPs of the forward pass of an image, by either count, for a
       model with `num_classes=0`, as the paper seems to have counted.
     num_images: number of images in the run, repetitions included.
   """
@@ -98,8 +98,8 @@ def _operations(equation: core.JaxprEqn) -> int:
   inner = sum(_count(jaxpr) for jaxpr in _inner_jaxprs(params))
   if name == 'while' and inner:
     raise ValueError(
-      'matrix products in a while loop, whose length is unknown, cannot be'
-      ' counted; write it as a scan.'
+      'matrix products in a while loop cannot be counted, since its length is'
+      ' unknown; write it as a scan.'
     )
   return inner
 

@@ -41,7 +41,7 @@ def attention(
   query: Float[Array, 'b h q s'],
   bias: Float[Array, 'b h q k'] | None,
 ) -> Callable[..., Array] | None:
-  """Returns the form of `vit.attention` for a platform and these arguments."""
+  """Returns the implementation of `vit.attention` for these arguments."""
   if platform == 'cpu':
     return late_division
   if platform == FLASH and bias is None and query.dtype == jnp.bfloat16:
@@ -81,11 +81,12 @@ def late_division(
   value: Float[Array, 'b h k s'],
   bias: Float[Array, 'b h q k'] | None = None,
 ) -> Float[Array, 'b h q s']:
-  """Computes `vit.attention`; divides by the softmax's sum after the product.
+  """Computes `vit.attention`, but normalises the softmax after the product.
 
-  This makes fewer passes over arrays of all weights, and is the fastest form on
-  CPUs. Its derivative uses the result instead of the weights' mean. Arguments
-  are the same as in `vit.attention`.
+  This makes fewer passes over arrays of the size of the attention weights, and
+  is the fastest form on CPUs. Its derivative subtracts a multiple of the result
+  instead of the mean over weights. Arguments are the same as in
+  `vit.attention`.
   """
   return _late_division(query, key, value, bias)[0]
 
@@ -139,7 +140,7 @@ def keep_rounded(attention_weights: Callable[..., Array]) -> Callable[..., Any]:
 
 
 def _logits_tangent(primals, tangents):
-  """Rounds to the type of queries, and so do gradients on their way back."""
+  """Returns the tangent, rounded like its gradients to the queries' dtype."""
   query, key, *_ = primals
   query_dot, key_dot, bias_dot = tangents
   product = functools.partial(jnp.einsum, 'bhqs,bhks->bhqk')

@@ -90,6 +90,6 @@ def check_images(images: Array) -> None:
   if not is_float or images.ndim != 4 or images.shape[-1] != 3:
     raise ValueError(
       'images must be floats in [-1, 1] of shape (b, h, w, 3), got'
-      f' {images.dtype} of shape {images.shape}; repeat grey images on three'
+      f' {images.dtype} of shape {images.shape}; repeat grey images over three'
       ' channels, and scale bytes by x / 127.5 - 1.'
     )

@@ -45,8 +45,8 @@ def num_corrupted(num_patches: int, rate: float) -> int:
   if count < 1 or num_patches < 2:
     raise ValueError(
       f'a rate of {rate} corrupts {count} of the {num_patches} patches of an'
-      ' image; at least one of at least two must be corrupted: raise the rate,'
-      ' or cut images into more patches.'
+      ' image, which needs at least two patches, one of them corrupted; raise'
+      ' the rate, or cut images into more patches.'
     )
   return count
 
@@ -118,7 +118,7 @@ class MaskedPatchPredictor(nn.Module):
 
   @nn.nowrap
   def grid_shape(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Returns the rows and columns of patches; see the encoder."""
+    """Returns the numbers of rows and columns of patches; see the encoder."""
     return self.encoder.grid_shape(image_size)
 
   @nn.compact
@@ -131,10 +131,11 @@ class MaskedPatchPredictor(nn.Module):
   ) -> Float[Array, 'b m o']:
     """Predicts the content of corrupted patches.
 
-    In training, REPLACED patches get an embedding from another image, the
-    previous one in the batch, whose images are shuffled; devices then exchange
-    one image each instead of gathering the batch. Otherwise they get one from
-    the same image, so that predictions do not depend on the rest of the batch.
+    In training, REPLACED patches get an embedding from the previous image in
+    the batch. This image is random, since batches are shuffled, and each device
+    receives only one image from another device. Otherwise, the embedding is
+    from the same image, so that predictions do not depend on the rest of the
+    batch.
 
     Args:
       images: same as for the encoder.

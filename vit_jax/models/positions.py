@@ -27,7 +27,7 @@ def check(kind: str, place: str, width: int) -> None:
     width: size of a token.
 
   Raises:
-    ValueError: for no or relative positions at another place than the stem, and
+    ValueError: for no or relative positions anywhere but the stem, and
       for 2d positions with an odd width.
   """
   if kind in ('none', 'relative') and place != 'stem':
@@ -39,7 +39,7 @@ def check(kind: str, place: str, width: int) -> None:
   if kind == '2d' and width % 2:
     raise ValueError(
       "positions='2d' use half of a token for rows and half for columns, but a"
-      f' width of {width} has no half; choose an even width.'
+      f' width of {width} is odd; choose an even width.'
     )
 
 
@@ -63,7 +63,7 @@ def grid_shape(
   patch_size: int | tuple[int, int],
   stride: int = 1,
 ) -> tuple[int, int]:
-  """Returns the rows and columns of patches in an image.
+  """Returns the numbers of rows and columns of patches in an image.
 
   Args:
     image_size: size in pixels.
@@ -85,7 +85,7 @@ def grid_shape(
     raise ValueError(
       f'an image of {image[0]}x{image[1]} pixels{map_of_it} cannot be cut into'
       f' patches of {patch[0]}x{patch[1]}: each side must be a multiple of the'
-      f' patch side; use an image of {nearest}, or another patch size.'
+      f' patch size; use an image of {nearest}, or another patch size.'
     )
   return cut[0] // patch[0], cut[1] // patch[1]
 
@@ -171,12 +171,12 @@ class OffsetPositions(nn.Module):
 def offset_bias(
   query: Float[Array, 'b h n s'], class_token: bool
 ) -> Float[Array, 'b h n n']:
-  """Computes logits of queries with the embeddings of offsets as keys.
+  """Returns the products of queries with embeddings of relative offsets.
 
-  "Relative" in Appendix D.4, with offsets p_q - p_k, where p is a patch's place
-  in the raster, row by row. A class token has no place, and its logits are zero
-  as a query and as a key (our choice). The embeddings are `posembed` in the
-  caller's scope; the logits are float32, to be added to those of attention.
+  "Relative" in Appendix D.4, with offsets p_q - p_k, where p is the index of a
+  patch in raster order. A class token has no index, and its logits are zero as
+  a query and as a key (our choice). The embeddings are `posembed` in the
+  caller's scope; the result is float32, to be added to the attention logits.
 
   Args:
     query: queries, divided by sqrt(s).

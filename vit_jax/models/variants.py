@@ -1,6 +1,6 @@
 """Names of models and the sizes that they stand for.
 
-- `ViT-B/16`, `ViT-H/14`, `ViT-b/4`: a size and a patch side in pixels.
+- `ViT-B/16`, `ViT-H/14`, `ViT-b/4`: a model size and a patch size in pixels.
 - `R50x1`, `R152x2`: layers of a ResNet and a width factor from 1 to 4.
 - `R50+ViT-B/32`: a hybrid, whose tokens are the positions of a ResNet's last
   map; each covers 32x32 pixels. `R50+ViT-B/16` has the units of the fourth
@@ -60,7 +60,7 @@ class Variant:
   Attributes:
     resnet: the ResNet, as the whole model or as the stem.
     encoder: the transformer.
-    patch_size: patch side in pixels, or in positions of the ResNet's map.
+    patch_size: side of a patch in pixels, or in positions of the ResNet's map.
     axial: whether attention is along rows and columns.
   """
 
@@ -109,7 +109,7 @@ def parse(name: str) -> Variant:
       resnet = ResNetSize((first, second, third + fourth))
       return Variant(resnet, encoder, patch_size=1)
   raise ValueError(
-    f'unknown model {name!r}; a name is a size, a slash and a patch side in'
+    f'unknown model {name!r}; a name is a size, a slash and a patch size in'
     ' pixels, as in ViT-B/16, with one of these sizes:'
     f' {", ".join(f"ViT-{size}" for size in vit.SIZES)}; or one of these'
     f' ResNets: {", ".join(STAGE_DEPTHS)}; with x and a width factor from 1 to'

@@ -183,7 +183,7 @@ class VisionTransformer(Options, kw_only=True):
 
   @nn.nowrap
   def grid_shape(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Returns the rows and columns of patches in an image, size in pixels."""
+    """Returns the numbers of rows and columns of patches; image size in px."""
     return positions_lib.grid_shape(image_size, self.patch_size, self._stride)
 
 

@@ -84,7 +84,7 @@ def finish(workdir: epath.Path) -> None:
 
 
 def write(run: finished_run.FinishedRun) -> None:
-  """Writes the page of a run, and those of the runs below it."""
+  """Writes the page of a run, and those of the runs in its subfolders."""
   _write(run, run.workdir.name)
   for child in run.children:
     folder = child.workdir.relative_to(run.workdir)

@@ -146,7 +146,7 @@ def inference(run: finished_run.FinishedRun) -> list[content.Part]:
     if lines:
       drawn.append(
         charts.curves(
-          title, lines, across='image side [px]', log_across=True, log_up=True
+          title, lines, across='image size [px]', log_across=True, log_up=True
         )
       )
   return [*parts, content.Charts(drawn)] if drawn else parts
@@ -208,7 +208,7 @@ def _all_numbers(settings, key) -> bool:
 
 
 def _runs_below(run) -> dict[str, finished_run.FinishedRun]:
-  """Returns the runs below this one, by their folders relative to it."""
+  """Returns the runs in subfolders of this one, by relative path."""
   return {
     str(child.workdir.relative_to(run.workdir)): child for child in run.children
   }

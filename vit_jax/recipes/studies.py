@@ -1,7 +1,7 @@
 """Base recipes and points for the studies in `configs/`.
 
 The studies of the paper train on JFT-300M. For a folder of images or the
-embedded digits there are small ones: 400 steps at 32 px with three seeds.
+built-in digits there are small ones: 400 steps at 32 px with three seeds.
 """
 
 from collections.abc import Mapping, Sequence

@@ -59,7 +59,7 @@ class FinishedRun:
 
   @functools.cached_property
   def children(self) -> Sequence['FinishedRun']:
-    """Finished runs in folders below, such as those of a sweep."""
+    """Finished runs in subfolders, such as those of a sweep."""
     return list(_runs_below(self.workdir))
 
   @functools.cached_property
@@ -119,7 +119,7 @@ def read(workdir: epath.Path) -> FinishedRun:
 
 
 def find(folder: epath.Path, job: str) -> list[FinishedRun]:
-  """Returns the finished runs of a job in a folder and in the folders below.
+  """Returns the finished runs of a job in a folder and its subfolders.
 
   Runs that a study or a sweep has started are included.
 

@@ -68,7 +68,7 @@ def to_arrays(params: dict[str, Any]) -> dict[str, np.ndarray]:
   for name in flat:
     if name.split('/')[0] not in _PARTS:
       raise ValueError(
-        f'the big_vision format has no place for {name!r}; it holds'
+        f'the big_vision format cannot store {name!r}; it holds'
         f' {", ".join(_PARTS)}. Use the official format.'
       )
   if official.POSITIONS in flat:

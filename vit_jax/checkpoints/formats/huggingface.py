@@ -87,7 +87,7 @@ def settings(path: epath.Path, metadata: Mapping[str, str]) -> dict[str, Any]:
   """Returns the settings recorded next to a file, or transformers' defaults.
 
   Raises:
-    ValueError: if the model has another activation than GELU.
+    ValueError: if the model has an activation other than GELU.
   """
   del metadata
   config = pytorch.read_config(path)
@@ -117,10 +117,10 @@ def write(
 ) -> None:
   """Writes a folder for ViTForImageClassification or, without head, ViTModel.
 
-  The folder is new or was written earlier. Existing weights are removed first
-  and the new ones written last, so it never mixes files of two models. Default
-  class names are LABEL_0, LABEL_1, ...; the default image size, in pixels, is
-  that of a square grid of patches.
+  The folder must be new, or from an earlier call. Existing weights are removed
+  first and the new ones written last, so it never mixes files of two models.
+  Default class names are LABEL_0, LABEL_1, ...; the default image size, in
+  pixels, is that of a square grid of patches.
 
   Raises:
     ImportError: if the safetensors library is not installed.
@@ -165,15 +165,15 @@ def _config(params, gelu, norm_eps, image_size, class_names):
   if np.prod(positions.grid_shape(image_size, patch)) != tokens:
     raise ValueError(
       f'{official.POSITIONS!r} is for {tokens} patches, but an image of'
-      f' {image_size[0]}x{image_size[1]} px has another number of'
-      f' {patch[0]}x{patch[1]} patches; give the right'
+      f' {image_size[0]}x{image_size[1]} px has a different number of'
+      f' {patch[0]}x{patch[1]} patches; pass the right'
       ' image_size=(HEIGHT, WIDTH).'
     )
   classes = description.num_classes(params)
   names = class_names or _numbered_labels(classes)
   if len(names) != classes:
     raise ValueError(
-      f'got {len(names)} class names for {classes} classes; give one per class.'
+      f'got {len(names)} class names for {classes} classes; pass one per class.'
     )
   return {
     'architectures': ['ViTForImageClassification' if classes else 'ViTModel'],

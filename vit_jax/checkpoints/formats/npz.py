@@ -53,7 +53,7 @@ class Archive(Mapping[str, np.ndarray]):
     if not isinstance(value, np.ndarray):
       raise ValueError(
         f'{name!r} is not an array. Files with pickled objects, such as those'
-        ' of torch.save, are not supported; give a copy as .safetensors.'
+        ' of torch.save, are not supported; convert the file to .safetensors.'
       )
     if name in self.unread:
       self.unread.remove(name)

@@ -37,7 +37,7 @@ def usual_heads(width: int) -> int:
       return size.heads
   raise ValueError(
     'PyTorch weights do not determine the number of attention heads, and no'
-    f' known model has a width of {width}; give heads=NUMBER.'
+    f' known model has a width of {width}; pass heads=NUMBER.'
   )
 
 
@@ -88,7 +88,7 @@ def to_tensors(
   """Returns the arrays of a file by PyTorch name.
 
   Raises:
-    ValueError: if `layers` has no place for a parameter.
+    ValueError: if `layers` cannot store a parameter.
   """
   flat = official.flatten(params)
   blocks = {name.split('/')[1] for name in flat if 'encoderblock_' in name}
@@ -103,7 +103,7 @@ def to_tensors(
           tensors[their_name] = np.concatenate(parts)
   if flat:
     raise ValueError(
-      f'the {format} format has no place for {", ".join(map(repr, flat))};'
+      f'the {format} format cannot store {", ".join(map(repr, flat))};'
       " leave parts out by name, such as drop=('pre_logits',), or export to"
       ' an .npz file.'
     )
@@ -128,7 +128,7 @@ def _from_pytorch(name, tensor, heads):
   except ValueError as error:
     raise ValueError(
       f'parameter {name!r} of shape {tensor.shape} cannot be split into {heads}'
-      ' attention heads; give the right number as heads=NUMBER.'
+      ' attention heads; pass the right number as heads=NUMBER.'
     ) from error
   if leaf == 'kernel':
     axes = (2, 3, 1, 0) if tensor.ndim == 4 else None

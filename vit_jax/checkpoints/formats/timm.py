@@ -63,7 +63,7 @@ def settings(path: epath.Path, metadata: Mapping[str, str]) -> dict[str, Any]:
   """Returns the settings recorded in and next to a file, or timm's defaults.
 
   Raises:
-    ValueError: if the model has another activation than GELU.
+    ValueError: if the model has an activation other than GELU.
   """
   config = pytorch.read_config(path)
   arguments = config.get('model_args') or {}
@@ -93,7 +93,7 @@ def write(
 
   Raises:
     ImportError: if the safetensors library is not installed.
-    ValueError: if the format has no place for a parameter.
+    ValueError: if the format cannot store a parameter.
   """
   del image_size
   tensors = to_tensors(params)

@@ -119,7 +119,7 @@ def _positions(model: pretrained.PretrainedModel) -> Iterator[_Findings]:
   try:
     embeddings = position_similarity.embeddings(model.params)
   except ValueError as error:
-    _log.warning('no similarity of positions is drawn: %s', error)
+    _log.warning('skipping the similarity of positions: %s', error)
     return
   similarity = position_similarity.similarity(
     embeddings,
@@ -210,7 +210,8 @@ def _read_photos(
       _log.warning('%s cannot be read: %s', path, error)
   if paths and not images:
     raise ValueError(
-      f'none of {len(paths)} files can be read as an image, such as {paths[0]}.'
+      f'none of {len(paths)} files can be read as an image; the first is'
+      f' {paths[0]}.'
     )
   return np.array(images), names
 

@@ -69,7 +69,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
         unreadable.append(line['example'])
   if len(unreadable) == len(paths):
     raise ValueError(
-      f'none of {len(paths)} files can be read as an image, such as'
+      f'none of {len(paths)} files can be read as an image; the first is'
       f' {unreadable[0]}; see {path} for the reasons.'
     )
   results.write(
@@ -184,7 +184,7 @@ def read_class_names(path: str) -> tuple[str, ...]:
   except (ValueError, KeyError, IndexError, TypeError) as error:
     raise ValueError(
       f'predict.class_names: {path} is neither a JSON list of names nor'
-      ' {"0": NAME, ...} nor {"0": [WORDNET_ID, NAME], ...}, counted from 0:'
+      ' {"0": NAME, ...} nor {"0": [WORDNET_ID, NAME], ...}, indexed from 0:'
       f' {error!r}.'
     ) from error
   return tuple(names)

@@ -78,7 +78,7 @@ def list_points(config: ml_collections.ConfigDict) -> list[Point]:
   for point in points:
     if folders.count(point.folder) > 1:
       raise ValueError(
-        f'two points are called {point.name!r}; give each a name of its own, as'
+        f'two points are called {point.name!r}; give each a unique name, as'
         ' in NAME: KEY=VALUE; NAME: KEY=VALUE.'
       )
     config_lib.check(point.config)

@@ -1,4 +1,4 @@
-"""Settings of hyper-parameters, and the runs that use them.
+"""Settings of hyperparameters, and the runs that use them.
 
 A setting changes some keys of a config. Every run is a run of `sweep.job` with
 its own work directory, so an interrupted sweep or study resumes.

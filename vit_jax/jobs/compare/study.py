@@ -2,7 +2,7 @@
 
 The studies of section 4.4 and Appendix D: every point of a list trains once per
 seed. A run is scored by its own test accuracy and, if requested, by few-shot
-accuracy and fine-tuning; its operations are counted. The results are a table, a
+accuracy and fine-tuning; its FLOPs are counted. The results are a table, a
 chart and the frontier of accuracy against compute. The same command resumes an
 unfinished study, and runs points that were added to a finished one.
 """

@@ -82,7 +82,7 @@ def summarize(
 
 
 def _costs(runs) -> dict[str, float]:
-  """Returns the cost of a run: operations by formula and by compiler, time."""
+  """Returns the cost of a run: FLOPs by formula and by compiler, and time."""
   first = runs[0].run
   config = first.config
   config_without_head = config.copy_and_resolve_references()

@@ -1,4 +1,4 @@
-"""Selects hyper-parameters on held-out data and repeats the best setting.
+"""Selects hyperparameters on held-out data and repeats the best setting.
 
 The protocol of Appendix B.1.1: each setting trains on a part of the training
 split and is scored on the rest; the best one then trains on the whole split

@@ -1,11 +1,11 @@
 """VTAB-1k: fine-tunes on 19 small tasks and reports their mean accuracy.
 
-One setting of hyper-parameters serves all tasks (section 4.1, Appendix B.1.1).
+One setting of hyperparameters serves all tasks (section 4.1, Appendix B.1.1).
 Given several settings, the job selects one as the paper does: each setting
 trains on the 800 training images of every task, and the one with the highest
 mean accuracy on the 200 validation images is selected. It then trains on all
 1,000 images with several seeds and is scored on the complete test splits. Every
-run has a work directory of its own below the job's, so an interrupted job
+run has its own work directory below the job's, so an interrupted job
 resumes with the runs that are not finished.
 """
 

@@ -22,7 +22,7 @@ NUM_CLASSES = 1000  # Size of the head, as for ImageNet.
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A model and the side of its images in px."""
+  """A model and its image size in pixels."""
 
   model: str
   image_size: int
@@ -91,15 +91,15 @@ def _cases(
   sizes = config.inference.image_sizes or [config.data.image_size]
   if min(sizes) < 1:
     raise ValueError(
-      f'inference.image_sizes={config.inference.image_sizes!r} are sides of'
-      ' images in px, each at least 1.'
+      f'inference.image_sizes={config.inference.image_sizes!r} must list'
+      ' image sizes in pixels, each at least 1.'
     )
   cases = itertools.starmap(Case, itertools.product(models, sizes))
   return {case: _case_config(config, case) for case in cases}
 
 
 def _case_config(config, case) -> ml_collections.ConfigDict:
-  """Returns the config with the nearest image size that patches divide."""
+  """Returns the config with the nearest multiple of the patch size."""
   config = config.copy_and_resolve_references()
   config.model.name = case.model
   config.data.image_size = 0

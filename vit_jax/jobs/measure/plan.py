@@ -36,7 +36,7 @@ _PAPER = {
   ),
 }
 
-# The numbers of a case, in bytes, operations and seconds.
+# The numbers of a case, in bytes, FLOPs and seconds.
 Row = Mapping[str, Any]
 
 
@@ -99,7 +99,7 @@ def _cases(config: ml_collections.ConfigDict) -> list[Case]:
 def _plan(
   config: ml_collections.ConfigDict, case: Case, slice_: topologies.Slice
 ) -> dict[str, Any]:
-  """Returns the numbers of one case, in bytes, operations and seconds."""
+  """Returns the numbers of one case, in bytes, FLOPs and seconds."""
   config = config.copy_and_resolve_references()
   config.model.name = case.model
   config.batch_size = case.batch_size
@@ -212,7 +212,7 @@ def _program(
 
 
 def total_steps(config: ml_collections.ConfigDict) -> int:
-  """Returns the length of the run; the catalogue has the length of an epoch.
+  """Returns the steps of the run; the catalogue knows the dataset size.
 
   Raises:
     ValueError: if the dataset or its split is unknown.
@@ -261,7 +261,7 @@ def _details(row: Row) -> str:
     ['parameters', f'{row["parameters"]:,}'],
     ['state per core', _gib(row['state_bytes'])],
     *_memory(row),
-    ['operations per step', f'{row["operations_per_step"]:.4g}'],
+    ['FLOPs per step', f'{row["operations_per_step"]:.4g}'],
     [
       'useful ones (3 forward passes)',
       f'{row["useful_operations_per_step"]:.4g}',

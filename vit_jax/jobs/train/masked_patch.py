@@ -46,7 +46,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   for name in _UNUSED_KEYS:
     if flat[name] != KEYS[name].default:
       raise ValueError(
-        f'{name}={flat[name]!r} has no meaning in masked patch prediction,'
+        f'{name}={flat[name]!r} does not apply to masked patch prediction,'
         ' which starts from random weights and does not use labels; leave it at'
         f' {KEYS[name].default!r}.'
       )
