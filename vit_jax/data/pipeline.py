@@ -23,7 +23,7 @@ change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import dataclasses
 import itertools
 import logging
@@ -214,6 +214,19 @@ class EvalBatches:
     for name, values in (batch or {}).items():
       padded[name][: len(values)] = values
     return padded
+
+
+def read_images(
+  source: Source,
+  indices: Iterable[int],
+  transform: Callable[[tf.Tensor], tf.Tensor],
+) -> dict[int, np.ndarray]:
+  """Reads images by index; all others are skipped without being decoded."""
+  indices = np.array(sorted(indices), np.int64)
+  if not len(indices):
+    return {}
+  batches = eval_batches(source, transform, batch_size=1, only=indices)
+  return {int(b['index'][0]): b['image'][0] for b in batches}
 
 
 def label_counts(source: Source, *, skip_corrupt: bool = False) -> np.ndarray:

@@ -219,11 +219,14 @@ def _draw(
   path: epath.Path,
 ) -> None:
   """Draws every example beside its test image, in rows, with captions."""
-  examples = _read_images(source, {item.index for item in duplicates})
+  indices = {item.index for item in duplicates}
+  examples = pipeline.read_images(source, indices, decode.to_rgb)
   places = [test_images.locate(item.original) for item in duplicates]
   originals = {
-    name: _read_images(
-      part, {index for against, index in places if against == name}
+    name: pipeline.read_images(
+      part,
+      {index for against, index in places if against == name},
+      decode.to_rgb,
     )
     for name, part in test_images.sources.items()
   }
@@ -244,13 +247,3 @@ def _draw(
     for i, line in enumerate(captions):
       draw.text((left + 2, top + _SIDE_PX + 1 + 12 * i), line, fill='black')
   files.write_png(path, sheet)
-
-
-def _read_images(source: Source, indices: set[int]) -> dict[int, np.ndarray]:
-  """Returns images by index, without decoding any others."""
-  if not indices:
-    return {}
-  batches = pipeline.eval_batches(
-    source, decode.to_rgb, batch_size=1, only=np.array(sorted(indices))
-  )
-  return {int(b['index'][0]): b['image'][0] for b in batches}
