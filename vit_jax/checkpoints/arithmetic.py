@@ -24,7 +24,7 @@ def interpolate(
   if alpha in (0, 1):
     return end if alpha else start
   return jax.tree.map(
-    lambda a, b: _rounded((1 - alpha) * _wide(a) + alpha * _wide(b), a),
+    lambda a, b: ((1 - alpha) * _wide(a) + alpha * _wide(b)).astype(a.dtype),
     start,
     end,
   )
@@ -39,25 +39,20 @@ def average(trees: Iterable[dict[str, Any]]) -> dict[str, Any]:
   Raises:
     ValueError: if there are no trees, or they differ in names or shapes.
   """
-  first, total, count = None, None, 0
-  for tree in trees:
-    count += 1
-    if first is None:
-      first, total = tree, jax.tree.map(_wide, tree)
-    else:
-      _check_equal_structure(first, tree)
-      total = jax.tree.map(lambda t, x: t + _wide(x), total, tree)
+  trees = iter(trees)
+  first = next(trees, None)
   if first is None:
     raise ValueError('no checkpoints to average; give at least one.')
-  return jax.tree.map(lambda t, x: _rounded(t / count, x), total, first)
+  total, count = jax.tree.map(_wide, first), 1
+  for tree in trees:
+    count += 1
+    _check_equal_structure(first, tree)
+    total = jax.tree.map(lambda t, x: t + _wide(x), total, tree)
+  return jax.tree.map(lambda t, x: (t / count).astype(x.dtype), total, first)
 
 
 def _wide(array):
   return np.asarray(array).astype(np.float64)
-
-
-def _rounded(array, like):
-  return array.astype(like.dtype)
 
 
 def _check_equal_structure(left, right):

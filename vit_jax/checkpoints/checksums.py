@@ -34,11 +34,7 @@ def write_manifest(folder: epath.Path) -> None:
 
 
 def find_damage(folder: epath.Path) -> str | None:
-  """Verifies a checkpoint against its manifest.
-
-  Returns:
-    A description of the first problem, or None for an intact checkpoint.
-  """
+  """Returns the first problem of a checkpoint; None if it is intact."""
   try:
     files = json.loads((folder / MANIFEST).read_bytes())['files']
     for name, expected in files.items():

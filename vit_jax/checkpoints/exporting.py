@@ -37,8 +37,7 @@ def export(
     drop: parts of the model to leave out, such as 'pre_logits', and settings
       that may be lost, such as 'gelu'. A head that was trained on the output of
       a dropped part receives other features.
-    gelu: form of GELU of the model.
-    norm_eps: epsilon of its LayerNorms.
+    gelu, norm_eps: settings of the model, as in `models.create`.
     image_size: side, or height and width, in pixels; 'huggingface' needs it if
       the grid of patches is not square.
     class_names: in the order of the labels.
@@ -77,11 +76,7 @@ def export(
 def _check_standard(params, format):
   """Refuses model variants that only this project computes."""
   sizes = description.sizes(params)
-  variants = [
-    f'{key}={sizes[key]!r}'
-    for key in ('positions', 'positions_at')
-    if key in sizes
-  ]
+  variants = [f'{k}={v!r}' for k, v in sizes.items() if 'positions' in k]
   if description.is_axial(params):
     variants.append('attention along rows and columns')
   if variants:

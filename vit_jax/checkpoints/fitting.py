@@ -4,6 +4,7 @@ Section 3.2: for fine-tuning, the whole pre-trained head is replaced by a linear
 layer of zeros, and position embeddings are interpolated.
 """
 
+import collections
 from collections.abc import Mapping
 import dataclasses
 import logging
@@ -28,6 +29,8 @@ HEADS = {
   'keep_pre_logits': ('pre_logits',),
   'keep': ('pre_logits', 'head'),
 }
+
+_BLOCK = re.compile(r'encoderblock_\d+')
 
 Shape = tuple[int, ...]
 
@@ -69,22 +72,21 @@ class Report:
 
   def __str__(self) -> str:
     """Formats a table; equal parameters of several blocks share a line."""
-    lines = {}
-    for row in self.rows:
-      pattern = re.sub(r'encoderblock_\d+', 'encoderblock_*', row.name)
-      key = pattern, row.status, row.old_shape, row.new_shape
-      lines[key] = lines.get(key, 0) + 1
+    lines = collections.Counter(
+      dataclasses.replace(row, name=_BLOCK.sub('encoderblock_*', row.name))
+      for row in self.rows
+    )
     cells = [('parameter', 'count', 'status', 'checkpoint', 'model')]
-    for (name, status, old_shape, new_shape), count in lines.items():
-      cells.append(
-        (name, str(count), status, _text(old_shape), _text(new_shape))
-      )
+    cells += [
+      (row.name, str(n), row.status, _text(row.old_shape), _text(row.new_shape))
+      for row, n in lines.items()
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     table = [
       '  '.join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
       for line in cells
     ]
-    counts = {row.status: len(self.names(row.status)) for row in self.rows}
+    counts = collections.Counter(row.status for row in self.rows)
     table.append(', '.join(f'{n} {s}' for s, n in counts.items()) + '.')
     if self.grids:
       old, new = (f'{rows}x{columns}' for rows, columns in self.grids)
@@ -129,8 +131,18 @@ def adapt(
   """
   if head not in HEADS:
     raise ValueError(f'unknown head {head!r}; known: {", ".join(HEADS)}.')
+
+  def initialize():
+    image = jnp.zeros((1, *positions.as_pair(image_size), 3))
+    initial = model.init(jax.random.key(0), image)['params']
+    return traverse_util.flatten_dict(initial, sep='/')
+
+  def initialize_missing():
+    initial = initialize()  # XLA drops all values that are not returned.
+    return {name: initial[name] for name in expected if name not in loaded}
+
   weights = official.flatten(params)
-  expected = _shapes_and_types(model, image_size)
+  expected = jax.eval_shape(initialize)
   old_shapes = {name: value.shape for name, value in weights.items()}
   try:
     resized, grids = position_tables.resize(
@@ -141,9 +153,7 @@ def adapt(
     loaded = _select(weights, old_shapes, expected, removed)
   except ValueError as error:
     raise ValueError(f'{source} does not fit the model: {error}') from error
-  initial = _initialize(
-    model, image_size, [name for name in expected if name not in loaded]
-  )
+  initial = jax.device_get(jax.jit(initialize_missing)())
   report = _report(old_shapes, expected, loaded, resized, grids)
   _log.info('weights of %s:\n%s', source, report)
   return official.unflatten(loaded | initial), report
@@ -181,45 +191,24 @@ def _select(weights, old_shapes, expected, removed):
     params = official.unflatten(weights)
     axial = ', with axial attention' * description.is_axial(params)
     sizes = description.sizes(params)
-    more = len(problems) - 5
+    listed = ', '.join(f'{key}={value!r}' for key, value in sizes.items())
+    if (more := len(problems) - 5) > 0:
+      problems[5:] = [f'and {more} more']
     raise ValueError(
-      '; '.join(problems[:5])
-      + (f'; and {more} more' if more > 0 else '')
-      + f'. Create the model of these weights{axial}: '
-      + ', '.join(f'{key}={value!r}' for key, value in sizes.items())
-      + '.'
+      f'{"; ".join(problems)}. Create the model of these weights{axial}:'
+      f' {listed}.'
     )
   return loaded
-
-
-def _shapes_and_types(model, image_size):
-  image = jax.ShapeDtypeStruct(
-    (1, *positions.as_pair(image_size), 3), jnp.float32
-  )
-  shapes = jax.eval_shape(model.init, jax.random.key(0), image)['params']
-  return traverse_util.flatten_dict(shapes, sep='/')
-
-
-def _initialize(model, image_size, names):
-  """Returns initial values of some of the model's parameters, by name."""
-
-  def init():
-    image = jnp.zeros((1, *positions.as_pair(image_size), 3))
-    params = model.init(jax.random.key(0), image)['params']
-    flat = traverse_util.flatten_dict(params, sep='/')
-    return {name: flat[name] for name in names}  # XLA drops all others.
-
-  return jax.device_get(jax.jit(init)())
 
 
 def _report(old_shapes, expected, loaded, resized, grids):
   rows = []
   for name, array in expected.items():
-    old = old_shapes.get(name)
-    status = 'resized' if name in resized else 'loaded'
-    if name not in loaded:
-      old, status = None, 'initialized'
-    rows.append(Row(name, status, old, array.shape))
+    if name in loaded:
+      status = 'resized' if name in resized else 'loaded'
+      rows.append(Row(name, status, old_shapes[name], array.shape))
+    else:
+      rows.append(Row(name, 'initialized', None, array.shape))
   for name, shape in old_shapes.items():
     if name not in loaded:
       rows.append(Row(name, 'dropped', shape, None))

@@ -60,20 +60,20 @@ def load_with_description(
   """
   path = epath.Path(path)
   try:
-    params, described = _reader(path)(path, heads)
+    params, described = _read(path, heads)
     official.check_blocks(params)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
   return jax.tree.map(_widened, params), described
 
 
-def _reader(path):
-  """Returns the function that reads a file or folder."""
+def _read(path, heads):
   if path.is_dir():
     if run_folder.is_run(path):
-      return _load_run
+      params = run_folder.read(path)
+      return params, _describe(params, 'run', run_folder.settings(path))
     if (path / huggingface.WEIGHTS).exists():
-      return _load_folder
+      return _read_safetensors(path / huggingface.WEIGHTS, heads)
     raise ValueError(
       f'the folder contains neither {huggingface.WEIGHTS} nor the checkpoints'
       ' of a run; give the path of a weight file in it.'
@@ -85,20 +85,22 @@ def _reader(path):
     )
   with path.open('rb') as file:
     start = file.read(9)
+  suffix = path.suffix  # Of a damaged file; its reader explains the damage.
   if start.startswith((b'PK', b'\x93NUMPY')):
-    return _load_npz
-  if start.endswith(b'{'):  # Eight bytes, then the JSON header.
-    return _load_safetensors
-  if path.suffix in _READERS:  # Damaged; the reader explains how.
-    return _READERS[path.suffix]
+    suffix = '.npz'
+  elif start.endswith(b'{'):  # Eight bytes, then the JSON header.
+    suffix = '.safetensors'
+  if suffix == '.npz':
+    return _read_npz(path)
+  if suffix == '.safetensors':
+    return _read_safetensors(path, heads)
   raise ValueError(
-    f'unknown format: neither the content nor the suffix {path.suffix!r} is'
-    f' that of a weight file; known suffixes: {", ".join(_READERS)}.'
+    f'unknown format: neither the content nor the suffix {suffix!r} is that of'
+    ' a weight file; known suffixes: .npz, .safetensors.'
   )
 
 
-def _load_npz(path, heads):
-  del heads  # Shapes determine it.
+def _read_npz(path):
   with npz.open_archive(path) as archive:
     name = _match('.npz', archive)
     params = FORMATS[name].read(archive)
@@ -114,26 +116,13 @@ def _load_npz(path, heads):
     return params, _describe(params, name, settings, archive.unread)
 
 
-def _load_safetensors(path, heads):
+def _read_safetensors(path, heads):
   arrays, metadata = safetensors_file.read(path)
   name = _match('.safetensors', arrays)
   settings = FORMATS[name].settings(path, metadata)
   recorded_heads = settings.pop('heads', None)
   params = FORMATS[name].read(arrays, heads or recorded_heads)
   return params, _describe(params, name, settings)
-
-
-def _load_folder(path, heads):
-  return _load_safetensors(path / huggingface.WEIGHTS, heads)
-
-
-def _load_run(path, heads):
-  del heads  # Shapes determine it.
-  params = run_folder.read(path)
-  return params, _describe(params, 'run', run_folder.settings(path))
-
-
-_READERS = {'.npz': _load_npz, '.safetensors': _load_safetensors}
 
 
 def _match(suffix, arrays):

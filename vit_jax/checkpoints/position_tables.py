@@ -57,11 +57,8 @@ def options(names: Iterable[str]) -> dict[str, str]:
 def grid(weights: Mapping[str, np.ndarray]) -> Grid | None:
   """Returns the grid of patches that the position embeddings are for.
 
-  If the weights only determine the number of patches, the grid is assumed to be
-  square. Returns None if the number is not a square or not known.
-
-  Args:
-    weights: arrays by name.
+  If the weights, arrays by name, only determine the number of patches, the grid
+  is assumed to be square. None if the number is unknown or not a square.
   """
   lengths = {name.rpartition('/')[2]: len(x) for name, x in weights.items()}
   if _ROWS in lengths and _COLUMNS in lengths:
@@ -88,7 +85,7 @@ def resize(
 
   Args:
     weights: arrays by name.
-    expected: arrays or shapes of the model by name.
+    expected: arrays or shapes of the model, by name.
     model: from `models.create`.
     image_size: side, or height and width, in pixels of the model's images.
     old_image_size: image size of the weights. If None and the weights only
@@ -142,14 +139,8 @@ def resize_grid(
   """Interpolates position embeddings from one grid of patches to another.
 
   Bilinear over rows and columns, in float32, with aligned corners as in the
-  official code.
-
-  Args:
-    table: embeddings in raster order.
-    old_grid: rows and columns of `table`.
-    new_grid: rows and columns of the result.
-    class_slot: whether the first embedding is that of a class token, which is
-      kept as is.
+  official code. Embeddings are in raster order. With `class_slot`, the first is
+  that of a class token, which is kept as is.
 
   Raises:
     ValueError: if the number of embeddings does not match the old grid.

@@ -27,11 +27,9 @@ def is_run(folder: epath.Path) -> bool:
 def read(folder: epath.Path) -> dict[str, Any]:
   """Returns the latest weights, or their moving average if the run keeps one.
 
-  Unlike `store.Store`, this writes nothing, so the run may be in progress.
-  Damaged checkpoints are skipped with a warning.
-
-  Args:
-    folder: a workdir or its folder of checkpoints.
+  The folder is a workdir or its folder of checkpoints. Unlike `store.Store`,
+  this writes nothing, so the run may be in progress. Damaged checkpoints are
+  skipped with a warning.
 
   Raises:
     ValueError: if there is no finished checkpoint, or all are damaged.
@@ -73,8 +71,8 @@ def settings(folder: epath.Path) -> dict[str, Any]:
   config = read_json(folder / CONFIG) or {}
   recorded = {}
   for key in ('gelu', 'norm_eps'):
-    if f'model.{key}' in config:
-      recorded[key] = config[f'model.{key}']
+    if value := config.get(f'model.{key}'):  # Unset for ResNets.
+      recorded[key] = value
   if height := config.get('data.image_size'):
     recorded['image_size'] = height, config.get('data.image_width') or height
   results = read_json(folder / RESULTS) or {}

@@ -285,7 +285,7 @@ class Store:
     if not num_damaged:
       return None if newest < 0 else newest
     if newest < 0:
-      details = '; '.join(f'{step}: {damages[step]}' for step in damages)
+      details = '; '.join(f'{step}: {x}' for step, x in damages.items())
       raise DamagedCheckpointError(
         f'every checkpoint in {self._folder} is damaged:'
         f' {details or "see the log of process 0"}. Choose another workdir, or'
@@ -313,28 +313,31 @@ class Store:
   def _check_matches(self, step: int, target: PyTree) -> None:
     folder = self._step_folder(step)
     saved = ocp.StandardCheckpointHandler().metadata(folder / 'state').tree
-    saved = ocp.tree.to_flat_dict(saved, sep='/')
-    expected = ocp.tree.to_flat_dict(target, sep='/')
+    saved, expected = (
+      {
+        name: f'{x.dtype}{list(x.shape)}'
+        for name, x in ocp.tree.to_flat_dict(tree, sep='/').items()
+      }
+      for tree in (saved, target)
+    )
     differences = []
-    for name in [*expected, *(n for n in saved if n not in expected)]:
+    for name in expected | saved:
       if name not in saved:
         differences.append(f'{name} is not in the checkpoint')
       elif name not in expected:
         differences.append(f'{name} is only in the checkpoint')
-      else:
-        old, new = _describe(saved[name]), _describe(expected[name])
-        if old != new:
-          differences.append(
-            f'{name} is {old} in the checkpoint, {new} in this run'
-          )
+      elif saved[name] != expected[name]:
+        differences.append(
+          f'{name} is {saved[name]} in the checkpoint, {expected[name]} in this'
+          ' run'
+        )
     if differences:
-      more = len(differences) - 5
+      if (more := len(differences) - 5) > 0:
+        differences[5:] = [f'and {more} more']
       raise ValueError(
-        f'checkpoint {folder} is of another model or optimizer: '
-        + '; '.join(differences[:5])
-        + (f'; and {more} more' if more > 0 else '')
-        + '. Resume with the config it was saved with, or choose another'
-        ' workdir.'
+        f'checkpoint {folder} is of another model or optimizer:'
+        f' {"; ".join(differences)}. Resume with the config it was saved with,'
+        ' or choose another workdir.'
       )
 
 
@@ -348,7 +351,3 @@ def _unused(path: epath.Path) -> epath.Path:
 
 def _mebibytes(size: int) -> str:
   return f'{size / 2**20:.1f} MiB'
-
-
-def _describe(array) -> str:
-  return f'{array.dtype}{list(array.shape)}'

@@ -15,9 +15,8 @@ KINDS = (
 
 _COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.-]+) \(.*\{$')
 _INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?[\w.-]+ = (.*?) ([\w-]+)\((.*)$')
-_ARRAY = re.compile(r'\b([a-z]+\d*)\[([\d,]*)\]')
+_ARRAY = re.compile(r'\b[a-z]+(\d*)\[([\d,]*)\]')  # Bits and sides.
 _CALLED = re.compile(r'(?:calls|to_apply|body|condition)=%?([\w.-]+)')
-_BITS = re.compile(r'\d+')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,20 +45,16 @@ def traffic(hlo: str) -> dict[str, Traffic]:
       cannot be determined.
   """
   computations, entry = _computations(hlo)
-  instructions = dict.fromkeys(KINDS, 0)
-  counts = dict.fromkeys(KINDS, 0)
-  sizes = dict.fromkeys(KINDS, 0)
+  totals = dict.fromkeys(KINDS, Traffic(0, 0, 0))
   for name, executions in _executions(computations, entry).items():
     for shape, operation, _ in computations[name]:
       kind = operation.removesuffix('-start')
-      if kind in counts:
-        instructions[kind] += 1
-        counts[kind] += executions
-        sizes[kind] += executions * _result_bytes(shape, operation)
-  return {
-    kind: Traffic(instructions[kind], counts[kind], sizes[kind])
-    for kind in KINDS
-  }
+      if kind in totals:
+        old, size = totals[kind], executions * _result_bytes(shape, operation)
+        totals[kind] = Traffic(
+          old.instructions + 1, old.count + executions, old.bytes + size
+        )
+  return totals
 
 
 _Instruction = tuple[str, str, str]  # Shape, operation, operands and the rest.
@@ -121,13 +116,8 @@ def _trip_count(condition: list[_Instruction]) -> int:
 
 def _result_bytes(shape: str, operation: str) -> int:
   """Returns the size of a result; an async start also lists its operands."""
-  arrays = [
-    math.prod(map(int, filter(None, sides.split(',')))) * _item_bits(kind) // 8
-    for kind, sides in _ARRAY.findall(shape)
+  arrays = [  # A `pred`, without a number of bits, takes a byte.
+    math.prod(map(int, filter(None, sides.split(',')))) * int(bits or 8) // 8
+    for bits, sides in _ARRAY.findall(shape)
   ]
   return max(arrays) if operation.endswith('-start') else sum(arrays)
-
-
-def _item_bits(kind: str) -> int:
-  match = _BITS.search(kind)
-  return int(match[0]) if match else 8  # A `pred` takes a byte.

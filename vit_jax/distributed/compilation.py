@@ -70,7 +70,8 @@ def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
   lowered = jitted.trace(*args).lower(lowering_platforms=('tpu',))
   begin = time.perf_counter()
   try:
-    with _no_compilation_cache():
+    # The cache cannot read programs back for devices that are not attached.
+    with _cache_options(jax_enable_compilation_cache=False):
       compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
     for pattern in _DOES_NOT_FIT:
@@ -91,19 +92,23 @@ def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
   )
 
 
-@contextlib.contextmanager
-def persistent_cache(folder: epath.Path) -> Iterator[None]:
+def persistent_cache(
+  folder: epath.Path,
+) -> contextlib.AbstractContextManager[None]:
   """Caches compiled programs in a folder, to share them between runs.
 
   Has no effect if JAX is configured with another folder.
   """
-  options = {
-    'jax_compilation_cache_dir': str(folder),
-    'jax_persistent_cache_min_compile_time_secs': 0.1,
-  }
   if jax.config.jax_compilation_cache_dir:
-    yield
-    return
+    return contextlib.nullcontext()
+  return _cache_options(
+    jax_compilation_cache_dir=str(folder),
+    jax_persistent_cache_min_compile_time_secs=0.1,
+  )
+
+
+@contextlib.contextmanager
+def _cache_options(**options: Any) -> Iterator[None]:
   before = {name: getattr(jax.config, name) for name in options}
   try:
     _update(options)
@@ -116,14 +121,3 @@ def _update(options):
   for name, value in options.items():
     jax.config.update(name, value)
   compilation_cache.reset_cache()  # It reads its settings only once.
-
-
-@contextlib.contextmanager
-def _no_compilation_cache() -> Iterator[None]:
-  """Disables the cache, which cannot read programs without devices back."""
-  enabled = jax.config.jax_enable_compilation_cache
-  try:
-    _update({'jax_enable_compilation_cache': False})
-    yield
-  finally:
-    _update({'jax_enable_compilation_cache': enabled})

@@ -74,8 +74,7 @@ def _lay_on_huge_pages(num_bytes: int) -> None:
   libc.malloc.argtypes = (ctypes.c_size_t,)
   libc.free.argtypes = (ctypes.c_void_p,)
   libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-  block = libc.malloc(num_bytes)
-  if block:
+  if block := libc.malloc(num_bytes):
     begin = -(-block // _PAGE) * _PAGE
     end = (block + num_bytes) // _PAGE * _PAGE
     if begin < end:

@@ -29,9 +29,7 @@ def create(
   stay within the fast interconnect of a slice.
 
   Args:
-    data: size of the axis; one of the three may be -1 for all other devices.
-    fsdp: size of the axis.
-    tensor: size of the axis.
+    data, fsdp, tensor: sizes; one may be -1 for all other devices.
     devices: devices to use, possibly mere descriptions; if the sizes are for
       fewer devices, the first ones. None for all devices.
 
@@ -48,7 +46,9 @@ def create(
       ' to -1.'
     )
   devices = devices[:size]
-  slices = _num_slices(devices)
+  slices = 1
+  if devices[0].platform == 'tpu':
+    slices = len({getattr(device, 'slice_index', 0) for device in devices})
   if shape[0] % slices:
     raise ValueError(
       f'{_describe(shape)} does not fit {slices} slices: mesh.data has to be a'
@@ -93,13 +93,6 @@ def _describe(sizes):
   return ', '.join(f'mesh.{axis}={size}' for axis, size in pairs)
 
 
-def _num_slices(devices):
-  """Returns the number of TPU slices; 1 on other platforms."""
-  if devices[0].platform != 'tpu':
-    return 1
-  return len({getattr(device, 'slice_index', 0) for device in devices})
-
-
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Returns the sharding of examples over the batch axes."""
   return NamedSharding(mesh, PartitionSpec(BATCH))
@@ -129,12 +122,9 @@ def put(
 ) -> PyTree[jax.Array]:
   """Shards arrays that every process holds in full.
 
-  With several processes, `jax.device_put` would gather all arrays on every
-  device to check that they are equal.
-
-  Args:
-    arrays: equal in all processes.
-    shardings: one per array, or one for all.
+  There is one sharding per array, or one for all. With several processes,
+  `jax.device_put` would gather all arrays on every device to check that they
+  are equal.
   """
   if jax.process_count() == 1:
     return jax.device_put(arrays, shardings)

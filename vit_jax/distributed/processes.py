@@ -111,11 +111,11 @@ def start(
 
 def _from_environment(name: str) -> int | None:
   value = os.environ.get(name)
-  if value is not None and not value.isdigit():
-    raise ValueError(
-      f'the environment variable {name}={value!r} is not a number.'
-    )
-  return None if value is None else int(value)
+  if value is None:
+    return None
+  if not value.isdigit():
+    raise ValueError(f'environment variable {name}={value!r} is not a number.')
+  return int(value)
 
 
 def _check(address, number, index) -> None:

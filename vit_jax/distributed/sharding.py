@@ -44,13 +44,9 @@ FSDP_RULE = r'(.*/)?(kernel|pos_embedding(_\w+)?)'
 def place(state: PyTree, mesh: Mesh) -> PyTree:
   """Returns the shapes of a state with the shardings defined by the rules.
 
-  Args:
-    state: arrays or shapes of weights, their averages and moments, with or
-      without stacked encoder blocks.
-    mesh: from `mesh.create`.
-
-  Returns:
-    `jax.ShapeDtypeStruct`s with `NamedSharding`s.
+  The state consists of arrays or shapes: weights, their averages and moments,
+  with or without stacked encoder blocks. The result consists of
+  `jax.ShapeDtypeStruct`s with `NamedSharding`s.
 
   Raises:
     ValueError: if the model has no attention heads or MLPs to split over
@@ -172,24 +168,19 @@ def _spec(name, shape, mesh):
     for rule, axes in TENSOR_RULES.items():
       if re.fullmatch(rule, name):
         spec[layer_axes:] = axes
-        _check_divides(name, shape, spec.index(TENSOR), mesh.shape[TENSOR])
+        number = shape[spec.index(TENSOR)]
+        if number % mesh.shape[TENSOR]:
+          raise ValueError(
+            f'{name} has {number} attention heads or hidden units, which do not'
+            f' divide over mesh.tensor={mesh.shape[TENSOR]} devices; choose a'
+            ' divisor.'
+          )
   if mesh.shape[FSDP] > 1 and re.fullmatch(FSDP_RULE, name):
-    free = [
-      i
-      for i in range(layer_axes, len(shape))
-      if spec[i] is None and shape[i] % mesh.shape[FSDP] == 0
-    ]
-    if free:
+    axes = range(layer_axes, len(shape))
+    divisible = [i for i in axes if shape[i] % mesh.shape[FSDP] == 0]
+    if free := [i for i in divisible if spec[i] is None]:
       spec[max(free, key=lambda i: (shape[i], i))] = FSDP
   return PartitionSpec(*spec)
-
-
-def _check_divides(name, shape, dimension, size):
-  if shape[dimension] % size:
-    raise ValueError(
-      f'{name} has {shape[dimension]} attention heads or hidden units, which do'
-      f' not divide over mesh.tensor={size} devices; choose a divisor.'
-    )
 
 
 def _mib(num_bytes: int) -> str:

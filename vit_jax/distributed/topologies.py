@@ -45,7 +45,6 @@ GENERATIONS = {
   'v6e': Core(918e12, round(31.25 * GIB), 2),
 }
 
-
 # Without these, libtpu searches for an attached TPU and logs its absence.
 _NO_TPU_HERE = {
   'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
@@ -62,13 +61,11 @@ class Slice:
   """A TPU slice.
 
   Attributes:
-    name: name in libtpu.
     devices: descriptions to create a mesh and compile for; they cannot run
       programs.
     core: specification of each device.
   """
 
-  name: str
   devices: Sequence[jax.Device]
   core: Core
 
@@ -114,4 +111,4 @@ def describe(name: str) -> Slice:
       f'libtpu does not know the slice {name!r} ({reason}); hosts have 2x2'
       ' chips, so valid sides are 1, 2, 4, 8 and so on.'
     ) from error
-  return Slice(name, topology.devices, core)
+  return Slice(topology.devices, core)

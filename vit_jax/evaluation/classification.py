@@ -12,6 +12,9 @@ from vit_jax.distributed import processes
 from vit_jax.training import steps
 
 EvalStep = Callable[[PyTree, steps.Batch], dict[str, Array]]
+# One pass over a dataset, with `image`, `label`, `mask` and `index`.
+Batches = Iterable[dict[str, np.ndarray]]
+Put = Callable[[dict[str, np.ndarray]], steps.Batch]  # To the devices.
 TOP = 5
 
 
@@ -70,8 +73,7 @@ class Predictions:
     """
     metrics = {}
     if self.loss is not None:
-      mean = np.sum(self.loss, dtype=np.float64) / len(self.loss)
-      metrics['loss'] = float(mean)
+      metrics['loss'] = float(np.mean(self.loss, dtype=np.float64))
     correct = self.correct[self.labelled]
     if not len(correct):
       raise ValueError(
@@ -105,10 +107,7 @@ PROBABILITIES = {'softmax': jax.nn.softmax, 'sigmoid': jax.nn.sigmoid}
 
 
 def make_eval_step(
-  model,
-  *,
-  loss: str,
-  project: Callable[[Array], Array] | None = None,
+  model, *, loss: str, project: Callable[[Array], Array] | None = None
 ) -> EvalStep:
   """Returns a function from (params, batch) to values per example.
 
@@ -124,13 +123,11 @@ def make_eval_step(
     logits, _ = model.apply({'params': params}, batch['image'], train=False)
     if project is not None:
       logits = project(logits)
-    return top_classes(logits, loss=loss) | _losses(logits, batch['label'])
-
-  def _losses(logits, labels):
-    if labels.ndim == 2 and loss == 'softmax':
-      return {}
-    targets = steps.as_targets(labels, logits.shape[-1])
-    return {'loss': steps.LOSSES[loss](logits, targets)}
+    outputs = top_classes(logits, loss=loss)
+    if batch['label'].ndim == 1 or loss != 'softmax':
+      targets = steps.as_targets(batch['label'], logits.shape[-1])
+      outputs['loss'] = steps.LOSSES[loss](logits, targets)
+    return outputs
 
   return eval_step
 
@@ -140,14 +137,9 @@ def top_classes(
 ) -> dict[str, Array]:
   """Returns the classes with the largest logits, and their probabilities.
 
-  Args:
-    logits: logits of k classes.
-    loss: key of PROBABILITIES.
-    count: number of classes to return, at most k.
-
-  Returns:
-    `top_classes` and `top_probabilities` in descending order; of equal logits,
-    the lower class number comes first.
+  These are `top_classes` and `top_probabilities`, (b, min(count, k)), in
+  descending order; of equal logits, the lower class number comes first. `loss`
+  is a key of PROBABILITIES.
   """
   _, classes = jax.lax.top_k(logits, min(count, logits.shape[-1]))
   values = PROBABILITIES[loss](logits)
@@ -156,32 +148,19 @@ def top_classes(
 
 
 def predict(
-  eval_step: EvalStep,
-  params: PyTree,
-  batches: Iterable[dict[str, np.ndarray]],
-  put: Callable[[dict[str, np.ndarray]], steps.Batch],
+  eval_step: EvalStep, params: PyTree, batches: Batches, put: Put
 ) -> Predictions:
-  """Evaluates a model on one pass over a dataset, without padding.
-
-  Args:
-    eval_step: jitted result of `make_eval_step`.
-    params: weights on the devices.
-    batches: one pass, with `image`, `label`, `mask` and `index`.
-    put: moves a batch to the devices.
-  """
+  """Evaluates a model on a dataset; same arguments as in `collect`."""
   return Predictions(**collect(eval_step, params, batches, put))
 
 
 def collect(
-  eval_step: EvalStep,
-  params: PyTree,
-  batches: Iterable[dict[str, np.ndarray]],
-  put: Callable[[dict[str, np.ndarray]], steps.Batch],
+  eval_step: EvalStep, params: PyTree, batches: Batches, put: Put
 ) -> dict[str, np.ndarray]:
   """Returns the outputs of a step for each example, with `index` and `label`.
 
-  Same arguments as `predict`. Every process returns the examples of all
-  processes, ordered by index and without padding.
+  Every process returns the examples of all processes, ordered by index and
+  without padding. The step is jitted, and the weights are on the devices.
   """
   parts = list(_outputs(eval_step, params, batches, put))
   rows = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}

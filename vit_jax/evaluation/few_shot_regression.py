@@ -9,20 +9,16 @@ same as in big_vision's `fewshot_lsr`.
 Everything except for the features is computed in float64 on the host.
 """
 
-from collections.abc import Callable, Iterable
 import dataclasses
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Float, Int, PyTree
 import numpy as np
 
 from vit_jax.evaluation import classification
-from vit_jax.training import steps
 
 BIAS = 100.0  # Large, so that regularization of its weight has little effect.
 EPSILON = 1e-5
-
-FeatureStep = Callable[[PyTree, steps.Batch], dict[str, Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +38,10 @@ class Features:
     return Features(self.values[rows], self.label[rows])
 
 
-def make_feature_step(model) -> FeatureStep:
-  """Returns a function from (params, batch) to features.
+def make_feature_step(model) -> classification.EvalStep:
+  """Returns a function from (params, batch) to `features`, (b, d) float32.
 
-  Args:
-    model: returns `(logits, features)`; the features that the linear head
-      receives are `pre_logits` (b, d).
+  These are the features that the linear head of the model receives.
   """
 
   def feature_step(params, batch):
@@ -58,12 +52,12 @@ def make_feature_step(model) -> FeatureStep:
 
 
 def extract(
-  feature_step: FeatureStep,
+  feature_step: classification.EvalStep,
   params: PyTree,
-  batches: Iterable[dict[str, np.ndarray]],
-  put: Callable[[dict[str, np.ndarray]], steps.Batch],
+  batches: classification.Batches,
+  put: classification.Put,
 ) -> Features:
-  """Computes the features of a dataset; same arguments as in `predict`."""
+  """Computes the features of a dataset, as `classification.collect` does."""
   rows = classification.collect(feature_step, params, batches, put)
   return Features(rows['features'], rows['label'])
 
@@ -71,19 +65,11 @@ def extract(
 def choose_support(
   labels: Int[np.ndarray, ' n'], num_classes: int, shots: int, seed: int
 ) -> Int[np.ndarray, ' m']:
-  """Draws random examples of every class, ordered by class.
+  """Draws examples of every class; returns positions in `labels`, by class.
 
   With the same seed, the examples of a class for fewer shots are the first ones
-  for more shots. Classes with fewer examples contribute all of them.
-
-  Args:
-    labels: class numbers.
-    num_classes: k.
-    shots: number of examples per class.
-    seed: seed of the draw.
-
-  Returns:
-    Positions in `labels`.
+  for more shots. Classes with fewer examples than `shots` contribute all of
+  them.
 
   Raises:
     ValueError: if a label is not a class.
@@ -139,12 +125,8 @@ def accuracy(
 ) -> float:
   """Returns the accuracy on `queries` of a regression fitted to `support`.
 
-  Args:
-    support: examples to fit. Classes without examples are never predicted,
-      since their score is always below the mean of the others.
-    queries: examples to classify.
-    num_classes: k.
-    l2: weight of the regularization.
+  Classes without support are never predicted, since their score is always below
+  the mean of the others.
   """
   features, query_features = augment(support.values, queries.values)
   targets = 2.0 * np.eye(num_classes)[support.label] - 1.0

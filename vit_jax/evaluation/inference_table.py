@@ -15,15 +15,7 @@ PANELS = {
 
 def rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
   """Returns a row per result, with the columns of HEAD."""
-  return [
-    (
-      result['model'],
-      str(result['image_size']) + '*' * _is_resized(result),
-      *(_rates(result['best']) if result['best'] else ('-',) * 4),
-      _largest(result),
-    )
-    for result in results
-  ]
+  return [_row(result) for result in results]
 
 
 def notes(results: Sequence[Result]) -> list[str]:
@@ -34,14 +26,12 @@ def notes(results: Sequence[Result]) -> list[str]:
     ' lowest and highest rate at the batch size with the best median, and the'
     ' largest batch that fits, to within an eighth.'
   ]
-  if resized := [
+  if resized := ', '.join(
     f'{result["model"]} {result["wanted_size"]} to {result["image_size"]}'
     for result in results
     if _is_resized(result)
-  ]:
-    texts.append(
-      f'* Rounded to a multiple of the patch size: {", ".join(resized)}.'
-    )
+  ):
+    texts.append(f'* Rounded to a multiple of the patch size: {resized}.')
   if any(result['limited_by'] != 'memory' for result in results):
     texts.append('>= No larger batch was tried (inference.largest_batch).')
   return texts
@@ -60,16 +50,16 @@ def lines(
   return {model: sorted(line) for model, line in by_model.items()}
 
 
-def _rates(best) -> tuple[str, ...]:
-  rates = (best[key] for key in ('images_per_second', 'lowest', 'highest'))
-  return (*(f'{rate:.4g}' for rate in rates), str(best['batch_size']))
-
-
-def _largest(result) -> str:
-  if not result['largest_batch']:
-    return 'none'
-  sign = '' if result['limited_by'] == 'memory' else '>='
-  return f'{sign}{result["largest_batch"]}'
+def _row(result) -> tuple[str, ...]:
+  size = str(result['image_size']) + '*' * _is_resized(result)
+  cells = ['-'] * 4
+  if best := result['best']:
+    rates = (best[key] for key in ('images_per_second', 'lowest', 'highest'))
+    cells = [*(f'{rate:.4g}' for rate in rates), str(best['batch_size'])]
+  largest = str(result['largest_batch'] or 'none')
+  if result['largest_batch'] and result['limited_by'] != 'memory':
+    largest = f'>={largest}'
+  return result['model'], size, *cells, largest
 
 
 def _is_resized(result) -> bool:

@@ -34,12 +34,7 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
   Combines four files of the release: the ObjectNet label of each folder; the
   ImageNet names of each label, separated by '; '; the list of ImageNet names;
   and the line in that list, from 0, of each class number that models predict.
-
-  Args:
-    path: folder of the files.
-
-  Returns:
-    `{folder: (class, ...)}`, sorted by folder.
+  `path` is the folder of these files. The result is sorted by folder.
 
   Raises:
     ValueError: if a file is missing, or the files are inconsistent.
@@ -73,17 +68,15 @@ def map_predictions(
   predictions: classification.Predictions,
   classes: Sequence[Sequence[int]],
 ) -> classification.Predictions:
-  """Maps predicted ImageNet classes to ObjectNet classes.
+  """Maps predicted ImageNet classes to ObjectNet classes, or -1 for none.
 
   Several predictions may map to the same class. A prediction that belongs to
-  several ObjectNet classes is mapped to the label if it is one of them.
+  several ObjectNet classes is mapped to the label if it is one of them. The
+  result has no loss.
 
   Args:
     predictions: top classes in ImageNet, and labels in ObjectNet.
     classes: ImageNet classes of each ObjectNet class.
-
-  Returns:
-    Predictions with top classes in ObjectNet, or -1 for none, and without loss.
   """
   members = np.zeros((len(classes), NUM_IMAGENET_CLASSES), bool)
   for row, group in zip(members, classes, strict=True):
@@ -97,12 +90,7 @@ def map_predictions(
 def restrict(
   logits: Float[Array, 'b j'], classes: Sequence[Sequence[int]]
 ) -> Float[Array, 'b k']:
-  """Returns the largest ImageNet logit for each ObjectNet class.
-
-  Args:
-    logits: logits of the ImageNet classes.
-    classes: ImageNet classes of each ObjectNet class.
-  """
+  """Returns, per ObjectNet class, the largest logit of its ImageNet classes."""
   return jnp.stack(
     [logits[:, jnp.array(group)].max(axis=-1) for group in classes], axis=-1
   )

@@ -5,7 +5,6 @@ only replaced by patches of the same image. Metrics are therefore independent of
 batch size and devices, and comparable between steps.
 """
 
-from collections.abc import Callable, Iterable
 import math
 
 import jax
@@ -15,7 +14,7 @@ import numpy as np
 
 from vit_jax.evaluation import classification
 from vit_jax.models import patch_predictor
-from vit_jax.training import patch_targets, randomness, steps
+from vit_jax.training import patch_targets, randomness
 
 
 def draw_corruption(
@@ -50,33 +49,23 @@ def make_eval_step(
     )
     patches = patch_targets.corrupted_patches(images, grid, corruption)
     colours = target.true_colours(patches)
+    zeros = jnp.zeros(patch_targets.NUM_COLOURS, jnp.int32)
     return {
       'loss': target.losses(predictions, patches),
       'hits': target.colours(predictions) == colours,
-      'histogram': jax.vmap(_histogram)(colours),
+      'histogram': jax.vmap(lambda image: zeros.at[image].add(1))(colours),
     }
 
   return eval_step
 
 
-def _histogram(colours):
-  """Counts each colour, (512,)."""
-  return jnp.zeros(patch_targets.NUM_COLOURS, jnp.int32).at[colours].add(1)
-
-
 def evaluate(
   eval_step: classification.EvalStep,
   params: PyTree,
-  batches: Iterable[dict[str, np.ndarray]],
-  put: Callable[[dict[str, np.ndarray]], steps.Batch],
+  batches: classification.Batches,
+  put: classification.Put,
 ) -> dict[str, float]:
-  """Evaluates a model on one pass over a dataset.
-
-  Args:
-    eval_step: jitted result of `make_eval_step`.
-    params: weights on the devices.
-    batches: one pass, with `image`, `label`, `mask` and `index`.
-    put: moves a batch to the devices.
+  """Evaluates a model on a dataset; see `classification.collect`.
 
   Returns:
     `loss`; `accuracy` of the 3-bit colours; `baseline_accuracy`, the accuracy

@@ -10,11 +10,9 @@ MIN_TIMINGS = 3
 
 
 def largest_batch(fits: Callable[[int], bool], limit: int) -> int:
-  """Returns the largest batch that fits, to within an eighth; 0 if none does.
+  """Returns the largest batch that `fits`, to within an eighth; 0 if none does.
 
-  Args:
-    fits: returns whether a batch size fits.
-    limit: largest batch size to try.
+  Tries no batch sizes above the limit.
   """
   low, high = 0, 1
   while fits(high):
@@ -43,13 +41,9 @@ def needed_bytes(compiled: jax.stages.Compiled) -> int:
 def timings(
   compiled: Callable[..., Any], *args: Any, repetitions: int, seconds: float
 ) -> list[float]:
-  """Returns the seconds of repeated calls, after one untimed call.
+  """Returns the seconds of each of several calls, after one untimed call.
 
-  Args:
-    compiled: function to time.
-    *args: its arguments.
-    repetitions: number of timed calls.
-    seconds: time after which MIN_TIMINGS calls are enough.
+  Times `repetitions` calls, or at least MIN_TIMINGS once `seconds` have passed.
   """
   jax.block_until_ready(compiled(*args))
   durations = []

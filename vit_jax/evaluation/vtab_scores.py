@@ -11,31 +11,16 @@ import types
 SCORE = 'mean'  # Name of the mean over all tasks.
 
 _TASKS = (
-  'caltech101',
-  'cifar100',
-  'dtd',
-  'oxford_flowers102',
-  'oxford_iiit_pet',
-  'sun397',
-  'svhn',
-  'patch_camelyon',
-  'eurosat',
-  'resisc45',
-  'diabetic_retinopathy',
-  'clevr_count',
-  'clevr_distance',
-  'dmlab',
-  'dsprites_location',
-  'dsprites_orientation',
-  'kitti_distance',
-  'smallnorb_azimuth',
-  'smallnorb_elevation',
+  'caltech101 cifar100 dtd oxford_flowers102 oxford_iiit_pet sun397 svhn'
+  ' patch_camelyon eurosat resisc45 diabetic_retinopathy'
+  ' clevr_count clevr_distance dmlab dsprites_location dsprites_orientation'
+  ' kitti_distance smallnorb_azimuth smallnorb_elevation'
 )
 
 
 def _row(text: str) -> Mapping[str, float]:
-  accuracies = map(float, text.split())
-  return types.MappingProxyType(dict(zip(_TASKS, accuracies, strict=True)))
+  row = zip(_TASKS.split(), map(float, text.split()), strict=True)
+  return types.MappingProxyType(dict(row))
 
 
 # Top-1 accuracy in per cent (Appendix D.10), by model and pre-training data.
@@ -60,14 +45,9 @@ TABLE_9: Mapping[str, Mapping[str, float]] = types.MappingProxyType(
 def means(
   accuracies: Mapping[str, float], groups: Mapping[str, str]
 ) -> dict[str, float]:
-  """Returns the mean over all tasks, and over those of each group.
+  """Returns means of accuracies, in any unit, given the group of each task.
 
-  Args:
-    accuracies: accuracy by task, in any unit.
-    groups: group by task.
-
-  Returns:
-    Means by name: SCORE for all tasks, then each group in order of appearance.
+  Means by name: SCORE for all tasks, then each group in order of appearance.
   """
   by_group = {}
   for task, accuracy in accuracies.items():

@@ -17,10 +17,8 @@ def token_distances(
 ) -> Float[np.ndarray, 'n n']:
   """Returns the distances in px between all tokens of an image.
 
-  Args:
-    grid: rows and columns of tokens; tokens are in raster order.
-    token_size: height and width in px of the part of the image per token: a
-      patch or, for hybrids, the stride of the ResNet.
+  Tokens are in raster order of the grid, rows by columns. Their size in px is
+  the height and width of a patch or, for hybrids, the strides of the ResNet.
   """
   rows, columns = np.indices(grid).reshape(2, -1)
   corners = np.stack([rows * token_size[0], columns * token_size[1]], axis=1)

@@ -29,7 +29,7 @@ def summarize(
 
   Args:
     model: a model with attention.
-    params: its weights, unrolled.
+    params: its weights, unrolled, as returned by `checkpoints.load`.
     images: in [-1, 1].
     renormalise: same as in `attention_distance`.
 
@@ -71,12 +71,8 @@ def by_layer(
 
   Rows are queries and columns keys, and every row sums to one. A class token is
   first in both. Layers are computed lazily, by one compiled program that all
-  blocks and all images of the same shape share.
-
-  Args:
-    model: a model with attention.
-    params: its weights, unrolled, as returned by `checkpoints.load`.
-    images: in [-1, 1].
+  blocks and all images of the same shape share. Same arguments as in
+  `summarize`.
 
   Raises:
     ValueError: if the model has no attention or does not support the images.
@@ -93,11 +89,7 @@ def by_layer(
 
 
 def check_has_attention(model: vit.VisionTransformer) -> None:
-  """Refuses models without attention between all tokens.
-
-  Raises:
-    ValueError: for a model without an encoder, or with axial attention.
-  """
+  """Raises a ValueError for a model without attention between all tokens."""
   if not isinstance(model, vit.VisionTransformer):
     raise ValueError(
       f'a {type(model).__name__} has no attention between tokens; inspect a ViT'

@@ -24,23 +24,14 @@ def filters(
 ) -> Figure:
   """Draws the first principal components of RGB filters, as in Figure 7 left.
 
-  Grey is zero; each component is scaled by its largest weight.
-
-  Args:
-    components: from `filters.principal_components`.
-    shares: share of the variance explained by each component.
+  Grey is zero; each component is scaled by its largest weight. The arguments
+  are the results of `filters.principal_components`.
   """
   number = min(len(components), MAX_FILTERS)
   columns = min(number, 7)
   rows = -(-number // columns)
-  figure = Figure(
-    figsize=(1.1 * columns + 0.3, 1.3 * rows + 0.7),
-    dpi=120,
-    layout='constrained',
-  )
-  panels = figure.subplots(rows, columns, squeeze=False)
-  for axes in panels.flat:
-    axes.set_axis_off()
+  size = 1.1 * columns + 0.3, 1.3 * rows + 0.7
+  figure, panels = _panels(rows, columns, size, dpi=120)
   for k in range(number):
     axes, component = panels.flat[k], components[k]
     axes.imshow(0.5 + 0.5 * component / np.abs(component).max())
@@ -59,10 +50,8 @@ def position_similarity(
   """Draws the similarity of position embeddings, as in Figures 7 and 10.
 
   One tile per patch: the map of similarities between its embedding and all
-  others. The colour scale ends at the most similar pair of different patches.
-
-  Args:
-    similarity: from `position_similarity.similarity`.
+  others, from `position_similarity.similarity`. The colour scale ends at the
+  most similar pair of different patches.
   """
   rows, columns = similarity.shape[:2]
   figure = Figure(figsize=(8, 8 * rows / columns), dpi=120)
@@ -84,9 +73,8 @@ def attention_distance(
 ) -> Figure:
   """Draws mean attention distance by depth, as in Figure 7 right.
 
-  Args:
-    distances: means over images, in px.
-    uniform: distance for uniform attention, drawn as a line if given.
+  Distances are means over images, in px. `uniform`, the distance for uniform
+  attention, is drawn as a line if given.
   """
   depth = np.arange(1, len(distances) + 1)
   figure = Figure(figsize=(6, 4.2), dpi=150, layout='constrained')
@@ -117,25 +105,16 @@ def rollouts(
 ) -> Figure:
   """Draws images next to their attention rollout, as in Figures 6 and 14.
 
-  Args:
-    images: in [-1, 1].
-    shares: rollouts from `attention_maps.summarize`.
-    captions: caption of each image.
+  Images are in [-1, 1], and shares are the rollouts of
+  `attention_maps.summarize`.
   """
   across = min(len(images), 4)
   down = -(-len(images) // across)
   height, width = images.shape[1:3]
-  figure = Figure(
-    figsize=(2 * across * 1.3, down * (1.3 * height / width + 0.25) + 0.3),
-    dpi=150,
-    layout='constrained',
-  )
-  panels = figure.subplots(down, 2 * across, squeeze=False)
-  for axes in panels.flat:
-    axes.set_axis_off()
-  pairs = panels.reshape(-1, 2)
+  size = 2 * across * 1.3, down * (1.3 * height / width + 0.25) + 0.3
+  figure, panels = _panels(down, 2 * across, size, dpi=150)
   for (left, right), image, share, caption in zip(
-    pairs, images, shares, captions, strict=False
+    panels.reshape(-1, 2), images, shares, captions, strict=False
   ):
     pixels = to_pixels(image)
     left.imshow(pixels)
@@ -152,10 +131,8 @@ def attention_maps(
 ) -> Figure:
   """Draws the attention map of every head, one row per layer.
 
-  Args:
-    image: in [-1, 1].
-    maps: from `attention_maps.summarize`; each is scaled by its largest weight.
-    caption: caption of the image.
+  The image is in [-1, 1]. Maps are those of `attention_maps.summarize`; each is
+  scaled by its largest weight.
   """
   depth, heads, rows, columns = maps.shape
   side = 0.55  # Width of a map, in inches.
@@ -189,6 +166,15 @@ def save(figure: Figure, path: epath.Path) -> None:
 def to_pixels(image: Float[np.ndarray, 'h w 3']) -> Float[np.ndarray, 'h w 3']:
   """Converts an image from [-1, 1] to [0, 1]."""
   return np.clip((np.asarray(image, np.float32) + 1) / 2, 0, 1)
+
+
+def _panels(rows, columns, size, dpi):
+  """Returns a figure, sized in inches, and its axes (rows, columns), hidden."""
+  figure = Figure(figsize=size, dpi=dpi, layout='constrained')
+  panels = figure.subplots(rows, columns, squeeze=False)
+  for axes in panels.flat:
+    axes.set_axis_off()
+  return figure, panels
 
 
 def _draw_mosaic(axes, tiles, **options):

@@ -31,9 +31,6 @@ def principal_components(
 ) -> tuple[Float[np.ndarray, 'm h w c'], Float[np.ndarray, ' m']]:
   """Computes the principal components of d filters.
 
-  Args:
-    filters: d filters with h w c weights each.
-
   Returns:
     The m = min(d, h w c) orthonormal components, signed such that the largest
     weight of each is positive, and the share of the variance explained by each,
@@ -61,8 +58,7 @@ def smoothness(
   x = np.asarray(components, np.float64)
   products = squares = 0
   for axis in (1, 2):
-    one = np.delete(x, -1, axis)
-    other = np.delete(x, 0, axis)
+    one, other = np.delete(x, -1, axis), np.delete(x, 0, axis)
     products = products + np.sum(one * other, axis=(1, 2, 3))
     squares = squares + np.sum(one**2 + other**2, axis=(1, 2, 3)) / 2
   return products / squares

@@ -42,8 +42,7 @@ def draw(
   positions = corruption.positions[..., None, None, None]
   np.put_along_axis(restored, positions, predicted, axis=1)
   columns = [
-    np.asarray(patch_targets.join(p, grid))
-    for p in (patches, corrupted, restored)
+    patch_targets.join(p, grid) for p in (patches, corrupted, restored)
   ]
   return _sheet(np.stack(columns, axis=1))
 

@@ -42,13 +42,8 @@ def similarity(
 ) -> Float[np.ndarray, 'rows columns rows columns']:
   """Returns the cosine similarity of the position embeddings of all patches.
 
-  Args:
-    embeddings: embeddings of the patches in raster order.
-    grid: rows and columns of patches.
-
-  Returns:
-    An array whose [i, j] is the map of similarities to the patch in row i and
-    column j.
+  Embeddings are in raster order. Entry [i, j] of the result is the map of
+  similarities to the patch in row i and column j.
 
   Raises:
     ValueError: if the numbers of embeddings and patches differ.
@@ -70,10 +65,8 @@ def contrast(
 ) -> dict[str, float]:
   """Returns the mean similarity of pairs of patches by relative position.
 
-  Returns:
-    Means for pairs in the `same_row`, the `same_column` and neither (`others`),
-    and for horizontally or vertically `adjacent` ones; without those that the
-    grid has no pair of.
+  Pairs are in the `same_row`, the `same_column` or neither (`others`), or
+  horizontally or vertically `adjacent`. Omits positions without pairs.
   """
   rows, columns = similarity.shape[:2]
   row, column = np.indices((rows, columns)).reshape(2, -1)

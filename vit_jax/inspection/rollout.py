@@ -38,12 +38,8 @@ def rollout(
 ) -> Float[Array, 'b n n']:
   """Returns the share of each input token in each output token.
 
-  Args:
-    layers: attention weights, starting with the first layer, such as the
-      iterator `attention_maps.by_layer`.
-
-  Returns:
-    Shares (b, output, input); every row sums to one.
+  Shares are (b, output, input), and every row sums to one. Layers start with
+  the first, as in `attention_maps.by_layer`.
 
   Raises:
     ValueError: if there are no layers.
@@ -63,12 +59,8 @@ def mask(
 ) -> Float[np.ndarray, 'h w']:
   """Converts a rollout to a mask to multiply an image with, as in Figure 6.
 
-  Resizes the rollout to the image with a Lanczos filter, blurs it by a Gaussian
-  of one token, and rescales it to [0, 1].
-
-  Args:
-    shares: rollout by row and column of tokens.
-    image_size: height and width in px.
+  Resizes the rollout to the height and width of the image in px with a Lanczos
+  filter, blurs it by a Gaussian of one token, and rescales it to [0, 1].
   """
   height, width = image_size
   image = Image.fromarray(np.asarray(shares, np.float32))

@@ -39,14 +39,9 @@ def accuracy_by_cost(
 ) -> Figure:
   """Draws accuracy against cost, as in Figures 3, 4, 5, 8, 9 and 13.
 
-  Lines connect the marks of a family in the order of cost, bars are standard
-  deviations, and rings on a dotted line mark the frontier.
-
-  Args:
-    panels: marks by metric and family.
-    title: title of the figure.
-    x_label: label of the horizontal axis.
-    log_x: whether the horizontal axis is logarithmic.
+  Panels hold marks by metric and family. Lines connect the marks of a family in
+  the order of cost, bars are standard deviations, and rings on a dotted line
+  mark the frontier.
   """
   figure, panel_axes = _figure(panels, 1.5 + 5.5 * len(panels), 5, dpi=130)
   families = dict.fromkeys(f for lines in panels.values() for f in lines)
@@ -102,12 +97,8 @@ def vtab_scores(
       zorder=3,
     )
   for x, score in zip(positions, scores.values(), strict=True):
-    axes.annotate(
-      f'{score:.1f}',
-      (x, 1),
-      ha='center',
-      color='white' if score > 8 else 'black',
-    )
+    color = 'white' if score > 8 else 'black'
+    axes.annotate(f'{score:.1f}', (x, 1), ha='center', color=color)
   axes.set_xticks([x + _BAR_WIDTH / 2 for x in positions], list(scores))
   axes.set_xlim(-0.4, len(scores) - 0.2)
   axes.set_ylim(0, 100)
@@ -133,9 +124,7 @@ def inference_speed(
 ) -> Figure:
   """Draws quantities against image size, as in Figure 12.
 
-  Args:
-    panels: (image side in px, value) pairs by quantity and model.
-    title: title of the figure.
+  Panels hold (image side in px, value) pairs by quantity and model.
   """
   figure, panel_axes = _figure(panels, 5 * len(panels), 4.2, dpi=120)
   for axes, (quantity, lines) in zip(panel_axes, panels.items(), strict=True):
@@ -176,15 +165,11 @@ def _draw_line(axes, marks, number, family):
     linewidth=0 if is_named else 1,
     elinewidth=1,
   )
+  offset = {'xytext': (4, 4), 'textcoords': 'offset points'}
   for mark in marks:
     if mark.name not in ('', family):
-      axes.annotate(
-        mark.name,
-        (mark.x, 100 * mark.mean),
-        xytext=(4, 4),
-        textcoords='offset points',
-        fontsize=6.5,
-      )
+      place = mark.x, 100 * mark.mean
+      axes.annotate(mark.name, place, **offset, fontsize=6.5)
 
 
 def _draw_frontier(axes, marks):

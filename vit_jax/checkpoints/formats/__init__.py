@@ -22,11 +22,6 @@ from vit_jax.checkpoints.formats import (
 )
 
 
-def _no_settings(path, metadata):
-  del path, metadata
-  return {}
-
-
 @dataclasses.dataclass(frozen=True)
 class Format:
   """A format of weight files.
@@ -50,7 +45,7 @@ class Format:
   matches: Callable[[Collection[str]], bool]
   read: Callable[..., dict[str, Any]]
   write: Callable[..., None] | None = None
-  settings: Callable[..., dict[str, Any]] = _no_settings
+  settings: Callable[..., dict[str, Any]] = lambda path, metadata: {}
   stores_settings: bool = False
   writes_folder: bool = False
 

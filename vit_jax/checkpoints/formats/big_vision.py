@@ -96,8 +96,8 @@ def _unscan(flat):
     )
   for name, value in flat.items():
     if name.startswith(_SCANNED):
+      part = name.removeprefix(_SCANNED)
       for i, layer in enumerate(value):
-        part = name.removeprefix(_SCANNED)
         unscanned[f'Transformer/encoderblock_{i}/{part}'] = layer
     else:
       unscanned[name] = value

@@ -117,16 +117,10 @@ def write(
 ) -> None:
   """Writes a folder for ViTForImageClassification or, without head, ViTModel.
 
-  Existing weights are removed first and the new ones written last, so the
-  folder never mixes files of two models.
-
-  Args:
-    params: a tree under official names.
-    path: a new folder, or one written earlier.
-    gelu: 'tanh' or 'erf'.
-    norm_eps: epsilon of the LayerNorms.
-    class_names: in the order of the labels; None for LABEL_0, LABEL_1, ...
-    image_size: in pixels; None for a square grid of patches.
+  The folder is new or was written earlier. Existing weights are removed first
+  and the new ones written last, so it never mixes files of two models. Default
+  class names are LABEL_0, LABEL_1, ...; the default image size, in pixels, is
+  that of a square grid of patches.
 
   Raises:
     ImportError: if the safetensors library is not installed.
@@ -140,15 +134,12 @@ def write(
     )
   tensors = to_tensors(params)
   config = _config(params, gelu, norm_eps, image_size, class_names)
-  files = {
-    pytorch.CONFIG: config,
-    _PREPROCESSOR: _preprocessor(config['image_size']),
-  }
+  preprocessor = _preprocessor(config['image_size'])
+  files = {pytorch.CONFIG: config, _PREPROCESSOR: preprocessor}
   if path.exists():
     # A killed write may have left a temporary file.
     existing = {file.name.removesuffix('.tmp') for file in path.iterdir()}
-    foreign = existing - {*files, WEIGHTS}
-    if foreign:
+    if foreign := existing - {*files, WEIGHTS}:
       raise ValueError(
         f'the folder contains other files, such as {min(foreign)}; choose a'
         ' new folder.'
@@ -220,5 +211,4 @@ def _preprocessor(image_size):
 
 
 def _number_or_list(size):
-  height, width = size
-  return height if height == width else [height, width]
+  return size[0] if size[0] == size[1] else list(size)

@@ -43,10 +43,9 @@ def read(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         f'parameter {name!r} occurs twice, once as {old_name!r}; expected the'
         ' names of one version of Flax.'
       )
-    value = arrays[old_name]
+    flat[name] = arrays[old_name]
     if _GROUP_NORM.fullmatch(name):
-      value = value.reshape(-1)
-    flat[name] = value
+      flat[name] = flat[name].reshape(-1)
   return unflatten(flat)
 
 

@@ -48,11 +48,7 @@ def read_config(weights: epath.Path) -> dict[str, Any]:
 
 
 def gelu(activation: str, known: Mapping[str, str]) -> str:
-  """Returns our name of an activation.
-
-  Raises:
-    ValueError: if it is not a form of GELU.
-  """
+  """Returns our name of an activation; raises a ValueError if it is unknown."""
   if activation not in known:
     raise ValueError(
       f'{CONFIG} specifies the activation {activation!r}; the Vision'

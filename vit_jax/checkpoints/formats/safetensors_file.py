@@ -19,12 +19,7 @@ except ImportError:  # An optional dependency.
 
 from vit_jax.checkpoints import atomic
 
-_DTYPES = {
-  'F64': np.float64,
-  'F32': np.float32,
-  'F16': np.float16,
-  'BF16': jnp.bfloat16,
-}
+_DTYPES = {'F64': 'f8', 'F32': 'f4', 'F16': 'f2', 'BF16': jnp.bfloat16}
 
 
 def read(path: epath.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -66,8 +61,7 @@ def write(
   """
   _check_installed()
   arrays = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
-  # PyTorch libraries refuse files without this entry.
-  metadata = {'format': 'pt'} | metadata
+  metadata = {'format': 'pt'} | metadata  # PyTorch libraries need this entry.
   atomic.write_bytes(path, safetensors.numpy.save(arrays, metadata))
 
 
