@@ -56,7 +56,7 @@ class Run:
 
 
 def list_points(config: ml_collections.ConfigDict) -> list[Point]:
-  """Returns the points of a study: listed, of a grid, and collected ones.
+  """Returns the points of a study: listed, of a sweep, and collected ones.
 
   Raises:
     ValueError: if there are none, two have the same name, or one makes an
@@ -86,7 +86,7 @@ def list_points(config: ml_collections.ConfigDict) -> list[Point]:
 
 
 def _listed(config) -> Iterator[Point]:
-  """The points of `study.points`, or else of the grid."""
+  """The points of `study.points`, or else of `sweep.grid`."""
   if config.study.points:
     for name, point in config.study.points.items():
       setting = tuple(item for item in point.items() if item[0] != FAMILY)
