@@ -5,9 +5,9 @@
   python -m vit_jax.main --config=configs/ablation.py:pooling,folder:PATH
 
 The argument is STUDY or STUDY,DATA. DATA is a pre-training set of Table 3, by
-default JFT-300M for 7 epochs; with folder:PATH or digits, small models train
-for 400 steps at 32 px with three seeds. Table 3 has ResNets, which optimizer
-and axial compare, only on JFT-300M. STUDY is
+default JFT-300M for 7 epochs (the only one with the ResNets of optimizer and
+axial); with folder:PATH or digits, small models train for 400 steps at 32 px
+with three seeds. STUDY is
 
 - positions (D.4, Table 8): no position embeddings, 1-D, 2-D and relative ones;
   1-D and 2-D at the stem, at every layer, or shared by all layers;
@@ -38,11 +38,8 @@ def _positions(data: str) -> ml_collections.ConfigDict:
   points = {'none': {'family': 'none', 'model.positions': 'none'}}
   for kind in ('1d', '2d'):
     for place in ('stem', 'every_layer', 'every_layer_shared'):
-      points[f'{kind} {place}'] = {
-        'family': kind,
-        'model.positions': kind,
-        'model.positions_at': place,
-      }
+      point = {'model.positions': kind, 'model.positions_at': place}
+      points[f'{kind} {place}'] = {'family': kind} | point
   points['relative'] = {'family': 'relative', 'model.positions': 'relative'}
   return studies.compare(
     studies.pretraining('ViT-B/16', data), points, across='name'
@@ -50,14 +47,12 @@ def _positions(data: str) -> ml_collections.ConfigDict:
 
 
 def _pooling(data: str) -> ml_collections.ConfigDict:
+  token = {'family': 'token', 'model.pool': 'token'}
+  gap = {'family': 'GAP', 'model.pool': 'gap'}
   points = {
-    'token, lr 0.0008': {
-      'family': 'token',
-      'model.pool': 'token',
-      'optim.lr': 8e-4,
-    },
-    'GAP, lr 0.0008': {'family': 'GAP', 'model.pool': 'gap', 'optim.lr': 8e-4},
-    'GAP, lr 0.0003': {'family': 'GAP', 'model.pool': 'gap', 'optim.lr': 3e-4},
+    'token, lr 0.0008': token | {'optim.lr': 8e-4},
+    'GAP, lr 0.0008': gap | {'optim.lr': 8e-4},
+    'GAP, lr 0.0003': gap | {'optim.lr': 3e-4},
   }
   config = studies.compare(
     studies.pretraining('ViT-B/16', data), points, across='step'
@@ -77,11 +72,7 @@ _ONE_AT_A_TIME = {
   'mlp_dim': (512, 1024, 4096, 8192, 16384),
   'patch_size': (56, 28, 16, 14),
 }
-_ALL_AT_ONCE = (
-  (4, 512, 1024, 56),
-  (12, 1536, 3072, 28),
-  (16, 2048, 4096, 16),
-)
+_ALL_AT_ONCE = ((4, 512, 1024, 56), (12, 1536, 3072, 28), (16, 2048, 4096, 16))
 _SMALL_BASE = (2, 64, 128, 8)
 _SMALL_ONE_AT_A_TIME = {
   'depth': (1, 4, 8),
@@ -95,11 +86,8 @@ _SMALL_ALL_AT_ONCE = ((1, 32, 64, 16), (4, 128, 256, 4))
 def _shape(data: str) -> ml_collections.ConfigDict:
   values, one, together = _BASE, _ONE_AT_A_TIME, _ALL_AT_ONCE
   if studies.is_small(data):
-    values, one, together = (
-      _SMALL_BASE,
-      _SMALL_ONE_AT_A_TIME,
-      _SMALL_ALL_AT_ONCE,
-    )
+    values, one = _SMALL_BASE, _SMALL_ONE_AT_A_TIME
+    together = _SMALL_ALL_AT_ONCE
   base = dict(zip(_SIZES, values, strict=True))
   shapes = {'base': ('base', base)}
   for size, values in one.items():
@@ -109,14 +97,11 @@ def _shape(data: str) -> ml_collections.ConfigDict:
     shape = dict(zip(_SIZES, values, strict=True))
     shapes[f'all {shape["depth"]}'] = 'all', shape
   head_size = 32 if studies.is_small(data) else 64
-  points = {
-    name: {
-      'family': family,
-      **{f'model.{size}': value for size, value in shape.items()},
-      'model.heads': shape['width'] // head_size,
-    }
-    for name, (family, shape) in shapes.items()
-  }
+  points = {}
+  for name, (family, shape) in shapes.items():
+    shape = shape | {'heads': shape['width'] // head_size}
+    sizes = {f'model.{size}': value for size, value in shape.items()}
+    points[name] = {'family': family, **sizes}
   return studies.compare(
     studies.pretraining('ViT-B/32', data), points, across='relative'
   )
@@ -135,10 +120,7 @@ def _optimizer(data: str) -> ml_collections.ConfigDict:
       'R 2,2,2 x0.5': studies.resnet(2, 2, 2),
     }
   else:
-    models = {
-      model: studies.changes(config, model, studies.argument(data))
-      for model in ('R50x1', 'R152x2')
-    }
+    models = _recipes(config, data, 'R50x1', 'R152x2')
   points = {}
   for model, setting in models.items():
     points[f'{model}, Adam'] = {'family': 'Adam', **setting}
@@ -151,21 +133,23 @@ def _optimizer(data: str) -> ml_collections.ConfigDict:
   return config
 
 
+def _recipes(config, data, *models: str) -> dict[str, studies.Setting]:
+  """Returns what the recipes of models change in a config, by their names."""
+  argument = studies.argument(data)
+  return {model: studies.changes(config, model, argument) for model in models}
+
+
 def _axial(data: str) -> ml_collections.ConfigDict:
   if studies.is_small(data):
     config = studies.small(data)
-    sizes = {'depth': 2, 'width': 64, 'mlp_dim': 128, 'heads': 2}
     full = {
-      'ViT-B/32': studies.vit('ViT-Ti/8', **sizes),
-      'ViT-B/16': studies.vit('ViT-Ti/4', **sizes),
+      'ViT-B/32': studies.vit('ViT-Ti/8', depth=2, width=64),
+      'ViT-B/16': studies.vit('ViT-Ti/4', depth=2, width=64),
       'R50x1': studies.resnet(1, 1, 1),
     }
   else:
     config = studies.pretraining('ViT-B/32', data)
-    full = {
-      model: studies.changes(config, model, studies.argument(data))
-      for model in ('ViT-B/32', 'ViT-B/16', 'R50x1')
-    }
+    full = _recipes(config, data, 'ViT-B/32', 'ViT-B/16', 'R50x1')
   points = {}
   for model, setting in full.items():
     is_vit = 'ViT' in model

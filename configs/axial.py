@@ -21,8 +21,7 @@ def get_config(
 ) -> ml_collections.ConfigDict:
   """Returns the config for 'MODEL,DATA' or 'MODEL,DATA,EPOCHS'."""
   model, _, data = argument.partition(',')
-  config = recipes.pretraining(
-    model.removeprefix('Axial').removeprefix('-'), data
-  )
+  full_attention = model.removeprefix('Axial').removeprefix('-')
+  config = recipes.pretraining(full_attention, data)
   config.model.update(name=model, pool='gap')
   return config

@@ -16,7 +16,7 @@
 - folder:PATH: a small ViT and a small ResNet at 32 px on 250, 1,000, 4,000 and
   16,000 images, with three seeds; digits: on 50, 200, 800 and all.
 
-Subsets are random, the same for all models, and nested. Keys are those of a
+Subsets are random, nested, and the same for all models. Keys are those of a
 study (configs/scaling.py) and
 
   --config.data_study.sizes=1000,10000,0
@@ -44,10 +44,7 @@ FIGURE_3_REGULARISATION = {
   'label_smoothing': (0.0, 0.1),
 }
 SMALL_MODELS = {
-  'ViT': {
-    'family': 'ViT',
-    **studies.vit('ViT-Ti/4', depth=4, width=96, mlp_dim=192, heads=3),
-  },
+  'ViT': {'family': 'ViT', **studies.vit('ViT-Ti/4', depth=4, width=96)},
   'ResNet': {'family': 'ResNet', **studies.resnet(1, 1, 1)},
 }
 SMALL_SIZES = (250, 1000, 4000, 16_000)

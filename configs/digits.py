@@ -22,22 +22,8 @@ def get_config() -> ml_collections.ConfigDict:
     checkpoint_every=500,
   )
   config.model.update(name='ViT-Ti/2', depth=4, width=64, mlp_dim=256, heads=4)
-  config.data.update(
-    name='digits',
-    image_size=8,
-    crop='resize',
-    flip=False,
-    rotate_degrees=15.0,
-    scale=0.15,
-    shift=0.1,
-  )
-  config.optim.update(
-    name='adam',
-    lr=3e-3,
-    schedule='cosine',
-    warmup_steps=100,
-    weight_decay=0.1,
-    clip_norm=1.0,
-    ema_decay=0.9999,
-  )
+  config.data.update(name='digits', image_size=8, crop='resize', flip=False)
+  config.data.update(rotate_degrees=15.0, scale=0.15, shift=0.1)
+  config.optim.update(name='adam', lr=3e-3, weight_decay=0.1, clip_norm=1.0)
+  config.optim.update(schedule='cosine', warmup_steps=100, ema_decay=0.9999)
   return config

@@ -11,13 +11,12 @@ published one, and MODEL its name, such as ViT-B/16; if it is empty, as in
 `:,cifar10`, the weights determine the model. Images have the size of the
 checkpoint unless `--config.data.image_size` is set.
 
-DATASET is a name in `vit_jax/data/catalog.py`, `tfds:BUILDER`, `folder:PATH`,
-or `objectnet:PATH`:
+DATASET is a name in `vit_jax/data/catalog.py`, such as `imagenet_v2`,
+`tfds:BUILDER`, `folder:PATH` for its test split, or `objectnet:PATH`:
 
 - `imagenet2012`; with `--config.evaluate.real_json=FILE`, the `real.json` of
   github.com/google-research/reassessed-imagenet, ReaL accuracy is added.
-- `imagenet2012_real`: the same labels through TFDS. `imagenet_v2`.
-- `folder:PATH`: the images of its test split.
+- `imagenet2012_real`: the same labels through TFDS.
 - `objectnet:PATH`, the release with its folders `images` and `mappings`: a
   model of the 1,000 ImageNet classes, on images of the 113 shared classes. The
   border of 2 px is cut off, then the center is cropped. With
@@ -50,11 +49,7 @@ def get_config(
   else:
     keys, config.init_from = config_lib.load_run(argument)
     config.update_from_flattened_dict(
-      {
-        name: value
-        for name, value in keys.items()
-        if name.startswith('data.') or name == 'loss'
-      }
+      {k: v for k, v in keys.items() if k.startswith('data.') or k == 'loss'}
     )
   return config
 

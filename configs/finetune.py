@@ -37,9 +37,7 @@ import ml_collections
 from vit_jax import recipes
 
 
-def get_config(
-  argument: str = 'ViT-B/16,cifar10',
-) -> ml_collections.ConfigDict:
+def get_config(argument: str = 'ViT-B/16,cifar10') -> ml_collections.ConfigDict:
   """Returns the config for 'MODEL,DATASET' or 'MODEL,DATASET,SETTING'."""
   config = recipes.finetuning(argument)
   if config.data.name.startswith('folder:'):

@@ -28,13 +28,6 @@ def get_config(path: str = 'PATH') -> ml_collections.ConfigDict:
   )
   config.model.update(name='ViT-S/16', dropout=0.1)
   config.data.update(name=f'folder:{path}', image_size=224, crop_area=0.3)
-  config.optim.update(
-    name='adam',
-    lr=5e-4,
-    schedule='cosine',
-    warmup_steps=-1,
-    weight_decay=0.1,
-    clip_norm=1.0,
-    ema_decay=0.9999,
-  )
+  config.optim.update(name='adam', lr=5e-4, weight_decay=0.1, clip_norm=1.0)
+  config.optim.update(schedule='cosine', warmup_steps=-1, ema_decay=0.9999)
   return config

@@ -14,7 +14,7 @@ an eighth. Accelerators try a batch; a CPU, which would swap, asks the compiler
 whether it takes more than `inference.cpu_memory`. The fastest batch that fits
 counts. Only one device is used.
 
-The numbers of each model and size are kept in `points/`, and the same command
+The numbers of each model and size are kept in `points/`, so the same command
 resumes. Prints, and writes to `table.txt`, the median, lowest and highest rate,
 its batch, and the largest batch. `results.json` has the rates of all batches,
 `inference.png` is the figure of the paper.

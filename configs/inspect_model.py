@@ -4,19 +4,12 @@
   python -m vit_jax.main --config=configs/inspect_model.py:MODEL,DATASET \\
       --config.init_from=PATH
 
-RUN is the workdir of a run, or a weight file in it, inspected on images of its
-own data. PATH is any checkpoint that `vit_jax.checkpoints.load` reads, with or
-without a head, and MODEL its name, such as ViT-B/16; if it is empty, as in
-`:,cifar10`, the weights determine the model. Without init_from the weights are
-random, as a baseline; MODEL and `--config.data.image_size` are then needed.
-DATASET is a name in `vit_jax/data/catalog.py`, `digits`, `tfds:BUILDER` or
-`folder:PATH`; if it is empty, as in `:ViT-B/16,`, only photos are used. With
-
-  --config.inspect.paths=PHOTOS
-
-attention is drawn on your own image files. Images have the size of the
-checkpoint; for another `--config.data.image_size`, and for images that are not
-square another `--config.data.image_width`, positions are interpolated.
+RUN, MODEL, DATASET and PATH are those of configs/few_shot.py; a run is
+inspected on images of its own data. `--config.inspect.paths=PHOTOS` draws
+attention on your own image files; if DATASET is empty, as in `:ViT-B/16,`, on
+these only. Images have the size of the checkpoint; for another
+`--config.data.image_size`, and for images that are not square another
+`--config.data.image_width`, positions are interpolated.
 
 Writes pictures, their arrays in `inspection.npz`, and their numbers in
 `results.json`:

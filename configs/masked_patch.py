@@ -16,9 +16,9 @@ Adam at 2e-4 after a warm-up of 10,000 steps, cosine decay, inception crop to
 other runs on JFT-300M. Most of the gain is reached after 100,000 steps, and
 ImageNet gives similar gains: `--config.total_steps=100000`.
 
-`folder:PATH` is for your own images, in folders as for `configs/folder.py`
-whose names do not matter: a ViT-S/16 with settings of our choice. `digits`
-takes two minutes on two cores.
+`folder:PATH` trains a ViT-S/16 on your own images, in folders as for
+configs/folder.py whose names do not matter, with settings of our choice.
+`digits` takes two minutes on two cores.
 
 Metrics: loss and accuracy of the colours of corrupted patches, and the accuracy
 of always predicting the most common of these colours. Every
@@ -54,13 +54,8 @@ def get_config(data: str = 'jft300m') -> ml_collections.ConfigDict:
   )
   config.model.update(name='ViT-B/16', dtype='bfloat16')
   config.data.update(name=data, image_size=224)
-  config.optim.update(
-    name='adam',
-    lr=2e-4,
-    schedule='cosine',
-    warmup_steps=10_000,
-    weight_decay=0.1,
-  )
+  config.optim.update(name='adam', lr=2e-4, weight_decay=0.1)
+  config.optim.update(schedule='cosine', warmup_steps=10_000)
   config.masked_patch.picture_every = 5000
   if data in table_3.SPLITS:
     config.data.update(table_3.SPLITS[data])

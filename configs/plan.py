@@ -24,10 +24,9 @@ the mesh of the config. A step that does not fit is divided into more
 micro-batches (`plan.fit`).
 
 Prints, and writes to `plan.txt` and `results.json`: bytes of state, arguments
-and temporaries per core, and their peak against the memory of the core;
-operations per step; collectives; time per step and TPU-core-days of the run at
-the utilisation of the runs in the paper (Table 2), and at a given one
-(`plan.utilisation`).
+and temporaries per core, and their peak against its memory; operations per
+step; collectives; time per step and TPU-core-days of the run, at the
+utilisation of the paper's runs (Table 2) and at `plan.utilisation`.
 
 Hardware: 1 CPU core and 8 GB; a compilation takes one to three minutes.
 Expected: docs/results.md, "Plans".
@@ -38,9 +37,7 @@ import ml_collections
 from vit_jax import recipes
 
 
-def get_config(
-  argument: str = 'ViT-L/16,v3:2x2',
-) -> ml_collections.ConfigDict:
+def get_config(argument: str = 'ViT-L/16,v3:2x2') -> ml_collections.ConfigDict:
   """Returns the config for 'MODEL,SLICE[,DATASET]'.
 
   Raises:

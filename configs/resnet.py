@@ -16,9 +16,7 @@ import ml_collections
 from vit_jax import recipes
 
 
-def get_config(
-  argument: str = 'R50x1,jft300m',
-) -> ml_collections.ConfigDict:
+def get_config(argument: str = 'R50x1,jft300m') -> ml_collections.ConfigDict:
   """Returns the config for 'MODEL,DATA' or 'MODEL,DATA,EPOCHS'."""
   model, _, data = argument.partition(',')
   return recipes.pretraining(model, data)

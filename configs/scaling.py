@@ -30,44 +30,35 @@ import ml_collections
 from vit_jax import recipes
 from vit_jax.recipes import studies
 
-# Models and epochs.
-TABLE_6 = (
-  ('ViT-B/32', 7),
-  ('ViT-B/16', 7),
-  ('ViT-L/32', 7),
-  ('ViT-L/16', 7),
-  ('ViT-L/16', 14),
-  ('ViT-H/14', 14),
-  ('R50x1', 7),
-  ('R50x2', 7),
-  ('R101x1', 7),
-  ('R152x1', 7),
-  ('R152x2', 7),
-  ('R152x2', 14),
-  ('R200x3', 14),
-  ('R50+ViT-B/32', 7),
-  ('R50+ViT-B/16', 7),
-  ('R50+ViT-L/32', 7),
-  ('R50+ViT-L/16', 7),
-  ('R50+ViT-L/16', 14),
-)
+# Models and their epochs.
+TABLE_6 = {
+  'ViT-B/32': (7,),
+  'ViT-B/16': (7,),
+  'ViT-L/32': (7,),
+  'ViT-L/16': (7, 14),
+  'ViT-H/14': (14,),
+  'R50x1': (7,),
+  'R50x2': (7,),
+  'R101x1': (7,),
+  'R152x1': (7,),
+  'R152x2': (7, 14),
+  'R200x3': (14,),
+  'R50+ViT-B/32': (7,),
+  'R50+ViT-B/16': (7,),
+  'R50+ViT-L/32': (7,),
+  'R50+ViT-L/16': (7, 14),
+}
 
 SMALL = {
-  'ViT 4x64 /8': studies.vit(
-    'ViT-Ti/8', depth=4, width=64, mlp_dim=128, heads=2
-  ),
-  'ViT 4x96 /8': studies.vit(
-    'ViT-Ti/8', depth=4, width=96, mlp_dim=192, heads=3
-  ),
-  'ViT 4x96 /4': studies.vit(
-    'ViT-Ti/4', depth=4, width=96, mlp_dim=192, heads=3
-  ),
+  'ViT 4x64 /8': studies.vit('ViT-Ti/8', depth=4, width=64),
+  'ViT 4x96 /8': studies.vit('ViT-Ti/8', depth=4, width=96),
+  'ViT 4x96 /4': studies.vit('ViT-Ti/4', depth=4, width=96),
   'R 1,1 x0.5': studies.resnet(1, 1),
   'R 1,1,1 x0.5': studies.resnet(1, 1, 1),
   'R 2,2,2 x0.5': studies.resnet(2, 2, 2),
-  'R 1 + ViT 2x64': studies.hybrid(1, depth=2, width=64, mlp_dim=128),
-  'R 1,1 + ViT 2x96': studies.hybrid(1, 1, depth=2, width=96, mlp_dim=192),
-  'R 1 + ViT 4x96': studies.hybrid(1, depth=4, width=96, mlp_dim=192),
+  'R 1 + ViT 2x64': studies.hybrid(1, depth=2, width=64),
+  'R 1,1 + ViT 2x96': studies.hybrid(1, 1, depth=2, width=96),
+  'R 1 + ViT 4x96': studies.hybrid(1, depth=4, width=96),
 }
 
 
@@ -89,7 +80,8 @@ def get_config(data: str = 'jft300m') -> ml_collections.ConfigDict:
     f'{model}, {epochs} epochs': studies.changes(
       config, model, f'{data},{epochs}'
     )
-    for model, epochs in TABLE_6
+    for model, lengths in TABLE_6.items()
+    for epochs in lengths
   }
   config = studies.compare(config, points)
   config.study.update(

@@ -24,15 +24,14 @@ from vit_jax import recipes
 from vit_jax.recipes import table_4
 
 
-def get_config(
-  argument: str = 'ViT-B/16,cifar10',
-) -> ml_collections.ConfigDict:
+def get_config(argument: str = 'ViT-B/16,cifar10') -> ml_collections.ConfigDict:
   """Returns the config for 'MODEL,DATASET'.
 
   An image folder gets the learning rates of the small datasets, scaled to its
   batch, and a tenth of it selects one.
   """
   config = recipes.finetuning(argument)
+  sgd = config_lib.flatten(config)
   config.job = 'sweep'
   row = recipes.TABLE_4.get(config.data.name)
   if not row:
@@ -42,11 +41,8 @@ def get_config(
   config.sweep.update(train=row.select, val=row.val, grid={'optim.lr': row.lrs})
   if 'ViT' not in config.model.name:
     bit = recipes.finetuning(f'{config.model.name},{config.data.name},bit')
-    rates, bit = config_lib.flatten(config), config_lib.flatten(bit)
-    setting = {
-      name: bit[name]
-      for name in config_lib.KEYS
-      if bit[name] != rates[name] and name != 'job' and 'sweep.' not in name
-    }
-    config.sweep.also = (setting,)
+    bit = config_lib.flatten(bit)
+    config.sweep.also = (
+      {name: bit[name] for name in config_lib.KEYS if bit[name] != sgd[name]},
+    )
   return config

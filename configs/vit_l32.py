@@ -15,16 +15,11 @@ import ml_collections
 
 from vit_jax import recipes
 
+# Epochs, learning rate, decay, weight decay, dropout.
 ROWS = {
-  'jft300m': recipes.Pretraining(
-    epochs=(7,), lr=6e-4, schedule='linear', weight_decay=0.1, dropout=0.0
-  ),
-  'imagenet21k': recipes.Pretraining(
-    epochs=(30, 90), lr=1e-3, schedule='linear', weight_decay=0.03, dropout=0.1
-  ),
-  'imagenet2012': recipes.Pretraining(
-    epochs=(300,), lr=3e-3, schedule='cosine', weight_decay=0.3, dropout=0.1
-  ),
+  'jft300m': recipes.Pretraining((7,), 6e-4, 'linear', 0.1, 0.0),
+  'imagenet21k': recipes.Pretraining((30, 90), 1e-3, 'linear', 0.03, 0.1),
+  'imagenet2012': recipes.Pretraining((300,), 3e-3, 'cosine', 0.3, 0.1),
 }
 
 

@@ -27,7 +27,7 @@ Every run has a folder TASK/seed-N in the workdir, below the name of the setting
 if it was selected; the same command resumes. `table.txt` has all tasks in the
 order of Table 9 beside the values of the paper, `vtab.png` the means of groups
 (Figure 2), `results.json` all numbers. `--config.vtab.keep_weights=true` keeps
-the weights of the runs.
+the weights.
 
 Hardware: a TPU slice of 8 cores, for 57 runs of 2500 steps. Expected mean over
 tasks (Table 9): ViT-L/16 from ImageNet-21k 72.71, from JFT 76.29; ViT-H/14 from
@@ -50,21 +50,10 @@ def get_config(argument: str = 'ViT-B/16') -> ml_collections.ConfigDict:
     keep_checkpoints=1,
   )
   config.model.update(name=model, dtype='bfloat16')
-  config.data.update(
-    name='vtab',
-    train='train800val200',
-    eval='test',
-    image_size=384,
-    crop='random',  # Of an image resized to 448 px.
-  )
-  config.optim.update(
-    name='sgd',
-    lr=0.01,
-    momentum=0.9,
-    schedule='cosine',
-    warmup_steps=500,
-    clip_norm=1.0,
-  )
+  config.data.update(name='vtab', train='train800val200', eval='test')
+  config.data.update(image_size=384, crop='random')  # Cropped from 448 px.
+  config.optim.update(name='sgd', lr=0.01, momentum=0.9, clip_norm=1.0)
+  config.optim.update(schedule='cosine', warmup_steps=500)
   config.sweep.update(train='train800', val='val200', seeds=3)
   config.vtab.tasks = tuple(tasks)
   return config

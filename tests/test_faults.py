@@ -1,4 +1,4 @@
-"""What goes wrong while a run goes on: divergence, a full disk, bad files."""
+"""Failures during a run: divergence, a full disk, unreadable files."""
 
 import json
 import logging
@@ -53,7 +53,7 @@ def test_divergence_stops_the_run_and_leaves_a_good_checkpoint(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-  """A file system of 16 MiB, of which 11 are taken by a file."""
+  """A file system of 16 MiB, 11 of which are used by a file."""
   disk = tmp_path / 'disk'
   disk.mkdir()
   mount = ['mount', '-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', str(disk)]
@@ -100,7 +100,7 @@ full_disk = pytest.mark.filterwarnings(
 
 
 @full_disk
-def test_a_full_disk_fails_saves_and_keeps_what_is_there(
+def test_a_full_disk_fails_saves_and_keeps_earlier_ones(
   small_disk, undisturbed, caplog
 ):
   workdir = small_disk / 'run'
@@ -115,7 +115,7 @@ def test_a_full_disk_fails_saves_and_keeps_what_is_there(
   ):
     assert part in message
   assert '\n' not in message
-  # Moments that are still zero take little room, so that some saves succeed.
+  # Moments that are still zero take little space, so that some saves succeed.
   (kept,) = steps_kept(workdir)
   warnings = [r for r in caplog.records if 'could not be' in r.getMessage()]
   assert len(warnings) == 5 - kept > 0  # That of step 6 is the error.
@@ -131,7 +131,7 @@ def test_a_full_disk_fails_saves_and_keeps_what_is_there(
 @full_disk
 def test_once_there_is_room_the_next_save_succeeds(small_disk, undisturbed):
   class MakeRoom(logging.Handler):
-    """Removes the ballast when it hears of the first failure."""
+    """Removes the ballast after the first failure."""
 
     def emit(self, record):
       if 'could not be saved' in record.getMessage():
@@ -166,7 +166,7 @@ def test_bad_images_stop_the_run_or_are_counted(tmp_path):
   )
   with pytest.raises(ValueError, match=r'cannot read .*photos/train/b/13\.png'):
     main.run(config, tmp_path / 'run')
-  # Now the same run goes on.
+  # Now the same run resumes.
   config.data.skip_corrupt = True
   results = runs.run(config, tmp_path / 'run')
   skipped = [

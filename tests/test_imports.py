@@ -1,6 +1,7 @@
-"""Imports point down the data flow, and form no circle within a room."""
+"""The order of imports, and what each package may know of."""
 
 import ast
+import collections
 import graphlib
 import pathlib
 import subprocess
@@ -42,22 +43,22 @@ def internal_imports(path):
         f'{path}: write `from vit_jax import x`.'
       )
     elif isinstance(node, ast.ImportFrom) and node.module:
-      package, _, room = node.module.partition('.')
-      if package == 'vit_jax':
+      root, _, package = node.module.partition('.')
+      if root == 'vit_jax':
         for alias in node.names:
-          target = '.'.join(filter(None, (room, alias.name)))
-          yield target if target in MODULES else room
+          target = '.'.join(filter(None, (package, alias.name)))
+          yield target if target in MODULES else package
 
 
 def test_imports_point_down():
   for name, path in MODULES.items():
     if not name:
       continue
-    room = name.split('.')[0]
-    assert room in ORDER, f'{name} has no place in ORDER.'
+    package = name.split('.')[0]
+    assert package in ORDER, f'{name} has no place in ORDER.'
     for target in internal_imports(path):
       other = target.split('.')[0]
-      assert ORDER.index(other) <= ORDER.index(room), (
+      assert ORDER.index(other) <= ORDER.index(package), (
         f'{name} imports {target}, which is above it.'
       )
 
@@ -67,6 +68,25 @@ def test_imports_form_no_circle():
   tuple(graphlib.TopologicalSorter(graph).static_order())
 
 
+def test_only_build_and_jobs_read_the_config():
+  above = ('config', 'recipes', 'build', 'jobs', 'main')
+  for name, path in MODULES.items():
+    if name.split('.')[0] in above:
+      continue
+    # A finished run gives its config to `build`.
+    allowed = name == 'workdir.finished_run'
+    assert allowed or 'ml_collections' not in path.read_text(), name
+
+
+def test_names_of_modules_are_unique():
+  by_name = collections.defaultdict(set)
+  for name in MODULES:
+    by_name[name.split('.')[-1]].add(name)
+  repeated = {name for name, paths in by_name.items() if len(paths) > 1}
+  # A page shows weights and studies, which build and recipes make.
+  assert repeated <= {'data', 'report', 'studies', 'weights'}, repeated
+
+
 def test_files_can_be_read_in_one_sitting():
   for name, path in MODULES.items():
     lines = len(path.read_text().splitlines())
@@ -74,7 +94,7 @@ def test_files_can_be_read_in_one_sitting():
 
 
 @pytest.mark.parametrize(
-  'room',
+  'package',
   [
     'models',
     'checkpoints',
@@ -84,8 +104,8 @@ def test_files_can_be_read_in_one_sitting():
     'inspection',
   ],
 )
-def test_rooms_of_the_model_need_no_tensorflow(room):
-  modules = [name for name in MODULES if name.split('.')[0] == room]
+def test_packages_without_tensorflow(package):
+  modules = [name for name in MODULES if name.split('.')[0] == package]
   lines = [f'import vit_jax.{name}' for name in modules]
   run_without_tensorflow(lines)
 

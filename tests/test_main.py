@@ -81,7 +81,14 @@ ARGUMENTS = (
 def test_every_config_is_shown_without_data(name, arguments):
   config = runs.load_config(name, *arguments)
   job = jobs.JOBS[config.job]
-  text = '\n'.join(summary.describe(config, 'runs/x', has_model=job.has_model))
+  lines = summary.describe(
+    config,
+    'runs/x',
+    has_model=job.has_model,
+    reads_weights=job.reads_weights,
+  )
+  text = '\n'.join(lines)
+  assert ('\nweights: ' in text) == job.reads_weights
   assert text.startswith(f'job {config.job}, kept in runs/x\n')
   assert ('model' in text.splitlines()[-1]) == job.has_model
   assert ('steps:' in text) == bool(config.total_steps or config.total_epochs)
@@ -310,7 +317,7 @@ def test_batch_that_does_not_divide_over_devices(tmp_path):
   assert 'Traceback' not in log
 
 
-def test_a_run_goes_on_with_eight_devices_and_ends_alike(tmp_path):
+def test_a_run_resumed_on_eight_devices_ends_alike(tmp_path):
   arguments = (
     '--config=configs/digits.py',
     '--config.total_steps=5',
@@ -400,7 +407,7 @@ def test_evaluation_does_not_depend_on_its_batch_size(tmp_path):
 
 @needs_flowers
 def test_own_images_as_the_readme_says(tmp_path):
-  """Follows the README's words in a folder of its own, like a user."""
+  """Follows the README in a separate folder, like a user."""
   photos = tmp_path / 'photos'
   for split in ('train', 'test'):
     for folder in (FLOWERS / split).iterdir():

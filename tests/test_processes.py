@@ -1,4 +1,4 @@
-"""Several processes train, evaluate, stop and start again as one would."""
+"""Several processes train, evaluate, stop and resume like a single one."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_two_processes_do_what_one_does(two, folder):
   assert results['device_count'] == 2
 
 
-def test_stopped_and_killed_they_end_as_if_undisturbed(two, tmp_path):
+def test_stopped_and_killed_runs_end_like_an_undisturbed_one(two, tmp_path):
   workdir, logs = tmp_path / 'run', tmp_path / 'logs'
   arguments = (*ARGUMENTS, f'--workdir={workdir}')
 
@@ -109,7 +109,7 @@ except (ValueError, OSError) as error:
 
 
 def start(arguments, **environment):
-  """What comes of a call in a fresh process."""
+  """Returns the outcome of a call in a fresh process."""
   return subprocess.run(
     [sys.executable, '-c', START, repr(arguments)],
     cwd=runs.ROOT,
@@ -153,13 +153,11 @@ def start(arguments, **environment):
     ),
   ],
 )
-def test_starts_that_cannot_be_are_told_in_one_message(
-  arguments, environment, message
-):
+def test_invalid_starts_end_in_one_message(arguments, environment, message):
   assert message in start(arguments, **environment)
 
 
-def test_processes_that_do_not_come_are_missed():
+def test_missing_processes_are_reported():
   with runs.socket.create_server(('127.0.0.1', 0)) as server:
     port = server.getsockname()[1]
     address = f'127.0.0.1:{port}'

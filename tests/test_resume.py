@@ -1,4 +1,4 @@
-"""Runs that are killed, terminated or damaged end as if nothing had been."""
+"""Runs that are killed, terminated or damaged end like undisturbed ones."""
 
 import pathlib
 import signal
@@ -106,7 +106,7 @@ def test_killed_three_times_and_resumed(undisturbed, tmp_path):
   assert (tmp_path / 'final.npz').stat().st_mtime_ns == before
 
 
-def test_sigterm_saves_and_ends_well(undisturbed, tmp_path):
+def test_sigterm_saves_and_exits_with_success(undisturbed, tmp_path):
   process = start_until(tmp_path, lambda: steps_logged(tmp_path) > 30)
   process.send_signal(signal.SIGTERM)
   _, log = process.communicate(timeout=120)
@@ -147,7 +147,7 @@ def small_run():
 
 
 @pytest.mark.parametrize('damage', [flip, truncate])
-def test_damaged_newest_checkpoint_is_passed_over(damage, tmp_path, caplog):
+def test_damaged_newest_checkpoint_is_skipped(damage, tmp_path, caplog):
   runs.run(small_run(), tmp_path)
   events = runs.events(tmp_path)
   weights = dict(np.load(tmp_path / 'final.npz'))
@@ -159,7 +159,7 @@ def test_damaged_newest_checkpoint_is_passed_over(damage, tmp_path, caplog):
   (warning,) = [r for r in caplog.records if r.levelname == 'WARNING']
   assert str(tmp_path / 'checkpoints' / '6') in warning.getMessage()
   assert 'resuming from step 4' in caplog.text
-  assert (tmp_path / 'checkpoints' / '6').exists()  # Saved anew.
+  assert (tmp_path / 'checkpoints' / '6').exists()  # Saved again.
   assert (tmp_path / 'checkpoints' / '6.damaged').exists()
   assert runs.events(tmp_path) == events
   again = np.load(tmp_path / 'final.npz')

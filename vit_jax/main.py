@@ -25,8 +25,6 @@ from vit_jax.build import summary
 from vit_jax.distributed import processes
 from vit_jax.page import report
 
-LOG_FORMAT = '%(asctime)s %(message)s'
-
 # Keys are not parsed by ml_collections but by `config.set_keys`.
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -77,14 +75,13 @@ def _check(config: ml_collections.ConfigDict) -> jobs.Job:
 def default_workdir(config_file: str) -> str:
   """Returns `runs/NAME` or `runs/NAME-ARG` for `configs/NAME.py[:ARG]`."""
   path, _, argument = config_file.partition(':')
-  name = os.path.basename(path).removesuffix('.py')
-  if argument:
-    name += f'-{argument}'
+  parts = [os.path.basename(path).removesuffix('.py'), argument]
+  name = '-'.join(filter(None, parts))
   return os.path.join('runs', re.sub(r'[^A-Za-z0-9.+_-]', '-', name))
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-  """Same as the parser of absl, but errors are one message."""
+  """Parses flags as absl does, but exits with a single message on errors."""
   try:
     argv, keys = _split_keys(flags.FLAGS.read_flags_from_files(argv))
     rest = flags.FLAGS(argv)
@@ -102,7 +99,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _split_keys(argv: list[str]) -> tuple[list[str], dict[str, str]]:
-  """Splits --config.KEY=VALUE, and the other forms of a flag, from the rest."""
+  """Separates --config.KEY=VALUE, in any form of a flag, from other flags."""
   rest, keys = [], {}
   arguments = iter(argv)
   for argument in arguments:
@@ -122,8 +119,8 @@ def _split_keys(argv: list[str]) -> tuple[list[str], dict[str, str]]:
 
 def _without_traceback(message: str) -> str:
   """Returns the message of an error in a config file without its traceback."""
-  head, traceback_, trace = message.partition('Traceback')
-  if not traceback_:
+  head, found, trace = message.partition('Traceback')
+  if not found:
     return message
   # Frames are indented; the error itself follows them.
   return f'{head.strip()} ' + re.split(r'\n(?=\S)', trace)[-1].strip()
@@ -140,9 +137,8 @@ def _exit(error: Exception, message: str) -> None:
 
 def _start_log() -> None:
   """Logs our own messages to stderr, and only warnings of other libraries."""
-  handler = logging.StreamHandler()
-  handler.setFormatter(logging.Formatter(LOG_FORMAT, '%H:%M:%S'))
-  _log.addHandler(handler)
+  _log.addHandler(logging.StreamHandler())
+  _set_log_format()
   _log.setLevel(logging.INFO)
   _log.propagate = False
   if not flags.FLAGS['verbosity'].present:
@@ -153,19 +149,22 @@ def _start_log() -> None:
     )
 
 
+def _set_log_format(prefix: str = '') -> None:
+  formatter = logging.Formatter(f'{prefix}%(asctime)s %(message)s', '%H:%M:%S')
+  for handler in _log.handlers:
+    handler.setFormatter(formatter)
+
+
 def _join_processes(config: ml_collections.ConfigDict) -> None:
   """Joins the other processes of the run; only the first one logs."""
   processes.start(**config.distributed)
   if not processes.is_first():
     _log.setLevel(logging.WARNING)
-    for handler in _log.handlers:
-      handler.setFormatter(
-        logging.Formatter(f'[{jax.process_index()}] {LOG_FORMAT}', '%H:%M:%S')
-      )
+    _set_log_format(f'[{jax.process_index()}] ')
 
 
 def main(argv: list[str]) -> None:
-  """Runs or shows the job of the flags."""
+  """Runs or shows the job of the config."""
   del argv
   _start_log()
   config = _CONFIG.value
@@ -177,7 +176,12 @@ def main(argv: list[str]) -> None:
     if not _SHOW.value:
       _join_processes(config)
     if _SHOW.value or processes.is_first():
-      lines = summary.describe(config, workdir, has_model=job.has_model)
+      lines = summary.describe(
+        config,
+        workdir,
+        has_model=job.has_model,
+        reads_weights=job.reads_weights,
+      )
       if _SHOW.value:
         print('\n'.join(lines))
         return

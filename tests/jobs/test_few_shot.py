@@ -75,9 +75,9 @@ def test_results_are_those_of_the_draws_whatever_the_batch(
 def test_accuracy_from_whole_arrays(run_of_ours, tmp_path):
   """The same without pipeline, batches and the choice of what to compute."""
   workdir, _ = run_of_ours
-  params, told = checkpoints.load_with_description(workdir / 'final.npz')
+  params, description = checkpoints.load_with_description(workdir / 'final.npz')
   model = models.create(
-    'ViT-Ti/2', num_classes=told.num_classes, **told.overrides
+    'ViT-Ti/2', num_classes=description.num_classes, **description.overrides
   )
 
   def features(split):

@@ -90,7 +90,7 @@ def test_bit_recipe_and_class_weights_run(pretrained, tmp_path):
   [
     ({'init_from': ''}, 'fine-tuning needs a checkpoint'),
     ({'init_from': '/nowhere.npz'}, '/nowhere.npz: no such file'),
-    ({'job': 'pretrain'}, "choose job='finetune'"),
+    ({'job': 'pretrain'}, "set job='finetune'"),
     ({'model__width': 32}, r'parameter .* has the shape .*width=16'),
     ({'optim__freeze': 'nothing'}, 'matches no weight'),
     ({'optim__boundaries': 'x'}, "optim.boundaries='x' is not a list"),

@@ -11,7 +11,7 @@ from vit_jax.data import catalog, splits, vtab_tasks
 
 @dataclasses.dataclass(frozen=True)
 class DatasetFacts:
-  """Facts about the training split of a config.
+  """The size and the classes of a training split.
 
   Attributes:
     num_examples: images per epoch, before `data.exclude`.

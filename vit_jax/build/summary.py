@@ -17,13 +17,15 @@ def describe(
   workdir: str | os.PathLike,
   *,
   has_model: bool = True,
+  reads_weights: bool = False,
 ) -> list[str]:
   """Returns the lines of `--show`.
 
   Args:
     config: a config that has passed `config.check`.
-    workdir: where the run would be kept.
+    workdir: folder that would keep the run.
     has_model: whether the job runs the model of the config.
+    reads_weights: whether the job starts from the weights of `init_from`.
 
   Raises:
     ValueError: if the model, the training split or the warm-up is invalid.
@@ -35,8 +37,12 @@ def describe(
   ]
   facts = None
   if config.total_steps or config.total_epochs:  # Only jobs that train.
-    facts = _facts(config)
+    embedded = config.data.name == 'digits'  # In the package, quick to open.
+    find = dataset_facts.look_up_or_open if embedded else dataset_facts.look_up
+    facts = find(config)
     lines += _training(config, facts)
+  if reads_weights:
+    lines.append(f'weights: {config.init_from or "init_from is empty"}')
   if has_model:
     lines += _models(config, facts)
   return lines
@@ -53,36 +59,25 @@ def _changed(config) -> list[str]:
   return lines
 
 
-def _facts(config) -> dataset_facts.DatasetFacts | None:
-  if config.data.name == 'digits':  # Embedded in the package.
-    return dataset_facts.look_up_or_open(config)
-  return dataset_facts.look_up(config)
-
-
 def _training(config, facts) -> list[str]:
   c = config.optim
-  split = f'{config.data.train} of {config.data.name}'
-  lines = []
-  if facts:
-    lines.append(f'training split: {split}, {facts.num_examples:,} examples')
-  else:
-    lines.append(f'training split: {split}, of unknown size')
+  num_examples = facts.num_examples if facts else 0
+  size = f'{num_examples:,} examples' if facts else 'of unknown size'
+  split = f'training split: {config.data.train} of {config.data.name}, {size}'
   if not facts and not config.total_steps:
-    lines.append(
-      f'steps: {config.total_epochs:g} epochs, known once the data is opened'
-    )
-    return lines
-  steps = config_lib.total_steps(config, facts.num_examples if facts else 0)
-  epochs = ''
+    length = f'{config.total_epochs:g} epochs, known once the data is opened'
+    return [split, f'steps: {length}']
+  steps = config_lib.total_steps(config, num_examples)
+  length = f'{steps:,} of {config.batch_size:,} examples'
   if facts:
-    epochs = f', {steps * config.batch_size / facts.num_examples:.3g} epochs'
-  warmup_steps = config_lib.warmup_steps(config, steps)
-  lines.append(f'steps: {steps:,} of {config.batch_size:,} examples{epochs}')
-  lines.append(
-    f'optimizer: {c.name}, learning rate {c.lr:g} after {warmup_steps:,} steps'
-    f' of warm-up, {c.schedule} decay, weight decay {c.weight_decay:g}'
-  )
-  return lines
+    length += f', {steps * config.batch_size / num_examples:.3g} epochs'
+  return [
+    split,
+    f'steps: {length}',
+    f'optimizer: {c.name}, learning rate {c.lr:g} after'
+    f' {config_lib.warmup_steps(config, steps):,} steps of warm-up,'
+    f' {c.schedule} decay, weight decay {c.weight_decay:g}',
+  ]
 
 
 def _models(config, facts) -> list[str]:
@@ -108,7 +103,7 @@ def _models(config, facts) -> list[str]:
 
 
 def _count(config, num_classes: int) -> tuple[int, int]:
-  """Returns parameters, and operations of the forward pass of an image."""
+  """Returns parameters, and operations of the forward pass of one image."""
   model = create_model(config, num_classes)
   if hasattr(model, 'scan'):
     # Traces one block for all, in a form that needs no device.

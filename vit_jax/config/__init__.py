@@ -8,11 +8,11 @@ are they checked, and derived values computed.
 from vit_jax.config.base import (
   base,
   changed_keys,
+  check,
   flatten,
   load_run,
   set_keys,
 )
-from vit_jax.config.check import check
 from vit_jax.config.derived import (
   eval_splits,
   image_size,

@@ -1,4 +1,4 @@
-"""The default config, and how configs are changed and read back."""
+"""The default config, and how configs are changed, checked and read back."""
 
 from collections.abc import Mapping
 import copy
@@ -9,6 +9,7 @@ import ml_collections
 
 from vit_jax.checkpoints import run_folder
 from vit_jax.config import values as values_lib
+from vit_jax.config.key import Adjustable
 from vit_jax.config.keys import KEYS
 
 _LENGTHS = {'total_steps': 'total_epochs', 'total_epochs': 'total_steps'}
@@ -20,7 +21,7 @@ def base(**values: Any) -> ml_collections.ConfigDict:
   Args:
     **values: top-level keys to set, such as `job` and `batch_size`.
   """
-  # Dicts are values of keys, whose names have dots.
+  # Without conversion, as some keys have dicts as values.
   config = ml_collections.ConfigDict(convert_dict=False)
   for name, key in KEYS.items():
     group, _, leaf = name.rpartition('.')
@@ -53,7 +54,7 @@ def set_keys(
 
   Args:
     config: the config to change.
-    values: values by the dotted names of keys; texts of other types are parsed.
+    values: by the dotted names of keys; texts of other types are parsed.
 
   Raises:
     ValueError: if there is no such key, or a value is not of its type.
@@ -71,10 +72,55 @@ def set_keys(
     config[other] = KEYS[other].default
 
 
+def check(
+  config: ml_collections.ConfigDict, *, takes_steps: bool = True
+) -> None:
+  """Checks that a config has all keys, with valid values that fit together.
+
+  Args:
+    config: the config.
+    takes_steps: whether its job takes steps and so needs a length.
+
+  Raises:
+    ValueError: with the key, its value, and what is valid.
+  """
+  flat = flatten(config)
+  if unknown := sorted(set(flat) - set(KEYS)):
+    raise ValueError(
+      f'unknown config keys {", ".join(unknown)}; the known ones are'
+      f' {", ".join(KEYS)}.'
+    )
+  if missing := [name for name in KEYS if name not in flat]:
+    raise ValueError(
+      f'config keys {", ".join(missing)} are missing; start the config from'
+      ' vit_jax.config.base().'
+    )
+  for name, value in flat.items():
+    values_lib.check(name, value)
+  if takes_steps and bool(config.total_steps) == bool(config.total_epochs):
+    raise ValueError(
+      'the length of a run is either total_steps or total_epochs, and the other'
+      f' one is 0; got total_steps={config.total_steps} and'
+      f' total_epochs={config.total_epochs}.'
+    )
+  if config.batch_size % config.optim.accumulate:
+    raise ValueError(
+      f'batch_size={config.batch_size} does not divide into'
+      f' optim.accumulate={config.optim.accumulate} micro-batches; choose a'
+      ' multiple of it.'
+    )
+  if config.data.readers and config.batch_size % config.data.readers:
+    raise ValueError(
+      f'batch_size={config.batch_size} does not divide into equal parts for'
+      f' data.readers={config.data.readers}; choose a number of readers that'
+      ' divides it, or 0 for the default.'
+    )
+
+
 def changed_keys(
   keys: Mapping[str, Any], earlier: Mapping[str, Any]
 ) -> list[str]:
-  """Returns what keeps a run from being resumed, each as 'key: old -> new'.
+  """Returns the changes that keep a run from resuming, as 'key: old -> new'.
 
   Args:
     keys: all keys of the run by their dotted names.
@@ -85,7 +131,7 @@ def changed_keys(
     f'{name}: {earlier.get(name, key.default)!r} -> {keys[name]!r}'
     for name, key in KEYS.items()
     if keys[name] != earlier.get(name, key.default)
-    and not key.on_resume
+    and not isinstance(key, Adjustable)
     and not (key.derived and not keys[name])
   ]
 

@@ -62,10 +62,7 @@ def eval_splits(config: ml_collections.ConfigDict) -> dict[str, str]:
 
 
 def model_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Returns the arguments of `models.create`: all options that are set.
-
-  `Key.unset` says which value of an option leaves it out.
-  """
+  """Returns the options for `models.create`, except those at `Key.unset`."""
   options = {
     name: value
     for name, value in config.model.items()

@@ -1,6 +1,6 @@
 """Config keys that single jobs read."""
 
-from vit_jax.config.key import Key
+from vit_jax.config.key import Adjustable, Key
 from vit_jax.training import patch_targets
 
 JOB_KEYS = {
@@ -31,9 +31,7 @@ JOB_KEYS = {
     form='axes',
   ),
   'sweep.also': Key(
-    (),
-    'Further settings to try, KEY=VALUE pairs separated by ;.',
-    form='settings',
+    (), 'More settings to try, KEY=VALUE pairs separated by ;.', form='settings'
   ),
   'sweep.train': Key('train[:90%]', 'Training split while selecting.'),
   'sweep.val': Key('train[90%:]', 'Split that selects.'),
@@ -41,25 +39,21 @@ JOB_KEYS = {
     3, 'Runs of the selected setting, on all of data.train.', low=1
   ),
   'vtab.tasks': Key((), 'Tasks of VTAB to run; empty: all 19.'),
-  'vtab.skip_missing': Key(
-    False, 'Whether to skip tasks without data.', on_resume=True
+  'vtab.skip_missing': Adjustable(False, 'Whether to skip tasks without data.'),
+  'vtab.keep_weights': Adjustable(
+    False, 'Whether every run keeps its final.npz.'
   ),
-  'vtab.keep_weights': Key(
-    False, 'Whether every run keeps its final.npz.', on_resume=True
-  ),
-  'study.points': Key(
+  'study.points': Adjustable(
     {},
     'Points of a study or data study separated by ;, each NAME (FAMILY): and'
     ' the KEY=VALUE pairs that it sets; empty: the settings of sweep.grid and'
     ' sweep.also.',
     form='points',
-    on_resume=True,
   ),
-  'study.collect': Key(
+  'study.collect': Adjustable(
     (),
     'Workdirs of finished runs of sweep.job, or folders of them, to add as'
     ' points; runs that differ only in their seed make one point.',
-    on_resume=True,
   ),
   'study.finetune': Key(
     (),
@@ -71,32 +65,22 @@ JOB_KEYS = {
     'KEY=VALUE pairs that this fine-tuning sets, separated by blanks.',
     form='setting',
   ),
-  'study.metrics': Key(
+  'study.metrics': Adjustable(
     (),
     'Metrics to draw, such as finetune/mean/accuracy,test/accuracy; empty: the'
     ' first of the table.',
-    on_resume=True,
   ),
-  'study.across': Key(
+  'study.across': Adjustable(
     'exaflops',
     'Horizontal axis: exaflops; relative, to the first point; core_days;'
     ' examples; step, along the runs; name, of the point.',
-    choices=(
-      'exaflops',
-      'relative',
-      'core_days',
-      'examples',
-      'step',
-      'name',
-    ),
-    on_resume=True,
+    choices=('exaflops', 'relative', 'core_days', 'examples', 'step', 'name'),
   ),
-  'data_study.sizes': Key(
+  'data_study.sizes': Adjustable(
     (),
     'Numbers of training examples, 0 for all; smaller sets are subsets of'
     ' larger ones. Empty: data.subset.',
     items=int,
-    on_resume=True,
   ),
   'plan.job': Key(
     'pretrain',
@@ -104,8 +88,7 @@ JOB_KEYS = {
     choices=('pretrain', 'finetune', 'masked_patch'),
   ),
   'plan.topologies': Key(
-    ('v3:2x2',),
-    'TPU slices, GENERATION:CHIPS, such as v3:2x2,v3:4x4,v5e:2x4,v4:2x2x2.',
+    ('v3:2x2',), 'TPU slices, GENERATION:CHIPS, such as v3:4x4,v4:2x2x2.'
   ),
   'plan.models': Key((), 'Models; empty: model.name.'),
   'plan.batch_sizes': Key(
@@ -118,10 +101,7 @@ JOB_KEYS = {
     choices=('none', 'accumulate', 'largest'),
   ),
   'plan.utilisation': Key(
-    0.5,
-    "Share of the slice's peak at which times are estimated.",
-    low=0.01,
-    high=1,
+    0.5, "Share of the slice's peak for estimates of time.", low=0.01, high=1
   ),
   'inference.models': Key((), 'Models; empty: model.name.'),
   'inference.image_sizes': Key(

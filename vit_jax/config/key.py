@@ -1,6 +1,7 @@
 """Description of a config key."""
 
 import dataclasses
+import math
 from typing import Any
 
 
@@ -12,30 +13,33 @@ class Key:
     default: value of a config that does not set the key. Its type is the type
       of the key; integers are accepted for floats.
     meaning: one sentence with the unit.
-    low: smallest valid number; None for no bound.
-    high: largest valid number; None for no bound.
+    low: smallest valid number.
+    high: largest valid number.
     choices: valid values, where possible the dict of alternatives itself; empty
       if there are other valid values.
     items: type of the items of a tuple.
     form: for settings of other keys, an entry of `values.FORMS`.
     unset: of a model option, the value that leaves the choice to the model's
       name or to the checkpoint; such a value is not passed to the model.
-    on_resume: whether a run may resume after the key has changed.
     derived: whether the run sets the key itself if the config does not.
   """
 
   default: Any
   meaning: str
-  low: float | None = None
-  high: float | None = None
+  low: float = -math.inf
+  high: float = math.inf
   choices: Any = ()
   items: type = str
   form: str = ''
   unset: Any = None
-  on_resume: bool = False
   derived: bool = False
 
   @property
   def type(self) -> type:
     """The type of its values."""
     return type(self.default)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adjustable(Key):
+  """A config key that may change when a run resumes."""

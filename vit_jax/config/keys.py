@@ -2,7 +2,7 @@
 
 from vit_jax.checkpoints import fitting
 from vit_jax.config.job_keys import JOB_KEYS
-from vit_jax.config.key import Key
+from vit_jax.config.key import Adjustable, Key
 from vit_jax.data import preprocess
 from vit_jax.models import factory, positions, stacking, vit
 from vit_jax.training import optim, steps
@@ -11,34 +11,27 @@ _RUN = {
   'job': Key('pretrain', 'Job to run, a name in vit_jax.jobs.JOBS.'),
   'seed': Key(0, 'Seed of all randomness.', low=0, high=2**31 - 1),
   'batch_size': Key(4096, 'Examples per step, over all devices.', low=1),
-  'eval_batch_size': Key(
-    0, 'Examples per evaluation step; 0: batch_size.', low=0, on_resume=True
+  'eval_batch_size': Adjustable(
+    0, 'Examples per evaluation step; 0: batch_size.', low=0
   ),
   'total_steps': Key(0, 'Length in steps; 0: given by total_epochs.', low=0),
   'total_epochs': Key(
-    0.0,
-    'Length in epochs of the training split; 0: given by total_steps.',
-    low=0,
+    0.0, 'Length in epochs of data.train; 0: given by total_steps.', low=0
   ),
   'log_every': Key(50, 'Steps between progress lines.', low=1),
   'eval_every': Key(0, 'Steps between evaluations; 0: only at the end.', low=0),
-  'checkpoint_every': Key(
-    1000,
-    'Steps between checkpoints; 0: only at the end.',
-    low=0,
-    on_resume=True,
+  'checkpoint_every': Adjustable(
+    1000, 'Steps between checkpoints; 0: only at the end.', low=0
   ),
-  'keep_checkpoints': Key(
-    3, 'Number of latest checkpoints to keep.', low=1, on_resume=True
+  'keep_checkpoints': Adjustable(
+    3, 'Number of latest checkpoints to keep.', low=1
   ),
   'best_metric': Key(
     '',
     'Metric, such as val/accuracy, whose best weights are kept as well as the'
     ' last; empty: none.',
   ),
-  'profile_steps': Key(
-    '', 'Steps FIRST:LAST to profile; empty: none.', on_resume=True
-  ),
+  'profile_steps': Adjustable('', 'Steps FIRST:LAST to profile; empty: none.'),
   'init_from': Key(
     '', 'Checkpoint to start from, in any supported format; empty: none.'
   ),
@@ -60,12 +53,11 @@ _RUN = {
   'mixup': Key(0.0, 'Alpha of MixUp, 0.1 in the BiT recipe; 0: none.', low=0),
   'class_weights': Key(
     'none',
-    'Weights of the classes in the loss: none, or balanced, inverse to their'
-    ' frequency.',
+    'Class weights in the loss: none; balanced, by inverse frequency.',
     choices=steps.CLASS_WEIGHTS,
   ),
-  'report.page': Key(
-    True, 'Whether the job writes its page, report.html.', on_resume=True
+  'report.page': Adjustable(
+    True, 'Whether the job writes its page, report.html.'
   ),
 }
 
@@ -92,10 +84,7 @@ _MODEL = {
     unset=(),
   ),
   'model.width_factor': Key(
-    0.0,
-    "Width of a ResNet, a multiple of 0.5; 0: the name's.",
-    low=0,
-    unset=0,
+    0.0, "Width of a ResNet, a multiple of 0.5; 0: the name's.", low=0, unset=0
   ),
   'model.pool': Key(
     'token',
@@ -143,18 +132,15 @@ _MODEL = {
   'model.head_bias': Key(
     0.0, 'Initial bias of the head; -10 suits a sigmoid over many classes.'
   ),
-  'model.scan': Key(
+  'model.scan': Adjustable(
     False,
-    'Whether training scans over the encoder blocks, which compiles faster and'
-    ' takes less memory.',
-    on_resume=True,
+    'Whether training scans over the blocks: less memory, faster compilation.',
   ),
-  'model.remat': Key(
+  'model.remat': Adjustable(
     'none',
     'What training recomputes to save memory: none; full, all of a block; dots,'
     ' all but the outputs of dense layers.',
     choices=stacking.REMAT_POLICIES,
-    on_resume=True,
   ),
 }
 
@@ -178,12 +164,12 @@ _DATA = {
     'File of examples to leave out of training, from configs/dedup.py; empty:'
     ' none. data.subset is drawn from the others.',
   ),
-  'data.dir': Key('', 'TFDS data folder; empty: the default.', on_resume=True),
-  'data.manual_dir': Key(
-    '', 'Folder of files downloaded by hand for TFDS.', on_resume=True
+  'data.dir': Adjustable('', 'TFDS data folder; empty: the default.'),
+  'data.manual_dir': Adjustable(
+    '', 'Folder of files downloaded by hand for TFDS.'
   ),
-  'data.download': Key(
-    False, 'Whether TFDS may download and prepare the data.', on_resume=True
+  'data.download': Adjustable(
+    False, 'Whether TFDS may download and prepare the data.'
   ),
   'data.readers': Key(
     0,
@@ -193,10 +179,8 @@ _DATA = {
     low=0,
     high=4096,
   ),
-  'data.skip_corrupt': Key(
-    False,
-    'Whether to skip examples that cannot be read, and count them.',
-    on_resume=True,
+  'data.skip_corrupt': Adjustable(
+    False, 'Whether to skip examples that cannot be read, and count them.'
   ),
   'data.image_size': Key(
     224,
@@ -215,23 +199,17 @@ _DATA = {
     0.05, 'Smallest share of the area of an inception crop.', low=0.01, high=1
   ),
   'data.precrop_size': Key(
-    0,
-    'Side in px before a random or center crop; 0: 7/6 of the image, such as'
-    ' 448 for 384.',
-    low=0,
+    0, 'Side in px before a random or center crop; 0: 7/6 of the size.', low=0
   ),
   'data.flip': Key(True, 'Whether to flip images at random.'),
   'data.rotate_degrees': Key(
-    0.0, 'Largest random rotation in degrees, either way.', low=0, high=180
+    0.0, 'Largest random rotation either way, in degrees.', low=0, high=180
   ),
   'data.scale': Key(
-    0.0, 'Largest random zoom, as a fraction, in or out.', low=0, high=0.9
+    0.0, 'Largest random zoom in or out, as a fraction.', low=0, high=0.9
   ),
   'data.shift': Key(
-    0.0,
-    'Largest random shift, as a fraction of a side, either way.',
-    low=0,
-    high=1,
+    0.0, 'Largest random shift either way, as a part of a side.', low=0, high=1
   ),
   'data.eval_crop': Key(
     'resize',
@@ -259,9 +237,7 @@ _OPTIM = {
   ),
   'optim.boundaries': Key((), 'Steps of the decay in steps.', items=int),
   'optim.warmup_steps': Key(
-    10_000,
-    'Steps of linear warm-up; -1: a tenth of the run, at most 10,000.',
-    low=-1,
+    10_000, 'Linear warm-up steps; -1: 1/10 of the run, at most 10,000.', low=-1
   ),
   'optim.b1': Key(0.9, 'Decay of the mean in Adam.', low=0, high=1),
   'optim.b2': Key(0.999, 'Decay of the square in Adam.', low=0, high=1),
@@ -291,50 +267,40 @@ _OPTIM = {
 }
 
 _MESH = {
-  'mesh.data': Key(
+  'mesh.data': Adjustable(
     -1,
     'Groups of devices that share the batch and each hold the whole state; -1:'
     ' all remaining devices.',
     low=-1,
-    on_resume=True,
   ),
-  'mesh.fsdp': Key(
+  'mesh.fsdp': Adjustable(
     1,
     'Devices of a group that share its part of the batch and shard weights,'
     ' averages and optimizer state; -1: all remaining devices.',
     low=-1,
-    on_resume=True,
   ),
-  'mesh.tensor': Key(
-    1,
-    'Devices that shard attention heads and MLPs; -1: all remaining devices.',
-    low=-1,
-    on_resume=True,
+  'mesh.tensor': Adjustable(
+    1, 'Devices that shard attention heads and MLPs; -1: all remaining.', low=-1
   ),
-  'distributed.coordinator': Key(
+  'distributed.coordinator': Adjustable(
     '',
     "HOST:PORT of process 0; empty: the cluster's or the environment's; none:"
     ' this is the only process.',
-    on_resume=True,
   ),
-  'distributed.num_processes': Key(
-    0, "Processes of the run; 0: the environment's.", low=0, on_resume=True
+  'distributed.num_processes': Adjustable(
+    0, "Processes of the run; 0: the environment's.", low=0
   ),
-  'distributed.process_index': Key(
-    -1,
-    "Index of this process, from 0; -1: the environment's.",
-    low=-1,
-    on_resume=True,
+  'distributed.process_index': Adjustable(
+    -1, "Index of this process, from 0; -1: the environment's.", low=-1
   ),
-  'distributed.start_timeout': Key(
-    300, 'Seconds to wait for all processes.', low=1, on_resume=True
+  'distributed.start_timeout': Adjustable(
+    300, 'Seconds to wait for all processes.', low=1
   ),
-  'distributed.heartbeat_timeout': Key(
+  'distributed.heartbeat_timeout': Adjustable(
     100,
     'Seconds without a heartbeat after which a process counts as lost and the'
     ' others exit.',
     low=5,
-    on_resume=True,
   ),
 }
 

@@ -19,11 +19,8 @@ from typing import Any
 from vit_jax.config.keys import KEYS
 
 FAMILY = 'family'  # Of a point, beside the keys that it sets.
-_BOOLS = {'true': True, 't': True, '1': True} | {
-  'false': False,
-  'f': False,
-  '0': False,
-}
+_BOOLS = dict.fromkeys(('true', 't', '1'), True)
+_BOOLS |= dict.fromkeys(('false', 'f', '0'), False)
 _LIST_OF = {int: 'whole numbers, such as 3,4,6,3', float: 'numbers'}
 _POINT = re.compile(
   r'((?P<name>[^=:()]+)(\((?P<family>[^=()]+)\))?:(\s|$))?(?P<pairs>.*)',
@@ -42,6 +39,9 @@ class Number(float):
     return self._spelling
 
 
+_PARSERS = {bool: lambda text: _BOOLS[text.lower()], float: Number}
+
+
 def check_name(name: str) -> None:
   """Checks that a config key exists.
 
@@ -57,11 +57,7 @@ def check_name(name: str) -> None:
 
 
 def parse(name: str, text: str) -> Any:
-  """Returns the value of a key that is given as text.
-
-  Args:
-    name: dotted name of the key.
-    text: its value, as on the command line.
+  """Returns the value of a key that is given as text on the command line.
 
   Raises:
     ValueError: if there is no such key, or the text is malformed.
@@ -79,31 +75,23 @@ def parse(name: str, text: str) -> Any:
         f'{name}={text!r} is not a list of {_LIST_OF[key.items]}: {key.meaning}'
       ) from error
   try:
-    return _BOOLS[text.lower()] if key.type is bool else key.type(text)
+    return _PARSERS.get(key.type, key.type)(text)
   except (KeyError, ValueError) as error:
     raise ValueError(
       f'{name}={text!r} is not of type {key.type.__name__}: {key.meaning}'
     ) from error
 
 
-def _parse_item(name: str, text: str) -> Any:
-  """Parses a value within a setting; numbers keep their spelling."""
-  value = parse(name, text)
-  return Number(text) if KEYS[name].type is float else value
-
-
 def _parse_setting(name: str, text: str) -> dict[str, Any]:
-  pairs = [pair.split('=', 1) for pair in text.split()]
-  if any(len(pair) != 2 for pair in pairs):
-    raise ValueError(
-      f'{name}: {text!r} is not KEY=VALUE pairs separated by blanks.'
-    )
-  return {key: _parse_item(key, value) for key, value in pairs}
-
-
-def _parse_settings(name: str, text: str) -> tuple[dict[str, Any], ...]:
-  items = filter(None, map(str.strip, text.split(';')))
-  return tuple(_parse_setting(name, item) for item in items)
+  setting = {}
+  for pair in text.split():
+    key, equals, value = pair.partition('=')
+    if not equals:
+      raise ValueError(
+        f'{name}: {text!r} is not KEY=VALUE pairs separated by blanks.'
+      )
+    setting[key] = parse(key, value)
+  return setting
 
 
 def _parse_axes(name: str, text: str) -> dict[str, tuple[Any, ...]]:
@@ -115,13 +103,13 @@ def _parse_axes(name: str, text: str) -> dict[str, tuple[Any, ...]]:
         f'{name}={text!r}: {axis!r} is not KEY=A|B|C, such as'
         ' optim.lr=0.01|0.03.'
       )
-    axes[key] = tuple(_parse_item(key, value) for value in values.split('|'))
+    axes[key] = tuple(parse(key, value) for value in values.split('|'))
   return axes
 
 
 def _parse_points(name: str, text: str) -> dict[str, dict[str, Any]]:
   points = {}
-  for item in filter(None, map(str.strip, text.split(';'))):
+  for item in _split(text):
     match = _POINT.fullmatch(item)
     setting = _parse_setting(name, match['pairs'])
     point = (match['name'] or _join(setting, ',')).strip()
@@ -133,6 +121,10 @@ def _parse_points(name: str, text: str) -> dict[str, dict[str, Any]]:
     family = {FAMILY: match['family']} if match['family'] else {}
     points[point] = family | setting
   return points
+
+
+def _split(text: str) -> Iterator[str]:
+  return filter(None, map(str.strip, text.split(';')))
 
 
 def _axis_settings(axes: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -153,20 +145,16 @@ def _join(setting: Mapping[str, Any], separator: str = ' ') -> str:
   return separator.join(f'{key}={as_text(v)}' for key, v in setting.items())
 
 
-def _axes_text(axes: Mapping[str, Any]) -> str:
-  return ' '.join(
-    f'{key}={"|".join(map(as_text, values))}' for key, values in axes.items()
-  )
+def _axis_text(key: str, values: tuple[Any, ...]) -> str:
+  return f'{key}={"|".join(map(as_text, values))}'
 
 
-def _points_text(points: Mapping[str, Any]) -> str:
-  texts = []
-  for name, point in points.items():
-    family = f' ({point[FAMILY]})' if FAMILY in point else ''
-    setting = _without_family(point)
-    label = '' if name == _join(setting, ',') else f'{name}{family}: '
-    texts.append(f'{label}{_join(setting)}'.strip())
-  return '; '.join(texts)
+def _point_text(name: str, point: Mapping[str, Any]) -> str:
+  setting = _without_family(point)
+  if name == _join(setting, ','):
+    return _join(setting)
+  family = f' ({point[FAMILY]})' if FAMILY in point else ''
+  return f'{name}{family}: {_join(setting)}'.strip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,13 +175,19 @@ class Form:
 FORMS = {
   'setting': Form(_parse_setting, lambda setting: [setting], _join),
   'settings': Form(
-    _parse_settings, iter, lambda settings: '; '.join(map(_join, settings))
+    lambda name, text: tuple(_parse_setting(name, s) for s in _split(text)),
+    iter,
+    lambda settings: '; '.join(map(_join, settings)),
   ),
-  'axes': Form(_parse_axes, _axis_settings, _axes_text),
+  'axes': Form(
+    _parse_axes,
+    _axis_settings,
+    lambda axes: ' '.join(_axis_text(*axis) for axis in axes.items()),
+  ),
   'points': Form(
     _parse_points,
     lambda points: map(_without_family, points.values()),
-    _points_text,
+    lambda points: '; '.join(_point_text(*point) for point in points.items()),
   ),
 }
 
@@ -229,13 +223,9 @@ def check(name: str, value: Any) -> None:
     raise ValueError(
       f'{name}={value!r} is not one of {", ".join(key.choices)}: {key.meaning}'
     )
-  too_low = key.low is not None and not value >= key.low
-  too_high = key.high is not None and not value <= key.high
-  if too_low or too_high:
-    low = '-inf' if key.low is None else f'{key.low:g}'
-    high = 'inf' if key.high is None else f'{key.high:g}'
+  if key.type in (int, float) and not key.low <= value <= key.high:
     raise ValueError(
-      f'{name}={value!r} is outside [{low}, {high}]: {key.meaning}'
+      f'{name}={value!r} is outside [{key.low:g}, {key.high:g}]: {key.meaning}'
     )
 
 
@@ -259,13 +249,12 @@ def from_json(keys: Mapping[str, Any]) -> dict[str, Any]:
   Lists and settings were once written as text. Keys that no longer exist are
   returned as they are.
   """
-  return {name: _from_json(KEYS.get(name), name, v) for name, v in keys.items()}
-
-
-def _from_json(key, name, value):
-  if key and isinstance(value, str) and key.type is not str:
-    return parse(name, value)
-  return _tuples(value)
+  return {
+    name: parse(name, value)
+    if isinstance(value, str) and name in KEYS and KEYS[name].type is not str
+    else _tuples(value)
+    for name, value in keys.items()
+  }
 
 
 def _tuples(value):

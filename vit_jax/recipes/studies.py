@@ -33,14 +33,12 @@ def is_small(data: str) -> bool:
 def pretraining(model: str, data: str) -> ml_collections.ConfigDict:
   """Returns the recipe of Table 3 (7 epochs on JFT-300M), or a small one.
 
-  Args:
-    model: name of the model.
-    data: a pre-training set of Table 3, 'folder:PATH' or 'digits'.
+  `data` is a pre-training set of Table 3, 'folder:PATH' or 'digits'.
   """
   if is_small(data):
     config = small(data)
     if model.startswith('ViT'):
-      config.model.update(depth=4, width=96, mlp_dim=192, heads=3)
+      config.update_from_flattened_dict(vit('ViT-Ti/4', 4, 96))
     return config
   return pretraining_of_table_3(model, argument(data))
 
@@ -59,20 +57,20 @@ def small(data: str) -> ml_collections.ConfigDict:
   config.data.update(name=data, image_size=32, crop_area=0.3)
   if data == 'digits':
     config.data.update(crop='resize', flip=False)
-  config.optim.update(
-    name='adam',
-    lr=1e-3,
-    schedule='cosine',
-    warmup_steps=-1,
-    weight_decay=0.1,
-    clip_norm=1.0,
-  )
+  config.optim.update(name='adam', lr=1e-3, weight_decay=0.1, clip_norm=1.0)
+  config.optim.update(schedule='cosine', warmup_steps=-1)
   return config
 
 
-def vit(name: str, **sizes: int) -> Setting:
-  """Returns a Vision Transformer of given sizes."""
-  return {'model.name': name, **{f'model.{k}': v for k, v in sizes.items()}}
+def vit(name: str, depth: int, width: int) -> Setting:
+  """Returns a small ViT with heads of size 32 and MLPs of twice the width."""
+  return {
+    'model.name': name,
+    'model.depth': depth,
+    'model.width': width,
+    'model.mlp_dim': 2 * width,
+    'model.heads': width // 32,
+  }
 
 
 def resnet(*stage_depths: int) -> Setting:
@@ -85,9 +83,9 @@ def resnet(*stage_depths: int) -> Setting:
   }
 
 
-def hybrid(*stage_depths: int, **sizes: int) -> Setting:
+def hybrid(*stage_depths: int, depth: int, width: int) -> Setting:
   """Returns a small hybrid, with one token per position of the feature map."""
-  return vit('R50+ViT-Ti/32', heads=sizes['width'] // 32, **sizes) | {
+  return vit('R50+ViT-Ti/32', depth, width) | {
     'model.stage_depths': stage_depths,
     'model.width_factor': 0.5,
   }
@@ -99,21 +97,17 @@ def changes(
   argument: str,
   keep: Sequence[str] = (),
 ) -> Setting:
-  """Returns what the recipe of another model changes in a config.
+  """Returns the keys in which another recipe differs from that of `config`.
 
   Args:
     config: a recipe.
-    model: name of the other model.
-    argument: argument of `recipes.pretraining` for it.
-    keep: keys that do not change.
+    model: the model of the other recipe.
+    argument: the argument of `recipes.pretraining` for it.
+    keep: keys to leave out.
   """
-  given = config_lib.flatten(config)
-  recipe = config_lib.flatten(pretraining_of_table_3(model, argument))
-  return {
-    key: value
-    for key, value in recipe.items()
-    if value != given[key] and key not in keep
-  }
+  old = config_lib.flatten(config)
+  new = config_lib.flatten(pretraining_of_table_3(model, argument))
+  return {k: v for k, v in new.items() if v != old[k] and k not in keep}
 
 
 def compare(
@@ -121,16 +115,12 @@ def compare(
   points: Mapping[str, Setting],
   across: str = 'exaflops',
 ) -> ml_collections.ConfigDict:
-  """Returns the study of points that change a recipe.
+  """Returns the study of named points that change a recipe.
 
-  Args:
-    config: the recipe. Small ones run with three seeds.
-    points: settings by the names of the points.
-    across: the key study.across.
+  Small recipes run with three seeds. `across` is the key study.across.
   """
   config.job = 'study'
-  config.sweep.update(
-    job='pretrain', seeds=3 if is_small(config.data.name) else 1
-  )
+  seeds = 3 if is_small(config.data.name) else 1
+  config.sweep.update(job='pretrain', seeds=seeds)
   config.study.update(points=dict(points), across=across)
   return config

@@ -75,9 +75,7 @@ SPLITS = {
 
 
 def pretraining(
-  model: str,
-  argument: str,
-  rows: Mapping[str, Pretraining] | None = None,
+  model: str, argument: str, rows: Mapping[str, Pretraining] | None = None
 ) -> ml_collections.ConfigDict:
   """Returns the config that pre-trains a model by Table 3.
 
@@ -106,20 +104,11 @@ def pretraining(
     eval_every=5000,
     checkpoint_every=2500,
   )
-  config.model.update(
-    name=model,
-    representation_size=-1 if 'ViT' in model else 0,
-    dropout=row.dropout,
-    dtype='bfloat16',
-  )
+  config.model.update(name=model, dropout=row.dropout, dtype='bfloat16')
+  config.model.representation_size = -1 if 'ViT' in model else 0
   config.data.update(name=data, image_size=224, **SPLITS[data])
-  config.optim.update(
-    name='adam',
-    lr=row.lr,
-    schedule=row.schedule,
-    warmup_steps=10_000,
-    weight_decay=row.weight_decay,
-  )
+  config.optim.update(name='adam', lr=row.lr, weight_decay=row.weight_decay)
+  config.optim.update(schedule=row.schedule, warmup_steps=10_000)
   if data == 'imagenet2012':
     config.optim.clip_norm = 1.0
     config.best_metric = 'val/accuracy'
@@ -130,7 +119,7 @@ def pretraining(
 
 
 def _arguments(model: str, rows: Mapping[str, Pretraining]) -> list[str]:
-  """Returns the pre-trainings of a model, or all if it has none."""
+  """Lists the pre-trainings of a model, or all if it has none."""
   table = {(model, data): row for data, row in rows.items()} or TABLE_3
   return [
     f'{name} on {data}' + (f',{epochs}' if epochs != row.epochs[-1] else '')

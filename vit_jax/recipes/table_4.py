@@ -29,16 +29,12 @@ class Finetuning:
 
 
 LRS = (1e-3, 3e-3, 1e-2, 3e-2)  # Of all datasets but ImageNet.
+_IMAGENET_LRS = (3e-3, 1e-2, 3e-2, 6e-2)
 _CIFAR = Finetuning(10_000, LRS, 'train', 'train[:98%]', 'train[98%:]', 'test')
 
 TABLE_4 = {
   'imagenet2012': Finetuning(
-    20_000,
-    (3e-3, 1e-2, 3e-2, 6e-2),
-    'train',
-    'train[:99%]',
-    'train[99%:]',
-    'validation',
+    20_000, _IMAGENET_LRS, 'train', 'train[:99%]', 'train[99%:]', 'validation'
   ),
   'cifar100': _CIFAR,
   'cifar10': _CIFAR,
@@ -58,6 +54,13 @@ TABLE_4 = {
 
 # Dropout of the best fine-tuning runs of the official code.
 _FINETUNING_DROPOUT = {'ViT-L/16': 0.1, 'ViT-H/14': 0.1, 'R50+ViT-B/16': 0.1}
+
+# Boundaries of the decay in the BiT-HyperRule, by the length of the run.
+_BIT_BOUNDARIES = {
+  500: (200, 300, 400),
+  10_000: (3000, 6000, 9000),
+  20_000: (6000, 12_000, 18_000),
+}
 
 # Image sizes in px of Table 2, which also averages the weights.
 TABLE_2_SIZE = {'ViT-L/16': 512, 'ViT-H/14': 518}
@@ -86,9 +89,7 @@ def finetuning(argument: str) -> ml_collections.ConfigDict:
     job='finetune', batch_size=512, eval_every=500, checkpoint_every=500
   )
   config.model.update(
-    name=model,
-    dropout=_FINETUNING_DROPOUT.get(model, 0.0),
-    dtype='bfloat16',
+    name=model, dropout=_FINETUNING_DROPOUT.get(model, 0.0), dtype='bfloat16'
   )
   config.data.update(name=data, image_size=384)
   config.optim.update(
@@ -111,7 +112,15 @@ def finetuning(argument: str) -> ml_collections.ConfigDict:
       ' data.eval and total_steps.'
     )
   if setting == 'bit':
-    _set_bit_recipe(config)
+    if config.total_steps not in _BIT_BOUNDARIES:
+      raise ValueError(
+        'the BiT-HyperRule is defined for runs of 500, 10,000 and 20,000 steps;'
+        ' choose a dataset of Table 4.'
+      )
+    config.data.crop = 'random'  # Of an image resized to a square.
+    config.optim.update(lr=0.003, schedule='steps', clip_norm=0.0)
+    config.optim.boundaries = _BIT_BOUNDARIES[config.total_steps]
+    config.mixup = 0.1 if config.total_steps > 500 else 0.0
   elif setting == 'table2':
     if model not in TABLE_2_SIZE or data != 'imagenet2012':
       raise ValueError(
@@ -121,29 +130,3 @@ def finetuning(argument: str) -> ml_collections.ConfigDict:
     config.data.image_size = TABLE_2_SIZE[model]
     config.optim.ema_decay = 0.9999
   return config
-
-
-# Boundaries of the decay in the BiT-HyperRule, by the length of the run.
-_BIT_BOUNDARIES = {
-  500: (200, 300, 400),
-  10_000: (3000, 6000, 9000),
-  20_000: (6000, 12_000, 18_000),
-}
-
-
-def _set_bit_recipe(config: ml_collections.ConfigDict) -> None:
-  if config.total_steps not in _BIT_BOUNDARIES:
-    raise ValueError(
-      'the BiT-HyperRule is defined for runs of 500, 10,000 and 20,000 steps;'
-      ' choose a dataset of Table 4.'
-    )
-  config.data.crop = 'random'  # Of an image resized to a square.
-  config.optim.update(
-    lr=0.003,
-    schedule='steps',
-    boundaries=_BIT_BOUNDARIES[config.total_steps],
-    warmup_steps=100 if config.total_steps == 500 else 500,
-    clip_norm=0.0,
-  )
-  if config.total_steps > 500:
-    config.mixup = 0.1

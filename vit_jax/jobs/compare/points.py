@@ -1,8 +1,8 @@
 """Points of a study, and the runs of a point.
 
-A point is a setting with a name and a family. It runs once for each seed. Every
-run has a folder of its own, `POINT/seed-N/train` in that of the study, and its
-transfer has folders beside it, so an interrupted study resumes.
+A point is a setting with a name and a family. It runs once for each seed, in
+the folder `POINT/seed-N/train` of the study; transfer has folders beside it. So
+an interrupted study resumes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,19 +49,14 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A finished run of a point.
-
-  Attributes:
-    run: the training run.
-    metrics: its accuracies, and those of the transfer of its weights.
-  """
+  """A finished run of a point, with its accuracies and those of transfer."""
 
   run: finished_run.FinishedRun
   metrics: dict[str, float]
 
 
 def list_points(config: ml_collections.ConfigDict) -> list[Point]:
-  """Returns the points of a study: listed, of a grid, and collected ones.
+  """Returns the points of a study: listed, of a sweep, and collected ones.
 
   Raises:
     ValueError: if there are none, two have the same name, or one makes an
@@ -91,11 +86,11 @@ def list_points(config: ml_collections.ConfigDict) -> list[Point]:
 
 
 def _listed(config) -> Iterator[Point]:
-  """The points of `study.points`, or else of the grid."""
+  """The points of `study.points`, or else of `sweep.grid`."""
   if config.study.points:
-    for name, setting in config.study.points.items():
-      keys = {k: v for k, v in setting.items() if k != FAMILY}
-      yield _point(config, name, setting.get(FAMILY, ''), tuple(keys.items()))
+    for name, point in config.study.points.items():
+      setting = tuple(item for item in point.items() if item[0] != FAMILY)
+      yield _point(config, name, point.get(FAMILY, ''), setting)
   elif config.sweep.grid or config.sweep.also or not config.study.collect:
     for setting in settings.settings(config):
       yield _point(config, settings.setting_name(setting), '', setting)
@@ -132,7 +127,10 @@ def _collected(config) -> Iterator[Point]:
       by_config.setdefault(repr(keys), []).append(run)
   by_name = {}
   for runs in by_config.values():
-    by_name.setdefault(_short_name(runs[0].config), []).append(runs)
+    c = runs[0].config
+    steps, epochs = f'{c.total_steps} steps', f'{c.total_epochs:g} epochs'
+    name = f'{c.model.name}, {steps if c.total_steps else epochs}'
+    by_name.setdefault(name, []).append(runs)
   for name, groups in by_name.items():
     flats = [runs[0].flat for runs in groups]
     differing = [
@@ -140,36 +138,24 @@ def _collected(config) -> Iterator[Point]:
       for key in flats[0]
       if key != 'seed' and any(f.get(key) != flats[0][key] for f in flats)
     ]
-    for runs, flat in zip(groups, flats, strict=True):
-      keys = [f'{key}={flat.get(key)}' for key in differing]
-      run_config = runs[0].config
-      yield Point(
-        ', '.join([name, *keys]),
-        family_of(run_config.model.name),
-        run_config,
-        finished_runs=runs,
-      )
-
-
-def _short_name(config) -> str:
-  length = f'{config.total_epochs:g} epochs'
-  if config.total_steps:
-    length = f'{config.total_steps} steps'
-  return f'{config.model.name}, {length}'
+    for runs in groups:
+      first = runs[0]
+      keys = [f'{key}={first.flat.get(key)}' for key in differing]
+      family = family_of(first.config.model.name)
+      yield Point(', '.join([name, *keys]), family, first.config, runs)
 
 
 def train(
   point: Point, workdir: epath.Path, seed: int
 ) -> finished_run.FinishedRun | None:
-  """Returns a run of a point, which is started or resumed if need be.
+  """Returns the run of a point with a seed, or None if it diverged.
+
+  The run is started or resumed unless it has finished.
 
   Args:
     point: the point.
     workdir: folder of the study.
     seed: seed of the run.
-
-  Returns:
-    The finished run; None if it diverged.
 
   Raises:
     settings.Stopped: if it was preempted.
@@ -189,12 +175,7 @@ def train(
 def runs(
   config: ml_collections.ConfigDict, point: Point, workdir: epath.Path
 ) -> list[Run | None]:
-  """Returns all runs of a point with their scores, None for diverged ones.
-
-  Args:
-    config: config of the study.
-    point: one of its points.
-    workdir: folder of the study.
+  """Returns all runs of a point of a study, None for diverged ones.
 
   Raises:
     settings.Stopped: if a run was preempted.
@@ -220,13 +201,13 @@ def _score(config, run, folder) -> Run | None:
 
 def _accuracies(run) -> dict[str, float]:
   """The run's own accuracies: of its best weights, if it keeps them."""
-  metrics = dict(run.metrics)
-  if run.config.best_metric:
-    for event in run.events:
-      if event['step'] == metrics['best/step']:
-        metrics |= {name: event[name] for name in metrics if name in event}
-  return {
+  metrics = {
     name: value
-    for name, value in metrics.items()
+    for name, value in run.metrics.items()
     if name.endswith(('/accuracy', 'shot'))
   }
+  if run.config.best_metric:
+    for event in run.events:
+      if event['step'] == run.metrics['best/step']:
+        metrics |= {name: event[name] for name in metrics if name in event}
+  return metrics

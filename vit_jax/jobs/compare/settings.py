@@ -1,7 +1,7 @@
 """Settings of hyper-parameters, and the runs that use them.
 
 A setting changes some keys of a config. Every run is a run of `sweep.job` with
-a work directory of its own, so an interrupted sweep or study resumes.
+its own work directory, so an interrupted sweep or study resumes.
 """
 
 from collections.abc import Mapping
@@ -37,10 +37,7 @@ def settings(config: ml_collections.ConfigDict) -> list[Setting]:
   Raises:
     ValueError: if one of them makes an invalid config.
   """
-  axes = [
-    [(key, value) for value in values]
-    for key, values in config.sweep.grid.items()
-  ]
+  axes = ([(k, v) for v in values] for k, values in config.sweep.grid.items())
   combinations = list(itertools.product(*axes))
   combinations += [tuple(setting.items()) for setting in config.sweep.also]
   for setting in combinations:
@@ -62,8 +59,8 @@ def run_config(
 
 def setting_name(setting: Setting) -> str:
   """Returns a name such as `optim.lr=0.01,mixup=0.1`."""
-  pairs = as_texts(setting).items()
-  return ','.join(f'{key}={text}' for key, text in pairs) or 'as-given'
+  texts = as_texts(setting)
+  return ','.join(map('='.join, texts.items())) or 'as-given'
 
 
 def as_texts(setting: Setting) -> Mapping[str, str]:
