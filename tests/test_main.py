@@ -81,7 +81,14 @@ ARGUMENTS = (
 def test_every_config_is_shown_without_data(name, arguments):
   config = runs.load_config(name, *arguments)
   job = jobs.JOBS[config.job]
-  text = '\n'.join(summary.describe(config, 'runs/x', has_model=job.has_model))
+  lines = summary.describe(
+    config,
+    'runs/x',
+    has_model=job.has_model,
+    reads_weights=job.reads_weights,
+  )
+  text = '\n'.join(lines)
+  assert ('\nweights: ' in text) == job.reads_weights
   assert text.startswith(f'job {config.job}, kept in runs/x\n')
   assert ('model' in text.splitlines()[-1]) == job.has_model
   assert ('steps:' in text) == bool(config.total_steps or config.total_epochs)

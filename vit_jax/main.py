@@ -176,7 +176,12 @@ def main(argv: list[str]) -> None:
     if not _SHOW.value:
       _join_processes(config)
     if _SHOW.value or processes.is_first():
-      lines = summary.describe(config, workdir, has_model=job.has_model)
+      lines = summary.describe(
+        config,
+        workdir,
+        has_model=job.has_model,
+        reads_weights=job.reads_weights,
+      )
       if _SHOW.value:
         print('\n'.join(lines))
         return

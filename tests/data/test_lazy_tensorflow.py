@@ -24,6 +24,28 @@ def test_importing_the_package_does_not_load_tensorflow():
   )
 
 
+def test_tensorflow_hides_gpus_however_it_is_imported():
+  run("""
+import tensorflow
+calls = []
+hide = tensorflow.config.set_visible_devices
+def set_visible_devices(*args):
+  calls.append(args)
+  hide(*args)
+tensorflow.config.set_visible_devices = set_visible_devices
+
+from vit_jax.workdir import metrics
+assert not calls
+assert metrics.metric_writers.SummaryWriter
+assert calls == [([], 'GPU')], calls
+
+tensorflow.constant(1)  # Initialises TensorFlow.
+from vit_jax.data.lazy_tensorflow import tf
+assert tf.constant(2).numpy() == 2
+assert calls == 2 * [([], 'GPU')], calls
+""")
+
+
 def test_first_use_in_several_threads_at_once():
   run("""
 from concurrent import futures

@@ -37,7 +37,7 @@ def test_copies_are_found_and_others_are_not(originals, matcher, kind):
   copies = [COPIES[kind](originals[seed]) for seed in (3, 25)]
   others = [photo(seed) for seed in range(100, 110)]
   matches = matcher.find(thumbnails([*others, *copies]), 0.92)
-  assert [(m.row, m.original) for m in matches] == [(10, 3), (11, 25)]
+  assert [(m.index, m.original) for m in matches] == [(10, 3), (11, 25)]
   if kind in ('exact', 'mirrored'):
     assert all(m.similarity > 0.999 for m in matches)
 
@@ -46,7 +46,7 @@ def test_a_test_image_that_is_a_crop_is_found(originals):
   matcher = near_duplicates.Matcher([thumbnails([crop(x) for x in originals])])
   mirrored = COPIES['mirrored'](originals[7])
   matches = matcher.find(thumbnails([photo(99), originals[7], mirrored]), 0.92)
-  assert [(m.row, m.original) for m in matches] == [(1, 7), (2, 7)]
+  assert [(m.index, m.original) for m in matches] == [(1, 7), (2, 7)]
 
 
 @pytest.mark.skipif(not FLOWERS.exists(), reason='needs real images')
@@ -57,7 +57,7 @@ def test_real_photos():
   for kind, make in COPIES.items():
     copies = [make(image) for image in images[:10]] + images[20:]
     matches = matcher.find(thumbnails(copies), 0.92)
-    assert [(m.row, m.original) for m in matches] == [
+    assert [(m.index, m.original) for m in matches] == [
       (i, i) for i in range(10)
     ], kind
 

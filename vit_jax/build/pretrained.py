@@ -36,6 +36,11 @@ class PretrainedModel:
   num_classes: int
   class_names: tuple[str, ...]
 
+  @property
+  def grid(self) -> tuple[int, int]:
+    """Rows and columns of patches."""
+    return self.model.grid_shape(config_lib.image_size(self.config))
+
 
 def load_classifier(config: ml_collections.ConfigDict) -> PretrainedModel:
   """Reads `init_from` and builds its model, which must have a head.

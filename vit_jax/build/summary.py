@@ -17,6 +17,7 @@ def describe(
   workdir: str | os.PathLike,
   *,
   has_model: bool = True,
+  reads_weights: bool = False,
 ) -> list[str]:
   """Returns the lines of `--show`.
 
@@ -24,6 +25,7 @@ def describe(
     config: a config that has passed `config.check`.
     workdir: folder that would keep the run.
     has_model: whether the job runs the model of the config.
+    reads_weights: whether the job starts from the weights of `init_from`.
 
   Raises:
     ValueError: if the model, the training split or the warm-up is invalid.
@@ -39,6 +41,8 @@ def describe(
     find = dataset_facts.look_up_or_open if embedded else dataset_facts.look_up
     facts = find(config)
     lines += _training(config, facts)
+  if reads_weights:
+    lines.append(f'weights: {config.init_from or "init_from is empty"}')
   if has_model:
     lines += _models(config, facts)
   return lines

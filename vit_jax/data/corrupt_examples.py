@@ -20,8 +20,8 @@ def errors_name_example(
   Args:
     source: source of the records.
     records: returns the records that may have caused the error; they are read
-      one by one until one fails.
-    read: the operation to apply to each record.
+      one by one with `read` until one fails.
+    read: the operation that failed.
 
   Raises:
     ValueError: instead of the error from TensorFlow.
@@ -51,11 +51,8 @@ def or_blank(
 ) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
   """Wraps `example` to return zeros for a record that cannot be read.
 
-  The `index` of such a row is that of the record.
-
-  Args:
-    example: function from a record to a row, in TensorFlow.
-    records: records of the kind that the function takes.
+  The `index` of such a row is that of the record. `records` only determine the
+  shapes and types of a row.
   """
   spec = records.map(example).element_spec
 

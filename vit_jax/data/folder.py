@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif')
 SPLITS = ('train', 'val', 'test')
 _THREADS = 32  # Mostly waiting for the file system.
+_Listing = dict[str, list[str]]  # The file names of every class.
 _LAYOUT = 'expected PATH/{train,val,test}/CLASS/* or PATH/CLASS/*'
 
 
@@ -60,24 +61,19 @@ class FolderSource(RandomAccessSource):
     Raises:
       ValueError: if there is no image of these classes.
     """
-    kept_names = tuple(name for name in self.class_names if name in names)
-    kept = np.isin(
-      self.labels, [self.class_names.index(name) for name in kept_names]
-    )
+    kept_classes = [k for k, n in enumerate(self.class_names) if n in names]
+    kept = np.isin(self.labels, kept_classes)
     if not kept.any():
       raise ValueError(
         f'{self.name} {self.split} has no image of the requested classes'
         f' ({", ".join(sorted(names)[:3])}, ...); its classes are'
         f' {", ".join(self.class_names[:3])}, ...; check the folder names.'
       )
-    new_label = {name: label for label, name in enumerate(kept_names)}
-    labels = [
-      new_label[self.class_names[label]] for label in self.labels.numpy()[kept]
-    ]
+    labels = np.searchsorted(kept_classes, self.labels.numpy()[kept])
     return dataclasses.replace(
       self,
       num_examples=len(labels),
-      class_names=kept_names,
+      class_names=tuple(self.class_names[k] for k in kept_classes),
       paths=tf.boolean_mask(self.paths, kept),
       labels=tf.constant(labels, tf.int32),
     )
@@ -106,14 +102,13 @@ def open_folder(
   root = epath.Path(path).expanduser()
   if not root.is_dir():
     raise ValueError(f'folder {str(root)!r} does not exist; {_LAYOUT}.')
-  name = f'folder:{path}'
   split_folders = [name for name in SPLITS if (root / name).is_dir()]
-  if split_folders and 'train' not in split_folders:
-    raise ValueError(
-      f'{root} has {" and ".join(split_folders)}, but no train, which defines'
-      f' the classes; {_LAYOUT}.'
-    )
   if split_folders:
+    if 'train' not in split_folders:
+      raise ValueError(
+        f'{root} has {" and ".join(split_folders)}, but no train, which defines'
+        f' the classes; {_LAYOUT}.'
+      )
     listings = {name: _list_classes(root / name) for name in split_folders}
   else:
     listings = _split_by_hash(_list_classes(root))
@@ -130,6 +125,7 @@ def open_folder(
     name: _in_fixed_order(listing, f'{name}/' if split_folders else '')
     for name, listing in listings.items()
   }
+  name = f'folder:{path}'
   files = splits.select(split, files_by_split, name)
   if exclude:
     excluded = np.flatnonzero([file in exclude.ids for file in files])
@@ -148,7 +144,7 @@ def open_folder(
   )
 
 
-def _list_classes(folder: epath.Path) -> dict[str, list[str]]:
+def _list_classes(folder: epath.Path) -> _Listing:
   """Returns the image files of every class folder, all sorted by name."""
   labels = sorted(
     entry.name
@@ -181,15 +177,12 @@ def _list_classes(folder: epath.Path) -> dict[str, list[str]]:
   return {label: images for label, (images, _) in listings.items()}
 
 
-def _split_by_hash(
-  listing: dict[str, list[str]],
-) -> dict[str, dict[str, list[str]]]:
+def _split_by_hash(listing: _Listing) -> dict[str, _Listing]:
   """Divides the images of every class between train and test."""
   train, test = {}, {}
   for label, images in listing.items():
-    images = sorted(
-      images, key=lambda name: splits.order_key('split', f'{label}/{name}')
-    )
+    keys = {n: splits.order_key('split', f'{label}/{n}') for n in images}
+    images = sorted(images, key=keys.get)
     num_test = max(round(len(images) / 5), 1) if len(images) > 1 else 0
     train[label] = images[num_test:]
     if num_test:
@@ -197,7 +190,7 @@ def _split_by_hash(
   return {'train': train, 'test': test}
 
 
-def _in_fixed_order(listing: dict[str, list[str]], prefix: str) -> np.ndarray:
+def _in_fixed_order(listing: _Listing, prefix: str) -> np.ndarray:
   """Returns all files, mixed so that slices contain all classes."""
   files = [f'{label}/{name}' for label in listing for name in listing[label]]
   files.sort(key=lambda file: splits.order_key('order', file))
@@ -205,11 +198,7 @@ def _in_fixed_order(listing: dict[str, list[str]], prefix: str) -> np.ndarray:
 
 
 def _check_image_files(paths: list[str]) -> None:
-  """Checks the first bytes of every file.
-
-  Raises:
-    ValueError: naming up to five files that are not images.
-  """
+  """Raises an error with up to five files that do not start as images do."""
   magic = tuple(decode.MAGIC.values())
 
   def is_image(path):

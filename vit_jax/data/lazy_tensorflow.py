@@ -8,8 +8,12 @@ package do not spend. Modules that import `tf` from here need
 from etils import epy
 
 
-def _hide_accelerators(module_name: str) -> None:
-  """Leaves accelerators to JAX; TensorFlow would reserve all their memory."""
+def hide_accelerators(module_name: str = '') -> None:
+  """Leaves GPUs to JAX; TensorFlow would reserve all of their memory.
+
+  This is the `success_callback` of every lazy import that loads TensorFlow.
+  Repeated calls have no effect.
+  """
   del module_name
   import tensorflow
 
@@ -17,8 +21,8 @@ def _hide_accelerators(module_name: str) -> None:
 
 
 # Runs before any thread gets hold of either module.
-with epy.lazy_imports(success_callback=_hide_accelerators):
+with epy.lazy_imports(success_callback=hide_accelerators):
   import tensorflow as tf
   import tensorflow_datasets as tfds
 
-__all__ = ['tf', 'tfds']
+__all__ = ['hide_accelerators', 'tf', 'tfds']

@@ -23,7 +23,7 @@ Blank images are not similar to any image.
 from __future__ import annotations
 
 from collections.abc import Iterable
-import dataclasses
+from typing import NamedTuple
 
 from jaxtyping import Float, UInt8
 import numpy as np
@@ -75,8 +75,7 @@ def _cosines(fraction: float) -> Float[np.ndarray, 'frequency px']:
   position = (position - 0.5) / fraction + 0.5
   inside = (position > 0) & (position < 1)
   waves = np.cos(np.pi * np.arange(_VERTICAL.max() + 1)[:, None] * position)
-  means = waves[1:, inside].mean(axis=1, keepdims=True)
-  waves[1:] -= means
+  waves[1:] -= waves[1:, inside].mean(axis=1, keepdims=True)
   return (waves * inside).astype(np.float32)
 
 
@@ -101,9 +100,8 @@ def views(
   """Crops the central fraction of each side and resizes it by area."""
   edges = (0.5 + fraction * np.linspace(-0.5, 0.5, VIEW_PX + 1)) * THUMBNAIL_PX
   px = np.arange(THUMBNAIL_PX)
-  overlap = np.minimum(px + 1, edges[1:, None]) - np.maximum(
-    px, edges[:-1, None]
-  )
+  begin, end = edges[:-1, None], edges[1:, None]
+  overlap = np.minimum(px + 1, end) - np.maximum(px, begin)
   area = np.clip(overlap, 0, None).astype(np.float32)
   area /= area.sum(axis=1, keepdims=True)
   channels_first = thumbnails.transpose(0, 3, 1, 2).astype(np.float32)
@@ -138,8 +136,7 @@ def similarity(
   with_target = np.einsum('bni,bn->bi', regressors, target)
   weights = np.linalg.solve(products, with_target[..., None])[..., 0]
   explained = np.sum(weights * with_target, axis=1)
-  total = np.sum(target**2, axis=1)
-  explained /= np.maximum(total, 1e-3)
+  explained /= np.maximum(np.sum(target**2, axis=1), 1e-3)
   return np.sqrt(np.clip(explained, 0, 1))
 
 
@@ -195,17 +192,16 @@ class HashIndex:
     return row[order] + start, stored[order], bits[order].astype(np.int64)
 
 
-@dataclasses.dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
   """A near-duplicate.
 
   Attributes:
-    row: position in the batch.
-    original: position of the test image.
+    index: position among the images searched.
+    original: position among the test images.
     similarity: similarity of both, from 0 to 1.
   """
 
-  row: int
+  index: int
   original: int
   similarity: float
 
@@ -219,25 +215,22 @@ class Matcher:
     Raises:
       ValueError: if faiss is not installed.
     """
-    whole_hashes, crop_hashes, whole_views, crop_views = [], [], [], []
+    hashed, viewed = {1.0: [], CROP: []}, {1.0: [], CROP: []}
     for thumbnails in batches:
-      whole_hashes.append(hashes(thumbnails))
-      crop_hashes.append(hashes(thumbnails, CROP))
-      whole_views.append(views(thumbnails))
-      crop_views.append(views(thumbnails, CROP))
+      for fraction in (1.0, CROP):
+        hashed[fraction].append(hashes(thumbnails, fraction))
+        viewed[fraction].append(views(thumbnails, fraction))
     self._views = {
-      1.0: np.concatenate(whole_views),
-      CROP: np.concatenate(crop_views),
+      key: np.concatenate(blocks) for key, blocks in viewed.items()
     }
-    whole, crop = np.concatenate(whole_hashes), np.concatenate(crop_hashes)
+    whole, crop = np.concatenate(hashed[1.0]), np.concatenate(hashed[CROP])
     # For each fraction of the other image, the fractions of the test images to
     # compare it with, in the order of their hashes (each also mirrored).
     self._fractions = {1.0: (1.0, CROP), CROP: (1.0,)}
+    both = [whole, mirrored(whole)]
     self._indices = {
-      1.0: HashIndex(
-        np.concatenate([whole, mirrored(whole), crop, mirrored(crop)])
-      ),
-      CROP: HashIndex(np.concatenate([whole, mirrored(whole)])),
+      1.0: HashIndex(np.concatenate([*both, crop, mirrored(crop)])),
+      CROP: HashIndex(np.concatenate(both)),
     }
 
   def __len__(self) -> int:
@@ -246,13 +239,11 @@ class Matcher:
   def find(
     self, thumbnails: UInt8[np.ndarray, 'b 64 64 3'], threshold: float
   ) -> list[Match]:
-    """Returns the best match of each image that has one, by row.
+    """Returns the best match of each image that has one, by index.
 
-    Args:
-      thumbnails: thumbnails of the images to search.
-      threshold: the smallest similarity of a near-duplicate.
+    The similarity of a near-duplicate is at least `threshold`.
     """
-    best = {}
+    matches = []
     for fraction, index in self._indices.items():
       rows, stored, _ = index.near(hashes(thumbnails, fraction))
       alignments, originals = np.divmod(stored, len(self))
@@ -264,10 +255,9 @@ class Matcher:
         if alignment % 2:
           original_views = original_views[:, :, ::-1]
         near = similarity(views(thumbnails, fraction)[row], original_views)
-        for match in map(Match, row.tolist(), original.tolist(), near.tolist()):
-          if match.similarity >= threshold and (
-            match.row not in best
-            or match.similarity > best[match.row].similarity
-          ):
-            best[match.row] = match
-    return [best[row] for row in sorted(best)]
+        matches += map(Match, row.tolist(), original.tolist(), near.tolist())
+    best = {}
+    for match in sorted(matches, key=lambda m: m.similarity, reverse=True):
+      if match.similarity >= threshold:
+        best.setdefault(match.index, match)
+    return sorted(best.values())

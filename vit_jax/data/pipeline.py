@@ -23,7 +23,7 @@ change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import dataclasses
 import itertools
 import logging
@@ -73,7 +73,7 @@ def train_batches(
       there are fewer examples than readers; while reading, if an image cannot
       be read or its label is out of range.
   """
-  share = _Share(batch_size, process_index, process_count)
+  begin, end = _own_rows(batch_size, process_index, process_count)
   readers = readers or choose_readers(source, batch_size)
   if batch_size % readers or readers > source.num_examples:
     raise ValueError(
@@ -84,11 +84,10 @@ def train_batches(
 
   def example(record):
     key = random_key(seed, AUGMENT_STREAM, record['epoch'], record['index'])
-    raw, label = source.load(record)
-    return _row(record, transform(raw, key), label)
+    return _row(source, record, lambda raw: transform(raw, key))
 
   rows = batch_size // readers  # Per reader.
-  first, last = share.begin // rows, -(-share.end // rows)
+  first, last = begin // rows, -(-end // rows)
 
   def records_from(step):
     def stream(number):
@@ -96,20 +95,20 @@ def train_batches(
 
     def part_of_stream(number):
       # Other processes read this reader's other rows.
-      begin = tf.maximum(share.begin - number * rows, 0)
-      end = tf.minimum(share.end - number * rows, rows)
+      low = tf.maximum(begin - number * rows, 0)
+      high = tf.minimum(end - number * rows, rows)
       return (
         stream(number)
         .batch(rows)
-        .map(lambda block: {name: x[begin:end] for name, x in block.items()})
+        .map(lambda block: {name: x[low:high] for name, x in block.items()})
       )
 
     numbers = tf.data.Dataset.range(first, last)
-    if share.rows == (last - first) * rows:
+    if end - begin == (last - first) * rows:
       return numbers.interleave(stream, last - first, block_length=rows)
     return numbers.interleave(part_of_stream, last - first).unbatch()
 
-  loader = _Loader(source, example, records_from, share.rows, skip_corrupt)
+  loader = _Loader(source, example, records_from, end - begin, skip_corrupt)
   return loader.read(loader.dataset(start_step), start_step)
 
 
@@ -139,30 +138,24 @@ def eval_batches(
   All processes get the same number of batches; the last ones are padded with
   rows of mask 0.
 
+  Args and errors that are not listed are the same as in `train_batches`.
+
   Args:
     source: source of the examples.
     transform: function from a raw image to an image.
-    batch_size: rows of a global batch.
-    start_step: number of the first batch; earlier ones are skipped.
-    only: (m,) unique indices of the examples to read, in increasing order
-      whatever the order here; None: all.
-    skip_corrupt: whether to skip examples that cannot be read.
-    process_index: number of this process.
-    process_count: number of processes that share every batch.
-
-  Raises:
-    ValueError: see `train_batches`.
+    only: (m,) unique indices of the examples to read; they are read in
+      increasing order. None: all.
   """
-  share = _Share(batch_size, process_index, process_count)
+  first_row, end_row = _own_rows(batch_size, process_index, process_count)
+  rows = end_row - first_row
   num_examples = source.num_examples if only is None else len(only)
   begin, end = part_bounds(num_examples, process_index, process_count)
 
   def example(record):
-    raw, label = source.load(record)
-    return _row(record, transform(raw), label)
+    return _row(source, record, transform)
 
   def records_from(step):
-    first = min(begin + step * share.rows, end)
+    first = min(begin + step * rows, end)
     if only is None:
       return source.ordered(first, end)
     indices = np.sort(only)[first:end]
@@ -175,9 +168,8 @@ def eval_batches(
       lambda record: selected[record['index'] - offset]
     )
 
-  loader = _Loader(source, example, records_from, share.rows, skip_corrupt)
-  num_batches = -(-num_examples // batch_size)
-  return EvalBatches(loader, num_batches, start_step)
+  loader = _Loader(source, example, records_from, rows, skip_corrupt)
+  return EvalBatches(loader, -(-num_examples // batch_size), start_step)
 
 
 class EvalBatches:
@@ -216,6 +208,19 @@ class EvalBatches:
     return padded
 
 
+def read_images(
+  source: Source,
+  indices: Iterable[int],
+  transform: Callable[[tf.Tensor], tf.Tensor],
+) -> dict[int, np.ndarray]:
+  """Reads images by index; all others are skipped without being decoded."""
+  indices = np.array(sorted(indices), np.int64)
+  if not len(indices):
+    return {}
+  batches = eval_batches(source, transform, batch_size=1, only=indices)
+  return {int(b['index'][0]): b['image'][0] for b in batches}
+
+
 def label_counts(source: Source, *, skip_corrupt: bool = False) -> np.ndarray:
   """Counts the examples of each class, (k,), without decoding images."""
   counts = np.zeros(source.num_classes, np.int64)
@@ -243,42 +248,25 @@ def _label_batches(source: Source, skip_corrupt: bool) -> Iterator[np.ndarray]:
     yield from read.batch(1024).as_numpy_iterator()
 
 
-def _row(record, image, label):
+def _row(source, record, transform):
+  raw, label = source.load(record)
   index = record['index']
-  return {'image': image, 'label': label, 'mask': 1.0, 'index': index}
+  return {'image': transform(raw), 'label': label, 'mask': 1.0, 'index': index}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Share:
-  """The rows of a global batch that belong to one process."""
-
-  batch_size: int
-  process_index: int
-  process_count: int
-
-  def __post_init__(self):
-    if not 0 <= self.process_index < self.process_count:
-      raise ValueError(
-        f'process_index {self.process_index} must be in'
-        f' [0, {self.process_count}) for {self.process_count} processes.'
-      )
-    if self.batch_size < 1 or self.batch_size % self.process_count:
-      raise ValueError(
-        f'batch_size {self.batch_size} must be a positive multiple of the'
-        f' number of processes, {self.process_count}.'
-      )
-
-  @property
-  def rows(self) -> int:
-    return self.batch_size // self.process_count
-
-  @property
-  def begin(self) -> int:
-    return self.process_index * self.rows
-
-  @property
-  def end(self) -> int:
-    return self.begin + self.rows
+def _own_rows(batch_size, process_index, process_count):
+  """Returns (begin, end) of the rows of a global batch of one process."""
+  if not 0 <= process_index < process_count:
+    raise ValueError(
+      f'process_index {process_index} must be in [0, {process_count}) for'
+      f' {process_count} processes.'
+    )
+  if batch_size < 1 or batch_size % process_count:
+    raise ValueError(
+      f'batch_size {batch_size} must be a positive multiple of the number of'
+      f' processes, {process_count}.'
+    )
+  return part_bounds(batch_size, process_index, process_count)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ resizing is bilinear without antialiasing, as in the public code of BiT and ViT.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import functools
 import math
-import types
 
 from jaxtyping import Float
 
@@ -50,15 +50,15 @@ def train_transform(
     ValueError: if the crop is unknown, or a size or range is invalid.
   """
   crop_image = _choose_crop(CROPS, crop, image_size, precrop_size)
-  _check_range('area', area[0], 0, area[1], open_left=True)
-  _check_range('area', area[1], area[0], 1)
-  _check_range('rotate_degrees', rotate_degrees, 0, 180)
-  _check_range('scale', scale, 0, 1, open_right=True)
-  _check_range('shift', shift, 0, 1)
+  _check_range('area', area[0], '(', 0, area[1], ']')
+  _check_range('area', area[1], '[', area[0], 1, ']')
+  _check_range('rotate_degrees', rotate_degrees, '[', 0, 180, ']')
+  _check_range('scale', scale, '[', 0, 1, ')')
+  _check_range('shift', shift, '[', 0, 1, ']')
 
   def transform(raw, key):
     crop_key, flip_key, affine_key = tf.unstack(tf.random.split(key, 3))
-    image = crop_image(raw, crop_key, image_size, precrop_size, area)
+    image = crop_image(raw, key=crop_key, area=area)
     if flip:
       image = tf.image.stateless_random_flip_left_right(image, flip_key)
     if rotate_degrees or scale or shift:
@@ -103,9 +103,7 @@ def eval_transform(
     if trim_px:
       image = decode.to_rgb(raw)
       raw = image[trim_px:-trim_px, trim_px:-trim_px]
-    return _to_unit_range(
-      crop_image(raw, None, image_size, precrop_size, None), image_size
-    )
+    return _to_unit_range(crop_image(raw), image_size)
 
   return transform
 
@@ -120,15 +118,15 @@ def affine(
 ) -> Float[tf.Tensor, 'h w c']:
   """Rotates and zooms an image about its centre, then shifts it.
 
+  The result has the same size and is sampled bilinearly; pixels from outside
+  the image are zero.
+
   Args:
-    image: an image with any number of channels, surrounded by zeros.
+    image: an image with any number of channels.
     angle: counterclockwise rotation in radians.
     zoom: magnification; 2 doubles the size of objects.
     down: shift in pixels.
     right: shift in pixels.
-
-  Returns:
-    An image of the same size, sampled bilinearly.
   """
   size = tf.cast(tf.shape(image)[:2], tf.float32)
   center_y, center_x = tf.unstack((size - 1) / 2)
@@ -150,9 +148,8 @@ def affine(
   )[0]
 
 
-def _inception_crop(raw, key, image_size, precrop_size, area):
+def _inception_crop(raw, *, key, image_size, area, **_):
   """Resizes a random window of the image (Szegedy et al. 2015, section 6)."""
-  del precrop_size
 
   def choose_window(size):
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
@@ -169,22 +166,19 @@ def _inception_crop(raw, key, image_size, precrop_size, area):
   return tf.image.resize(decode.cropped_to_rgb(raw, choose_window), image_size)
 
 
-def _resize(raw, key, image_size, precrop_size, area):
+def _resize(raw, *, image_size, **_):
   """Resizes directly to image_size; the aspect ratio may change."""
-  del key, precrop_size, area
   return tf.image.resize(decode.to_rgb(raw), image_size)
 
 
-def _random_crop(raw, key, image_size, precrop_size, area):
+def _random_crop(raw, *, key, image_size, precrop_size, **_):
   """Resizes to precrop_size, then crops at random (BiT, section 3.3)."""
-  del area
   image = tf.image.resize(decode.to_rgb(raw), precrop_size)
   return tf.image.stateless_random_crop(image, (*image_size, 3), key)
 
 
-def _center_crop(raw, key, image_size, precrop_size, area):
+def _center_crop(raw, *, image_size, precrop_size, **_):
   """Resizes to cover precrop_size, keeping the aspect ratio; center-crops."""
-  del key, area
   image = decode.to_rgb(raw)
   size = tf.cast(tf.shape(image)[:2], tf.float32)
   factor = tf.reduce_max(tf.constant(precrop_size, tf.float32) / size)
@@ -192,13 +186,11 @@ def _center_crop(raw, key, image_size, precrop_size, area):
   return _center_window(image, image_size)
 
 
-def _resize_center_crop(raw, key, image_size, precrop_size, area):
+def _resize_center_crop(raw, *, image_size, precrop_size, **_):
   """Resizes to precrop_size, truncates to integers, then center-crops."""
-  del key, area
   image = tf.image.resize(decode.to_rgb(raw), precrop_size)
-  return _center_window(
-    tf.cast(tf.cast(image, tf.uint8), tf.float32), image_size
-  )
+  image = tf.cast(tf.cast(image, tf.uint8), tf.float32)
+  return _center_window(image, image_size)
 
 
 def _center_window(image, image_size):
@@ -206,25 +198,22 @@ def _center_window(image, image_size):
   return image[top : top + image_size[0], left : left + image_size[1]]
 
 
-CROPS: Mapping[str, Callable] = types.MappingProxyType(
-  {
-    'inception': _inception_crop,
-    'resize': _resize,
-    'random': _random_crop,
-    'center': _center_crop,
-  }
-)
-EVAL_CROPS: Mapping[str, Callable] = types.MappingProxyType(
-  {
-    'resize': _resize,
-    'center': _center_crop,
-    'resize_center': _resize_center_crop,
-  }
-)
+CROPS: Mapping[str, Callable] = {
+  'inception': _inception_crop,
+  'resize': _resize,
+  'random': _random_crop,
+  'center': _center_crop,
+}
+EVAL_CROPS: Mapping[str, Callable] = {
+  'resize': _resize,
+  'center': _center_crop,
+  'resize_center': _resize_center_crop,
+}
 _NEED_PRECROP = ('random', 'center', 'resize_center')
 
 
 def _choose_crop(crops, crop, image_size, precrop_size):
+  """Returns a function that crops a raw image to these sizes."""
   if crop not in crops:
     raise ValueError(f'unknown crop {crop!r}; known: {", ".join(crops)}.')
   if min(image_size) < 1:
@@ -240,16 +229,18 @@ def _choose_crop(crops, crop, image_size, precrop_size):
       f'crop {crop!r} cuts {image_size} from an image resized to precrop_size,'
       f' which must be at least as large; got {precrop_size}.'
     )
-  return crops[crop]
+  return functools.partial(
+    crops[crop], image_size=image_size, precrop_size=precrop_size
+  )
 
 
-def _check_range(name, value, low, high, open_left=False, open_right=False):
-  above = value > low if open_left else value >= low
-  below = value < high if open_right else value <= high
+def _check_range(name, value, left, low, high, right):
+  """Checks an interval; parentheses exclude its bound, brackets include it."""
+  above = value > low if left == '(' else value >= low
+  below = value < high if right == ')' else value <= high
   if not (above and below):
     raise ValueError(
-      f'{name} must be in {"(" if open_left else "["}{low}, {high}'
-      f'{")" if open_right else "]"}; got {value}.'
+      f'{name} must be in {left}{low}, {high}{right}; got {value}.'
     )
 
 

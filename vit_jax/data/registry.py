@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import types
 from typing import Any
 
 from vit_jax.data import (
@@ -56,14 +55,12 @@ def _format_options(dataset: catalog.Dataset) -> dict[str, Any]:
   return {'label': dataset.label, 'pixel_factor': dataset.pixel_factor}
 
 
-OPENERS: Mapping[str, Callable[..., Source]] = types.MappingProxyType(
-  {
-    'digits': _open_digits,
-    'folder': _open_folder,
-    'tfds': tfds_source.open_tfds,
-    'vtab': _open_vtab,
-  }
-)
+OPENERS: Mapping[str, Callable[..., Source]] = {
+  'digits': _open_digits,
+  'folder': _open_folder,
+  'tfds': tfds_source.open_tfds,
+  'vtab': _open_vtab,
+}
 
 
 def tfds_builders(name: str) -> list[str]:

@@ -41,13 +41,10 @@ def random_key(seed: int, stream: int, *positions) -> tf.Tensor:
 
 
 def part_bounds(size: int, part, num_parts: int) -> tuple:
-  """Returns (begin, end) of one of `num_parts` nearly equal parts.
+  """Divides `size` items into nearly equal parts; returns (begin, end) of one.
 
-  Args:
-    size: length of the sequence to divide.
-    part: number of the part, an integer or a tensor; the bounds have the same
-      type.
-    num_parts: how many parts the sequence is divided into.
+  The bounds have the type of `part`, the number of the part: an integer or a
+  tensor.
   """
   return part * size // num_parts, (part + 1) * size // num_parts
 
@@ -93,13 +90,8 @@ class Source(abc.ABC):
     The order of an epoch is a function of (seed, epoch, readers). It is divided
     among the readers, in parts of equal size up to one record, so that together
     they read every record once per epoch. Each reader starts its next epoch
-    independently. Records also carry their `epoch`.
-
-    Args:
-      seed: seed of the run.
-      start: number of records to skip at the beginning of the stream.
-      reader: number of this reader.
-      readers: number of readers.
+    independently. Records also carry their `epoch`. The first `start` records
+    of the stream are skipped.
     """
 
   @abc.abstractmethod

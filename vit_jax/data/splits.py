@@ -72,11 +72,8 @@ def plain_name(term: str) -> str:
 def order_key(purpose: str, name: str) -> bytes:
   """Returns a sort key that shuffles names, the same on every machine.
 
-  The key of a name does not depend on the other names.
-
-  Args:
-    purpose: use of the order; different purposes give unrelated orders.
-    name: unique name of an item.
+  The key of a name does not depend on the other names. Different purposes give
+  unrelated orders.
   """
   return hashlib.blake2b(f'{purpose}/{name}'.encode(), digest_size=8).digest()
 

@@ -45,21 +45,15 @@ def prepare(
 ) -> None:
   """Downloads and prepares the data.
 
-  Args:
-    builder: builder of the dataset.
-    name: name of the dataset, for messages.
-    manual_dir: folder of files that TFDS cannot download; empty: TFDS's
-      default.
+  Files that TFDS cannot download are taken from `manual_dir`, or if it is
+  empty, from TFDS's default folder.
 
   Raises:
     NotPreparedError: if preparation fails.
   """
+  download_config = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
   try:
-    builder.download_and_prepare(
-      download_config=tfds.download.DownloadConfig(
-        manual_dir=manual_dir or None
-      )
-    )
+    builder.download_and_prepare(download_config=download_config)
   except Exception as error:  # Builders raise all kinds of errors.
     raise NotPreparedError(
       f'{name} could not be prepared in {builder.data_path}:'
@@ -67,41 +61,30 @@ def prepare(
     ) from error
 
 
-def check_prepared(builder: tfds.core.DatasetBuilder, name: str) -> None:
-  """Checks that the data of a builder is prepared.
-
-  Raises:
-    NotPreparedError: if it is not; says how to prepare it.
-  """
-  if builder.info.splits:
-    return
-  manual = ''
-  if instructions := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-    manual = (
-      ' It needs files in the manual folder data.manual_dir (default:'
-      f' downloads/manual in the data folder): {" ".join(instructions.split())}'
-    )
-  raise NotPreparedError(
-    f'{name}: TFDS has prepared nothing in {builder.data_path}. Set data.dir'
-    ' to the folder of its prepared data, or data.download=true to prepare it'
-    f' there.{manual}'
-  )
-
-
-def check_sizes(
+def check_prepared(
   builder: tfds.core.DatasetBuilder, name: str, expected: Mapping[str, int]
 ) -> None:
-  """Checks that splits have the expected numbers of examples.
+  """Checks that the data is prepared and splits have the expected sizes.
 
   Raises:
-    ValueError: if they do not.
+    NotPreparedError: if the data is not prepared; says how to prepare it.
+    ValueError: if a split has another number of examples than expected.
   """
-  actual = {
-    split: builder.info.splits[split].num_examples
-    if split in builder.info.splits
-    else 0
-    for split in expected
-  }
+  if not builder.info.splits:
+    manual = ''
+    if instructions := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+      manual = (
+        ' It needs files in the manual folder data.manual_dir (default:'
+        ' downloads/manual in the data folder):'
+        f' {" ".join(instructions.split())}'
+      )
+    raise NotPreparedError(
+      f'{name}: TFDS has prepared nothing in {builder.data_path}. Set data.dir'
+      ' to the folder of its prepared data, or data.download=true to prepare it'
+      f' there.{manual}'
+    )
+  sizes = _num_examples(builder)
+  actual = {split: sizes.get(split, 0) for split in expected}
   if actual != dict(expected):
     raise ValueError(
       f'{name}: the data in {builder.data_path} has splits of'
@@ -132,13 +115,10 @@ def find_shards(
   try:
     shards = builder.info.splits[split].file_instructions
   except (ValueError, KeyError, AssertionError) as error:
-    known = _sizes(
-      {key: info.num_examples for key, info in builder.info.splits.items()}
-    )
     reason = str(error).splitlines()[0]
     raise ValueError(
       f'{name}: cannot read split {split!r} ({reason}); {splits.SYNTAX}.'
-      f' Splits: {known}.'
+      f' Splits: {_sizes(_num_examples(builder))}.'
     ) from error
   if not shards:
     raise ValueError(
@@ -151,6 +131,10 @@ def find_shards(
     'take': take,
     'first': np.cumsum(take) - take,
   }
+
+
+def _num_examples(builder):
+  return {name: info.num_examples for name, info in builder.info.splits.items()}
 
 
 def _sizes(num_examples):

@@ -176,8 +176,7 @@ class TfdsSource(Source):
     return image, label
 
   def describe(self, index: int) -> str:  # noqa: D102
-    position = int(self._positions(index))
-    return f'{self.name}/{self.split}#{position}'
+    return f'{self.name}/{self.split}#{int(self._positions(index))}'
 
   def locate(self, index: int) -> str:  # noqa: D102
     path, row = self._file_and_row(index)
@@ -230,71 +229,69 @@ def open_tfds(
     builder_name: `name[/config][:version]`.
     split: a split in TFDS's notation, such as `train[:98%]` or
       `train+validation`.
-    name: name of the source, for messages.
+    name: name of the source.
     label: the feature with an example's label or labels, or a rule.
     pixel_factor: factor by which to multiply pixel values.
     num_examples: expected sizes of the builder's splits; None: any.
-    data_dir: folder of prepared data; empty: TFDS's default.
-    manual_dir: folder of files that TFDS cannot download; empty: TFDS's
-      default.
-    download: whether to download and prepare missing data.
-    subset: number of examples to draw at random; 0: all.
-    seed: seed of the subset.
     exclude: examples to exclude.
+    data_dir, manual_dir, download, subset, seed: see `registry.open_source`.
 
   Raises:
-    NotPreparedError: if the data is not prepared, or cannot be.
+    NotPreparedError: if the data is not prepared, or preparing it fails.
     ValueError: if there are no labelled images, the split is unknown, splits
       have unexpected sizes, or `exclude` does not match them.
   """
   builder = tfds_builders.find(builder_name, name, data_dir)
-  features = _image_and_label(builder, name, label)
+  features, rule, multi_label = _image_and_label(builder, name, label)
   if not builder.info.splits and download:
     tfds_builders.prepare(builder, name, manual_dir)
-  tfds_builders.check_prepared(builder, name)
-  tfds_builders.check_sizes(builder, name, num_examples or {})
-  multi_label = False
-  if isinstance(label, str):
-    multi_label = isinstance(features[label], tfds.features.Sequence)
-    label = _stored_label(features, label)
+  tfds_builders.check_prepared(builder, name, num_examples or {})
   shards = tfds_builders.find_shards(builder, name, split)
   size = int(shards['take'].sum())
   kept = np.arange(size)
   if exclude:
     kept = exclude.remaining(_positions(exclude.ids, shards), size)
   if subset:
-    kept = kept[
-      splits.random_subset(subset, len(kept), seed, f'{name}/{split}')
-    ]
+    whole = f'{name}/{split}'
+    kept = kept[splits.random_subset(subset, len(kept), seed, whole)]
   index = np.searchsorted(kept, shards['first'])
   stop = np.searchsorted(kept, shards['first'] + shards['take'])
   shards |= {'kept': stop - index, 'index': index}
+  file_name = dict(builder.info.features.items()).get('file_name')
+  if file_name:
+    file_name = tfds.features.FeaturesDict({'file_name': file_name})
   return TfdsSource(
     name=name,
     split=split,
     num_examples=len(kept),
-    class_names=label.class_names,
+    class_names=rule.class_names,
     multi_label=multi_label,
     features=features,
-    label=label,
+    label=rule,
     pixel_factor=pixel_factor,
-    file_name=_file_name(builder),
+    file_name=file_name,
     shards=shards,
     kept=None if len(kept) == size else tf.constant(kept),
   )
 
 
 def _image_and_label(builder, name, label):
-  """Returns connectors of the image and of the inputs of the label only."""
+  """Returns what `TfdsSource` needs to read the image and its label.
+
+  Returns:
+    Connectors of only the image and the inputs of the label, the rule that
+    computes the label, and whether an image may have multiple labels.
+  """
   features = dict(builder.info.features.items())
   image = features.get('image')
+  multi_label = False
   if isinstance(label, LabelRule):
     needed, meaning = label.features, 'to compute the label from'
     is_labeled = all(feature in features for feature in needed)
   else:
     needed, meaning = (label,), '(ClassLabel or a Sequence of ClassLabels)'
-    classes = features.get(label)
-    classes = getattr(classes, 'feature', classes)
+    multi_label = isinstance(features.get(label), tfds.features.Sequence)
+    classes = getattr(features.get(label), 'feature', features.get(label))
     is_labeled = isinstance(classes, tfds.features.ClassLabel)
   if (
     not isinstance(image, tfds.features.Image)
@@ -306,25 +303,11 @@ def _image_and_label(builder, name, label):
       f' feature `{"`, `".join(needed)}` {meaning}, but has'
       f' {builder.info.features}; choose another dataset.'
     )
-  return tfds.features.FeaturesDict(
-    {feature: features[feature] for feature in ('image', *needed)}
-  )
-
-
-def _stored_label(features, label):
-  """Returns the rule that reads a stored label."""
-  classes = getattr(features[label], 'feature', features[label])
-  return LabelRule(
-    (label,),
-    tuple(map(classes.int2str, range(classes.num_classes))),
-    operator.itemgetter(label),
-  )
-
-
-def _file_name(builder):
-  """Returns a connector of only `file_name`, or None if there is none."""
-  feature = dict(builder.info.features.items()).get('file_name')
-  return feature and tfds.features.FeaturesDict({'file_name': feature})
+  if isinstance(label, str):
+    names = tuple(map(classes.int2str, range(classes.num_classes)))
+    label = LabelRule((label,), names, operator.itemgetter(label))
+  connectors = {feature: features[feature] for feature in ('image', *needed)}
+  return tfds.features.FeaturesDict(connectors), label, multi_label
 
 
 def _positions(ids, shards):

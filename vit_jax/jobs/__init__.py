@@ -28,6 +28,7 @@ class Job:
     run: runs or resumes the job in a work directory.
     takes_steps: whether its config needs a length in steps or epochs.
     has_model: whether it runs the model of the config.
+    reads_weights: whether it starts from the weights of `init_from`.
     one_process: whether it only runs in a single process.
     writes_page: whether it ends with a report page.
   """
@@ -35,22 +36,23 @@ class Job:
   run: Callable[[ml_collections.ConfigDict, epath.Path], None]
   takes_steps: bool = False
   has_model: bool = True
+  reads_weights: bool = False
   one_process: bool = False
   writes_page: bool = True
 
 
 JOBS = {
   'pretrain': Job(supervised.pretrain, takes_steps=True),
-  'finetune': Job(supervised.finetune, takes_steps=True),
+  'finetune': Job(supervised.finetune, reads_weights=True, takes_steps=True),
   'masked_patch': Job(masked_patch.run, takes_steps=True),
-  'sweep': Job(sweep.run, takes_steps=True),
+  'sweep': Job(sweep.run, reads_weights=True, takes_steps=True),
   'study': Job(study.run),
   'data_study': Job(data_study.run),
-  'vtab': Job(vtab.run, takes_steps=True),
-  'evaluate': Job(evaluate.run),
-  'few_shot': Job(few_shot.run),
-  'predict': Job(predict.run),
-  'inspect_model': Job(inspect_model.run, one_process=True),
+  'vtab': Job(vtab.run, reads_weights=True, takes_steps=True),
+  'evaluate': Job(evaluate.run, reads_weights=True),
+  'few_shot': Job(few_shot.run, reads_weights=True),
+  'predict': Job(predict.run, reads_weights=True),
+  'inspect_model': Job(inspect_model.run, reads_weights=True, one_process=True),
   'interpolate': Job(interpolate.run),
   'report': Job(report.run, has_model=False, writes_page=False),
   'dedup': Job(dedup.run, has_model=False, one_process=True),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from jaxtyping import Int
 import matplotlib
-from matplotlib.colors import ListedColormap, to_rgb
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 import numpy as np
 
@@ -49,12 +49,13 @@ def curves(
 
   Args:
     title: what the values are.
-    lines: points (x, y) of at most MAX_LINES lines, by name; the name of a
-      single line is not shown.
+    lines: points (x, y) of each line, by name. Only the first MAX_LINES are
+      drawn; the name of a single line is not shown.
     across: name of the x axis.
     log_across: whether the x axis is logarithmic, with a tick at each point.
     log_up: whether the y axis is logarithmic.
   """
+  lines = dict(list(lines.items())[:MAX_LINES])
   outside = len(lines) if len(lines) > _MAX_INSIDE else 0
   figure, axes = _begin(2.5 + 0.16 * outside)
   for (name, points), colour in zip(lines.items(), COLOURS, strict=False):
@@ -115,7 +116,7 @@ def bars(
 
   Args:
     title: what the values are.
-    values: values by name.
+    values: lengths of the bars by name.
     spreads: standard deviations by name.
     marks: values to compare with, by their source and name.
     unit: unit of the values.
@@ -162,26 +163,13 @@ def bars(
 def confusion(
   title: str, counts: Int[np.ndarray, 'k k'], names: Sequence[str]
 ) -> content.Picture:
-  """Draws a confusion matrix.
-
-  Args:
-    title: title of the chart.
-    counts: number of examples by label and prediction.
-    names: names of the classes.
-  """
+  """Draws the numbers of examples by label and prediction."""
   k = len(names)
   figure, axes = _begin(WIDTH)
-  shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-  # Zero is transparent, whichever colour the page has.
-  levels = np.linspace(0, 1, 256)[:, None]
-  colours = np.hstack([np.tile(to_rgb(COLOURS[0]), (256, 1)), levels])
-  axes.imshow(
-    shares,
-    cmap=ListedColormap(colours),
-    vmin=0,
-    vmax=1,
-    interpolation='nearest',
-  )
+  # The share of the label is the opacity, whichever colour the page has.
+  colours = np.full((k, k, 4), to_rgba(COLOURS[0]))
+  colours[..., 3] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+  axes.imshow(colours, interpolation='nearest')
   if k <= _MAX_NUMBERED:
     for i, j in zip(*counts.nonzero(), strict=True):
       axes.text(j, i, str(counts[i, j]), ha='center', va='center', fontsize=7.5)
@@ -193,17 +181,15 @@ def confusion(
   axes.set_xlabel('predicted')
   axes.set_ylabel('label')
   axes.spines[:].set(visible=True, alpha=0.4, lw=0.5)
-  total, right = int(counts.sum()), int(np.trace(counts))
   words = (
-    f'{title}: {k} classes, {total} images, {right} of them on the diagonal'
+    f'{title}: {k} classes, {counts.sum()} images, {np.trace(counts)} of them'
+    ' on the diagonal'
   )
   wrong = counts - np.diag(np.diag(counts))
-  most_often = sorted(
-    zip(*wrong.nonzero(), strict=True), key=lambda p: -wrong[p]
-  )
+  pairs = sorted(zip(*wrong.nonzero(), strict=True), key=lambda p: -wrong[p])
   mistakes = ', '.join(
     f'{names[i]} mistaken for {names[j]} {wrong[i, j]} times'
-    for i, j in most_often[:3]
+    for i, j in pairs[:3]
   )
   words += f'; most often {mistakes}.' if mistakes else '.'
   return pictures.drawing(figure, words, title)

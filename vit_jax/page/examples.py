@@ -1,7 +1,7 @@
 """Predictions of single examples: by class, confusions, mistakes, photos."""
 
 import collections
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from etils import epath
 import numpy as np
@@ -23,11 +23,12 @@ def classes(run: finished_run.FinishedRun) -> list[content.Part]:
   """Returns accuracies by class and confusions, for every split."""
   if not _comparable(run):
     return []
-  parts = []
-  for split, lines in run.predictions.items():
-    accuracy = run.results['class_accuracy'][split]
-    parts += by_class(split, lines, accuracy)
-  return parts
+  accuracy = run.results['class_accuracy']
+  return [
+    part
+    for split, lines in run.predictions.items()
+    for part in by_class(split, lines, accuracy[split])
+  ]
 
 
 def mistakes(run: finished_run.FinishedRun) -> list[content.Part]:
@@ -48,7 +49,7 @@ def mistakes(run: finished_run.FinishedRun) -> list[content.Part]:
     )
     if wrong := wrong[:_MAX_MISTAKES]:
       source = open_split(run, split)
-      images = read_images(source, wrong, decode.to_rgb)
+      images = pipeline.read_images(source, wrong, decode.to_rgb)
       tiles = [
         _mistake(lines[k], images[k])
         for k in wrong
@@ -89,10 +90,7 @@ def by_class(
 ) -> list[content.Part]:
   """Returns the accuracy of each class, and which classes are confused.
 
-  Args:
-    split: name of the split.
-    lines: its predictions.
-    accuracy: accuracy of each class, in order; None for classes without images.
+  `accuracy` has the classes in their order, with None for those without images.
   """
   if any(isinstance(line['label'], list) for line in lines):
     # Confusion is not defined for several labels per image.
@@ -154,8 +152,7 @@ def _mistake(line, image) -> content.Tile:
     f'{label_text(line)}, predicted {line["predicted"]}'
     f' (probability {line["probability"]:.2f})'
   )
-  name = epath.Path(line['example']).name
-  alt = f'Image {name} of class {caption}'
+  alt = f'Image {epath.Path(line["example"]).name} of class {caption}'
   return content.Tile([pictures.photo(image, alt)], caption)
 
 
@@ -206,13 +203,3 @@ def open_split(run: finished_run.FinishedRun, name: str) -> Source:
   """
   split = config_lib.eval_splits(run.config)[name]
   return build.open_split(run.config, run.config.data.name, split)
-
-
-def read_images(
-  source: Source, indices: Iterable[int], transform: Callable
-) -> dict[int, np.ndarray]:
-  """Reads images by index; all others are skipped without being decoded."""
-  batches = pipeline.eval_batches(
-    source, transform, batch_size=1, only=np.array(sorted(indices))
-  )
-  return {int(b['index'][0]): b['image'][0] for b in batches}

@@ -13,54 +13,39 @@ _MAX_HEADLINES = 4
 
 
 def curves(events: Iterable[Event]) -> list[content.Part]:
-  """Returns one chart per quantity, with one line per split.
-
-  Args:
-    events: lines of `metrics.jsonl`.
-  """
-  lines_by_quantity = collections.defaultdict(
-    lambda: collections.defaultdict(list)
-  )
+  """Returns one chart per quantity, with one line per split."""
+  by_quantity = collections.defaultdict(lambda: collections.defaultdict(list))
   full_names = {}
   for event in events:
     for name, value in event.items():
       if name != 'step':
         quantity, line = _place(name)
-        lines_by_quantity[quantity][line].append((event['step'], value))
+        by_quantity[quantity][line].append((event['step'], value))
         full_names[quantity] = name
   return _side_by_side(
-    charts.curves(
-      quantity if len(lines) > 1 else full_names[quantity],
-      dict(list(lines.items())[: charts.MAX_LINES]),
-    )
-    for quantity, lines in sorted(lines_by_quantity.items(), key=_rank)
-    if any(len(points) > 1 for points in lines.values())
+    (quantity if len(lines) > 1 else full_names[quantity], lines)
+    for quantity, lines in sorted(by_quantity.items(), key=_rank)
   )
 
 
 def compared(runs: Mapping[str, Sequence[Event]]) -> list[content.Part]:
-  """Returns one chart per main metric, with one line per run.
-
-  Args:
-    runs: events of each run by its name; the first few runs are drawn.
-  """
-  lines_by_metric = collections.defaultdict(
-    lambda: collections.defaultdict(list)
-  )
+  """Returns one chart per main metric, with a line for each of some runs."""
+  by_metric = collections.defaultdict(lambda: collections.defaultdict(list))
   for run, events in list(runs.items())[: charts.MAX_LINES]:
     for event in events:
       for name, value in event.items():
         if is_main(name):
-          lines_by_metric[name][run].append((event['step'], value))
-  return _side_by_side(
-    charts.curves(name, lines)
-    for name, lines in lines_by_metric.items()
+          by_metric[name][run].append((event['step'], value))
+  return _side_by_side(by_metric.items())
+
+
+def _side_by_side(lines_by_title) -> list[content.Part]:
+  """Draws the charts that have a line of more than one point."""
+  drawn = [
+    charts.curves(title, lines)
+    for title, lines in lines_by_title
     if any(len(points) > 1 for points in lines.values())
-  )
-
-
-def _side_by_side(pictures) -> list[content.Part]:
-  drawn = list(pictures)
+  ]
   return [content.Charts(drawn)] if drawn else []
 
 
@@ -101,21 +86,11 @@ def headlines(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
 
   These are the first accuracies; without any, the first metrics.
   """
-  names = [
-    name
-    for name in metrics
-    if not name.endswith('_std') and '/raw_' not in name
-  ]
-  shares = [name for name in names if is_share(name)]
-  return [
-    (
-      name,
-      f'{100 * metrics[name]:.2f} %'
-      if is_share(name)
-      else charts.number(metrics[name]),
-    )
-    for name in (shares or names)[:_MAX_HEADLINES]
-  ]
+  names = [n for n in metrics if not n.endswith('_std') and '/raw_' not in n]
+  if shares := [name for name in names if is_share(name)]:
+    shares = shares[:_MAX_HEADLINES]
+    return [(name, f'{100 * metrics[name]:.2f} %') for name in shares]
+  return [(n, charts.number(metrics[n])) for n in names[:_MAX_HEADLINES]]
 
 
 def is_main(name: str) -> bool:

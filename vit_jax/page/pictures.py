@@ -1,4 +1,8 @@
-"""Pictures embedded in the page, each with its text alternative."""
+"""Pictures embedded in the page.
+
+Each has a text alternative, `alt`: what it shows, in words and numbers. Its
+caption, if any, is above it.
+"""
 
 import base64
 import io
@@ -29,18 +33,10 @@ def drawing(figure: Figure, alt: str, caption: str = '') -> content.Picture:
 
   Its background is transparent, black becomes the colour of the page's text,
   and text stays text.
-
-  Args:
-    figure: any figure.
-    alt: what the figure shows, in words and numbers.
-    caption: text above the picture.
   """
   file = io.BytesIO()
-  style = {
-    'svg.fonttype': 'none',
-    # Ids must be unique within a page.
-    'svg.hashsalt': f'{next(_salts)}',
-  }
+  # Ids must be unique within a page.
+  style = {'svg.fonttype': 'none', 'svg.hashsalt': f'{next(_salts)}'}
   no_metadata = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
   with matplotlib.rc_context(style):
     figure.savefig(file, format='svg', transparent=True, metadata=no_metadata)
@@ -62,12 +58,7 @@ def drawing(figure: Figure, alt: str, caption: str = '') -> content.Picture:
 
 
 def photo(pixels: UInt8[np.ndarray, 'h w 3'], alt: str) -> content.Picture:
-  """Returns a thumbnail of an image; tiny images keep their visible pixels.
-
-  Args:
-    pixels: the image.
-    alt: what the image shows, in words and numbers.
-  """
+  """Returns a thumbnail of an image; tiny images keep their visible pixels."""
   image = Image.fromarray(pixels)
   if max(image.size) <= _SMALL_PX:
     return _embed(image, 'PNG', alt, 'pixels')
@@ -76,13 +67,7 @@ def photo(pixels: UInt8[np.ndarray, 'h w 3'], alt: str) -> content.Picture:
 
 
 def file(path: epath.Path, alt: str, caption: str = '') -> content.Picture:
-  """Embeds a picture from a file, as PNG or JPEG, whichever is smaller.
-
-  Args:
-    path: path of the picture.
-    alt: what the picture shows, in words and numbers.
-    caption: text above the picture.
-  """
+  """Embeds a picture from a file, as PNG or JPEG, whichever is smaller."""
   image = Image.open(io.BytesIO(path.read_bytes())).convert('RGB')
   image.thumbnail((_MAX_WIDTH_PX, image.height))
   embedded = [

@@ -129,7 +129,8 @@ def _sections(
   yield 'Curves', lambda: metric_parts.curves(run.events)
   if job.draw:
     yield job.heading, section(job.draw, run)
-  yield 'Results', section(_results, run)
+  if run.numbers:
+    yield 'Results', lambda: [metric_parts.table(run.numbers)]
   yield 'Pictures', section(_pictures, run)
   yield 'Classes', section(examples.classes, run)
   yield 'Most confident mistakes', section(examples.mistakes, run)
@@ -137,11 +138,12 @@ def _sections(
   if not path.exists():
     path = run.config.init_from if job.shows_init_from else ''
   if path:
-    load = functools.cache(
-      lambda: weights.Weights(run, str(path), has_data=job.has_data)
+    load = functools.cache(lambda: weights.load(run, str(path)))
+    yield (
+      'Attention',
+      lambda: weights.attention(load(), run, has_data=job.has_data),
     )
-    yield 'Attention', lambda: load().attention()
-    yield 'Positions and filters', lambda: load().positions_and_filters()
+    yield 'Positions and filters', lambda: weights.positions_and_filters(load())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,10 +164,6 @@ class JobPage:
   shows_init_from: bool = False
 
 
-def _plan(run: finished_run.FinishedRun) -> list[content.Part]:
-  return [content.Code(run.text(files.PLAN))]
-
-
 JOB_PAGES = {
   'pretrain': JobPage(has_data=True),
   'finetune': JobPage(has_data=True),
@@ -181,7 +179,7 @@ JOB_PAGES = {
   'study': JobPage('Points and runs', studies.study, has_data=True),
   'data_study': JobPage('Points and runs', studies.study, has_data=True),
   'vtab': JobPage('Tasks', studies.vtab),
-  'plan': JobPage('Plan', _plan),
+  'plan': JobPage('Plan', lambda run: [content.Code(run.text(files.PLAN))]),
   'inference': JobPage('Inference', studies.inference),
 }
 
@@ -202,9 +200,12 @@ def _summary(run: finished_run.FinishedRun) -> str:
 
 def _what_ran(run: finished_run.FinishedRun) -> list[content.Part]:
   """Returns the command, the machine and the config, changed keys first."""
-  parts = []
-  if 'command' in run.environment:
-    parts.append(content.Code(run.environment['command']))
+  parts, versions = [], []
+  if environment := run.environment:
+    if 'command' in environment:
+      parts.append(content.Code(environment['command']))
+    versions = [*environment['versions'].items()]
+    versions.append(('platform', environment['platform']))
   if facts := list(_facts(run)):
     parts.append(content.Facts(facts))
   changed, rows = [], []
@@ -225,7 +226,7 @@ def _what_ran(run: finished_run.FinishedRun) -> list[content.Part]:
     content.Facts(changed),
     content.Table(
       ('package', 'version'),
-      _versions(run),
+      versions,
       shown=0,
       folded='versions',
       numbers=False,
@@ -249,21 +250,10 @@ def _facts(run) -> Iterator[tuple[str, str, str]]:
     yield 'core-days', f'{run.results["core_days"]:.3g}', ''
 
 
-def _versions(run) -> list[tuple[str, str]]:
-  if not run.environment:
-    return []
-  versions = run.environment['versions'].items()
-  return [*versions, ('platform', run.environment['platform'])]
-
-
 def _text(name: str, value: Any) -> str:
   if isinstance(value, float):
     return f'{value:g}'
   return config_lib.as_text(value, name)
-
-
-def _results(run: finished_run.FinishedRun) -> list[content.Part]:
-  return [metric_parts.table(run.numbers)] if run.numbers else []
 
 
 def _pictures(run: finished_run.FinishedRun) -> list[content.Part]:

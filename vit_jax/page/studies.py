@@ -1,6 +1,7 @@
 """Sections of jobs that compare: sweeps, VTAB, studies, few-shot, inference."""
 
 from collections.abc import Mapping
+import functools
 import math
 from urllib import parse
 
@@ -25,23 +26,27 @@ def vtab(run: finished_run.FinishedRun) -> list[content.Part]:
   groups = {name: vtab_data.TASKS[name].group for name in tasks}
 
   def with_means(row):
+    """Returns the accuracies of the tasks and their means, by title."""
     row = {name: row[name] for name in tasks}
-    return row | vtab_scores.means(row, groups)
+    row |= vtab_scores.means(row, groups)
+    return {_title(name): value for name, value in row.items()}
 
-  values = with_means(
-    {name: 100 * run.metrics[f'vtab/{name}'] for name in tasks}
-  )
+  percent = {
+    name.removeprefix('vtab/'): 100 * value
+    for name, value in run.metrics.items()
+  }
+  values = with_means(percent)
   spreads = {
-    name: 100 * run.metrics[f'vtab/{name}_std']
-    for name in values
-    if f'vtab/{name}_std' in run.metrics
+    _title(name.removesuffix('_std')): value
+    for name, value in percent.items()
+    if name.endswith('_std')
   }
   references = {
     model: with_means(row) for model, row in vtab_scores.TABLE_9.items()
   }
   rows = [
     (
-      _title(name),
+      name,
       f'{value:.2f}',
       f'{spreads[name]:.2f}' if name in spreads else '',
       *(f'{row[name]:.2f}' for row in references.values()),
@@ -53,17 +58,9 @@ def vtab(run: finished_run.FinishedRun) -> list[content.Part]:
     for name in run.results['missing']
   ]
 
-  def bars(title, names):
-    return charts.bars(
-      title,
-      {_title(name): values[name] for name in names},
-      spreads={_title(name): spread for name, spread in spreads.items()},
-      marks={
-        model: {_title(name): row[name] for name in names}
-        for model, row in references.items()
-      },
-    )
-
+  bars = functools.partial(charts.bars, spreads=spreads, marks=references)
+  of_tasks = dict(list(values.items())[: len(tasks)])
+  of_means = dict(list(values.items())[len(tasks) :])
   return [
     content.Text(
       'Accuracy in per cent on the full test splits, beside the values of Table'
@@ -74,11 +71,8 @@ def vtab(run: finished_run.FinishedRun) -> list[content.Part]:
     ),
     content.Charts(
       [
-        bars(
-          'mean accuracy on VTAB and its groups',
-          [name for name in values if name not in tasks],
-        ),
-        bars('accuracy on each VTAB task', tasks),
+        bars('mean accuracy on VTAB and its groups', of_means),
+        bars('accuracy on each VTAB task', of_tasks),
       ]
     ),
     *_choice(run),
@@ -119,19 +113,11 @@ def few_shot(run: finished_run.FinishedRun) -> list[content.Part]:
     )
     for name, by_shots in run.results['accuracies'].items()
   }
-  lines = dict(list(lines.items())[: charts.MAX_LINES])
-  return [
-    content.Charts(
-      [
-        charts.curves(
-          'few-shot accuracy, mean over draws',
-          lines,
-          across='examples per class',
-          log_across=True,
-        )
-      ]
-    )
-  ]
+  title = 'few-shot accuracy, mean over draws'
+  chart = charts.curves(
+    title, lines, across='examples per class', log_across=True
+  )
+  return [content.Charts([chart])]
 
 
 def inference(run: finished_run.FinishedRun) -> list[content.Part]:
@@ -141,9 +127,7 @@ def inference(run: finished_run.FinishedRun) -> list[content.Part]:
   parts += [content.Text(text) for text in inference_table.notes(points)]
   drawn = []
   for title, key in inference_table.PANELS.items():
-    lines = inference_table.lines(points, key)
-    lines = dict(list(lines.items())[: charts.MAX_LINES])
-    if lines:
+    if lines := inference_table.lines(points, key):
       drawn.append(
         charts.curves(
           title, lines, across='image size [px]', log_across=True, log_up=True

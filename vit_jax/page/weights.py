@@ -1,18 +1,18 @@
 """Pictures of a run's weights: filters, position embeddings, attention."""
 
-from collections.abc import Callable, Iterator
-import contextlib
+from collections.abc import Iterator
 import logging
 
 from etils import epath
 import jax
+from jaxtyping import PyTree
 from matplotlib.figure import Figure
 import numpy as np
 
 from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
-from vit_jax.data import photos
+from vit_jax.data import photos, pipeline
 from vit_jax.inspection import (
   attention_maps,
   figures,
@@ -23,165 +23,136 @@ from vit_jax.inspection import (
 from vit_jax.page import charts, content, examples, pictures
 from vit_jax.workdir import finished_run
 
-NUM_IMAGES = 6
+_MAX_IMAGES = 6
 
 
-class Weights:
-  """The model and the weights of a run."""
+def load(
+  run: finished_run.FinishedRun, path: str
+) -> pretrained.PretrainedModel:
+  """Loads weights of a run, and rebuilds their model.
 
-  def __init__(
-    self, run: finished_run.FinishedRun, path: str, *, has_data: bool
-  ):
-    """Loads the weights.
-
-    Args:
-      run: the run.
-      path: path of its weights.
-      has_data: whether `data.name` is a dataset that the run used.
-
-    Raises:
-      ValueError: if the file is missing or damaged.
-    """
-    config = run.config.copy_and_resolve_references()
-    config.init_from = path
-    config.model.name = ''  # The file specifies the model.
-    self._run = run
-    self._has_data = has_data
-    with _only_warnings('vit_jax.checkpoints'):
-      self._pretrained = pretrained.load_backbone(config)
-
-  def positions_and_filters(self) -> list[content.Part]:
-    """Draws the filters, and the similarity of position embeddings if any."""
-    return [content.Charts([*self._positions(), self._filters()])]
-
-  def _filters(self) -> content.Picture:
-    components, shares = filters.principal_components(
-      filters.rgb_filters(self._pretrained.params)
-    )
-    figure = figures.filters(components, shares)
-    shown = min(len(components), figures.MAX_FILTERS)
-    _fit(figure, 0.85 * -(-shown // 7))
-    caption = (
-      f'Principal components 1 to {shown} of {len(components)} of the filters'
-      ' of the first layer, and the variance that they explain (Figure 7 left)'
-    )
-    alt = (
-      f'{caption}: {shares[:shown].sum():.0%} in total, the first'
-      f' {shares[0]:.1%}. Their smoothness, 1 for constant filters and 0 for'
-      f' noise, is {filters.smoothness(components[:shown]).mean():.2f}.'
-    )
-    return pictures.drawing(figure, alt, caption)
-
-  def _positions(self) -> Iterator[content.Picture]:
-    """Yields nothing for models without added position embeddings."""
-    try:
-      embeddings = position_similarity.embeddings(self._pretrained.params)
-    except ValueError:
-      return
-    similarity = position_similarity.similarity(
-      embeddings,
-      self._pretrained.model.grid_shape(
-        config_lib.image_size(self._pretrained.config)
-      ),
-    )
-    figure = figures.position_similarity(similarity)
-    rows, columns = similarity.shape[:2]
-    _fit(figure, charts.WIDTH * 0.8 * rows / columns + 0.4)
-    figure.axes[0].set_title('')
-    caption = (
-      'Cosine similarity of position embeddings, one map per patch (Figure 7'
-      ' centre)'
-    )
-    means = ', '.join(
-      f'{name.replace("_", " ")} {value:.2f}'
-      for name, value in position_similarity.contrast(similarity).items()
-    )
-    alt = f'{caption}. Mean over pairs of patches: {means}.'
-    yield pictures.drawing(figure, alt, caption)
-
-  @property
-  def _has_attention(self) -> bool:
-    try:
-      attention_maps.check_has_attention(self._pretrained.model)
-    except ValueError:
-      return False
-    return True
-
-  def attention(self) -> list[content.Part]:
-    """Draws attention rollouts of a few images, if the model has attention."""
-    if not self._has_attention:
-      return []
-    params = jax.device_put(self._pretrained.params)
-    tiles = []
-    for image, caption in self._images():
-      # One at a time, to bound memory.
-      summary = attention_maps.summarize(
-        self._pretrained.model, params, image[None]
-      )
-      (shares,) = np.asarray(summary['rollouts'])
-      tiles.append(_rollout(image, shares, caption))
-    if not tiles:
-      return []
-    return [
-      content.Text(
-        'Images, and the parts of them that the output attends to (attention'
-        ' rollout, Figure 6).'
-      ),
-      content.Tiles(tiles),
-    ]
-
-  def _images(self) -> Iterator[tuple[np.ndarray, str]]:
-    """Yields a few preprocessed images with captions."""
-    config = self._pretrained.config
-    transform = build.eval_transform(config)
-    if self._run.photo_predictions:
-      yield from _photos(self._run, transform)
-      return
-    if not self._has_data:
-      return
-    (name, *_) = config_lib.eval_splits(config)
-    source = examples.open_split(self._run, name)
-    number = min(NUM_IMAGES, source.num_examples)
-    rows = np.linspace(0, source.num_examples - 1, number).round().astype(int)
-    images = examples.read_images(source, rows, transform)
-    lines = self._run.predictions.get(name, [])
-    for row, image in images.items():
-      caption = source.describe(row)
-      if row < len(lines) and lines[row]['example'] == caption:
-        line = lines[row]
-        caption = (
-          f'{examples.label_text(line)}; predicted {line["predicted"]}'
-          f' {line["probability"]:.2f}'
-        )
-      yield image, caption
-
-
-@contextlib.contextmanager
-def _only_warnings(name: str) -> Iterator[None]:
-  """Silences a logger below the level of warnings."""
-  log = logging.getLogger(name)
+  Raises:
+    ValueError: if the file is missing or damaged.
+  """
+  config = run.config.copy_and_resolve_references()
+  config.init_from = path
+  config.model.name = ''  # The file specifies the model.
+  log = logging.getLogger('vit_jax.checkpoints')
   level = log.level
   log.setLevel(logging.WARNING)
   try:
-    yield
+    return pretrained.load_backbone(config)
   finally:
     log.setLevel(level)
 
 
-def _photos(
-  run: finished_run.FinishedRun, transform: Callable
-) -> Iterator[tuple[np.ndarray, str]]:
-  for line in run.photo_predictions[:NUM_IMAGES]:
+def positions_and_filters(
+  pretrained_model: pretrained.PretrainedModel,
+) -> list[content.Part]:
+  """Draws the filters, and the similarity of position embeddings if any."""
+  drawn = [_filters(pretrained_model.params)]
+  try:
+    embeddings = position_similarity.embeddings(pretrained_model.params)
+  except ValueError:  # The model adds no position embeddings.
+    return [content.Charts(drawn)]
+  similarity = position_similarity.similarity(embeddings, pretrained_model.grid)
+  return [content.Charts([_positions(similarity), *drawn])]
+
+
+def _filters(params: PyTree) -> content.Picture:
+  components, shares = filters.principal_components(filters.rgb_filters(params))
+  figure = figures.filters(components, shares)
+  shown = min(len(components), figures.MAX_FILTERS)
+  _fit(figure, 0.85 * -(-shown // 7))
+  caption = (
+    f'Principal components 1 to {shown} of {len(components)} of the filters of'
+    ' the first layer, and the variance that they explain (Figure 7 left)'
+  )
+  alt = (
+    f'{caption}: {shares[:shown].sum():.0%} in total, the first'
+    f' {shares[0]:.1%}. Their smoothness, 1 for constant filters and 0 for'
+    f' noise, is {filters.smoothness(components[:shown]).mean():.2f}.'
+  )
+  return pictures.drawing(figure, alt, caption)
+
+
+def _positions(similarity: np.ndarray) -> content.Picture:
+  figure = figures.position_similarity(similarity)
+  rows, columns = similarity.shape[:2]
+  _fit(figure, charts.WIDTH * 0.8 * rows / columns + 0.4)
+  figure.axes[0].set_title('')
+  caption = (
+    'Cosine similarity of position embeddings, one map per patch (Figure 7'
+    ' centre)'
+  )
+  means = ', '.join(
+    f'{name.replace("_", " ")} {value:.2f}'
+    for name, value in position_similarity.contrast(similarity).items()
+  )
+  alt = f'{caption}. Mean over pairs of patches: {means}.'
+  return pictures.drawing(figure, alt, caption)
+
+
+def attention(
+  pretrained_model: pretrained.PretrainedModel,
+  run: finished_run.FinishedRun,
+  *,
+  has_data: bool,
+) -> list[content.Part]:
+  """Draws attention rollouts of a few images, if the model has attention.
+
+  The images are the photos of the run or, if it used `data.name` (`has_data`),
+  images of the first evaluation split.
+  """
+  model = pretrained_model.model
+  try:
+    attention_maps.check_has_attention(model)
+  except ValueError:
+    return []
+  params = jax.device_put(pretrained_model.params)
+  tiles = []
+  for image, caption in _images(pretrained_model.config, run, has_data):
+    # One at a time, to bound memory.
+    summary = attention_maps.summarize(model, params, image[None])
+    (shares,) = np.asarray(summary['rollouts'])
+    tiles.append(_rollout(image, shares, caption))
+  text = (
+    'Images, and the parts of them that the output attends to (attention'
+    ' rollout, Figure 6).'
+  )
+  return [content.Text(text), content.Tiles(tiles)] if tiles else []
+
+
+def _images(config, run, has_data) -> Iterator[tuple[np.ndarray, str]]:
+  """Yields a few preprocessed images with captions."""
+  transform = build.eval_transform(config)
+  for line in run.photo_predictions[:_MAX_IMAGES]:
     path = epath.Path(line['example'])
     if 'top' in line and path.exists():
       caption = f'{path.name}: {examples.top_text(line, 1)}'
       yield photos.read(line['example'], transform), caption
+  if run.photo_predictions or not has_data:
+    return
+  (name, *_) = config_lib.eval_splits(config)
+  source = examples.open_split(run, name)
+  number = min(_MAX_IMAGES, source.num_examples)
+  rows = np.linspace(0, source.num_examples - 1, number).round().astype(int)
+  lines = run.predictions.get(name, [])
+  for row, image in pipeline.read_images(source, rows, transform).items():
+    caption = source.describe(row)
+    if row < len(lines) and lines[row]['example'] == caption:
+      line = lines[row]
+      caption = (
+        f'{examples.label_text(line)}; predicted {line["predicted"]}'
+        f' {line["probability"]:.2f}'
+      )
+    yield image, caption
 
 
 def _rollout(image, shares, caption) -> content.Tile:
   """Draws an image beside the same image masked by its rollout."""
-  pixels = figures.to_pixels(image)
-  mask = rollout.mask(shares, image.shape[:2])[..., None]
+  pixels = 255 * figures.to_pixels(image)
+  masked = pixels * rollout.mask(shares, image.shape[:2])[..., None]
   row, column = np.unravel_index(shares.argmax(), shares.shape)
   times = shares.max() / shares.mean()
   words = (
@@ -191,15 +162,11 @@ def _rollout(image, shares, caption) -> content.Tile:
   )
   return content.Tile(
     [
-      pictures.photo(_to_bytes(pixels), f'Image: {caption}'),
-      pictures.photo(_to_bytes(pixels * mask), f'{words}. Image: {caption}'),
+      pictures.photo(pixels.round().astype('u1'), f'Image: {caption}'),
+      pictures.photo(masked.round().astype('u1'), f'{words}. Image: {caption}'),
     ],
     caption,
   )
-
-
-def _to_bytes(pixels: np.ndarray) -> np.ndarray:
-  return np.round(255 * pixels).astype(np.uint8)
 
 
 def _fit(figure: Figure, height: float) -> None:

@@ -20,21 +20,19 @@ _SECONDS_TO_APPEAR = 60
 def is_finished(keys: Mapping[str, Any], workdir: epath.Path) -> bool:
   """Returns whether this run has finished in `workdir`, and logs it if so.
 
-  Args:
-    keys: all config keys of the run, by their dotted names.
-    workdir: folder of the run; it need not exist.
+  `keys` are all config keys of the run, by their dotted names. The folder need
+  not exist.
 
   Raises:
     ValueError: if the folder holds a run with another config.
   """
   earlier = files.read_json(workdir / files.CONFIG)
-  if earlier is not None:
-    changed = config_lib.changed_keys(keys, earlier)
-    if changed:
-      raise ValueError(
-        f'{workdir} holds a run with another config ({"; ".join(changed)});'
-        ' choose another --workdir, or restore the config of that run.'
-      )
+  changed = earlier is not None and config_lib.changed_keys(keys, earlier)
+  if changed:
+    raise ValueError(
+      f'{workdir} holds a run with another config ({"; ".join(changed)});'
+      ' choose another --workdir, or restore the config of that run.'
+    )
   results = files.read_json(workdir / files.RESULTS)
   if results is None:
     return False

@@ -4,6 +4,7 @@ The devices of a run are in `results.json`. They are not queried here: some jobs
 use none, and another process may hold them.
 """
 
+import contextlib
 from importlib import metadata
 import platform
 import shlex
@@ -27,24 +28,15 @@ _PACKAGES = (
 
 def describe() -> dict[str, Any]:
   """Returns `command`, `versions` and `platform` of this process."""
+  # The command as typed, without the path of the interpreter.
+  name, *arguments = sys.orig_argv
+  command = ['python' if 'python' in name else name, *arguments]
+  versions = {'python': platform.python_version()}
+  for package in _PACKAGES:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+      versions[package] = metadata.version(package)
   return {
-    'command': shlex.join(_command()),
-    'versions': {'python': platform.python_version()} | _versions(),
+    'command': shlex.join(command),
+    'versions': versions,
     'platform': platform.platform(),
   }
-
-
-def _command() -> list[str]:
-  """Returns the command as typed, without the path of the interpreter."""
-  name, *arguments = sys.orig_argv
-  return ['python' if 'python' in name else name, *arguments]
-
-
-def _versions() -> dict[str, str]:
-  versions = {}
-  for package in _PACKAGES:
-    try:
-      versions[package] = metadata.version(package)
-    except metadata.PackageNotFoundError:
-      continue
-  return versions

@@ -60,7 +60,8 @@ class FinishedRun:
   @functools.cached_property
   def children(self) -> Sequence['FinishedRun']:
     """Finished runs in subfolders, such as those of a sweep."""
-    return list(_runs_below(self.workdir))
+    folders = _folders(self.workdir)
+    return [run for folder in folders for run in _runs(folder)]
 
   @functools.cached_property
   def config(self) -> ml_collections.ConfigDict:
@@ -84,12 +85,9 @@ class FinishedRun:
   def predictions(self) -> Mapping[str, Sequence[predictions_lib.Line]]:
     """Predictions for the examples of each evaluated split."""
     prefix, suffix = files.SPLIT_PREDICTIONS.split('{}')
-    return {
-      path.name.removeprefix(prefix).removesuffix(suffix): (
-        files.read_json_lines(path)
-      )
-      for path in sorted(self.workdir.glob(f'{prefix}*{suffix}'))
-    }
+    paths = sorted(self.workdir.glob(f'{prefix}*{suffix}'))
+    names = [p.name.removeprefix(prefix).removesuffix(suffix) for p in paths]
+    return dict(zip(names, map(files.read_json_lines, paths), strict=True))
 
   @functools.cached_property
   def photo_predictions(self) -> Sequence[Mapping[str, Any]]:
@@ -126,7 +124,7 @@ def find(folder: epath.Path, job: str) -> list[FinishedRun]:
   Raises:
     ValueError: if there are none.
   """
-  runs = list(_runs_of_job(folder, job))
+  runs = list(_runs(folder, job))
   if not runs:
     raise ValueError(
       f'{folder} holds no finished run of the job {job!r}; give the workdir of'
@@ -135,22 +133,15 @@ def find(folder: epath.Path, job: str) -> list[FinishedRun]:
   return runs
 
 
-def _runs_of_job(folder: epath.Path, job: str) -> Iterator[FinishedRun]:
+def _runs(folder: epath.Path, job: str = '') -> Iterator[FinishedRun]:
+  """Yields the topmost finished runs of a job, or of any job if it is ''."""
   if (folder / files.RESULTS).exists():
     run = read(folder)
-    if run.job == job:
+    if job in ('', run.job):
       yield run
       return
   for below in _folders(folder):
-    yield from _runs_of_job(below, job)
-
-
-def _runs_below(workdir: epath.Path) -> Iterator[FinishedRun]:
-  for folder in _folders(workdir):
-    if (folder / files.RESULTS).exists():
-      yield read(folder)
-    else:
-      yield from _runs_below(folder)
+    yield from _runs(below, job)
 
 
 def _folders(workdir: epath.Path) -> Iterator[epath.Path]:

@@ -13,11 +13,13 @@ from etils import epath, epy
 from jaxtyping import UInt8
 import numpy as np
 
+from vit_jax.data import lazy_tensorflow
 from vit_jax.distributed import processes
 from vit_jax.training import loop
 from vit_jax.workdir import console, files
 
-with epy.lazy_imports():  # It imports TensorFlow.
+# It imports TensorFlow.
+with epy.lazy_imports(success_callback=lazy_tensorflow.hide_accelerators):
   from clu import metric_writers
 
 _log = logging.getLogger(__name__)
@@ -35,13 +37,8 @@ class MetricLog:
 
   def __init__(self, workdir: epath.Path, *, resume_step: int):
     self._path = workdir / files.METRICS
-    self.events = [
-      event
-      for event in processes.from_first(
-        lambda: files.read_json_lines(self._path)
-      )
-      if event['step'] <= resume_step
-    ]
+    events = processes.from_first(lambda: files.read_json_lines(self._path))
+    self.events = [e for e in events if e['step'] <= resume_step]
     self._incomplete = False  # Whether the file lacks events.
     self._tensorboard = None
     if processes.is_first():
@@ -112,15 +109,8 @@ def log_progress(
   """Logs a progress line and writes the training metrics.
 
   The line has the step, loss, learning rate, speed, share of time spent waiting
-  for data, and the remaining time.
-
-  Args:
-    progress: state of the training loop.
-    metric_log: where the metrics are written.
-    total_steps: length of the run.
-    batch_size: examples per step.
-    skipped: number of unreadable examples so far; None if such examples are
-      errors.
+  for data, and the remaining time. `skipped` is the number of unreadable
+  examples so far, or None if such examples are errors.
   """
   images_per_second = batch_size / progress.seconds_per_step
   seconds_left = (total_steps - progress.step) * progress.seconds_per_step

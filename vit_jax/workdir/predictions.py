@@ -28,7 +28,7 @@ def write(
   Args:
     workdir: folder of the run.
     split: name of the split in metrics.
-    predictions: predictions for the split.
+    predictions: predictions for its examples.
     class_names: names of the classes of the model.
     describe: returns what identifies an example, such as its file name, from
       its index.

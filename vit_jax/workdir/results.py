@@ -41,7 +41,10 @@ def write(
   if seconds is not None:
     results['seconds'] = seconds
     if on_devices:
-      results |= _device_use(seconds)
+      count = jax.device_count()
+      results['device_kind'] = jax.devices()[0].device_kind
+      results['device_count'] = count
+      results['core_days'] = seconds * count / 86400
   if params is not None:
     results['parameters'] = sum(x.size for x in jax.tree.leaves(params))
   if metrics is not None:
@@ -49,13 +52,3 @@ def write(
   path = workdir / files.RESULTS
   files.write_json(path, results | details)
   _log.info('finished; results in %s', path)
-
-
-def _device_use(seconds: float) -> dict[str, Any]:
-  """Returns device kind and count, and core-days for `seconds` of them."""
-  count = jax.device_count()
-  return {
-    'device_kind': jax.devices()[0].device_kind,
-    'device_count': count,
-    'core_days': seconds * count / 86400,
-  }

@@ -72,10 +72,10 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       raise ValueError('data.eval is empty; name a split to evaluate.')
     groups = None  # ImageNet classes of each class of ObjectNet.
     if config.evaluate.objectnet_mappings:
-      data, groups = _objectnet(config, model, data)
+      data, groups = _objectnet(model, data)
     else:
-      _check_classes(config, model, data)
-    real_labels = _real_labels(config, model, data)
+      _check_classes(model, data)
+    real_labels = _real_labels(model, data)
   project = None
   if groups is not None and config.evaluate.objectnet_restricted:
     project = functools.partial(objectnet.restrict, classes=groups)
@@ -90,26 +90,21 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   for split, source in data.evals.items():
     with console.phase(f'evaluating {split}, {source.num_examples} images'):
       predictions = evaluator.predict(split, params)
-    names = predicted_names = source.class_names
+    label_names = predicted_names = source.class_names
     k = source.num_classes
     scored = predictions
     if groups is not None and project is None:
       predicted_names, k = model.class_names, model.num_classes
       scored = objectnet.map_predictions(predictions, groups)
     predictions_lib.write(
-      workdir,
-      split,
-      predictions,
-      predicted_names,
-      source.describe,
-      label_names=names,
+      workdir, split, predictions, predicted_names, source.describe, label_names
     )
-    scores[split] = _Score(scored, names, scored.metrics(k))
+    scores[split] = _Score(scored, label_names, scored.metrics(k))
     if real_labels is not None:
       relabelled = dataclasses.replace(
         predictions, label=real_labels[predictions.index], loss=None
       )
-      scores[_REAL] = _Score(relabelled, names, relabelled.metrics(k))
+      scores[_REAL] = _Score(relabelled, label_names, relabelled.metrics(k))
   _print(scores)
   _write_classes(scores, workdir / 'per_class.csv')
   results.write(
@@ -133,9 +128,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 
 
 def _check_classes(
-  config: ml_collections.ConfigDict,
-  model: pretrained.PretrainedModel,
-  data: build.EvalData,
+  model: pretrained.PretrainedModel, data: build.EvalData
 ) -> None:
   """Checks that the labels are the classes of the head.
 
@@ -145,14 +138,13 @@ def _check_classes(
   source = next(iter(data.evals.values()))
   if source.num_classes != model.num_classes:
     raise ValueError(
-      f'{config.init_from} has {model.num_classes} classes, but {source.name}'
-      f' has {source.num_classes}; evaluate on data with the classes that the'
-      ' model was trained on, or fine-tune the model on this data.'
+      f'{model.config.init_from} has {model.num_classes} classes, but'
+      f' {source.name} has {source.num_classes}; evaluate on data with the'
+      ' classes that the model was trained on, or fine-tune the model on it.'
       ' (ObjectNet needs evaluate.objectnet_mappings.)'
     )
-  for k, (ours, theirs) in enumerate(
-    zip(model.class_names, source.class_names, strict=True)
-  ):
+  pairs = zip(model.class_names, source.class_names, strict=True)
+  for k, (ours, theirs) in enumerate(pairs):
     if ours not in (theirs, str(k)):
       _log.warning(
         'class %d is %r in the checkpoint and %r in the data; only the class'
@@ -163,12 +155,11 @@ def _check_classes(
 
 
 def _objectnet(
-  config: ml_collections.ConfigDict,
-  model: pretrained.PretrainedModel,
-  data: build.EvalData,
+  model: pretrained.PretrainedModel, data: build.EvalData
 ) -> tuple[build.EvalData, list[tuple[int, ...]]]:
   """Returns the images of classes in ImageNet, and its classes for each."""
-  _check_imagenet('ObjectNet', config, model)
+  config = model.config
+  _check_imagenet('ObjectNet', model)
   if not config.data.name.startswith('folder:'):
     raise ValueError(
       f'data.name={config.data.name!r}, but ObjectNet is read from the folder'
@@ -178,51 +169,46 @@ def _objectnet(
   evals = {
     split: source.of_classes(mapping) for split, source in data.evals.items()
   }
-  (class_names, *_) = (source.class_names for source in evals.values())
-  groups = [mapping[name] for name in class_names]
+  split, source = next(iter(data.evals.items()))
+  groups = [mapping[name] for name in evals[split].class_names]
   _log.info(
     'ObjectNet: %d of %d classes are in ImageNet',
-    len(groups),
-    next(iter(data.evals.values())).num_classes,
-  )
+    len(groups), source.num_classes,
+  )  # fmt: skip
   return dataclasses.replace(data, evals=evals), groups
 
 
 def _real_labels(
-  config: ml_collections.ConfigDict,
-  model: pretrained.PretrainedModel,
-  data: build.EvalData,
+  model: pretrained.PretrainedModel, data: build.EvalData
 ) -> np.ndarray | None:
   """Returns the ReaL labels of the split by example index, if requested."""
-  path = config.evaluate.real_json
+  path = model.config.evaluate.real_json
   if not path:
     return None
-  _check_imagenet('ReaL', config, model)
+  _check_imagenet('ReaL', model)
   if len(data.evals) > 1 or _REAL in data.evals:
     raise ValueError(
-      f'data.eval={config.data.eval!r}: evaluate.real_json needs exactly one'
-      f' split, under another name than {_REAL!r}.'
+      f'data.eval={model.config.data.eval!r}: evaluate.real_json needs exactly'
+      f' one split, under another name than {_REAL!r}.'
     )
   (source,) = data.evals.values()
   return real.labels(source.file_names(), real.read(path))
 
 
-def _check_imagenet(dataset, config, model) -> None:
+def _check_imagenet(dataset: str, model: pretrained.PretrainedModel) -> None:
   if model.num_classes != real.NUM_CLASSES:
     raise ValueError(
       f"{dataset} needs a model of ImageNet's {real.NUM_CLASSES} classes, but"
-      f' {config.init_from} has {model.num_classes} classes.'
+      f' {model.config.init_from} has {model.num_classes} classes.'
     )
 
 
 def _print(scores: dict[str, _Score]) -> None:
   """Prints all metrics, and the classes by rising accuracy."""
-  metrics = list(
-    dict.fromkeys(m for score in scores.values() for m in score.metrics)
-  )
+  metrics = dict.fromkeys(m for score in scores.values() for m in score.metrics)
   rows = [('split', 'images', *metrics)]
   for split, score in scores.items():
-    values = [score.metrics.get(metric) for metric in metrics]
+    values = map(score.metrics.get, metrics)
     rows.append((split, str(score.num_images), *map(_text, values)))
   console.show(console.table(rows))
   for split, score in scores.items():
@@ -231,8 +217,7 @@ def _print(scores: dict[str, _Score]) -> None:
     rows = [(f'{split}, class', 'images', 'accuracy')]
     rows += [(n, str(c), _text(a)) for n, c, a in classes]
     console.show(f'\n{console.table(rows[: 1 + _MAX_PRINTED_CLASSES])}')
-    if len(classes) > _MAX_PRINTED_CLASSES:
-      more = len(classes) - _MAX_PRINTED_CLASSES
+    if (more := len(classes) - _MAX_PRINTED_CLASSES) > 0:
       console.show(f'... and {more} more in per_class.csv')
 
 

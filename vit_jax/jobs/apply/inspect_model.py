@@ -32,7 +32,8 @@ _log = logging.getLogger(__name__)
 
 _ARRAYS = 'inspection.npz'
 _LAYER = 'attention_distance/layer_'
-_SPREAD = {'min': np.min, 'max': np.max, 'std': np.std}
+# Over the heads of a layer, by the suffix of the metric.
+_STATISTICS = {'': np.mean, '_min': np.min, '_max': np.max, '_std': np.std}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +97,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 
 
 def _filters(model: pretrained.PretrainedModel) -> _Findings:
-  components, shares = filters.principal_components(
-    filters.rgb_filters(model.params)
-  )
+  kernel = filters.rgb_filters(model.params)
+  components, shares = filters.principal_components(kernel)
   first = figures.MAX_FILTERS
   return _Findings(
     {'filter_components': components, 'filter_variance': shares},
@@ -121,10 +121,7 @@ def _positions(model: pretrained.PretrainedModel) -> Iterator[_Findings]:
   except ValueError as error:
     _log.warning('skipping the similarity of positions: %s', error)
     return
-  similarity = position_similarity.similarity(
-    embeddings,
-    model.model.grid_shape(config_lib.image_size(model.config)),
-  )
+  similarity = position_similarity.similarity(embeddings, model.grid)
   contrast = position_similarity.contrast(similarity)
   yield _Findings(
     {'position_similarity': similarity},
@@ -222,10 +219,7 @@ def _pictured(
   """Returns some images of the split, and the names of their classes."""
   rows = _spread(source.num_examples, config.inspect.pictures)
   (batch,) = pipeline.eval_batches(
-    source,
-    build.eval_transform(config),
-    batch_size=len(rows),
-    only=rows,
+    source, build.eval_transform(config), batch_size=len(rows), only=rows
   )
   names = np.array(source.class_names)
   captions = [
@@ -302,17 +296,21 @@ def _attention(
     'images': np.round(255 * figures.to_pixels(images.pictured)).astype('u1'),
     'captions': np.array(images.captions),
   }
-  metrics = _distance_metrics(distances) | {
-    'attention_distance/uniform': uniform,
-    **_rollout_metrics(examined['rollouts']),
+  metrics = {
+    f'{_LAYER}{i}{suffix}': float(statistic(heads))
+    for i, heads in enumerate(distances, start=1)
+    for suffix, statistic in _STATISTICS.items()
   }
+  metrics['attention_distance/uniform'] = uniform
+  metrics |= _rollout_metrics(examined['rollouts'])
   return _Findings(arrays, pictures, metrics)
 
 
 def _uniform_distance(model: pretrained.PretrainedModel) -> float:
   """Returns the attention distance of a head with uniform attention."""
-  grid = model.model.grid_shape(config_lib.image_size(model.config))
-  between = attention_distance.token_distances(grid, model.model.token_size)
+  between = attention_distance.token_distances(
+    model.grid, model.model.token_size
+  )
   class_token = model.model.pool == 'token'
   tokens = len(between) + class_token
   (distances,) = attention_distance.attention_distance(
@@ -324,16 +322,6 @@ def _uniform_distance(model: pretrained.PretrainedModel) -> float:
   return float(distances[0])
 
 
-def _distance_metrics(distances: np.ndarray) -> dict[str, float]:
-  """Returns mean, minimum, maximum and deviation over the heads per layer."""
-  metrics = {}
-  for i, heads in enumerate(distances, start=1):
-    metrics[f'{_LAYER}{i}'] = float(heads.mean())
-    for kind, statistic in _SPREAD.items():
-      metrics[f'{_LAYER}{i}_{kind}'] = float(statistic(heads))
-  return metrics
-
-
 def _print(metrics: dict[str, float], distances: np.ndarray | None) -> None:
   """Prints all metrics; those of layers have a separate table."""
   rows = [('metric', 'value')]
@@ -342,13 +330,13 @@ def _print(metrics: dict[str, float], distances: np.ndarray | None) -> None:
     for name, value in metrics.items()
     if not name.startswith(_LAYER)
   ]
-  print(console.table(rows))
+  console.show(console.table(rows))
   if distances is not None:
-    rows = [('attention distance [px]', 'mean', *_SPREAD)]
+    rows = [('attention distance [px]', 'mean', 'min', 'max', 'std')]
     for i in range(1, len(distances) + 1):
-      names = f'{_LAYER}{i}', *(f'{_LAYER}{i}_{kind}' for kind in _SPREAD)
-      rows.append((f'layer {i}', *(f'{metrics[name]:.2f}' for name in names)))
-    print(f'\n{console.table(rows)}')
+      values = (metrics[f'{_LAYER}{i}{suffix}'] for suffix in _STATISTICS)
+      rows.append((f'layer {i}', *(f'{value:.2f}' for value in values)))
+    console.show(f'\n{console.table(rows)}')
 
 
 def _rollout_metrics(rollouts: np.ndarray) -> dict[str, float]:

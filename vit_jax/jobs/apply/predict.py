@@ -121,7 +121,11 @@ class _Predictor:
           if isinstance(image_or_error, str):
             yield {'example': path, 'error': image_or_error}
           else:
-            yield {'example': path, 'top': _named(names, *next(tops))}
+            top = [
+              {'class': names[k], 'probability': round(float(p), 4)}
+              for k, p in zip(*next(tops), strict=True)
+            ]
+            yield {'example': path, 'top': top}
 
   def _load(self, path: str) -> np.ndarray | str:
     """Returns the preprocessed image, or why it cannot be read."""
@@ -141,13 +145,6 @@ class _Predictor:
     out = processes.fetch(self._step(self._params, put['image']))
     rows = zip(out['top_classes'], out['top_probabilities'], strict=True)
     return list(rows)[: len(images)]
-
-
-def _named(names, classes, probabilities) -> list[dict]:
-  return [
-    {'class': names[k], 'probability': round(float(p), 4)}
-    for k, p in zip(classes, probabilities, strict=True)
-  ]
 
 
 def _text(line: dict) -> str:

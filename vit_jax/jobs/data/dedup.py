@@ -6,7 +6,6 @@ import itertools
 import json
 import logging
 import time
-from typing import NamedTuple
 
 from etils import epath
 import ml_collections
@@ -15,7 +14,8 @@ from PIL import Image, ImageDraw
 
 from vit_jax import build
 from vit_jax import config as config_lib
-from vit_jax.data import decode, exclusions, near_duplicates, pipeline
+from vit_jax.data import decode, exclusions, pipeline
+from vit_jax.data.near_duplicates import Match, Matcher, thumbnail
 from vit_jax.data.source import Source
 from vit_jax.workdir import claim, console, files, results
 
@@ -28,25 +28,11 @@ PICTURE = 'pairs.png'
 _PROGRESS = 'found.jsonl'
 _SECONDS_BETWEEN_LOGS = 10
 
-# Layout of the picture, in px.
+# Layout of the picture.
 _SIDE_PX = 128
 _CAPTION_PX = 28
 _GAP_PX = 6
 _COLUMNS = 6
-
-
-class _Duplicate(NamedTuple):
-  """A near-duplicate found.
-
-  Attributes:
-    index: index of the training example.
-    original: position among all test images.
-    similarity: similarity of both, from 0 to 1.
-  """
-
-  index: int
-  original: int
-  similarity: float
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
@@ -65,7 +51,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   test_images = _TestImages(config)
   source = build.open_split(config, config.data.name, config.data.train)
   with console.phase(f'reading {test_images.num_examples} test images'):
-    matcher = near_duplicates.Matcher(test_images.thumbnails(config.batch_size))
+    matcher = Matcher(test_images.thumbnails(config.batch_size))
   claim.start(config_lib.flatten(config), workdir)
   duplicates = _search(config, source, matcher, workdir / _PROGRESS)
   pairs = [_describe(source, test_images, item) for item in duplicates]
@@ -78,11 +64,10 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     least_similar = least_similar[: config.dedup.pictures]
     if least_similar:
       _draw(source, test_images, least_similar, workdir / PICTURE)
+  examples = [pair['example'] for pair in pairs]
   files.write_json(
     workdir / EXCLUDE,
-    exclusions.content(
-      source.name, source.split, [pair['example'] for pair in pairs]
-    ),
+    exclusions.content(source.name, source.split, examples),
   )
   results.write(
     workdir,
@@ -136,10 +121,7 @@ def _thumbnails(
   source: Source, batch_size: int, start_step: int
 ) -> Iterator[np.ndarray]:
   batches = pipeline.eval_batches(
-    source,
-    near_duplicates.thumbnail,
-    batch_size=batch_size,
-    start_step=start_step,
+    source, thumbnail, batch_size=batch_size, start_step=start_step
   )
   for batch in batches:
     yield batch['image'][batch['mask'] > 0]
@@ -148,9 +130,9 @@ def _thumbnails(
 def _search(
   config: ml_collections.ConfigDict,
   source: Source,
-  matcher: near_duplicates.Matcher,
+  matcher: Matcher,
   progress: epath.Path,
-) -> list[_Duplicate]:
+) -> list[Match]:
   """Returns all near-duplicates; resumes after the batches in `progress`."""
   done = files.read_json_lines(progress)
   batch_size = config.batch_size
@@ -162,19 +144,11 @@ def _search(
   with progress.open('w') as lines:
     lines.writelines(json.dumps(batch) + '\n' for batch in done)
     lines.flush()
-    batches = (
-      _thumbnails(source, batch_size, first_step)
-      if first_step < num_steps
-      else ()
-    )
+    batches = _thumbnails(source, batch_size, first_step)
     for step, thumbnails in enumerate(batches, first_step):
       matches = matcher.find(thumbnails, config.dedup.threshold)
-      done.append(
-        [
-          _Duplicate(step * batch_size + m.row, m.original, m.similarity)
-          for m in matches
-        ]
-      )
+      first = step * batch_size
+      done.append([m._replace(index=first + m.index) for m in matches])
       lines.write(json.dumps(done[-1]) + '\n')
       lines.flush()
       now = time.perf_counter()
@@ -188,11 +162,11 @@ def _search(
           console.duration((num_steps - step - 1) / steps_per_second),
         )  # fmt: skip
         last_log = now
-  return [_Duplicate(*item) for batch in done for item in batch]
+  return [Match(*item) for batch in done for item in batch]
 
 
 def _describe(
-  source: Source, test_images: _TestImages, duplicate: _Duplicate
+  source: Source, test_images: _TestImages, duplicate: Match
 ) -> dict[str, str | float]:
   """Returns the line of PAIRS for a near-duplicate."""
   against, test_index = test_images.locate(duplicate.original)
@@ -204,7 +178,7 @@ def _describe(
   }
 
 
-def _table(test_images: _TestImages, duplicates: Iterable[_Duplicate]) -> str:
+def _table(test_images: _TestImages, duplicates: Iterable[Match]) -> str:
   counts = Counter(test_images.locate(item.original)[0] for item in duplicates)
   rows = [('test images', 'number', 'near-duplicates of them')]
   for name, source in test_images.sources.items():
@@ -215,15 +189,18 @@ def _table(test_images: _TestImages, duplicates: Iterable[_Duplicate]) -> str:
 def _draw(
   source: Source,
   test_images: _TestImages,
-  duplicates: list[_Duplicate],
+  duplicates: list[Match],
   path: epath.Path,
 ) -> None:
   """Draws every example beside its test image, in rows, with captions."""
-  examples = _read_images(source, {item.index for item in duplicates})
+  indices = {item.index for item in duplicates}
+  examples = pipeline.read_images(source, indices, decode.to_rgb)
   places = [test_images.locate(item.original) for item in duplicates]
   originals = {
-    name: _read_images(
-      part, {index for against, index in places if against == name}
+    name: pipeline.read_images(
+      part,
+      {index for against, index in places if against == name},
+      decode.to_rgb,
     )
     for name, part in test_images.sources.items()
   }
@@ -244,13 +221,3 @@ def _draw(
     for i, line in enumerate(captions):
       draw.text((left + 2, top + _SIDE_PX + 1 + 12 * i), line, fill='black')
   files.write_png(path, sheet)
-
-
-def _read_images(source: Source, indices: set[int]) -> dict[int, np.ndarray]:
-  """Returns images by index, without decoding any others."""
-  if not indices:
-    return {}
-  batches = pipeline.eval_batches(
-    source, decode.to_rgb, batch_size=1, only=np.array(sorted(indices))
-  )
-  return {int(b['index'][0]): b['image'][0] for b in batches}
