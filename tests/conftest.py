@@ -27,11 +27,13 @@ os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def optimized():
-  """Compiles as outside of tests, with all optimizations."""
+  """Compiles with all optimizations, here and in processes started later."""
   import jax  # After the options above are set.
 
-  jax.config.update('jax_disable_most_optimizations', False)
-  yield
-  jax.config.update('jax_disable_most_optimizations', True)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '0')
+    jax.config.update('jax_disable_most_optimizations', False)
+    yield
+    jax.config.update('jax_disable_most_optimizations', True)

@@ -14,11 +14,11 @@ import runs
 
 ARGUMENTS = (
   '--config=configs/digits.py',
-  '--config.total_steps=200',
+  '--config.total_steps=80',
   '--config.batch_size=16',
   '--config.eval_batch_size=24',
   '--config.log_every=1',
-  '--config.eval_every=60',
+  '--config.eval_every=40',
   '--config.checkpoint_every=20',
   '--config.best_metric=test/accuracy',
   '--config.model.depth=1',
@@ -72,12 +72,12 @@ def test_stopped_and_killed_runs_end_like_an_undisturbed_one(two, tmp_path):
     assert processes.end() == [0, 0], processes.log()
     step = runs.events(workdir)[-1]['step']
     assert f'stopped by SIGTERM at step {step}' in processes.log()
-  assert 25 <= step < 200
+  assert 25 <= step < 80
   assert (workdir / 'checkpoints' / str(step)).exists()
 
   # When one is killed, the others end soon.
   with runs.Processes(2, *arguments, logs=logs / 'killed') as processes:
-    processes.wait_until(has_come(step + 50))
+    processes.wait_until(has_come(step + 20))
     processes.started[1].kill()
     killed = time.monotonic()
     assert processes.end()[0] != 0
