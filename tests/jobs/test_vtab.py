@@ -197,7 +197,6 @@ def test_killed_in_the_middle_goes_on_with_unfinished_tasks(data_dir, tmp_path):
 def test_mistakes_are_refused_before_anything_is_written(
   values, message, data_dir, tmp_path
 ):
-  config = small_vtab(data_dir, ('dtd',), **values)
   with pytest.raises(ValueError, match=message):
-    main.run(config, tmp_path / 'run')
+    main.run(small_vtab(data_dir, ('dtd',), **values), tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
