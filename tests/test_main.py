@@ -248,7 +248,7 @@ def dotted(**values):
   ('values', 'message'),
   [
     ({'job': 'fly'}, "job='fly' is not one of the jobs pretrain"),
-    ({'data__name': 'folder:/nowhere'}, "no folder '/nowhere'"),
+    ({'data__name': 'folder:/nowhere'}, "folder '/nowhere' does not exist"),
     ({'data__name': 'digit'}, 'digit'),
     ({'data__train': 'learn'}, 'learn'),
     ({'data__image_size': 65}, '65x65 pixels cannot be cut into patches'),

@@ -41,7 +41,7 @@ def test_unknown_folders_are_refused(tmp_path):
 def test_files_of_torch_save_are_refused(tmp_path):
   with zipfile.ZipFile(tmp_path / 'model.pt', 'w') as file:
     file.writestr('archive/data.pkl', b'\x80\x02}q\x00.')
-  with pytest.raises(ValueError, match=r'model\.pt.*copy as \.safetensors'):
+  with pytest.raises(ValueError, match=r'model\.pt.*convert.*\.safetensors'):
     checkpoints.load(tmp_path / 'model.pt')
 
 
