@@ -27,13 +27,11 @@ os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture
 def optimized():
-  """Compiles with all optimizations, here and in processes started later."""
+  """Compiles as outside of tests, with all optimizations."""
   import jax  # After the options above are set.
 
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '0')
-    jax.config.update('jax_disable_most_optimizations', False)
-    yield
-    jax.config.update('jax_disable_most_optimizations', True)
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', True)
