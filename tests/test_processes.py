@@ -30,6 +30,14 @@ ARGUMENTS = (
 )
 
 
+@pytest.fixture(scope='module', autouse=True)
+def optimized_processes():
+  """Compiles in processes as outside of tests: rounding then differs least."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '0')
+    yield
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   return tmp_path_factory.mktemp('processes')
