@@ -7,15 +7,15 @@
 The argument is STUDY or STUDY,DATA. DATA is a pre-training set of Table 3, by
 default JFT-300M for 7 epochs (the only one with the ResNets of optimizer and
 axial); with folder:PATH or digits, small models train for 400 steps at 32 px
-with three seeds. STUDY is
+with three seeds. STUDY is one of
 
 - positions (D.4, Table 8): no position embeddings, 1-D, 2-D and relative ones;
   1-D and 2-D at the stem, at every layer, or shared by all layers;
 - pooling (D.3, Figure 9): class token at learning rate 8e-4, average pooling at
   8e-4 and 3e-4, over the course of the run;
 - shape (D.2, Figure 8): depth, width, MLP width and patch size, one at a time
-  and all at once, against relative compute. The base is the paper's; it does
-  not list the other values, which are our choice;
+  and all at once, against relative compute. The base is the paper's; the other
+  values, which it does not list, are our choice;
 - optimizer (D.1, Table 7): Adam or SGD to pre-train R50x1 and R152x2. The paper
   does not state the learning rate of SGD; ours is that of BiT, 0.03 for 256
   images, with its weight decay;
@@ -23,9 +23,9 @@ with three seeds. STUDY is
   attention, against compute.
 
 Metric: ImageNet 5-shot accuracy, or for optimizer the mean accuracy after
-fine-tuning; on small data the test accuracy. Files are those of
-configs/scaling.py. Hardware: TPU slices. Expected: 61.4 per cent without
-position embeddings, 64.0 to 64.3 with any (Table 8); R50x1 89.33 with Adam and
+fine-tuning; on small data the test accuracy. The output files are the same as
+in configs/scaling.py. Hardware: TPU slices. Expected: 61.4 per cent without
+position embeddings, 64.0 to 64.3 with them (Table 8); R50x1 89.33 with Adam and
 88.79 with SGD on average (Table 7).
 """
 
@@ -179,8 +179,8 @@ def get_config(argument: str = 'positions') -> ml_collections.ConfigDict:
   name, _, data = argument.partition(',')
   if name not in ABLATIONS:
     raise ValueError(
-      f'there is no ablation {name!r}; choose one of {", ".join(ABLATIONS)},'
-      ' and another pre-training set than jft300m as in positions,folder:PATH.'
+      f'there is no ablation {name!r}; choose one of {", ".join(ABLATIONS)};'
+      ' for a pre-training set other than jft300m write positions,folder:PATH.'
     )
   config = ABLATIONS[name](data or studies.JFT)
   if not studies.is_small(data) and not config.study.finetune:

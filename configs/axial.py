@@ -4,8 +4,8 @@
   python -m vit_jax.main --config=configs/axial.py:AxialR50x1,jft300m
 
 The argument is MODEL,DATA or, where Table 3 has two lengths, MODEL,DATA,EPOCHS.
-MODEL is Axial-ViT-B/32, Axial-ViT-B/16 or AxialR50x1, or another model of Table
-3 with Axial in front. The paper does not state how they were trained; our
+MODEL is Axial-ViT-B/32, Axial-ViT-B/16 or AxialR50x1, or another ViT or ResNet
+of Table 3 with that prefix. The paper does not state how they were trained; our
 choice is the row of the same model without axial attention. Hardware: a TPU
 slice. Expected ImageNet 5-shot accuracy (Figure 13): Axial-ViT-B/16 above
 ViT-B/16, above Axial-ViT-B/32, above ViT-B/32, which is close to AxialR50x1.

@@ -5,27 +5,27 @@
   python -m vit_jax.main --config=configs/data_study.py:folder:PATH
 
 - figure4 (the default): R50x1, R152x2, ViT-b/32, B/32, L/32 and L/16 on 9, 30,
-  90 and all 303 million images of JFT-300M, by ImageNet 5-shot accuracy. All
-  take the same number of steps, and the weights with the best held-out accuracy
-  count (early stopping).
-- figure3: ViTs on ImageNet, ImageNet-21k and JFT-300M, by fine-tuning on
+  90 and all 303 million images of JFT-300M, scored by ImageNet 5-shot accuracy.
+  All take the same number of steps, and the weights with the best held-out
+  accuracy are scored (early stopping).
+- figure3: ViTs on ImageNet, ImageNet-21k and JFT-300M, scored by fine-tuning on
   ImageNet. Weight decay, dropout and label smoothing are selected for each by
   held-out accuracy; the paper does not list the values, which are our choice.
-- table5: the same models and sets by all downstream tasks of Table 5, with ReaL
-  if --config.evaluate.real_json=REAL is given.
+- table5: the same models and sets, scored on all downstream tasks of Table 5,
+  with ReaL if --config.evaluate.real_json=REAL is given.
 - folder:PATH: a small ViT and a small ResNet at 32 px on 250, 1,000, 4,000 and
-  16,000 images, with three seeds; digits: on 50, 200, 800 and all.
+  16,000 images, with three seeds; digits: on 50, 200, 800 and all images.
 
-Subsets are random, nested, and the same for all models. Keys are those of a
-study (configs/scaling.py) and
+Subsets are random, nested, and the same for all models. The keys are those of a
+study (see configs/scaling.py) and
 
   --config.data_study.sizes=1000,10000,0
   --config.sweep.grid='optim.weight_decay=0.03|0.3 label_smoothing=0.0|0.1'
-  --config.best_metric=val/accuracy  (selects)
+  --config.best_metric=val/accuracy  (selects the setting)
 
-`table.txt` has the models side by side, `study.png` draws them. Every run has a
+`table.txt` has the models side by side, `study.png` plots them. Every run has a
 folder of its own, and the same command resumes. Hardware: TPU slices. Expected:
-from ImageNet ViT-L falls behind ViT-B, from JFT-300M it wins. Table 5,
+ViT-L is worse than ViT-B from ImageNet, and better from JFT-300M. Table 5,
 ImageNet: L/16 76.53, 85.15, 87.12 per cent; B/16 77.91, 83.97, 84.15.
 """
 
@@ -69,7 +69,7 @@ def get_config(argument: str = 'figure4') -> ml_collections.ConfigDict:
   else:
     raise ValueError(
       f'there is no data study {argument!r}; choose figure3, figure4 or table5,'
-      ' or for a small one folder:PATH or digits.'
+      ' or, for a small study, folder:PATH or digits.'
     )
   config.job = 'data_study'
   config.study.across = 'examples'

@@ -3,17 +3,17 @@
   python -m vit_jax.main --config=configs/dedup.py:imagenet21k
 
 The paper removes them before pre-training (section 4.1, after Kolesnikov et
-al., "Big Transfer", 2020). The argument is the pre-training set, with
-`--config.data.train` its split. The test images are by default those of
-ImageNet and of four transfer tasks of the paper; others are given by
+al., "Big Transfer", 2020). The argument is the pre-training set;
+`--config.data.train` is its split. By default, the test images are those of
+ImageNet and of four transfer tasks of the paper; choose others with
 
   --config.dedup.against=DATASET=SPLIT,DATASET=SPLIT
 
 Finds exact copies, and copies that were re-encoded, mirrored, slightly
-brightened or cropped, down to 90 per cent of a side.
+brightened, or cropped to no less than 90 per cent of each side.
 
-Writes `pairs.png`, the least similar pairs to judge (the example, then the test
-image; raise or lower `--config.dedup.threshold`), `pairs.jsonl`, all pairs, and
+Writes `pairs.png`, the least similar pairs (the example, then the test image),
+by which to judge `--config.dedup.threshold`; `pairs.jsonl`, all pairs; and
 `exclude.json`. To train without these examples, on the same split or a part of
 it:
 

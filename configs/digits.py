@@ -2,7 +2,7 @@
 
   python -m vit_jax.main --config=configs/digits.py
 
-Hardware: any; two CPU cores take some minutes. Expected: test accuracy of at
+Hardware: any; two CPU cores take a few minutes. Expected: test accuracy of at
 least 98.5 per cent.
 """
 

@@ -5,11 +5,11 @@
       --config.init_from=PATH
 
 RUN is the workdir of a run, or a weight file in it: it is evaluated on its own
-data, and on other data with the same classes by `--config.data.name=...` and
-`--config.data.eval=...`. PATH is any other checkpoint with its head, such as a
-published one, and MODEL its name, such as ViT-B/16; if it is empty, as in
-`:,cifar10`, the weights determine the model. Images have the size of the
-checkpoint unless `--config.data.image_size` is set.
+data, or on other data with the same classes, given by `--config.data.name=...`
+and `--config.data.eval=...`. PATH is any other checkpoint with a head, such as
+a published one, and MODEL the name of its model, such as ViT-B/16; if MODEL is
+empty, as in `:,cifar10`, the weights determine the model. The image size is
+that of the checkpoint unless `--config.data.image_size` is set.
 
 DATASET is a name in `vit_jax/data/catalog.py`, such as `imagenet_v2`,
 `tfds:BUILDER`, `folder:PATH` for its test split, or `objectnet:PATH`:
@@ -17,9 +17,9 @@ DATASET is a name in `vit_jax/data/catalog.py`, such as `imagenet_v2`,
 - `imagenet2012`; with `--config.evaluate.real_json=FILE`, the `real.json` of
   github.com/google-research/reassessed-imagenet, ReaL accuracy is added.
 - `imagenet2012_real`: the same labels through TFDS.
-- `objectnet:PATH`, the release with its folders `images` and `mappings`: a
-  model of the 1,000 ImageNet classes, on images of the 113 shared classes. The
-  border of 2 px is cut off, then the center is cropped. With
+- `objectnet:PATH`, the release with its folders `images` and `mappings`: scores
+  a model of the 1,000 ImageNet classes on images of the 113 shared classes. The
+  border of 2 px is removed before the center crop. With
   `--config.evaluate.objectnet_restricted=true` the model chooses only among
   these 113.
 

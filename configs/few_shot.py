@@ -5,23 +5,23 @@
   python -m vit_jax.main --config=configs/few_shot.py:RUN
 
 PATH is any checkpoint that `vit_jax.checkpoints.load` reads, with or without a
-head, and MODEL its name, such as ViT-B/16; if it is empty, as in `:,cifar100`,
-the weights determine the model. RUN is the workdir of a run, or a weight file
-in it, which is evaluated on its own data. Without init_from the weights are
-random, as a baseline; MODEL and `--config.data.image_size` are then needed.
+head, and MODEL the name of its model, such as ViT-B/16; if MODEL is empty, as
+in `:,cifar100`, the weights determine the model. RUN is the workdir of a run,
+or a weight file in it, which is evaluated on its own data. Without init_from
+the weights are random, a baseline; set MODEL and `--config.data.image_size`.
 
 DATASET is a name in `vit_jax/data/catalog.py`, `digits`, `tfds:BUILDER` or
-`folder:PATH`. Several are separated by commas; each may have a name, and splits
-to learn from and to test on:
+`folder:PATH`. Several are separated by commas; each may have a name, a training
+split and a test split:
 
   --config.few_shot.datasets='pets=oxford_iiit_pet,cifar100|train[:1000]|test'
 
 From 1, 5, 10 and 25 images per class (`few_shot.shots`), drawn three times
 (`few_shot.seeds`), a linear map from the whitened features to {-1, 1}^K is
 fitted by regularised least squares (section 4.1). Classes with fewer images use
-all they have. Images are resized to 256 px and cropped to the central 224 px,
-in proportion for other sizes. The size is that of the checkpoint, or
-`--config.data.image_size`, for which positions are interpolated.
+all they have. Images are resized to 256 px and cropped to the central 224 px;
+other sizes are in proportion. The size is that of the checkpoint, or
+`--config.data.image_size`, to which position embeddings are interpolated.
 
 Prints a table and writes `results.json`. Training runs evaluate few-shot
 accuracy every `few_shot.every` steps on `few_shot.datasets`. Hardware: any.

@@ -5,22 +5,22 @@
 
 The argument is MODEL,DATASET. MODEL is that of the checkpoint, PATH anything
 that `vit_jax.checkpoints.load` reads: an official, AugReg, BiT or big_vision
-npz, safetensors of timm or Hugging Face, the folder of a run.
+npz, safetensors of timm or Hugging Face, or the folder of a run.
 DATASET is imagenet2012, cifar100, cifar10, oxford_iiit_pet or
 oxford_flowers102, or folder:PHOTOS for your own images.
 
-A third part selects another setting: `MODEL,imagenet2012,table2` the larger
-images and averaged weights of Table 2 (ViT-L/16 at 512 px, ViT-H/14 at 518 px),
-`MODEL,DATASET,bit` the BiT-HyperRule with MixUp for ResNets.
+A third part selects another setting: `MODEL,imagenet2012,table2`, the larger
+images and averaged weights of Table 2 (ViT-L/16 at 512 px, ViT-H/14 at 518 px);
+`MODEL,DATASET,bit`, the BiT-HyperRule with MixUp for ResNets.
 
 Settings: SGD with momentum 0.9, batch 512, 384 px, cosine decay after a warm-up
 of 500 steps (100 in runs of 500), gradients clipped to norm 1, no weight decay;
 dropout 0.1 for ViT-L/16, ViT-H/14 and R50+ViT-B/16. The learning rate is 0.03;
-`configs/sweep.py` tries all those of Table 4.
+`configs/sweep.py` tries all rates of Table 4.
 
-Your own images: batch 64 and learning rate 0.03 * 64 / 512; scale it in the
-same way when you change the batch size. 20 epochs, or as many as make 500
-steps, since a new head needs some hundred steps even for few images.
+Your own images: batch 64 and learning rate 0.03 * 64 / 512; scale the rate in
+the same way when you change the batch size. Runs take 20 epochs or 500 steps,
+whichever is longer, since a new head needs a few hundred steps.
 `--config.class_weights=balanced` makes up for classes of unequal size.
 `--config.optim.freeze='(?!head/).*'` trains only the head.
 

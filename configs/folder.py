@@ -2,14 +2,14 @@
 
   python -m vit_jax.main --config=configs/folder.py:PATH
 
-PATH has one folder per class, `PATH/CLASS/*.jpg`, of which about a fifth
-becomes the test split; or splits of your own, `PATH/train/CLASS/*.jpg` and
+PATH has one folder per class, `PATH/CLASS/*.jpg`, and about a fifth of the
+images become the test split; or it has splits, `PATH/train/CLASS/*.jpg` and
 `PATH/test/CLASS/*.jpg`. Hardware: one GPU or TPU core; on a CPU use a smaller
 model, for example
 
   --config.model.name=ViT-Ti/16 --config.data.image_size=64
 
-The settings are our choice, for some hundred to some ten thousand images.
+The settings are our choice, for hundreds to tens of thousands of images.
 """
 
 import ml_collections

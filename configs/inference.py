@@ -5,24 +5,24 @@
       --config.inference.image_sizes=64,224 --config.model.dtype=float32
 
 The argument is a list of models, by default the eight of Figure 12 of the paper
-(Appendix D.5), at its five image sizes. Weights are random. A size that the
-patches of a model do not divide becomes the nearest one that they do, such as
-518 px for ViT-H/14 at 512; the table notes it.
+(Appendix D.5), at its five image sizes. Weights are random. A size that is not
+a multiple of a model's patch size is rounded to the nearest one, such as 518 px
+for ViT-H/14 at 512; the table notes it.
 
 Batches are doubled until one does not fit; then the gap is halved until it is
-an eighth. Accelerators try a batch; a CPU, which would swap, asks the compiler
-whether it takes more than `inference.cpu_memory`. The fastest batch that fits
-counts. Only one device is used.
+an eighth. On an accelerator, a batch is tried; on a CPU, which would swap, the
+compiler reports whether it takes more than `inference.cpu_memory`. The fastest
+batch size is reported. Only one device is used.
 
 The numbers of each model and size are kept in `points/`, so the same command
-resumes. Prints, and writes to `table.txt`, the median, lowest and highest rate,
-its batch, and the largest batch. `results.json` has the rates of all batches,
-`inference.png` is the figure of the paper.
+resumes. Prints, and writes to `table.txt`, the median, lowest and highest rate
+at the fastest batch size, that size, and the largest one. `results.json` has
+the rates of all batch sizes; `inference.png` is the figure of the paper.
 
 Hardware: any; on 2 CPU cores the default takes hours, a few small models take
-minutes. Expected: docs/results.md, "Inference". The paper shows curves without
-numbers for a TPUv3 core, in which larger ViTs fit larger batches than ResNets
-of their speed.
+minutes. Expected: docs/results.md, "Inference". For a TPUv3 core, the paper
+shows curves without numbers: larger ViTs fit larger batches than ResNets of the
+same speed.
 """
 
 import ml_collections

@@ -4,12 +4,12 @@
   python -m vit_jax.main --config=configs/inspect_model.py:MODEL,DATASET \\
       --config.init_from=PATH
 
-RUN, MODEL, DATASET and PATH are those of configs/few_shot.py; a run is
-inspected on images of its own data. `--config.inspect.paths=PHOTOS` draws
-attention on your own image files; if DATASET is empty, as in `:ViT-B/16,`, on
-these only. Images have the size of the checkpoint; for another
-`--config.data.image_size`, and for images that are not square another
-`--config.data.image_width`, positions are interpolated.
+RUN, MODEL, DATASET and PATH are the same as in configs/few_shot.py; a run is
+inspected on images of its own data. `--config.inspect.paths=PHOTOS` visualises
+attention on your own image files, and on no others if DATASET is empty, as in
+`:ViT-B/16,`. The image size is that of the checkpoint; position embeddings are
+interpolated to another `--config.data.image_size`, with
+`--config.data.image_width` if images are not square.
 
 Writes pictures, their arrays in `inspection.npz`, and their numbers in
 `results.json`:

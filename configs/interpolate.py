@@ -8,9 +8,9 @@
       --config.data.name=cifar10 --config.data.eval=test
 
 The argument lists checkpoints with the same shapes, in any supported format,
-separated by commas. Without alphas their mean is written to `mean.npz`; with
-alphas, the weights (1 - alpha) A + alpha B to `alpha_A.npz` for each, where
-alphas 0 and 1 give A and B bit for bit. If `data.eval` has splits, all points
+separated by commas. Without alphas, their mean is written to `mean.npz`; with
+alphas, (1 - alpha) A + alpha B is written to `alpha_ALPHA.npz` for each, where
+alphas 0 and 1 give A and B bit for bit. If `data.eval` has splits, all results
 are evaluated on them and a table is printed. Hardware: any.
 """
 

@@ -8,20 +8,20 @@
 Half of the patch embeddings of an image are corrupted, and the model predicts
 the mean colour of these patches, one of 512. The other targets of the paper are
 `--config.masked_patch.target=downsized`, 4x4 such colours, and `=pixels`; it
-found `--config.masked_patch.rate=0.15` slightly worse.
+reports `--config.masked_patch.rate=0.15` to be slightly worse.
 
 Settings of the paper: JFT-300M, a million steps of 4,096 images (14 epochs),
 Adam at 2e-4 after a warm-up of 10,000 steps, cosine decay, inception crop to
 224 px and random flips. It does not state the weight decay; 0.1 is that of its
-other runs on JFT-300M. Most of the gain is reached after 100,000 steps, and
-ImageNet gives similar gains: `--config.total_steps=100000`.
+other runs on JFT-300M. Most of the gain is reached after 100,000 steps
+(`--config.total_steps=100000`), and ImageNet gives similar gains.
 
-`folder:PATH` trains a ViT-S/16 on your own images, in folders as for
-configs/folder.py whose names do not matter, with settings of our choice.
-`digits` takes two minutes on two cores.
+`folder:PATH` trains a ViT-S/16 on your own images with settings of our choice;
+the folders are laid out as for configs/folder.py, but class names do not
+matter. `digits` takes two minutes on two cores.
 
-Metrics: loss and accuracy of the colours of corrupted patches, and the accuracy
-of always predicting the most common of these colours. Every
+Metrics: loss and accuracy of predicting the colours of corrupted patches, and
+the accuracy of always predicting the most common one. Every
 `masked_patch.picture_every` steps, `patches_STEP.png` shows images, corrupted
 and predicted. `final.npz` can be fine-tuned and evaluated like any checkpoint,
 which drops the mask token and the prediction head.
@@ -30,7 +30,7 @@ The loss does not depend on the class token. Fine-tuning makes up for that; for
 frozen features use `--config.model.pool=gap`.
 
 Hardware: a TPU slice. Expected: 79.9 per cent on ImageNet after fine-tuning,
-2 more than from scratch and 4 less than after supervised pre-training.
+2 points above training from scratch and 4 below supervised pre-training.
 """
 
 import ml_collections
@@ -60,7 +60,7 @@ def get_config(data: str = 'jft300m') -> ml_collections.ConfigDict:
   if data in table_3.SPLITS:
     config.data.update(table_3.SPLITS[data])
     return config
-  # For some thousand images on one device, our choice.
+  # Our choice for a few thousand images on one device.
   config.update(eval_every=500, checkpoint_every=500)
   config.model.dtype = 'float32'
   config.optim.update(lr=1e-3, warmup_steps=-1)

@@ -4,16 +4,16 @@
   python -m vit_jax.main --config=configs/plan.py:ViT-H/14,v3:4x4,jft300m \\
       --config.mesh.data=1 --config.mesh.fsdp=-1
 
-The argument is MODEL,SLICE[,DATASET]: the pre-training of MODEL on DATASET
-(ImageNet-21k by default) by Table 3. Any other config is planned with
-`--config.job=plan`, here the fine-tuning of Table 2:
+The argument is MODEL,SLICE[,DATASET]: plans the pre-training of MODEL on
+DATASET (ImageNet-21k by default) by Table 3. `--config.job=plan` plans any
+other config, here the fine-tuning of Table 2:
 
   python -m vit_jax.main --config=configs/finetune.py:ViT-L/16,imagenet2012 \\
       --config.job=plan --config.plan.job=finetune \\
       --config.data.image_size=512 --config.plan.topologies=v3:2x2,v3:4x4
 
 Several models, slices and batch sizes make one table, here with the largest
-batch of each that fits:
+batch that fits for each:
 
   python -m vit_jax.main --config=configs/plan.py:ViT-B/16,v3:2x2 \\
       --config.plan.models=ViT-B/16,ViT-L/16,ViT-H/14 \\

@@ -3,15 +3,15 @@
   python -m vit_jax.main --config=configs/predict.py:PHOTOS \\
       --config.init_from=PATH
 
-PHOTOS are image files and folders, separated by commas; folders are searched at
-any depth. PATH is a trained checkpoint with its head, in any format that
-`vit_jax.checkpoints.load` reads; it determines the model and the size of its
-images. Each image gets a line with its five most probable classes, printed and
-in `predictions.jsonl`. EXIF orientations are respected. Unreadable files are
-reported and skipped.
+PHOTOS are image files and folders, separated by commas; folders are searched
+recursively. PATH is a trained checkpoint with its head, in any format that
+`vit_jax.checkpoints.load` reads; it determines the model and the image size.
+Each image gets a line with its five most probable classes, which is printed and
+written to `predictions.jsonl`. EXIF orientations are respected. Unreadable
+files are reported and skipped.
 
-Class names come from `results.json` of the run or from the Hugging Face
-`config.json` beside the checkpoint, otherwise they are numbers; or from
+Class names are those recorded with the checkpoint, such as in `results.json` of
+a run or in `config.json` of Hugging Face, or else numbers. They can be set by
 
   --config.predict.class_names=FILE
 

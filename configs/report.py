@@ -5,8 +5,8 @@
 RUN is the workdir of the run, or several separated by commas. Every job writes
 its page at the end unless `--config.report.page=false` is given; this command
 is for older runs, and for the runs of a sweep. The page is `report.html` in
-RUN, one file that opens without network. It needs the data to show mistakes,
-and the weights for attention and filters.
+RUN, one file that opens without a network. Mistakes are shown only if the data
+is available, and attention and filters only if the weights are.
 """
 
 import ml_collections

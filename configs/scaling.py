@@ -6,11 +6,11 @@
 Pre-trains the 18 models and lengths of Table 6 on JFT-300M and fine-tunes each
 on ImageNet, CIFAR-10, CIFAR-100, Pets and Flowers. Counts their exaFLOPs (by
 the rule that reproduces Table 6, and by the compiler) and core-days, and draws
-accuracy against compute with the frontier. With folder:PATH or digits, nine
+accuracy against compute, with the frontier. With folder:PATH or digits, nine
 small models of the three families train at 32 px with three seeds and are
 compared by test accuracy, in about an hour on two cores.
 
-Other points, and finished runs to add:
+To set other points, or add finished runs:
 
   --config.study.points='A: model.name=ViT-S/16; B (wide): model.name=ViT-S/16
       model.width=768' --config.sweep.seeds=3
@@ -21,8 +21,8 @@ POINT/seed-N; the same command runs what is missing, such as added points.
 
 Hardware: TPU slices; Table 6 takes nearly 16,000 exaFLOPs in total. Expected
 (Table 6, ImageNet): ViT-B/32 80.73 at 55 exaFLOPs, ViT-L/16 87.12 at 1567,
-R152x2 85.56 at 1126, R50+ViT-L/16 87.12 at 1668. The rule reproduces the rows
-of ViTs within 2.5 %.
+R152x2 85.56 at 1126, R50+ViT-L/16 87.12 at 1668. The rule reproduces the ViT
+rows to within 2.5 %.
 """
 
 import ml_collections

@@ -10,7 +10,7 @@ train on the whole set; `table.txt` and `results.json` have the mean and the
 standard deviation of their test metrics. For ResNets the BiT-HyperRule with
 MixUp is tried as well, as in Appendix B.1.1. The same command resumes.
 
-Any keys can be swept, by pre-training too (`--config.sweep.job=pretrain`):
+Any keys can be swept, also in pre-training (`--config.sweep.job=pretrain`):
 
   --config.sweep.grid='optim.lr=0.001|0.01 model.dropout=0.0|0.1'
 
@@ -28,7 +28,7 @@ def get_config(argument: str = 'ViT-B/16,cifar10') -> ml_collections.ConfigDict:
   """Returns the config for 'MODEL,DATASET'.
 
   An image folder gets the learning rates of the small datasets, scaled to its
-  batch, and a tenth of it selects one.
+  batch size, and a tenth of its images selects one.
   """
   config = recipes.finetuning(argument)
   sgd = config_lib.flatten(config)

@@ -8,7 +8,7 @@
 The argument is the pre-training set, ImageNet-21k by default, and its epochs.
 Hardware: a TPU slice; Table 2 lists the cost. Expected: ImageNet accuracy after
 fine-tuning at 384 px (Table 5) 88.04 per cent (JFT-300M, 14 epochs) and 85.13
-(ImageNet-21k). Table 3 has no row for ImageNet-21k; it is that of ViT-L.
+(ImageNet-21k). Table 3 has no row for ImageNet-21k; ours is that of ViT-L.
 """
 
 import ml_collections

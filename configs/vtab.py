@@ -11,23 +11,23 @@ listed before anything runs; `--config.vtab.skip_missing=true` skips them.
 
 Settings of all tasks (Table 4, Appendix B.1.1): 2500 steps of SGD with momentum
 0.9, learning rate 0.01, batch 512, cosine decay, gradients clipped to norm 1.
-Images are resized to 448 px, cropped at random to 384 and mirrored, except
+Images are resized to 448 px, cropped to 384 and mirrored at random, except
 where that would change the label (Kolesnikov et al. 2020, arXiv 1912.11370,
 supplement F); test images are resized to 384. The paper does not state the
-warm-up, here 500 steps, or dropout, here none. Three seeds
+warm-up, here 500 steps, or dropout, here none. Each task runs with three seeds
 (`--config.sweep.seeds`).
 
-To select another setting by the mean over the 200 held-out images of all tasks,
-as the paper did:
+To select among several settings by the mean accuracy on the 200 held-out images
+of each task, as the paper did:
 
   --config.sweep.grid='optim.lr=0.001|0.01' \\
   --config.sweep.also='total_steps=500 optim.warmup_steps=100'
 
-Every run has a folder TASK/seed-N in the workdir, below the name of the setting
-if it was selected; the same command resumes. `table.txt` has all tasks in the
-order of Table 9 beside the values of the paper, `vtab.png` the means of groups
-(Figure 2), `results.json` all numbers. `--config.vtab.keep_weights=true` keeps
-the weights.
+Every run has a folder TASK/seed-N in the workdir, below a folder named after
+the setting if it was selected; the same command resumes. `table.txt` has all
+tasks in the order of Table 9, beside the values of the paper, `vtab.png` the
+means of groups (Figure 2), `results.json` all numbers.
+`--config.vtab.keep_weights=true` keeps the weights.
 
 Hardware: a TPU slice of 8 cores, for 57 runs of 2500 steps. Expected mean over
 tasks (Table 9): ViT-L/16 from ImageNet-21k 72.71, from JFT 76.29; ViT-H/14 from
@@ -40,7 +40,7 @@ from vit_jax import config as config_lib
 
 
 def get_config(argument: str = 'ViT-B/16') -> ml_collections.ConfigDict:
-  """Returns the config for 'MODEL' or 'MODEL,TASK'; more tasks may follow."""
+  """Returns the config for 'MODEL' or 'MODEL,TASK[,TASK...]'."""
   model, *tasks = argument.split(',')
   config = config_lib.base(
     job='vtab',

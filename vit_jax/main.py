@@ -1,9 +1,9 @@
 """The command line: `python -m vit_jax.main --config=configs/NAME.py[:ARG]`.
 
-Any key of the config can be set as well, as in `--config.batch_size=256`;
-`--show` prints what would run. The same command again resumes an interrupted
-run. On several hosts, start the same command on each; `distributed.*` or the
-cluster gives each process its index.
+Any key of the config can be set too, as in `--config.batch_size=256`; `--show`
+prints what would run. Repeating the command resumes an interrupted run. On
+several hosts, start the same command on each; `distributed.*` or the cluster
+gives each process its index.
 """
 
 import logging
@@ -99,7 +99,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _split_keys(argv: list[str]) -> tuple[list[str], dict[str, str]]:
-  """Separates --config.KEY=VALUE, in any form of a flag, from other flags."""
+  """Separates --config.KEY=VALUE, in any flag syntax, from other flags."""
   rest, keys = [], {}
   arguments = iter(argv)
   for argument in arguments:
@@ -127,7 +127,7 @@ def _without_traceback(message: str) -> str:
 
 
 def _exit(error: Exception, message: str) -> None:
-  """Ends with the message; --verbosity=1 adds the traceback."""
+  """Exits with the message; --verbosity=1 adds the traceback."""
   absl_logging.debug('the error was raised here', exc_info=error)
   if jax.distributed.is_initialized():
     print(f'error: {message}', file=sys.stderr)

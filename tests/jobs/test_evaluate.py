@@ -334,7 +334,7 @@ def test_real_needs_imagenet(run_of_ours, classifier, imagenet, tmp_path):
   folder = f'folder:{imagenet[0]}'
   for split, message in (
     ('a=train[:5],b=train[5:]', 'exactly one split'),
-    ('real=train', 'exactly one split, under another name'),
+    ('real=train', 'exactly one split, under a name other'),
     ('test=train', 'is not an ImageNet validation image'),
   ):
     config = evaluation(

@@ -70,8 +70,8 @@ def test_form_of_gelu_travels_with_the_weights(tmp_path):
 @pytest.mark.parametrize(
   ('alphas', 'number', 'message'),
   [
-    ('', 1, 'names 1 checkpoints'),
-    ('0.5', 3, 'two are needed'),
+    ('', 1, 'lists 1 checkpoints'),
+    ('0.5', 3, 'lists 3 checkpoints; give two'),
     ('half', 2, "interpolate.alphas='half' is not a list"),
   ],
 )

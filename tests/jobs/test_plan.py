@@ -111,5 +111,5 @@ def test_a_step_that_does_not_fit_is_reported():
     'steps': 10,
   }
   text = plan.report([row, row])
-  assert 'not into 7.00 GiB' in text
+  assert 'not in 7.00 GiB' in text
   assert text.count('does not fit') == 2

@@ -41,7 +41,7 @@ def test_prepares_missing_data(tmp_path):
   )
   assert source.num_examples == 6
   results = runs.run(config, tmp_path / 'run')
-  assert results['datasets'] == {'painted_squares': 'was there'}
+  assert results['datasets'] == {'painted_squares': 'already prepared'}
 
 
 def test_failures_are_reported_finally(tmp_path):

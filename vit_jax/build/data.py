@@ -125,7 +125,7 @@ def open_split(
   If the run has several processes, all of them must call this.
 
   Args:
-    config: of the job.
+    config: config of the job.
     name: dataset, in the syntax of `data.name`.
     split: split of the dataset.
     **options: other arguments of `registry.open_source`.
@@ -179,12 +179,12 @@ def eval_batches(
   only: np.ndarray | None = None,
   skip_corrupt: bool = False,
 ) -> pipeline.EvalBatches:
-  """Returns batches of every example of a source, which divide over the mesh.
+  """Returns batches of all examples of a source, sized to divide over a mesh.
 
   Args:
     source: opened split.
     transform: preprocessing of its images.
-    mesh: devices that evaluate.
+    mesh: devices to evaluate on.
     batch_size: maximum number of examples per batch, rounded up to a multiple
       of the devices.
     only: indices of the examples to read; None reads all.

@@ -15,7 +15,7 @@ class DatasetFacts:
 
   Attributes:
     num_examples: images per epoch, before `data.exclude`.
-    num_classes: k.
+    num_classes: size of the label set.
     multi_label: whether an image may have several labels.
   """
 
@@ -25,7 +25,7 @@ class DatasetFacts:
 
 
 def look_up(config: ml_collections.ConfigDict) -> DatasetFacts | None:
-  """Returns the facts from the catalogue; None for other datasets.
+  """Returns the facts from the catalogue, or None if it lacks the dataset.
 
   Raises:
     ValueError: if the dataset has no such split.
@@ -52,7 +52,7 @@ def look_up(config: ml_collections.ConfigDict) -> DatasetFacts | None:
 
 
 def look_up_or_open(config: ml_collections.ConfigDict) -> DatasetFacts:
-  """Returns the facts; opens the data if the catalogue does not have them.
+  """Returns the facts; opens the data if the catalogue lacks the dataset.
 
   Raises:
     ValueError: if the dataset or its split is unknown, or its data is missing.

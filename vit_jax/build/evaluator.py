@@ -77,7 +77,7 @@ class Evaluator:
 
 @contextlib.contextmanager
 def log_metrics(phase: str) -> Iterator[dict[str, float]]:
-  """Yields a dict to fill with metrics; logs it and how long the phase took."""
+  """Yields a dict to fill with metrics, then logs them and the time taken."""
   metrics = {}
   begin = time.perf_counter()
   yield metrics

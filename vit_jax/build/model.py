@@ -19,8 +19,8 @@ def create_model(
   """Returns the Linen module described by `config.model`.
 
   Args:
-    config: of the job; with `data.image_size=0`, the model is not checked
-      against the image size.
+    config: config of the job; with `data.image_size=0`, the model is not
+      checked against the image size.
     num_classes: size of the head; 0 for no head.
     start: weights to load into the model; they set the form of GELU and the
       epsilon of LayerNorms where the config does not.
@@ -50,9 +50,9 @@ def create_model(
 
 
 def record_derived(config: ml_collections.ConfigDict, model) -> None:
-  """Stores in the config the options that were taken from a checkpoint.
+  """Stores in the config the options that a checkpoint may have determined.
 
-  A reader of the run's config.json can then rebuild the model.
+  The model can then be rebuilt from the run's config.json.
   """
   if hasattr(model, 'gelu'):  # ResNets have neither option.
     config.model.update(gelu=model.gelu, norm_eps=model.norm_eps)

@@ -26,7 +26,7 @@ class PretrainedModel:
     config: the job's config, completed by the image size of the checkpoint.
     model: the module; its logits are those of the checkpoint's classes.
     params: weights of the module, on the host.
-    num_classes: k; 0 without a head.
+    num_classes: size of the head; 0 without a head.
     class_names: (k,) names; class indices if the checkpoint has no names.
   """
 
@@ -67,7 +67,7 @@ def load_classifier(config: ml_collections.ConfigDict) -> PretrainedModel:
 
 
 def load_backbone(config: ml_collections.ConfigDict) -> PretrainedModel:
-  """Reads `init_from` like `load_classifier`, but needs no head.
+  """Same as `load_classifier`, but the checkpoint need not have a head.
 
   Without `init_from`, the weights are the random initial weights of a run with
   this model and seed.

@@ -60,8 +60,8 @@ class Program:
     """Assembles the step.
 
     Args:
-      config: config of the run, for the optimizer, the seed and `model.scan`.
-      mesh: see the class; also for the arguments without a description here.
+      config: config of the run.
+      mesh: devices to train on.
       model: built for the mesh.
       plain_model: built without a mesh; creates the initial parameters.
       objective: objective of `model`.
@@ -167,7 +167,7 @@ class Program:
     return stacking.stack(params) if self._is_stacked else params
 
   def _frozen(self, pattern: str) -> PyTree | None:
-    """Returns True for every parameter matched by `optim.freeze`."""
+    """Returns a tree that is True for parameters matched by `optim.freeze`."""
     if not pattern:
       return None
     params = jax.eval_shape(self._initial_params, self.seed)

@@ -23,7 +23,7 @@ def describe(
 
   Args:
     config: a config that has passed `config.check`.
-    workdir: folder that would keep the run.
+    workdir: work directory of the run.
     has_model: whether the job runs the model of the config.
     reads_weights: whether the job starts from the weights of `init_from`.
 
@@ -31,13 +31,13 @@ def describe(
     ValueError: if the model, the training split or the warm-up is invalid.
   """
   lines = [
-    f'job {config.job}, kept in {workdir}',
+    f'job {config.job} in {workdir}',
     'config keys that differ from the defaults:',
     *_changed(config),
   ]
   facts = None
   if config.total_steps or config.total_epochs:  # Only jobs that train.
-    embedded = config.data.name == 'digits'  # In the package, quick to open.
+    embedded = config.data.name == 'digits'  # Quick to open.
     find = dataset_facts.look_up_or_open if embedded else dataset_facts.look_up
     facts = find(config)
     lines += _training(config, facts)
@@ -65,8 +65,8 @@ def _training(config, facts) -> list[str]:
   size = f'{num_examples:,} examples' if facts else 'of unknown size'
   split = f'training split: {config.data.train} of {config.data.name}, {size}'
   if not facts and not config.total_steps:
-    length = f'{config.total_epochs:g} epochs, known once the data is opened'
-    return [split, f'steps: {length}']
+    epochs = f'{config.total_epochs:g} epochs'
+    return [split, f'steps: those of {epochs}, known once the data is opened']
   steps = config_lib.total_steps(config, num_examples)
   length = f'{steps:,} of {config.batch_size:,} examples'
   if facts:

@@ -30,7 +30,7 @@ def load_weights(config: ml_collections.ConfigDict) -> Weights | None:
   """Reads `init_from`; returns None if it is empty.
 
   Raises:
-    ValueError: if the file is missing, damaged or of an unknown format.
+    ValueError: if the file is missing, damaged or in an unknown format.
   """
   if not config.init_from:
     return None
@@ -43,7 +43,7 @@ def load_weights(config: ml_collections.ConfigDict) -> Weights | None:
 def initial_params(
   model, image_size: tuple[int, int], seed: UInt32[Array, '']
 ) -> PyTree:
-  """Returns random weights of the model; to be jitted."""
+  """Returns random weights of the model; meant to be jitted."""
   image = jnp.zeros((1, *image_size, 3))
   key = randomness.stream_key(seed, 'params')
   return model.init(key, image, train=False)['params']

@@ -21,7 +21,7 @@ def base(**values: Any) -> ml_collections.ConfigDict:
   Args:
     **values: top-level keys to set, such as `job` and `batch_size`.
   """
-  # Without conversion, as some keys have dicts as values.
+  # Dicts are not converted, since they are the values of some keys.
   config = ml_collections.ConfigDict(convert_dict=False)
   for name, key in KEYS.items():
     group, _, leaf = name.rpartition('.')
@@ -49,12 +49,12 @@ def set_keys(
 ) -> None:
   """Overrides keys of a config, as the command line does.
 
-  A length replaces the one that the config has: total_steps resets
-  total_epochs, and the other way round, unless both are given.
+  A new length replaces the old one: total_steps resets total_epochs, and vice
+  versa, unless both are given.
 
   Args:
     config: the config to change.
-    values: by the dotted names of keys; texts of other types are parsed.
+    values: by the dotted names of keys; text is parsed to the key's type.
 
   Raises:
     ValueError: if there is no such key, or a value is not of its type.
@@ -79,7 +79,7 @@ def check(
 
   Args:
     config: the config.
-    takes_steps: whether its job takes steps and so needs a length.
+    takes_steps: whether its job takes steps and therefore needs a length.
 
   Raises:
     ValueError: with the key, its value, and what is valid.
@@ -99,15 +99,15 @@ def check(
     values_lib.check(name, value)
   if takes_steps and bool(config.total_steps) == bool(config.total_epochs):
     raise ValueError(
-      'set the length of a run by total_steps or total_epochs, and the other'
-      f' one to 0; got total_steps={config.total_steps} and'
+      'set the length of a run by either total_steps or total_epochs, and the'
+      f' other to 0; got total_steps={config.total_steps} and'
       f' total_epochs={config.total_epochs}.'
     )
   if config.batch_size % config.optim.accumulate:
     raise ValueError(
       f'batch_size={config.batch_size} cannot be split into'
-      f' optim.accumulate={config.optim.accumulate} micro-batches; choose a'
-      ' multiple of it.'
+      f' optim.accumulate={config.optim.accumulate} micro-batches; make it a'
+      ' multiple of their number.'
     )
   if config.data.readers and config.batch_size % config.data.readers:
     raise ValueError(
@@ -154,7 +154,7 @@ def load_run(path: str) -> tuple[dict[str, Any], str]:
   flat = run_folder.read_json(folder / run_folder.CONFIG)
   if flat is None:
     raise ValueError(
-      f'{path} is neither MODEL,DATASET nor a run, whose folder has a'
+      f'{path} is neither MODEL,DATASET nor a run: the folder of a run has a'
       ' config.json.'
     )
   flat = values_lib.from_json(flat)

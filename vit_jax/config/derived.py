@@ -16,7 +16,7 @@ def total_steps(config: ml_collections.ConfigDict, num_examples: int) -> int:
 
 
 def warmup_steps(config: ml_collections.ConfigDict, total_steps: int) -> int:
-  """Returns the steps of warm-up; -1 stands for a tenth of the run.
+  """Returns the steps of warm-up; see `optim.warmup_steps` for -1.
 
   Raises:
     ValueError: if the warm-up is as long as the run.
@@ -42,7 +42,7 @@ def image_size(config: ml_collections.ConfigDict) -> tuple[int, int]:
 def eval_splits(config: ml_collections.ConfigDict) -> dict[str, str]:
   """Returns the splits of `data.eval` by their names in metrics.
 
-  A split without a name gets that of the dataset's split: test for test[:9].
+  By default, the name is that of the dataset's split: test for test[:9].
 
   Raises:
     ValueError: if two splits have the same name.

@@ -31,10 +31,10 @@ JOB_KEYS = {
     form='axes',
   ),
   'sweep.also': Key(
-    (), 'More settings to try, KEY=VALUE pairs separated by ;.', form='settings'
+    (), 'More settings to try, KEY=VALUE ...; KEY=VALUE ...', form='settings'
   ),
   'sweep.train': Key('train[:90%]', 'Training split while selecting.'),
-  'sweep.val': Key('train[90%:]', 'Split that selects.'),
+  'sweep.val': Key('train[90%:]', 'Held-out split while selecting.'),
   'sweep.seeds': Key(
     3, 'Runs of the selected setting, on all of data.train.', low=1
   ),
@@ -45,9 +45,9 @@ JOB_KEYS = {
   ),
   'study.points': Adjustable(
     {},
-    'Points of a study or data study separated by ;, each NAME (FAMILY): and'
-    ' the KEY=VALUE pairs that it sets; empty: the settings of sweep.grid and'
-    ' sweep.also.',
+    'Points of a study or data study separated by semicolons, each a NAME'
+    ' (FAMILY): and the KEY=VALUE pairs that it sets; empty: the settings of'
+    ' sweep.grid and sweep.also.',
     form='points',
   ),
   'study.collect': Adjustable(
@@ -62,12 +62,12 @@ JOB_KEYS = {
   ),
   'study.finetune_keys': Key(
     {},
-    'KEY=VALUE pairs that this fine-tuning sets, separated by spaces.',
+    'KEY=VALUE pairs that study.finetune sets, separated by spaces.',
     form='setting',
   ),
   'study.metrics': Adjustable(
     (),
-    'Metrics to draw, such as finetune/mean/accuracy,test/accuracy; empty: the'
+    'Metrics to plot, such as finetune/mean/accuracy,test/accuracy; empty: the'
     ' first of the table.',
   ),
   'study.across': Adjustable(
@@ -117,7 +117,7 @@ JOB_KEYS = {
   'inference.repetitions': Key(10, 'Timings per batch size.', low=3),
   'inference.seconds': Key(
     10.0,
-    'Seconds for these timings. If they take longer, three are made; if three'
+    'Seconds for the timings of a batch size. At least three are made; if these'
     ' take longer on a CPU, larger batches are not timed.',
     low=0,
   ),
@@ -137,7 +137,7 @@ JOB_KEYS = {
     ' the ImageNet classes; empty: the data is not ObjectNet.',
   ),
   'evaluate.objectnet_restricted': Key(
-    False, 'Whether the model chooses among the ObjectNet classes only.'
+    False, 'Whether the model chooses only among the ObjectNet classes.'
   ),
   'few_shot.every': Key(
     0,
@@ -155,10 +155,10 @@ JOB_KEYS = {
     (1, 5, 10, 25), 'Examples per class to learn from.', items=int
   ),
   'few_shot.seeds': Key(
-    3, 'Random draws of these examples, the same for every model.', low=1
+    3, 'Random draws of the examples, the same for every model.', low=1
   ),
   'few_shot.l2': Key(
-    1024.0, 'Weight of the L2 regulariser of the least squares.', low=1e-6
+    1024.0, 'L2 regularisation of the least-squares fit.', low=1e-6
   ),
   'interpolate.paths': Key((), 'Checkpoints with the same shapes.'),
   'interpolate.alphas': Key(
@@ -176,8 +176,8 @@ JOB_KEYS = {
   ),
   'inspect.paths': Key(
     (),
-    'Image files, and folders of them, to draw attention on; empty: images of'
-    ' the split.',
+    'Image files, and folders of them, to visualise attention for; empty:'
+    ' images of the split.',
   ),
   'inspect.num_images': Key(
     128,
@@ -186,21 +186,21 @@ JOB_KEYS = {
     low=0,
   ),
   'inspect.pictures': Key(
-    8, 'Largest number of images to draw attention on.', low=1
+    8, 'Largest number of images to visualise attention for.', low=1
   ),
   'inspect.renormalise': Key(
     False,
-    'Whether attention distances exclude the class token; in the figure of the'
-    ' paper it counts as distance 0.',
+    "Whether attention distances exclude the class token; in the paper's figure"
+    ' it counts as distance 0.',
   ),
   'report.runs': Key((), 'Workdirs of finished runs to write pages of.'),
   'dedup.against': Key(
     (),
-    'Test splits to look for in data.train of data.name, each DATASET=SPLIT,'
+    'Test splits to compare with data.train of data.name, each DATASET=SPLIT,'
     ' such as cifar10=test.',
   ),
   'dedup.threshold': Key(
-    0.92, 'Similarity from which images are near-duplicates.', low=0.5, high=1
+    0.92, 'Smallest similarity of near-duplicates.', low=0.5, high=1
   ),
   'dedup.pictures': Key(
     60, 'Number of pairs to draw, starting with the least similar.', low=1

@@ -10,17 +10,17 @@ class Key:
   """A config key.
 
   Attributes:
-    default: value of a config that does not set the key. Its type is the type
-      of the key; integers are accepted for floats.
-    meaning: one sentence with the unit.
+    default: value in configs that do not set the key. Its type is the type of
+      the key; integers are accepted for floats.
+    meaning: meaning of the value, with its unit.
     low: smallest valid number.
     high: largest valid number.
     choices: valid values, where possible the dict of alternatives itself; empty
       if there are other valid values.
     items: type of the items of a tuple.
-    form: for settings of other keys, an entry of `values.FORMS`.
-    unset: of a model option, the value that leaves the choice to the model's
-      name or to the checkpoint; such a value is not passed to the model.
+    form: for keys that hold settings of other keys, a key of `values.FORMS`.
+    unset: for model options, the value that leaves the choice to the model's
+      name or to the checkpoint; it is not passed to the model.
     derived: whether the run sets the key itself if the config does not.
   """
 

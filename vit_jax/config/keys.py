@@ -1,4 +1,4 @@
-"""All config keys: those of runs, models, data, optimizers and meshes here."""
+"""All config keys; those that single jobs read are in `job_keys`."""
 
 from vit_jax.checkpoints import fitting
 from vit_jax.config.job_keys import JOB_KEYS
@@ -28,8 +28,8 @@ _RUN = {
   ),
   'best_metric': Key(
     '',
-    'Metric, such as val/accuracy, whose best weights are kept as well as the'
-    ' last; empty: none.',
+    'Metric, such as val/accuracy, by which to keep the best weights besides'
+    ' the last; empty: none.',
   ),
   'profile_steps': Adjustable('', 'Steps FIRST:LAST to profile; empty: none.'),
   'init_from': Key(
@@ -37,7 +37,7 @@ _RUN = {
   ),
   'init_head': Key(
     'replace',
-    'Head of that checkpoint: replace, by a linear layer of zeros;'
+    'Head of the checkpoint: replace, by a linear layer of zeros;'
     ' keep_pre_logits, only its hidden layer; keep, all of it.',
     choices=fitting.HEADS,
   ),
@@ -61,7 +61,7 @@ _RUN = {
   ),
 }
 
-# Except for the name, an attribute of the model each.
+# Except for the name, each is an attribute of the model.
 _MODEL = {
   'model.name': Key(
     'ViT-B/16',
@@ -100,7 +100,7 @@ _MODEL = {
   'model.positions_at': Key(
     'stem',
     'Where 1d and 2d embeddings are added: stem, to the tokens; every_layer, to'
-    ' the input of each block, with its own; every_layer_shared, the same.',
+    ' each block, with its own; every_layer_shared, to each, with the same.',
     choices=positions.PLACES,
   ),
   'model.representation_size': Key(
@@ -157,7 +157,7 @@ _DATA = {
     ' val=train[98%:],test=validation.',
   ),
   'data.subset': Key(
-    0, 'Number of random examples of the split to train on; 0: all.', low=0
+    0, 'Number of random examples of data.train to use; 0: all.', low=0
   ),
   'data.exclude': Key(
     '',
@@ -184,15 +184,15 @@ _DATA = {
   ),
   'data.image_size': Key(
     224,
-    "Image height in px, and width unless set; 0: the checkpoint's, unless"
-    ' the job trains.',
+    'Image height in px, and width unless data.image_width is set; 0: the'
+    " checkpoint's, unless the job trains.",
     low=0,
   ),
-  'data.image_width': Key(0, 'Image width in px; 0: image_size.', low=0),
+  'data.image_width': Key(0, 'Image width in px; 0: data.image_size.', low=0),
   'data.crop': Key(
     'inception',
-    'Training crop: inception, of a share data.crop_area to 1 of the area;'
-    ' resize; random, after a resize; center.',
+    'Training crop: inception, with a share of the area from data.crop_area to'
+    ' 1; resize; random, after a resize; center.',
     choices=preprocess.CROPS,
   ),
   'data.crop_area': Key(
@@ -209,7 +209,7 @@ _DATA = {
     0.0, 'Largest random zoom in or out, as a fraction.', low=0, high=0.9
   ),
   'data.shift': Key(
-    0.0, 'Largest random shift either way, as a part of a side.', low=0, high=1
+    0.0, 'Largest random shift either way, as a share of a side.', low=0, high=1
   ),
   'data.eval_crop': Key(
     'resize',
@@ -231,20 +231,20 @@ _OPTIM = {
   'optim.lr': Key(1e-3, 'Learning rate after warm-up.', low=0),
   'optim.schedule': Key(
     'cosine',
-    'Decay after warm-up: linear, to 1e-5; cosine, to 0; steps, to a tenth at'
-    ' each of optim.boundaries.',
+    'Decay after warm-up: linear, to 1e-5; cosine, to 0; steps, by a factor of'
+    ' 10 at each of optim.boundaries.',
     choices=optim.DECAYS,
   ),
-  'optim.boundaries': Key((), 'Steps of the decay in steps.', items=int),
+  'optim.boundaries': Key((), 'Steps at which the rate decays.', items=int),
   'optim.warmup_steps': Key(
     10_000, 'Linear warm-up steps; -1: 1/10 of the run, at most 10,000.', low=-1
   ),
-  'optim.b1': Key(0.9, 'Decay of the mean in Adam.', low=0, high=1),
-  'optim.b2': Key(0.999, 'Decay of the square in Adam.', low=0, high=1),
+  'optim.b1': Key(0.9, "Decay of Adam's first moment.", low=0, high=1),
+  'optim.b2': Key(0.999, "Decay of Adam's second moment.", low=0, high=1),
   'optim.momentum': Key(0.9, 'Momentum of sgd.', low=0, high=1),
   'optim.mu_dtype': Key(
     'float32',
-    'Type of the mean in Adam and of the momentum in sgd.',
+    "Type of Adam's first moment, or of the momentum of sgd.",
     choices=factory.DTYPES,
   ),
   'optim.weight_decay': Key(
@@ -258,11 +258,11 @@ _OPTIM = {
   ),
   'optim.freeze': Key(
     '',
-    'Regular expression for the whole paths of weights to freeze; (?!head/).*'
-    ' makes a linear probe; empty: none.',
+    'Regular expression that matches the full paths of weights to freeze;'
+    ' (?!head/).* makes a linear probe; empty: none.',
   ),
   'optim.accumulate': Key(
-    1, 'Micro-batches whose gradients make one step.', low=1
+    1, 'Micro-batches per step, whose gradients are accumulated.', low=1
   ),
 }
 

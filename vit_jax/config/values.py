@@ -18,7 +18,7 @@ from typing import Any
 
 from vit_jax.config.keys import KEYS
 
-FAMILY = 'family'  # Of a point, beside the keys that it sets.
+FAMILY = 'family'  # Entry of a point beside the keys that it sets.
 _BOOLS = dict.fromkeys(('true', 't', '1'), True)
 _BOOLS |= dict.fromkeys(('false', 'f', '0'), False)
 _LIST_OF = {int: 'whole numbers, such as 3,4,6,3', float: 'numbers'}
@@ -244,9 +244,9 @@ def as_text(value: Any, name: str = '') -> str:
 
 
 def from_json(keys: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the keys of a `config.json` with the types that they have today.
+  """Returns the keys of a `config.json` with their current types.
 
-  Lists and settings were once written as text. Keys that no longer exist are
+  Older files have lists and settings as text. Keys that no longer exist are
   returned as they are.
   """
   return {

@@ -33,7 +33,7 @@ class Exclusions:
     path: path of the file.
     ids: stable ids of the examples to exclude.
     same_split: whether the list was made for exactly this split, which must
-      then contain all of them.
+      then contain all of these examples.
   """
 
   path: str

@@ -1,10 +1,10 @@
 """Images in folders, one folder per class.
 
 Either `PATH/{train,val,test}/CLASS/*`, or `PATH/CLASS/*`. In the latter case, a
-fifth of the images of every class (rounded, at least one of two) form the split
-`test`, the rest `train`. The assignment depends only on a hash of `CLASS/FILE`,
-so that adding images moves few of the others. PATH may be any path supported by
-TensorFlow and etils, such as gs://.
+fifth of the images of every class (rounded, but at least one of two or more)
+form the split `test`, the rest `train`. They are chosen by a hash of
+`CLASS/FILE`, so that adding images moves few of the others. PATH may be any
+path supported by TensorFlow and etils, such as gs://.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def open_folder(
   """Opens a folder of class folders.
 
   The classes of train, sorted by name, are those of every split. Hidden files
-  and folders are ignored. So are files with extensions not in EXTENSIONS
-  (in any case); the log says how many. The first bytes of every image of the
+  and folders are ignored. So are files whose extensions, in lower case, are not
+  in EXTENSIONS; their number is logged. The first bytes of every image of the
   split are checked.
 
   Raises:
@@ -106,7 +106,7 @@ def open_folder(
   if split_folders:
     if 'train' not in split_folders:
       raise ValueError(
-        f'{root} has {" and ".join(split_folders)}, but no train, which defines'
+        f'{root} has {" and ".join(split_folders)} but no train, which defines'
         f' the classes; {_LAYOUT}.'
       )
     listings = {name: _list_classes(root / name) for name in split_folders}
@@ -198,7 +198,7 @@ def _in_fixed_order(listing: _Listing, prefix: str) -> np.ndarray:
 
 
 def _check_image_files(paths: list[str]) -> None:
-  """Raises an error with up to five files that do not start as images do."""
+  """Raises an error that lists up to five files that are not images."""
   magic = tuple(decode.MAGIC.values())
 
   def is_image(path):

@@ -59,7 +59,7 @@ CLEVR_DISTANCE = LabelRule(
 
 _KITTI_VEHICLES = 3  # The first object types: car, van, truck.
 _KITTI_BOUNDS = (-100.0, 8.0, 20.0, 999.0)  # Meters.
-_KITTI_NO_VEHICLE = 1000.0  # Stands for the distance, in meters.
+_KITTI_NO_VEHICLE = 1000.0  # The distance in meters, if there is none.
 
 
 def _kitti_distance(example: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -83,7 +83,7 @@ def binned(feature: str, num_values: int, num_classes: int) -> LabelRule:
   """Returns the rule floor(value / (num_values / num_classes)).
 
   `value` is an integer feature. Bins differ in size if num_values is not
-  divisible by num_classes: of 40 values in 16 bins, bins hold 3 and 2 in turn.
+  divisible by num_classes: 16 bins of 40 values hold 3 and 2 of them in turn.
   """
   return LabelRule(
     (feature,),

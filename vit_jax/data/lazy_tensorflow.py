@@ -1,7 +1,7 @@
 """TensorFlow and TensorFlow Datasets (TFDS), imported on first use.
 
-Importing them takes seconds, which commands that only read tables of this
-package do not spend. Modules that import `tf` from here need
+Importing them takes seconds, and commands that only read tables of this package
+do not need them. Modules that import `tf` from here need
 `from __future__ import annotations`; otherwise their annotations load it.
 """
 

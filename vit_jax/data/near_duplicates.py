@@ -65,7 +65,7 @@ def _frequencies() -> tuple[np.ndarray, np.ndarray]:
 
 
 _VERTICAL, _HORIZONTAL = _frequencies()
-# Exclusive or with this gives the hash of the mirrored image.
+# XOR with this gives the hash of the mirrored image.
 _MIRROR = np.packbits(_HORIZONTAL % 2)
 
 
@@ -115,11 +115,11 @@ def similarity(
 ) -> Float[np.ndarray, ' b']:
   """Returns how well each original explains its copy, from 0 to 1.
 
-  The multiple correlation of the copy with the original and the derivatives of
-  the original by shift and zoom: the tangents of Simard et al., "Transformation
-  Invariance in Pattern Recognition" (1998). The means of blocks of 4x4 px are
-  subtracted first, so that details must agree; a bright sky over dark ground is
-  not enough.
+  This is the multiple correlation of the copy with the original and with the
+  derivatives of the original by shift and zoom: the tangents of Simard et al.,
+  "Transformation Invariance in Pattern Recognition" (1998). The means of blocks
+  of 4x4 px are subtracted first, so that details must agree; a bright sky over
+  dark ground is not enough.
   """
   original = originals.astype(np.float32)
   down, right = np.gradient(original, axis=(1, 2))
@@ -207,7 +207,7 @@ class Match(NamedTuple):
 
 
 class Matcher:
-  """Finds near-duplicates of a set of test images, 6 KB of memory each."""
+  """Finds near-duplicates of test images, which take 6 KB of memory each."""
 
   def __init__(self, batches: Iterable[UInt8[np.ndarray, 'b 64 64 3']]):
     """Indexes batches of thumbnails of the test images.

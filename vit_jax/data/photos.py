@@ -1,4 +1,4 @@
-"""Single image files: finds, decodes and turns them upright."""
+"""Finds and decodes single image files, and turns them upright."""
 
 from __future__ import annotations
 

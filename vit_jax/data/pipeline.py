@@ -38,7 +38,7 @@ from vit_jax.data.source import AUGMENT_STREAM, Source, part_bounds, random_key
 _log = logging.getLogger(__name__)
 
 MAX_READERS = 64
-MAX_LOGGED = 20  # Skipped examples that each process logs by name.
+MAX_LOGGED = 20  # Skipped examples that each process names in its log.
 
 Batch = dict[str, np.ndarray]
 
@@ -115,8 +115,8 @@ def train_batches(
 def choose_readers(source: Source, batch_size: int) -> int:
   """Returns the number of readers, independent of the number of processes.
 
-  The largest power of two, so that it divides among the hosts of any slice,
-  that divides batch_size and is at most MAX_READERS and the number of files.
+  This is the largest power of two that divides batch_size and is at most
+  MAX_READERS and the number of files; hosts of any slice can share it evenly.
   """
   limit = min(MAX_READERS, source.max_readers, source.num_examples)
   return math.gcd(batch_size, 1 << (limit.bit_length() - 1))

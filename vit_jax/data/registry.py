@@ -115,8 +115,8 @@ def open_source(
 
   Raises:
     NotPreparedError: if TFDS has not prepared the data.
-    ValueError: if the name or split is unknown, data is missing, or data or
-      list have an unexpected format; the message says what to do.
+    ValueError: if the name or split is unknown, data is missing, or the data or
+      the list has an unexpected format; the message says what to do.
   """
   options = {
     'name': name,

@@ -31,8 +31,8 @@ def random_key(seed: int, stream: int, *positions) -> tf.Tensor:
       epoch and the index of an example.
 
   Returns:
-    An int64 tensor of shape (2,). Only both numbers together are random: the
-    second is the last position itself.
+    An int64 tensor of shape (2,). Always use both numbers: the second is just
+    the last position.
   """
   key = tf.constant([seed, stream], tf.int64)
   for position in positions:
@@ -58,7 +58,7 @@ class Source(abc.ABC):
     split: the split as given by the user, such as `train[:98%]`.
     num_examples: number of examples, at least one.
     class_names: name of every class; '0', '1', ... if the dataset has none.
-    multi_label: whether an example has any number of labels, or exactly one.
+    multi_label: whether an example has any number of labels, not exactly one.
   """
 
   name: str

@@ -83,8 +83,8 @@ def random_subset(
 ) -> np.ndarray:
   """Draws positions of `count` examples without replacement, sorted.
 
-  A function of (count, num_examples, seed); with the same seed, a larger subset
-  contains the smaller one.
+  The result depends only on the numbers given; with the same seed, a larger
+  subset contains the smaller one.
 
   Raises:
     ValueError: if `count` exceeds the number of examples.

@@ -68,7 +68,7 @@ def check_prepared(
 
   Raises:
     NotPreparedError: if the data is not prepared; says how to prepare it.
-    ValueError: if a split has another number of examples than expected.
+    ValueError: if a split does not have the expected number of examples.
   """
   if not builder.info.splits:
     manual = ''
@@ -80,7 +80,7 @@ def check_prepared(
       )
     raise NotPreparedError(
       f'{name}: TFDS has prepared nothing in {builder.data_path}. Set data.dir'
-      ' to the folder of its prepared data, or data.download=true to prepare it'
+      ' to the folder of the prepared data, or data.download=true to prepare it'
       f' there.{manual}'
     )
   sizes = _num_examples(builder)

@@ -39,7 +39,7 @@ class TfdsSource(Source):
       of the label.
     label: the rule that computes the label.
     pixel_factor: factor by which pixel values are multiplied.
-    file_name: the builder's connector of only `file_name`; None if it has none.
+    file_name: connector of only `file_name`; None if the builder has none.
     shards: for every file, its `path`, the number of records to `skip` and then
       to `take`, the position in the split of the `first` one taken, the number
       of those `kept`, and the `index` of the first one kept.
@@ -183,7 +183,7 @@ class TfdsSource(Source):
     return f'{self.describe(index)} (record {row}, counted from 0, of {path})'
 
   def stable_id(self, index: int) -> str:
-    """Returns file and row, same as TFDS's ReadConfig(add_tfds_id=True)."""
+    """Returns file and row, as TFDS does for ReadConfig(add_tfds_id=True)."""
     path, row = self._file_and_row(index)
     return f'{os.path.basename(path)}__{row}'
 

@@ -3,7 +3,7 @@
 The Visual Task Adaptation Benchmark (Zhai et al. 2019, arXiv 1910.04867) with
 1,000 training images per task, as defined by google-research/task_adaptation:
 800 for training and 200 for validation, all 1,000 for the final runs, and the
-whole test split. The builders are those of today's TensorFlow Datasets, in
+whole test split. The builders are those of current TensorFlow Datasets, in
 which the same indices refer to the same images.
 
 To add a task, add a row.

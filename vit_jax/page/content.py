@@ -1,7 +1,7 @@
 """The content of a page, and how it becomes one HTML file.
 
-The file opens without a network and runs no script; its content security policy
-forbids both.
+The file loads nothing over the network and runs no scripts; its content
+security policy forbids both.
 """
 
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ class Table:
     head: names of the columns.
     rows: cells of each row.
     shown: number of rows that are always visible; the others are folded.
-    folded: what the folded rows are.
+    folded: what to call the folded rows, after their number.
     numbers: whether to align the columns after the first to the right.
   """
 

@@ -29,7 +29,7 @@ def curves(events: Iterable[Event]) -> list[content.Part]:
 
 
 def compared(runs: Mapping[str, Sequence[Event]]) -> list[content.Part]:
-  """Returns one chart per main metric, with a line for each of some runs."""
+  """Returns one chart per main metric, with one line per run, up to a limit."""
   by_metric = collections.defaultdict(lambda: collections.defaultdict(list))
   for run, events in list(runs.items())[: charts.MAX_LINES]:
     for event in events:
@@ -40,7 +40,7 @@ def compared(runs: Mapping[str, Sequence[Event]]) -> list[content.Part]:
 
 
 def _side_by_side(lines_by_title) -> list[content.Part]:
-  """Draws the charts that have a line of more than one point."""
+  """Draws the charts that have a line with more than one point."""
   drawn = [
     charts.curves(title, lines)
     for title, lines in lines_by_title

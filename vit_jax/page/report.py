@@ -30,8 +30,8 @@ from vit_jax.workdir import console, files, finished_run
 
 _log = logging.getLogger(__name__)
 
-# Captions of pictures by how their file names begin, and how the metrics begin
-# that have the same content in numbers.
+# Captions of pictures by the prefix of the file name, each with the prefix of
+# the metrics that have the same content in numbers.
 _CAPTIONS = {
   'attention_distance': (
     'Mean attention distance in px of every head, by layer',
@@ -103,7 +103,7 @@ def build(run: finished_run.FinishedRun, title: str) -> content.Page:
   for heading, draw in _sections(run):
     try:
       parts = draw()
-    except Exception as error:  # Of any kind: the run itself has succeeded.
+    except Exception as error:  # Any error: the run itself has succeeded.
       failures.append(f'{heading} ({error!r})')
       parts = [content.Text(f'This could not be drawn: {error}')]
     if parts:
@@ -148,7 +148,7 @@ def _sections(
 
 @dataclasses.dataclass(frozen=True)
 class JobPage:
-  """What is particular to the pages of a job.
+  """The parts of a page that depend on the job.
 
   Attributes:
     heading: heading of the job's own section.
@@ -257,7 +257,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _pictures(run: finished_run.FinishedRun) -> list[content.Part]:
-  """Returns the PNG files of a run; of a series over steps only the last."""
+  """Returns the PNG files of a run; for a series over steps, only the last."""
   drawn = [_picture(run, path) for path in _picture_files(run)]
   return [content.Charts(drawn)] if drawn else []
 

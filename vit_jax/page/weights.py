@@ -66,7 +66,7 @@ def _filters(params: PyTree) -> content.Picture:
   _fit(figure, 0.85 * -(-shown // 7))
   caption = (
     f'Principal components 1 to {shown} of {len(components)} of the filters of'
-    ' the first layer, and the variance that they explain (Figure 7 left)'
+    ' the first layer, and the variance that they explain (Figure 7, left)'
   )
   alt = (
     f'{caption}: {shares[:shown].sum():.0%} in total, the first'
@@ -82,7 +82,7 @@ def _positions(similarity: np.ndarray) -> content.Picture:
   _fit(figure, charts.WIDTH * 0.8 * rows / columns + 0.4)
   figure.axes[0].set_title('')
   caption = (
-    'Cosine similarity of position embeddings, one map per patch (Figure 7'
+    'Cosine similarity of position embeddings, one map per patch (Figure 7,'
     ' centre)'
   )
   means = ', '.join(

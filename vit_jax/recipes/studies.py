@@ -1,7 +1,7 @@
 """Base recipes and points for the studies in `configs/`.
 
-The studies of the paper train on JFT-300M. For a folder of images or the
-built-in digits there are small ones: 400 steps at 32 px with three seeds.
+The studies of the paper train on JFT-300M. There are small studies for a folder
+of images or the built-in digits: 400 steps at 32 px with three seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ Setting = Mapping[str, Any]  # Values by key, and 'family' for a point.
 
 
 def is_small(data: str) -> bool:
-  """Returns whether small studies run on a dataset."""
+  """Returns whether studies on a dataset are small."""
   return data == 'digits' or data.startswith('folder:')
 
 
@@ -115,7 +115,7 @@ def compare(
   points: Mapping[str, Setting],
   across: str = 'exaflops',
 ) -> ml_collections.ConfigDict:
-  """Returns the study of named points that change a recipe.
+  """Returns a study of named points, each of which changes a recipe.
 
   Small recipes run with three seeds. `across` is the key study.across.
   """

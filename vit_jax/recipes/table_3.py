@@ -16,8 +16,8 @@ class Pretraining:
     epochs: lengths in the paper; the last one is the default.
     lr: base learning rate of Adam.
     schedule: decay of the learning rate, 'linear' or 'cosine'.
-    weight_decay: decoupled, times the learning rate.
-    dropout: rate.
+    weight_decay: decoupled weight decay; multiplied by the learning rate.
+    dropout: dropout rate.
   """
 
   epochs: tuple[int, ...]
@@ -63,7 +63,7 @@ TABLE_3 = {
 }
 
 # The last 1 % of the ImageNet training images select the best checkpoint, as in
-# section 4.3; of the larger sets 51,200 images are held out for monitoring.
+# section 4.3; of the larger sets, 51,200 images are held out for monitoring.
 SPLITS = {
   'imagenet2012': {
     'train': 'train[:99%]',

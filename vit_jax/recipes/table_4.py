@@ -12,11 +12,11 @@ class Finetuning:
   """A row of Table 4, and the splits of its dataset.
 
   Attributes:
-    steps: length.
+    steps: length of a run.
     lrs: learning rates to select from.
     train: training split of the final runs.
     select: training split while selecting, a part of `train`.
-    val: the rest of `train`, which selects.
+    val: the rest of `train`, on which the learning rate is selected.
     test: the split whose accuracy is reported.
   """
 
@@ -28,7 +28,7 @@ class Finetuning:
   test: str
 
 
-LRS = (1e-3, 3e-3, 1e-2, 3e-2)  # Of all datasets but ImageNet.
+LRS = (1e-3, 3e-3, 1e-2, 3e-2)  # For all datasets but ImageNet.
 _IMAGENET_LRS = (3e-3, 1e-2, 3e-2, 6e-2)
 _CIFAR = Finetuning(10_000, LRS, 'train', 'train[:98%]', 'train[98%:]', 'test')
 
@@ -41,7 +41,7 @@ TABLE_4 = {
   'oxford_iiit_pet': Finetuning(
     500, LRS, 'train', 'train[:90%]', 'train[90%:]', 'test'
   ),
-  # 2,040 images for training, of which the last 204 are a tenth.
+  # The last 204 of the 2,040 training images are a tenth.
   'oxford_flowers102': Finetuning(
     500,
     LRS,
@@ -117,7 +117,7 @@ def finetuning(argument: str) -> ml_collections.ConfigDict:
         'the BiT-HyperRule is defined for runs of 500, 10,000 and 20,000 steps;'
         ' choose a dataset of Table 4.'
       )
-    config.data.crop = 'random'  # Of an image resized to a square.
+    config.data.crop = 'random'  # From an image resized to a square.
     config.optim.update(lr=0.003, schedule='steps', clip_norm=0.0)
     config.optim.boundaries = _BIT_BOUNDARIES[config.total_steps]
     config.mixup = 0.1 if config.total_steps > 500 else 0.0

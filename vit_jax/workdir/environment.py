@@ -1,4 +1,4 @@
-"""How a run was started, and with which versions of which packages.
+"""How a run was started, and with which package versions.
 
 The devices of a run are in `results.json`. They are not queried here: some jobs
 use none, and another process may hold them.

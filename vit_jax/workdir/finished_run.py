@@ -1,4 +1,4 @@
-"""What a finished run has left in its folder."""
+"""A finished run, read from its folder."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses

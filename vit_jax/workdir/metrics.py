@@ -1,8 +1,8 @@
 """Metric history of a run: `metrics.jsonl` and TensorBoard events.
 
 `metrics.jsonl` has one line per event, with `step` and flat names such as
-`train/loss`. Names that start with `perf/` depend on the machine and its load;
-all others depend only on the config. Every process calls these functions; only
+`train/loss`. Metrics under `perf/` depend on the machine and its load; all
+others depend only on the config. Every process calls these functions; only
 process 0 writes.
 """
 
@@ -18,7 +18,7 @@ from vit_jax.distributed import processes
 from vit_jax.training import loop
 from vit_jax.workdir import console, files
 
-# It imports TensorFlow.
+# clu's writers import TensorFlow.
 with epy.lazy_imports(success_callback=lazy_tensorflow.hide_accelerators):
   from clu import metric_writers
 
@@ -83,7 +83,7 @@ class MetricLog:
     self._tensorboard.write_images(step, {name: picture[None]})
 
   def best(self, name: str) -> tuple[int, float] | None:
-    """Returns the highest value of a metric and the first step that had it."""
+    """Returns the first step with a metric's highest value, and that value."""
     events = [e for e in self.events if name in e]
     if not events:
       return None

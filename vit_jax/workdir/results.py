@@ -31,7 +31,7 @@ def write(
     workdir: folder of the run.
     job: name of the job.
     metrics: final metrics by their flat names, such as 'test/accuracy'.
-    seconds: duration of the job, earlier starts included where it knows them.
+    seconds: duration of the job, including earlier starts if it records them.
     on_devices: whether the devices of this run were in use for all of
       `seconds`; their kind, their number and the core-days are then recorded.
     params: parameters of the model, to be counted.

@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint on a dataset: top-1, top-5, accuracy by class.
+"""Evaluates a checkpoint on a dataset: top-1, top-5 and per-class accuracy.
 
 ImageNet's validation images are also scored by the labels of ReaL, and
 ObjectNet by a model of ImageNet's classes. The head of the checkpoint is used
@@ -157,7 +157,7 @@ def _check_classes(
 def _objectnet(
   model: pretrained.PretrainedModel, data: build.EvalData
 ) -> tuple[build.EvalData, list[tuple[int, ...]]]:
-  """Returns the images of classes in ImageNet, and its classes for each."""
+  """Returns the images of classes in ImageNet, and their ImageNet classes."""
   config = model.config
   _check_imagenet('ObjectNet', model)
   if not config.data.name.startswith('folder:'):
@@ -189,7 +189,7 @@ def _real_labels(
   if len(data.evals) > 1 or _REAL in data.evals:
     raise ValueError(
       f'data.eval={model.config.data.eval!r}: evaluate.real_json needs exactly'
-      f' one split, under another name than {_REAL!r}.'
+      f' one split, under a name other than {_REAL!r}.'
     )
   (source,) = data.evals.values()
   return real.labels(source.file_names(), real.read(path))
@@ -204,7 +204,7 @@ def _check_imagenet(dataset: str, model: pretrained.PretrainedModel) -> None:
 
 
 def _print(scores: dict[str, _Score]) -> None:
-  """Prints all metrics, and the classes by rising accuracy."""
+  """Prints all metrics, and the classes, the least accurate first."""
   metrics = dict.fromkeys(m for score in scores.values() for m in score.metrics)
   rows = [('split', 'images', *metrics)]
   for split, score in scores.items():

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 _ARRAYS = 'inspection.npz'
 _LAYER = 'attention_distance/layer_'
-# Over the heads of a layer, by the suffix of the metric.
+# Statistics over the heads of a layer, by the suffix of the metric.
 _STATISTICS = {'': np.mean, '_min': np.min, '_max': np.max, '_std': np.std}
 
 
@@ -48,8 +48,8 @@ class _Findings:
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """Inspects `init_from`, or random weights, on images of a split and photos.
 
-  Writes a PNG for every figure, their arrays to `inspection.npz`, and metrics
-  to `results.json`. What does not apply to the model is skipped with a warning.
+  Writes figures as PNG, arrays to `inspection.npz`, metrics to `results.json`.
+  Skips parts that do not apply to the model, with a warning.
 
   Raises:
     ValueError: if checkpoint, images and config do not match.
@@ -230,7 +230,7 @@ def _pictured(
 
 
 def _spread(num_examples: int, count: int) -> np.ndarray:
-  """Returns the rising, evenly spread indices of at most `count` examples."""
+  """Returns increasing, evenly spread indices of at most `count` examples."""
   count = min(count, num_examples)
   return np.linspace(0, num_examples - 1, count).round().astype(np.int64)
 
@@ -251,7 +251,7 @@ def _batches(images: np.ndarray, batch_size: int) -> Iterator[pipeline.Batch]:
 def _attention(
   model: pretrained.PretrainedModel, images: _Images, mesh: jax.sharding.Mesh
 ) -> _Findings:
-  """Returns distances over all images; rollouts and maps of those to draw."""
+  """Returns distances over all images; rollouts and maps of those drawn."""
   config = model.config
   params = jax.device_put(model.params, mesh_lib.replicated(mesh))
 

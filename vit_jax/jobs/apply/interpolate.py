@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-  """Writes `alpha_A.npz` for each alpha or `mean.npz`, and their metrics.
+  """Writes `alpha_ALPHA.npz` for each alpha or `mean.npz`, and their metrics.
 
   Raises:
     ValueError: if there are too few or too many checkpoints, or they are
@@ -78,9 +78,9 @@ def _load_all(
   paths = config.interpolate.paths
   if len(paths) < 2 or (config.interpolate.alphas and len(paths) > 2):
     raise ValueError(
-      f'interpolate.paths={paths!r} names'
-      f' {len(paths)} checkpoints, separated by commas; two are needed for'
-      ' interpolate.alphas, two or more for their mean.'
+      f'interpolate.paths={paths!r} lists {len(paths)} checkpoints; give two,'
+      ' separated by commas, for interpolate.alphas, or two or more for their'
+      ' mean.'
     )
   models = []
   for path in paths:

@@ -29,8 +29,8 @@ _THREADS = 8
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """Prints the most likely classes of each image in `predict.paths`.
 
-  They are also written to `predictions.jsonl`. For a file that cannot be read,
-  the line has the reason instead, and there is a warning.
+  They are also written to `predictions.jsonl`. The line of a file that cannot
+  be read has the reason instead, and a warning is logged.
 
   Raises:
     ValueError: if a path does not exist, no image can be read, or the
@@ -90,7 +90,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 
 
 class _Predictor:
-  """A compiled model, and the reading of images for it."""
+  """A compiled model, and the preprocessing of its images."""
 
   def __init__(
     self, model: pretrained.PretrainedModel, mesh: jax.sharding.Mesh, top: int
@@ -138,7 +138,7 @@ class _Predictor:
     """Returns classes and probabilities of each image."""
     batch = np.zeros((batch_size, *images[0].shape), np.float32)
     batch[: len(images)] = images
-    # Every process has read all images, and passes on its share of them.
+    # Every process has read all images, and puts its share on its devices.
     share = mesh_lib.input_share(self._mesh)
     batch = np.split(batch, share['process_count'])[share['process_index']]
     put = mesh_lib.put_batch({'image': batch}, self._mesh)

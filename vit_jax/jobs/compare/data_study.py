@@ -1,11 +1,11 @@
-"""Compares models by the size of their pre-training set (section 4.3).
+"""Compares models across sizes of the pre-training set (section 4.3).
 
 Every model of a list trains on subsets of several sizes. Each subset is part of
 the next larger one, and all models see the same subsets. On each subset, a
 model may select among settings of regularisation by the best accuracy on
-held-out images. Training also stops early at that best accuracy: the weights of
-that step are the ones transferred. Figures 3 and 4 of the paper are such
-studies; with several complete pre-training sets, so is Table 5.
+held-out images. Early stopping uses the same accuracy: the weights of the step
+with the best one are transferred. Figures 3 and 4 of the paper are such
+studies; Table 5 is one with several complete pre-training sets.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """Points of a study, and the runs of a point.
 
 A point is a setting with a name and a family. It runs once for each seed, in
-the folder `POINT/seed-N/train` of the study; transfer has folders beside it. So
-an interrupted study resumes.
+the folder `POINT/seed-N/train` of the study; transfer runs have folders beside
+it. An interrupted study therefore resumes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,10 +30,10 @@ class Point:
   """A point of a study.
 
   Attributes:
-    name: unique within the study.
-    family: points of a family are joined by a line.
-    config: of its runs, apart from the seed.
-    finished_runs: its runs, if it was collected and so need not run.
+    name: name of the point, unique within the study.
+    family: name of its family, whose points are joined by a line.
+    config: config of its runs, apart from the seed.
+    finished_runs: its runs, if it was collected and need not run.
   """
 
   name: str
@@ -56,7 +56,7 @@ class Run:
 
 
 def list_points(config: ml_collections.ConfigDict) -> list[Point]:
-  """Returns the points of a study: listed, of a sweep, and collected ones.
+  """Returns the points of a study: those of its list or sweep, and collected.
 
   Raises:
     ValueError: if there are none, two have the same name, or one makes an
@@ -65,7 +65,7 @@ def list_points(config: ml_collections.ConfigDict) -> list[Point]:
   if config.job == 'study' and config.study.points and config.sweep.grid:
     raise ValueError(
       f'study.points and sweep.grid={config.sweep.grid!r} both list what to'
-      ' study; set one of them.'
+      ' study; set only one of them.'
     )
   transfer.check(config)
   points = [*_listed(config), *_collected(config)]
@@ -86,7 +86,7 @@ def list_points(config: ml_collections.ConfigDict) -> list[Point]:
 
 
 def _listed(config) -> Iterator[Point]:
-  """The points of `study.points`, or else of `sweep.grid`."""
+  """Yields the points of `study.points`, or else of `sweep.grid`."""
   if config.study.points:
     for name, point in config.study.points.items():
       setting = tuple(item for item in point.items() if item[0] != FAMILY)
@@ -119,7 +119,7 @@ def family_of(model: str) -> str:
 
 
 def _collected(config) -> Iterator[Point]:
-  """Points of `study.collect`; runs that differ only in their seed make one."""
+  """Yields one point per group of runs that differ only in their seed."""
   by_config = {}
   for folder in config.study.collect:
     for run in finished_run.find(epath.Path(folder), config.sweep.job):
@@ -200,7 +200,7 @@ def _score(config, run, folder) -> Run | None:
 
 
 def _accuracies(run) -> dict[str, float]:
-  """The run's own accuracies: of its best weights, if it keeps them."""
+  """Returns the run's own accuracies, of its best weights if it kept them."""
   metrics = {
     name: value
     for name, value in run.metrics.items()

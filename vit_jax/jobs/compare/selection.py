@@ -95,7 +95,7 @@ def seeds(config: ml_collections.ConfigDict) -> range:
 
 
 def mean_and_std(repeats: Sequence[Mapping[str, float]]) -> dict[str, float]:
-  """Returns each metric's mean and, of several repeats, its std as NAME_std."""
+  """Returns each metric's mean, and its std as NAME_std for several repeats."""
   summary = {}
   for name in repeats[0]:
     values = [metrics[name] for metrics in repeats]

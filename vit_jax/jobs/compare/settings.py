@@ -1,4 +1,4 @@
-"""Settings of hyperparameters, and the runs that use them.
+"""Hyperparameter settings, and the runs that use them.
 
 A setting changes some keys of a config. Every run is a run of `sweep.job` with
 its own work directory, so an interrupted sweep or study resumes.
@@ -71,7 +71,7 @@ def as_texts(setting: Setting) -> Mapping[str, str]:
 def run_or_read(
   config: ml_collections.ConfigDict, folder: epath.Path
 ) -> dict[str, Any]:
-  """Returns the results of a run, which is started or resumed if need be.
+  """Returns the results of a run, starting or resuming it if necessary.
 
   Raises:
     Stopped: if the run was preempted.

@@ -1,4 +1,4 @@
-"""Compares models by what they reach and what they cost in compute.
+"""Compares models by their accuracy and their compute.
 
 The studies of section 4.4 and Appendix D: every point of a list trains once per
 seed. A run is scored by its own test accuracy and, if requested, by few-shot
@@ -57,7 +57,7 @@ def is_finished(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
   finished = files.read_json(workdir / files.RESULTS)['asked']
   if config_lib.from_json(finished) == _study_keys(config):
     return True
-  _log.info('but the study has changed since; running what is missing')
+  _log.info('the study has changed since it finished; running missing points')
   return False
 
 
@@ -82,7 +82,7 @@ def finish(
     config: the study's config.
     workdir: the study's work directory.
     point_summaries: one per point.
-    table: a table to write before that of the points.
+    table: a table to write above that of the points.
 
   Raises:
     ValueError: if a metric of `study.metrics` was not measured.

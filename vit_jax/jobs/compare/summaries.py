@@ -1,4 +1,4 @@
-"""Summarizes the runs of a study's points: numbers, table, chart."""
+"""Summaries of the runs of a study's points: numbers, table, chart."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -82,7 +82,7 @@ def summarize(
 
 
 def _costs(runs) -> dict[str, float]:
-  """Returns the cost of a run: FLOPs by formula and by compiler, and time."""
+  """Returns the cost of a run: FLOPs by formula and compiler, and mean time."""
   first = runs[0].run
   config = first.config
   config_without_head = config.copy_and_resolve_references()
@@ -143,7 +143,7 @@ def metrics_to_draw(
   if unknown:
     raise ValueError(
       f'study.metrics={config.study.metrics!r}: {unknown[0]!r} was not'
-      f' measured; {", ".join(measured)} were.'
+      f' measured; choose from {", ".join(measured)}.'
     )
   return names
 

@@ -5,8 +5,8 @@ Given several settings, the job selects one as the paper does: each setting
 trains on the 800 training images of every task, and the one with the highest
 mean accuracy on the 200 validation images is selected. It then trains on all
 1,000 images with several seeds and is scored on the complete test splits. Every
-run has its own work directory below the job's, so an interrupted job
-resumes with the runs that are not finished.
+run has its own work directory below the job's, so an interrupted job resumes
+with the runs that are not finished.
 """
 
 import logging
@@ -39,13 +39,13 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 
   Raises:
     ValueError: if a run is invalid, or data is missing and `vtab.skip_missing`
-      is not set. One message lists all that is missing.
+      is not set. The message lists all tasks without data.
   """
   if claim.is_finished(config_lib.flatten(config), workdir):
     missing = files.read_json(workdir / files.RESULTS)['missing']
     if not missing:
       return
-    _log.info('but without %s; checking for their data', ', '.join(missing))
+    _log.info('checking whether %s have data now', ', '.join(missing))
   candidates = settings_lib.settings(config)
   names = _requested_tasks(config)
   _check_model(config, names[0])
@@ -87,7 +87,7 @@ def _split_by_data(config, names):
   """Returns the tasks whose data is present, and those whose data is missing.
 
   Raises:
-    ValueError: if data is missing and must not be.
+    ValueError: if tasks lack data and are not to be skipped, or all lack it.
   """
   reasons = {}
   for name in names:

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 EXCLUDE = 'exclude.json'
 PAIRS = 'pairs.jsonl'
 PICTURE = 'pairs.png'
-# The duplicates of every batch so far, one line per batch, to resume from.
+# Duplicates found so far, one line per batch, to resume from.
 _PROGRESS = 'found.jsonl'
 _SECONDS_BETWEEN_LOGS = 10
 
@@ -180,7 +180,7 @@ def _describe(
 
 def _table(test_images: _TestImages, duplicates: Iterable[Match]) -> str:
   counts = Counter(test_images.locate(item.original)[0] for item in duplicates)
-  rows = [('test images', 'number', 'near-duplicates of them')]
+  rows = [('test images', 'number', 'near-duplicates')]
   for name, source in test_images.sources.items():
     rows.append((name, str(source.num_examples), str(counts[name])))
   return console.table(rows)

@@ -17,8 +17,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """Prepares the datasets of `prepare.datasets` that are not prepared yet.
 
   Raises:
-    ValueError: if a name is unknown, or, finally, if some datasets could not be
-      prepared, with the reasons.
+    ValueError: if a name is unknown, or, at the end, if some datasets could not
+      be prepared, with the reasons.
   """
   builders = _find_builders(config)
   claim.restart(config_lib.flatten(config), workdir)
@@ -27,7 +27,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     step = f'{number} of {len(builders)}, {name}'
     if builder.info.splits:
       _log.info('%s: already prepared in %s', step, builder.data_path)
-      states[name] = 'was there'
+      states[name] = 'already prepared'
       continue
     urls = (builder.url_infos or {}).values()
     size = sum(url.size or 0 for url in urls) / 2**30

@@ -28,7 +28,7 @@ class Case:
   image_size: int
 
   def file_name(self, device: jax.Device) -> str:
-    """Returns the file of the case's numbers on a kind of device."""
+    """Returns the name of the file with the case's numbers on a device."""
     name = f'{self.model}_{self.image_size}_{device.device_kind}.json'
     return re.sub(r'[^\w.+-]', '-', name)
 
@@ -154,7 +154,7 @@ class _Trials:
   """
 
   def __init__(self, model, params, image_size, device, options):
-    """Takes the keys `inference.*` as options."""
+    """Prepares the trials; `options` are the keys `inference.*`."""
     self._options = options
     self._params = params
     self._image_size = image_size

@@ -50,7 +50,7 @@ class Case:
 
   @property
   def file_name(self) -> str:
-    """File of the case's numbers."""
+    """Name of the file with the case's numbers."""
     name = f'{self.model}_{self.topology}_{self.batch_size}.json'
     return re.sub(r'[^\w.+-]', '-', name)
 
@@ -182,7 +182,7 @@ def _first_that_fits(
       f'compiling {config.model.name} for {topology}, batch'
       f' {config.batch_size}, micro-batches {config.optim.accumulate}'
     )
-    # The compiler refuses a program that does not fit within seconds.
+    # If a program does not fit, the compiler refuses it within seconds.
     with console.phase(what):
       try:
         cost = compilation.compile_for_tpu(
@@ -212,10 +212,10 @@ def _program(
 
 
 def total_steps(config: ml_collections.ConfigDict) -> int:
-  """Returns the steps of the run; the catalogue knows the dataset size.
+  """Returns the steps of the run, given the size of its dataset.
 
   Raises:
-    ValueError: if the dataset or its split is unknown.
+    ValueError: if the dataset or its split is unknown, or its data is missing.
   """
   facts = dataset_facts.look_up_or_open(config)
   return config_lib.total_steps(config, facts.num_examples)
@@ -279,7 +279,7 @@ def _details(row: Row) -> str:
 def _memory(row: Row) -> list[list[str]]:
   available = row['available_bytes']
   if not row['fits']:
-    return [['fits', f'no, not into {_gib(available)}']]
+    return [['fits', f'no, not in {_gib(available)}']]
   spare = available - row['peak']
   return [
     ['arguments per core', _gib(row['arguments'])],

@@ -1,4 +1,4 @@
-"""A training run from start or checkpoint to results, for all training jobs.
+"""A training run from its start or checkpoint to its results, for all jobs.
 
 Jobs differ in what the model learns and how it is evaluated: a `Trainable`.
 """
@@ -33,8 +33,8 @@ from vit_jax.workdir import metrics as metrics_lib
 
 _log = logging.getLogger(__name__)
 
-# Takes the step, the weights to evaluate and the metric log, to which it writes
-# the metrics that it returns, and other output.
+# Takes the step, the weights to evaluate and the metric log; writes the metrics
+# that it returns, and other output, to the log.
 Evaluation = Callable[[int, PyTree, metrics_lib.MetricLog], dict[str, float]]
 
 
@@ -115,7 +115,7 @@ def train(
   params = start and build.fit_weights(config, program.plain_model, start)
   begin = time.perf_counter()
 
-  # Only a valid run takes the folder.
+  # Only a valid run claims the folder.
   claim.start(config_lib.flatten(config), workdir)
   claim.check_shared(workdir)
   _log_sizes(program)
@@ -234,7 +234,7 @@ class _Batches:
     start_step: int,
     skipped: int,
   ):
-    """Starts at a step, before which `skipped` examples were unreadable."""
+    """Starts at a step; `skipped` examples before it were unreadable."""
     self._config = config
     self._data = data
     self._program = program
@@ -259,7 +259,7 @@ class _Batches:
       yield mesh_lib.put_batch(needed, self._program.mesh)
 
   def skipped(self) -> int | None:
-    """Returns the unreadable examples of all processes; None if not allowed."""
+    """Counts the unreadable examples of all processes; None if not skipped."""
     if not self._config.data.skip_corrupt:
       return None
     # Several processes may read the same rows.
