@@ -7,8 +7,8 @@
 RUN, MODEL, DATASET and PATH are the same as in configs/few_shot.py; a run is
 inspected on images of its own data. `--config.inspect.paths=PHOTOS` visualises
 attention on your own image files, and on no others if DATASET is empty, as in
-`:ViT-B/16,`. The image size is that of the checkpoint; position embeddings are
-interpolated to another `--config.data.image_size`, with
+`:ViT-B/16,`. The image size is that at which the checkpoint was trained;
+position embeddings are interpolated to another `--config.data.image_size`, with
 `--config.data.image_width` if images are not square.
 
 Writes pictures, their arrays in `inspection.npz`, and their numbers in

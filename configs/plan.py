@@ -5,7 +5,7 @@
       --config.mesh.data=1 --config.mesh.fsdp=-1
 
 The argument is MODEL,SLICE[,DATASET]: plans the pre-training of MODEL on
-DATASET (ImageNet-21k by default) by Table 3. `--config.job=plan` plans any
+DATASET (ImageNet-21k by default) as in Table 3. `--config.job=plan` plans any
 other config, here the fine-tuning of Table 2:
 
   python -m vit_jax.main --config=configs/finetune.py:ViT-L/16,imagenet2012 \\

@@ -5,8 +5,8 @@
   python -m vit_jax.main --config=configs/vit_b32.py:jft300m
 
 The argument is the pre-training set, ImageNet-21k by default.
-Hardware: a TPU slice; Table 2 lists the cost. Expected: ImageNet accuracy after
-fine-tuning at 384 px (Table 5) 80.73 per cent (JFT-300M, 7 epochs), 81.28
+Hardware: a TPU slice; Table 6 lists the compute. Expected: ImageNet accuracy
+after fine-tuning at 384 px (Table 5) 80.73 per cent (JFT-300M, 7 epochs), 81.28
 (ImageNet-21k) and 73.38 (ImageNet).
 """
 

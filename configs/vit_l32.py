@@ -6,8 +6,8 @@
   python -m vit_jax.main --config=configs/vit_l32.py:imagenet21k,30
 
 The argument is the pre-training set, ImageNet-21k by default, and its epochs.
-Hardware: a TPU slice; Table 2 lists the cost. Expected: ImageNet accuracy after
-fine-tuning at 384 px (Table 5) 84.37 per cent (JFT-300M, 7 epochs), 80.99
+Hardware: a TPU slice; Table 6 lists the compute. Expected: ImageNet accuracy
+after fine-tuning at 384 px (Table 5) 84.37 per cent (JFT-300M, 7 epochs), 80.99
 (ImageNet-21k) and 71.16 (ImageNet).
 """
 

@@ -89,7 +89,7 @@ def test_every_config_is_shown_without_data(name, arguments):
   )
   text = '\n'.join(lines)
   assert ('\nweights: ' in text) == job.reads_weights
-  assert text.startswith(f'job {config.job} in runs/x\n')
+  assert text.startswith(f'job {config.job}, work directory runs/x\n')
   assert ('model' in text.splitlines()[-1]) == job.has_model
   assert ('steps:' in text) == bool(config.total_steps or config.total_epochs)
 
@@ -133,7 +133,7 @@ def test_show_needs_no_tensorflow_and_no_devices(tmp_path):
   ).stdout
   lines = shown.splitlines()
   assert lines.pop() == 'False'
-  assert lines[0] == f'job pretrain in {tmp_path / "run"}'
+  assert lines[0] == f'job pretrain, work directory {tmp_path / "run"}'
   shown_keys = dict(line.split(maxsplit=1) for line in lines[2:-4])
   assert shown_keys['optim.lr'] == '0.003'
   assert shown_keys['optim.weight_decay'] == '0.3'

@@ -123,7 +123,7 @@ def test_a_smaller_subset_is_in_a_larger_one():
     ({'study__collect': '/runs/a'}, 'runs all of its points'),
     (
       {'sweep__grid': 'label_smoothing=0.0|0.1', 'best_metric': ''},
-      'needs best_metric to choose by',
+      'selecting among 2 settings .* needs best_metric',
     ),
   ],
 )

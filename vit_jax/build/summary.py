@@ -31,7 +31,7 @@ def describe(
     ValueError: if the model, the training split or the warm-up is invalid.
   """
   lines = [
-    f'job {config.job} in {workdir}',
+    f'job {config.job}, work directory {workdir}',
     'config keys that differ from the defaults:',
     *_changed(config),
   ]

@@ -154,8 +154,9 @@ def load_run(path: str) -> tuple[dict[str, Any], str]:
   flat = run_folder.read_json(folder / run_folder.CONFIG)
   if flat is None:
     raise ValueError(
-      f'{path} is neither MODEL,DATASET nor a run: the folder of a run has a'
-      ' config.json.'
+      f'{path!r} is neither MODEL,DATASET nor a run: {folder} has no'
+      ' config.json. Check the path, or write MODEL,DATASET, such as'
+      ' ViT-B/16,cifar10.'
     )
   flat = values_lib.from_json(flat)
   final = folder / run_folder.FINAL_WEIGHTS

@@ -57,7 +57,7 @@ JOB_KEYS = {
   ),
   'study.finetune': Key(
     (),
-    'Datasets to fine-tune the runs of a study on by Table 4, each'
+    'Datasets to fine-tune the runs of a study on, as in Table 4, each'
     ' [METRIC_NAME=]DATASET, such as cifar10,folder:PHOTOS.',
   ),
   'study.finetune_keys': Key(
@@ -196,8 +196,8 @@ JOB_KEYS = {
   'report.runs': Key((), 'Workdirs of finished runs to write pages of.'),
   'dedup.against': Key(
     (),
-    'Test splits to compare with data.train of data.name, each DATASET=SPLIT,'
-    ' such as cifar10=test.',
+    'Test splits whose images are searched for in the split data.train of'
+    ' data.name, each DATASET=SPLIT, such as cifar10=test.',
   ),
   'dedup.threshold': Key(
     0.92, 'Smallest similarity of near-duplicates.', low=0.5, high=1

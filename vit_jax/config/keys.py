@@ -37,8 +37,9 @@ _RUN = {
   ),
   'init_head': Key(
     'replace',
-    'Head of the checkpoint: replace, by a linear layer of zeros;'
-    ' keep_pre_logits, only its hidden layer; keep, all of it.',
+    'What to do with the head of the init_from checkpoint: replace it by a'
+    ' linear layer of zeros; keep_pre_logits, keep only its hidden layer; keep,'
+    ' keep all of it.',
     choices=fitting.HEADS,
   ),
   'loss': Key(
@@ -68,23 +69,32 @@ _MODEL = {
     "Model and patch size, such as ViT-B/16; empty: the checkpoint's, unless"
     ' the job trains.',
   ),
-  'model.depth': Key(0, "Encoder blocks; 0: the name's.", low=0, unset=0),
-  'model.width': Key(0, "Size of a token; 0: the name's.", low=0, unset=0),
-  'model.mlp_dim': Key(
-    0, "Hidden size of the MLPs; 0: the name's.", low=0, unset=0
+  'model.depth': Key(
+    0, 'Encoder blocks; 0: those of model.name.', low=0, unset=0
   ),
-  'model.heads': Key(0, "Attention heads; 0: the name's.", low=0, unset=0),
+  'model.width': Key(
+    0, 'Embedding dimension; 0: that of model.name.', low=0, unset=0
+  ),
+  'model.mlp_dim': Key(
+    0, 'Hidden size of the MLPs; 0: that of model.name.', low=0, unset=0
+  ),
+  'model.heads': Key(
+    0, 'Attention heads; 0: those of model.name.', low=0, unset=0
+  ),
   'model.patch_size': Key(
-    0, "Patch side in px; 0: the name's.", low=0, unset=0
+    0, 'Patch side in px; 0: that of model.name.', low=0, unset=0
   ),
   'model.stage_depths': Key(
     (),
-    "Units of a ResNet's stages, such as 3,4,6,3; empty: the name's.",
+    "Units of a ResNet's stages, such as 3,4,6,3; empty: those of model.name.",
     items=int,
     unset=(),
   ),
   'model.width_factor': Key(
-    0.0, "Width of a ResNet, a multiple of 0.5; 0: the name's.", low=0, unset=0
+    0.0,
+    'Width factor of a ResNet, a multiple of 0.5; 0: that of model.name.',
+    low=0,
+    unset=0,
   ),
   'model.pool': Key(
     'token',
@@ -239,12 +249,12 @@ _OPTIM = {
   'optim.warmup_steps': Key(
     10_000, 'Linear warm-up steps; -1: 1/10 of the run, at most 10,000.', low=-1
   ),
-  'optim.b1': Key(0.9, "Decay of Adam's first moment.", low=0, high=1),
-  'optim.b2': Key(0.999, "Decay of Adam's second moment.", low=0, high=1),
+  'optim.b1': Key(0.9, "Decay rate of Adam's first moment.", low=0, high=1),
+  'optim.b2': Key(0.999, "Decay rate of Adam's second moment.", low=0, high=1),
   'optim.momentum': Key(0.9, 'Momentum of sgd.', low=0, high=1),
   'optim.mu_dtype': Key(
     'float32',
-    "Type of Adam's first moment, or of the momentum of sgd.",
+    "Dtype of Adam's first moment or SGD's momentum.",
     choices=factory.DTYPES,
   ),
   'optim.weight_decay': Key(

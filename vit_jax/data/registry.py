@@ -18,7 +18,7 @@ from vit_jax.data.source import InMemorySource, Source
 def _open_digits(path, split, *, name, subset, seed, exclude, **_):
   if path:
     raise ValueError(
-      f"the built-in data is named 'digits'; got {name!r}; remove the colon."
+      f"'digits' takes no argument, got {name!r}; write data.name=digits."
     )
   return digits.open_digits(split, subset=subset, seed=seed, exclude=exclude)
 

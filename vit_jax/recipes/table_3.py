@@ -77,7 +77,7 @@ SPLITS = {
 def pretraining(
   model: str, argument: str, rows: Mapping[str, Pretraining] | None = None
 ) -> ml_collections.ConfigDict:
-  """Returns the config that pre-trains a model by Table 3.
+  """Returns the config that pre-trains a model as in Table 3.
 
   Args:
     model: name of the model, such as 'ViT-L/16'.

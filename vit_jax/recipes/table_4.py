@@ -67,7 +67,7 @@ TABLE_2_SIZE = {'ViT-L/16': 512, 'ViT-H/14': 518}
 
 
 def finetuning(argument: str) -> ml_collections.ConfigDict:
-  """Returns the config that fine-tunes by Table 4, or on an image folder.
+  """Returns the config that fine-tunes as in Table 4, or on a folder.
 
   Args:
     argument: 'MODEL,DATASET' with a dataset of Table 4 or folder:PATH; or

@@ -72,8 +72,10 @@ def _candidates(config, point) -> list[settings_lib.Setting]:
   candidates = settings_lib.settings(config)
   if len(candidates) > 1 and not point.config.best_metric:
     raise ValueError(
-      f'sweep.grid={config.sweep.grid!r} needs best_metric to choose by, such'
-      ' as val/accuracy with data.eval=val=train[98%:],test.'
+      f'selecting among {len(candidates)} settings (sweep.grid, sweep.also)'
+      ' needs best_metric, such as val/accuracy, measured on images held out'
+      " from training: data.train='train[:98%]' and"
+      " data.eval='val=train[98%:],test'."
     )
   if 'ViT' not in point.config.model.name:
     candidates = [
