@@ -34,7 +34,7 @@ def average(trees: Iterable[dict[str, Any]]) -> dict[str, Any]:
   """Returns the mean of several trees, parameter by parameter.
 
   Sums in float64, so the mean of equal trees is bit-identical to them. Trees
-  may come from a generator; only the first one and the sum are held.
+  may come from a generator; only the first one and the sum stay in memory.
 
   Raises:
     ValueError: if there are no trees, or they differ in names or shapes.

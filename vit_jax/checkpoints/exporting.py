@@ -1,4 +1,4 @@
-"""Exporting of weights in every supported format."""
+"""Exports weights in every supported format."""
 
 from collections.abc import Collection, Sequence
 import os
@@ -10,9 +10,9 @@ from vit_jax.checkpoints import description
 from vit_jax.checkpoints.formats import FORMATS
 from vit_jax.models import vit
 
-# The format of a file whose format is not given, by suffix.
+# Default format of a file, by suffix.
 _DEFAULT_FORMATS = {'.npz': 'official', '.safetensors': 'timm'}
-# The settings that readers of formats without settings assume.
+# Settings that readers assume for formats that store none.
 _ASSUMED = {'gelu': 'tanh', 'norm_eps': 1e-6, 'class_names': None}
 
 
@@ -74,7 +74,7 @@ def export(
 
 
 def _check_standard(params, format):
-  """Refuses model variants that only this project computes."""
+  """Refuses model variants that only this project supports."""
   sizes = description.sizes(params)
   variants = [f'{k}={v!r}' for k, v in sizes.items() if 'positions' in k]
   if description.is_axial(params):

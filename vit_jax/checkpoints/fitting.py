@@ -23,7 +23,7 @@ from vit_jax.models import positions
 _log = logging.getLogger(__name__)
 
 _HEAD_PARTS = ('pre_logits', 'head')
-# The parts of the checkpoint's head that are kept, by the name of the choice.
+# The parts of the checkpoint's head to keep, by the name of the choice.
 HEADS = {
   'replace': (),
   'keep_pre_logits': ('pre_logits',),
@@ -160,7 +160,7 @@ def adapt(
 
 
 def _select(weights, old_shapes, expected, removed):
-  """Returns the weights that the model uses; refuses those that do not fit."""
+  """Returns the weights that the model uses; raises if others do not fit."""
   problems = []
   if 'pre_logits' in removed and 'pre_logits/kernel' in expected:
     problems.append(
@@ -195,7 +195,7 @@ def _select(weights, old_shapes, expected, removed):
     if (more := len(problems) - 5) > 0:
       problems[5:] = [f'and {more} more']
     raise ValueError(
-      f'{"; ".join(problems)}. Create the model of these weights{axial}:'
+      f'{"; ".join(problems)}. Create a model for these weights{axial}:'
       f' {listed}.'
     )
   return loaded

@@ -1,4 +1,4 @@
-"""Loading of weights in every supported format."""
+"""Loads weights in every supported format."""
 
 import logging
 import os
@@ -42,12 +42,12 @@ def load_with_description(
   The content of a file determines its format; its name does not matter.
 
   Args:
-    path: local or a URL such as gs://bucket/file.npz: an .npz file of the
+    path: path, or URL such as gs://bucket/file.npz, of an .npz file of the
       official code (ViT, AugReg, SAM, hybrids), of BiT, of big_vision or of
-      this project; a .safetensors file of timm or Hugging Face, or a folder
-      with one; the workdir of a run, or its folder of checkpoints.
-    heads: number of attention heads; only needed for a .safetensors file of
-      unusual width that does not record it, in a config.json or otherwise.
+      this project; of a .safetensors file of timm or Hugging Face, or a folder
+      with one; or of the workdir of a run, or its folder of checkpoints.
+    heads: number of attention heads; only needed for a .safetensors file of a
+      model of unusual width, if neither it nor a config.json records them.
 
   Returns:
     NumPy arrays, with narrow floats widened to float32, and the description.
@@ -85,7 +85,7 @@ def _read(path, heads):
     )
   with path.open('rb') as file:
     start = file.read(9)
-  suffix = path.suffix  # Of a damaged file; its reader explains the damage.
+  suffix = path.suffix  # For a damaged file, whose reader explains the damage.
   if start.startswith((b'PK', b'\x93NUMPY')):
     suffix = '.npz'
   elif start.endswith(b'{'):  # Eight bytes, then the JSON header.
@@ -143,7 +143,7 @@ def _describe(params, format, settings, ignored=()):
   if sizes.get('positions') == 'none' and format in _ALWAYS_WITH_POSITIONS:
     raise ValueError(
       'there are no position embeddings; models with computed ones, such as'
-      ' sines or rotations, are not supported.'
+      ' sinusoidal or rotary ones, are not supported.'
     )
   return description.Description(
     format,

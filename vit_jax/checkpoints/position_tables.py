@@ -1,4 +1,4 @@
-"""Position embeddings in checkpoints: which kind, and resizing (section 3.2).
+"""Position embeddings in checkpoints: their kinds, and resizing (section 3.2).
 
 Parameters have the names that `models.positions` gives them:
 
@@ -58,7 +58,7 @@ def grid(weights: Mapping[str, np.ndarray]) -> Grid | None:
   """Returns the grid of patches that the position embeddings are for.
 
   If the weights, arrays by name, only determine the number of patches, the grid
-  is assumed to be square. None if the number is unknown or not a square.
+  is assumed to be square. Returns None if the number is unknown or not square.
   """
   lengths = {name.rpartition('/')[2]: len(x) for name, x in weights.items()}
   if _ROWS in lengths and _COLUMNS in lengths:
@@ -138,9 +138,9 @@ def resize_grid(
 ) -> Float[np.ndarray, '1 n2 d']:
   """Interpolates position embeddings from one grid of patches to another.
 
-  Bilinear over rows and columns, in float32, with aligned corners as in the
-  official code. Embeddings are in raster order. With `class_slot`, the first is
-  that of a class token, which is kept as is.
+  Interpolation is bilinear, in float32, with aligned corners as in the official
+  code. Embeddings are in raster order. With `class_slot`, the first is that of
+  a class token, which is kept as is.
 
   Raises:
     ValueError: if the number of embeddings does not match the old grid.
@@ -177,7 +177,7 @@ def resize_axis(
 
 
 def _num_patches(name, table, weights):
-  """Returns the size of the grid of a table; None for tables of one axis."""
+  """Returns the number of patches of a table; None for tables of one axis."""
   leaf = name.rpartition('/')[2]
   if leaf == 'pos_embedding':
     return table.shape[1] - ('cls' in weights)

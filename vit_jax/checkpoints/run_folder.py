@@ -56,7 +56,7 @@ def read(folder: epath.Path) -> dict[str, Any]:
 
 
 def settings(folder: epath.Path) -> dict[str, Any]:
-  """Returns the settings of a model that its run records.
+  """Returns the settings of a model, as recorded by its run.
 
   Args:
     folder: a workdir, its folder of checkpoints, or the folder of a weight

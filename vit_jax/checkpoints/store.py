@@ -296,7 +296,7 @@ class Store:
 
   def _rename_damaged(self, damages: dict[int, str]) -> None:
     # Under its own name, a damaged step would prevent saving the same or a
-    # lower step. Only process 0 has any damages.
+    # lower step. Only process 0 knows which steps are damaged.
     for step, damage in damages.items():
       folder = self._step_folder(step)
       renamed = _unused(folder.with_name(f'{step}.damaged'))

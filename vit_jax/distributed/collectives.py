@@ -15,7 +15,7 @@ KINDS = (
 
 _COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.-]+) \(.*\{$')
 _INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?[\w.-]+ = (.*?) ([\w-]+)\((.*)$')
-_ARRAY = re.compile(r'\b[a-z]+(\d*)\[([\d,]*)\]')  # Bits and sides.
+_ARRAY = re.compile(r'\b[a-z]+(\d*)\[([\d,]*)\]')  # Bits and dimensions.
 _CALLED = re.compile(r'(?:calls|to_apply|body|condition)=%?([\w.-]+)')
 
 

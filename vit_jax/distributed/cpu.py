@@ -44,7 +44,7 @@ def compile_step(lowered: Lowered) -> Compiled:
   XLA has two libraries for matrix products on CPUs, Eigen and YNN. On x86, the
   small products of attention take a third less time with Eigen, and those of
   dense layers the same time. YNN is therefore restricted to reductions and the
-  operations that feed them. After `prepare`, temporary buffers lie on huge
+  operations that feed them. After `prepare`, temporary buffers are on huge
   pages.
   """
   is_x86 = platform.machine().lower() in ('x86_64', 'amd64')
@@ -69,7 +69,7 @@ def _has_mallopt() -> bool:
 
 
 def _lay_on_huge_pages(num_bytes: int) -> None:
-  """Advises huge pages for the part of the heap that serves such a block."""
+  """Requests huge pages for the part of the heap that serves such a block."""
   libc = ctypes.CDLL(None)
   libc.malloc.restype = ctypes.c_void_p
   libc.malloc.argtypes = (ctypes.c_size_t,)

@@ -30,8 +30,8 @@ def create(
 
   Args:
     data, fsdp, tensor: sizes; one may be -1 for all other devices.
-    devices: devices to use, possibly mere descriptions; if the sizes are for
-      fewer devices, the first ones. None for all devices.
+    devices: devices to use, or descriptions of devices; if the sizes need
+      fewer, the first ones are used. None for all devices.
 
   Raises:
     ValueError: if the sizes do not fit the devices.
@@ -99,12 +99,12 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding with the whole array on every device."""
+  """Returns the sharding that keeps the whole array on every device."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-  """Makes a global batch of the rows that each process has."""
+  """Assembles a global batch from the rows of each process."""
   sharding = batch_sharding(mesh)
   return {
     name: jax.make_array_from_process_local_data(sharding, rows)
@@ -160,8 +160,8 @@ def input_share(mesh: Mesh) -> dict[str, int]:
     raise ValueError(
       f'a mesh of {dict(mesh.shape)} devices does not divide a batch into equal'
       f' shares for {jax.process_count()} processes; use all'
-      f' {jax.device_count()} devices, and a tensor size that divides the'
-      f' {jax.local_device_count()} devices of a process or is a multiple.'
+      f' {jax.device_count()} devices, and a tensor size that divides, or is a'
+      f' multiple of, the {jax.local_device_count()} devices of a process.'
     )
   share = tuple(sorted(blocks[jax.process_index()]))
   return {'process_index': shares.index(share), 'process_count': len(shares)}
@@ -177,7 +177,7 @@ def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
   """Checks that a training batch divides over the devices.
 
   Raises:
-    ValueError: if it does not; the message has the nearest valid sizes.
+    ValueError: if it does not; the message gives the nearest valid sizes.
   """
   shards = batch_shards(mesh)
   unit = shards * accumulate

@@ -29,7 +29,7 @@ class StopSignal:
 
   def __enter__(self) -> 'StopSignal':
     # Python only accepts handlers in the main thread, so the signal keeps its
-    # default effect in other ones, such as the worker thread of a notebook.
+    # default effect in others, such as the worker thread of a notebook.
     self._installed = (
       threading.current_thread() is threading.main_thread()
       and not jax.distributed.is_initialized()

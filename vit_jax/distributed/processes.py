@@ -1,8 +1,8 @@
-"""Runs with several processes: start, communication and failures.
+"""Multi-process runs: start, communication and failures.
 
 Every process runs the same program on its own devices, connected by
 `jax.distributed`. On Cloud TPU pods, under Slurm and Open MPI and in Kubernetes
-jobs, JAX detects the processes; elsewhere, address, number and index have to be
+jobs, JAX detects the processes; elsewhere, the arguments of `start` have to be
 given. On CPUs, JAX communicates through gloo.
 """
 
@@ -132,7 +132,7 @@ def _check(address, number, index) -> None:
 
 
 def _check_port(port: int) -> None:
-  """Refuses a port in use, with which JAX would crash."""
+  """Refuses a port that is in use, since JAX would crash."""
   try:
     both = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else socket.AF_INET
@@ -160,7 +160,7 @@ def _initialize(arguments, timeout: float, explain: Callable[[], str]) -> None:
   watchdog.start()
   try:
     with warnings.catch_warnings():
-      # JAX recommends a package in any Kubernetes container.
+      # JAX recommends a package whenever it runs on Kubernetes.
       warnings.filterwarnings('ignore', message='Kubernetes environment')
       jax.distributed.initialize(
         **arguments, initialization_timeout=int(timeout) + 60
@@ -191,7 +191,8 @@ def _explain_timeout(
 
 
 def is_multiprocess() -> bool:
-  """Returns whether the run has several processes; initializes no device."""
+  """Returns whether the run has several processes."""
+  # Without the first test, `process_count` would initialize the devices.
   return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
@@ -207,7 +208,7 @@ def wait_for_all(name: str) -> None:
 
 
 def from_first(make: Callable[[], Any]) -> Any:
-  """Returns the JSON value that `make` returns in process 0, in all of them."""
+  """Returns, in all processes, the JSON value of `make()` in process 0."""
   if not is_multiprocess():
     return make()
   text = json.dumps(make()).encode() if is_first() else b''

@@ -7,7 +7,7 @@ Three ways, which can be combined:
   dimension and gathered where they are used (Rajbhandari et al. (2020), arXiv
   1910.02054; Xu et al. (2021), arXiv 2105.04663).
 - `tensor`: attention heads and hidden units of MLPs (`TENSOR_RULES`) are split,
-  and so is the computation with them (Shoeybi et al. (2019), arXiv 1909.08053).
+  together with their computation (Shoeybi et al. (2019), arXiv 1909.08053).
 
 Moving averages and optimizer moments have the names of their weights and the
 same sharding.
@@ -37,7 +37,7 @@ TENSOR_RULES = {
   rf'{_MLP}/Dense_0/bias': PartitionSpec(TENSOR),
   rf'{_MLP}/Dense_1/kernel': PartitionSpec(TENSOR, None),
 }
-# Everything else, such as biases, norms and tokens, is small.
+# Weights to split; all others, such as biases, norms and tokens, are small.
 FSDP_RULE = r'(.*/)?(kernel|pos_embedding(_\w+)?)'
 
 
@@ -97,8 +97,8 @@ def summary(placed: PyTree, mesh: Mesh) -> str:
     }
     if indivisible:
       name, shape = max(indivisible.items(), key=lambda x: math.prod(x[1]))
-      text += f', {len(indivisible)} weights because no dimension divides by'
-      text += f' {mesh.shape[FSDP]}, such as {name} {shape}'
+      text += f', {len(indivisible)} weights because no dimension is divisible'
+      text += f' by {mesh.shape[FSDP]}, such as {name} {shape}'
   return text
 
 

@@ -1,4 +1,4 @@
-"""TPU slices to compile for; no TPU has to be attached.
+"""TPU slices to compile for, without an attached TPU.
 
 libtpu compiles on any machine (`pip install 'vit_jax[tpu]'`). Slices are
 named as in libtpu, by generation and chips: `v3:2x2` has 4 chips with 8
@@ -35,7 +35,7 @@ class Core:
   dimensions: int
 
 
-# A chip of v2, v3 or v4 is two devices.
+# A chip of v2, v3 or v4 counts as two devices.
 GENERATIONS = {
   'v2': Core(45e12 / 2, round(7.48 * GIB), 2),
   'v3': Core(123e12 / 2, round(15.48 * GIB), 2),
@@ -105,7 +105,7 @@ def describe(name: str) -> Slice:
     topology = topologies.get_topology_desc(
       platform='tpu', topology_name=name, **options
     )
-  except Exception as error:  # JAX raises many types.
+  except Exception as error:  # JAX raises many types of error.
     reason = str(error).strip().splitlines()[0]
     raise ValueError(
       f'libtpu does not know the slice {name!r} ({reason}); hosts have 2x2'

@@ -1,1 +1,1 @@
-"""Numbers from logits, features and labels."""
+"""Metrics from logits, features and labels, and measurements of speed."""

@@ -14,7 +14,7 @@ from vit_jax.training import steps
 EvalStep = Callable[[PyTree, steps.Batch], dict[str, Array]]
 # One pass over a dataset, with `image`, `label`, `mask` and `index`.
 Batches = Iterable[dict[str, np.ndarray]]
-Put = Callable[[dict[str, np.ndarray]], steps.Batch]  # To the devices.
+Put = Callable[[dict[str, np.ndarray]], steps.Batch]  # Puts it on devices.
 TOP = 5
 
 
@@ -49,7 +49,7 @@ class Predictions:
 
   @property
   def correct(self) -> np.ndarray:
-    """Whether the example has the label, for each top class, (n, min(5, k))."""
+    """Whether each top class is a label of its example, (n, min(5, k))."""
     if self.label.ndim == 1:
       return self.top_classes == self.label[:, None]
     return np.take_along_axis(self.label, self.top_classes, axis=1) > 0
@@ -137,7 +137,7 @@ def top_classes(
 ) -> dict[str, Array]:
   """Returns the classes with the largest logits, and their probabilities.
 
-  These are `top_classes` and `top_probabilities`, (b, min(count, k)), in
+  The keys are `top_classes` and `top_probabilities`, (b, min(count, k)), in
   descending order; of equal logits, the lower class number comes first. `loss`
   is a key of PROBABILITIES.
   """

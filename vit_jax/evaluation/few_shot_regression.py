@@ -6,7 +6,7 @@ subset of training images to {-1, 1}^K target vectors". The paper leaves open
 whitening, bias, regularization and the choice of examples; here, they are the
 same as in big_vision's `fewshot_lsr`.
 
-Everything except for the features is computed in float64 on the host.
+Everything except the features is computed in float64 on the host.
 """
 
 import dataclasses
@@ -67,9 +67,8 @@ def choose_support(
 ) -> Int[np.ndarray, ' m']:
   """Draws examples of every class; returns positions in `labels`, by class.
 
-  With the same seed, the examples of a class for fewer shots are the first ones
-  for more shots. Classes with fewer examples than `shots` contribute all of
-  them.
+  With the same seed, more shots add examples to those for fewer shots. Classes
+  with fewer examples than `shots` contribute all of them.
 
   Raises:
     ValueError: if a label is not a class.
@@ -88,9 +87,9 @@ def choose_support(
 def augment(
   support: Float[np.ndarray, 'n d'], queries: Float[np.ndarray, 'm d']
 ) -> tuple[Float[np.ndarray, 'n d+1'], Float[np.ndarray, 'm d+1']]:
-  """Whitens each dimension by the statistics of the support; appends a bias.
+  """Whitens each dimension with the statistics of the support; appends a bias.
 
-  (x - mean) / (standard deviation + 1e-5), and a last column of 100.
+  Computes (x - mean) / (standard deviation + 1e-5) and adds a column of 100.
   """
   support = support.astype(np.float64)
   mean, std = support.mean(axis=0), support.std(axis=0)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# The numbers of a model at an image size.
+# Measurements of a model at one image size.
 Result = Mapping[str, Any]
 
 HEAD = ('model', 'px', 'images/s', 'lowest', 'highest', 'batch', 'largest')

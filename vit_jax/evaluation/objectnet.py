@@ -1,4 +1,4 @@
-"""ObjectNet with classifiers for ImageNet.
+"""Evaluation of ImageNet classifiers on ObjectNet.
 
 Barbu et al. (2019), "ObjectNet: A large-scale bias-controlled dataset for
 pushing the limits of object recognition models". Of the 313 classes, 113

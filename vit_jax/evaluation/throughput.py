@@ -41,9 +41,10 @@ def needed_bytes(compiled: jax.stages.Compiled) -> int:
 def timings(
   compiled: Callable[..., Any], *args: Any, repetitions: int, seconds: float
 ) -> list[float]:
-  """Returns the seconds of each of several calls, after one untimed call.
+  """Returns the durations of several calls in seconds, after one untimed call.
 
-  Times `repetitions` calls, or at least MIN_TIMINGS once `seconds` have passed.
+  Times `repetitions` calls, or fewer if they take longer than `seconds`, but at
+  least MIN_TIMINGS.
   """
   jax.block_until_ready(compiled(*args))
   durations = []

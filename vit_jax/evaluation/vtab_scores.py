@@ -47,7 +47,7 @@ def means(
 ) -> dict[str, float]:
   """Returns means of accuracies, in any unit, given the group of each task.
 
-  Means by name: SCORE for all tasks, then each group in order of appearance.
+  The keys are SCORE, for all tasks, then each group in order of appearance.
   """
   by_group = {}
   for task, accuracy in accuracies.items():

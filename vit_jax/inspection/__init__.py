@@ -1,1 +1,1 @@
-"""Analyses of trained models, and figures of them and of studies."""
+"""Analyses and figures of trained models, and charts of studies."""

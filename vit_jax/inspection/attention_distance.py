@@ -18,7 +18,7 @@ def token_distances(
   """Returns the distances in px between all tokens of an image.
 
   Tokens are in raster order of the grid, rows by columns. Their size in px is
-  the height and width of a patch or, for hybrids, the strides of the ResNet.
+  (height, width), as in `VisionTransformer.token_size`.
   """
   rows, columns = np.indices(grid).reshape(2, -1)
   corners = np.stack([rows * token_size[0], columns * token_size[1]], axis=1)
@@ -44,7 +44,7 @@ def attention_distance(
     weights: attention weights of one layer.
     distances: from `token_distances`, for the m tokens in the image.
     class_token: whether the first token is a class token, so that m = n - 1.
-    renormalise: whether to normalize the remaining weights of each row to 1.
+    renormalise: whether to scale the remaining weights of each row to sum to 1.
 
   Raises:
     ValueError: if weights and distances differ in the number of tokens.

@@ -1,6 +1,6 @@
 """Figures of a trained model, as in the paper.
 
-Every function returns a Matplotlib figure, without using a display. `save`
+Drawing functions return a Matplotlib figure, without using a display. `save`
 writes it to a file; notebooks show it after `%matplotlib inline`.
 """
 

@@ -32,9 +32,9 @@ def principal_components(
   """Computes the principal components of d filters.
 
   Returns:
-    The m = min(d, h w c) orthonormal components, signed such that the largest
-    weight of each is positive, and the share of the variance explained by each,
-    in descending order.
+    The m = min(d, h w c) orthonormal components, signed such that the
+    weight of largest magnitude is positive, and the share of the variance
+    explained by each, in descending order.
   """
   *shape, d = filters.shape
   samples = filters.reshape(-1, d).T.astype(np.float64)

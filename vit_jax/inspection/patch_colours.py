@@ -19,7 +19,7 @@ def draw(
   corruption: patch_predictor.Corruption,
   grid: tuple[int, int],
 ) -> UInt8[np.ndarray, 'y x 3']:
-  """Draws a row for each image: original, corrupted, predicted.
+  """Draws one row per image: original, corrupted, predicted.
 
   In the second column, masked patches are grey and replaced patches show their
   replacements. In the third, corrupted patches show the predicted colours.

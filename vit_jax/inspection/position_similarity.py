@@ -66,7 +66,7 @@ def contrast(
   """Returns the mean similarity of pairs of patches by relative position.
 
   Pairs are in the `same_row`, the `same_column` or neither (`others`), or
-  horizontally or vertically `adjacent`. Omits positions without pairs.
+  horizontally or vertically `adjacent`. Kinds without pairs are omitted.
   """
   rows, columns = similarity.shape[:2]
   row, column = np.indices((rows, columns)).reshape(2, -1)

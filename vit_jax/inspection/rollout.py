@@ -60,7 +60,7 @@ def mask(
   """Converts a rollout to a mask to multiply an image with, as in Figure 6.
 
   Resizes the rollout to the height and width of the image in px with a Lanczos
-  filter, blurs it by a Gaussian of one token, and rescales it to [0, 1].
+  filter, blurs it with a Gaussian (sigma: one token), and scales it to [0, 1].
   """
   height, width = image_size
   image = Image.fromarray(np.asarray(shares, np.float32))

@@ -8,7 +8,7 @@ from matplotlib import ticker
 from matplotlib.figure import Figure
 
 _MARKERS = ('o', 's', 'D', '^', 'v', 'P', 'X', '*')
-_BAR_WIDTH = 0.4  # Distance between bars: 1.
+_BAR_WIDTH = 0.4  # Bars are 1 apart.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Mark:
     x: horizontal position: a number, or a name.
     mean: accuracy in [0, 1].
     std: standard deviation; 0 for none.
-    name: annotation, unless equal to the name of the line.
+    name: text beside the marker; omitted if equal to the name of the line.
     on_frontier: whether the cost-accuracy frontier contains it.
   """
 
@@ -70,7 +70,7 @@ def vtab_scores(
   """Draws VTAB scores as bars, as in Figure 2, and those of other models.
 
   Args:
-    scores: percentages by name of a group.
+    scores: percentages by name of the group.
     stds: standard deviations by name; empty for none.
     references: scores of other models, by model and name.
     title: title of the figure.

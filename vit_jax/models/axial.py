@@ -2,7 +2,7 @@
 
 Appendix D.6: a block of an Axial-ViT is self-attention along rows and an MLP,
 then self-attention along columns and an MLP, and has about twice the parameters
-of a ViT's. There is no class token, which would have no row (our choice).
+of a ViT block. There is no class token, as it would have no row (our choice).
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from vit_jax.models import layers, vit
 
 
 class AxialVisionTransformer(vit.VisionTransformer):
-  """A Vision Transformer of axial blocks."""
+  """A Vision Transformer with axial blocks."""
 
   @nn.nowrap
   def encoder_block(self, grid: tuple[int, int]) -> Callable[..., nn.Module]:
-    """Returns a function from `name` to a block, given rows and columns."""
+    """Returns a function from `name` to a block for a grid of patches."""
     block = super().encoder_block(grid)
     positions = block.keywords['positions']
     block = functools.partial(
@@ -41,11 +41,11 @@ class AxialBlock(nn.Module):
   Their parameters are `rows` and `columns`.
 
   Attributes:
-    block: makes an encoder block for a sequence from its `name`.
+    block: a function from a `name` to an encoder block for a sequence.
     grid: rows and columns of patches.
-    positions: makes position embeddings of this block from their `name`; None
-      for none.
-    constrain: applied to the tokens on both sides.
+    positions: a function from a `name` to the position embeddings of this
+      block; None for none.
+    constrain: applied to the tokens before and after the block.
   """
 
   block: Callable[..., nn.Module]

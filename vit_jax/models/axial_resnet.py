@@ -13,7 +13,7 @@ shortcuts, head, and group norms before ReLU instead of batch norms, with one
 more between rows and columns. Axial-DeepLab's norms of queries, keys, values
 and logits are omitted; logits are divided by sqrt(head size) instead.
 
-Embeddings depend on the size of maps; `checkpoints.adapt` interpolates them.
+Embedding tables depend on the map size; `checkpoints.adapt` interpolates them.
 """
 
 import flax.linen as nn
@@ -35,7 +35,7 @@ class PositionSensitiveAttention(nn.Module):
   softmax is computed in float32; its weights are sown as in `vit`.
 
   Attributes:
-    heads: number of heads, which divide the channels evenly.
+    heads: number of heads; must divide the number of channels.
     dtype: type of the products; parameters stay float32.
   """
 
@@ -44,12 +44,12 @@ class PositionSensitiveAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n c']) -> Float[Array, 'b n c']:
-    """Gathers, for each place, from all places of its sequence."""
+    """Attends from each position to all positions of its sequence."""
     _, length, channels = x.shape
     size = channels // self.heads
 
     def project(name, features):
-      """Returns (b, heads, n, s) of places and (n, n, s) of their offsets."""
+      """Returns projections (b, heads, n, s) and embeddings of offsets."""
       dense = nn.DenseGeneral(
         (self.heads, features), use_bias=False, dtype=self.dtype, name=name
       )
@@ -77,13 +77,13 @@ class PositionSensitiveAttention(nn.Module):
 
 
 class Unit(resnet.Unit):
-  """A bottleneck of the baseline with attention as its 3x3 convolution.
+  """A bottleneck of the baseline with attention instead of the 3x3 convolution.
 
   `rows`, `gn_columns` and `columns` replace `conv2`.
   """
 
   def mix(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 c']:
-    """Gathers, for each position of a map, from its row and column."""
+    """Attends from each position of a map to its row, then to its column."""
 
     def attend(name):
       return PositionSensitiveAttention(HEADS, self.dtype, name=name)

@@ -13,7 +13,7 @@ Kernel = Float[Array, 'h w c d']
 
 
 class StdConv(nn.Module):
-  """A convolution without bias whose kernel is standardised at every use.
+  """A convolution without bias whose kernel is standardized at every use.
 
   Weight Standardization, Qiao et al. (2019), arXiv 1903.10520.
 
@@ -25,8 +25,8 @@ class StdConv(nn.Module):
     dtype: type of the product; the kernel stays float32.
     constrain: applied to the result.
     stride: input positions from one output to the next.
-    padding: zeros on each side of the image; or 'SAME', which makes a side of h
-      ceil(h / stride) and puts an odd zero at the bottom and right.
+    padding: zeros on each side of the image; or 'SAME', which turns a side of
+      h into ceil(h / stride) and puts an odd zero at the bottom and right.
   """
 
   features: int
@@ -60,7 +60,7 @@ class Stage(nn.Module):
   """A sequence of residual units, `unit1` to `unit{depth}`.
 
   Attributes:
-    unit: called as unit(width, stride, name=...), makes a unit.
+    unit: makes a unit when called as unit(width, stride, name=...).
     depth: number of units.
     width: channels of the units' bottlenecks.
     stride: stride of the first unit.
@@ -86,7 +86,7 @@ def stages(
   stage_depths: Sequence[int],
   width: int,
 ) -> Float[Array, 'b h2 w2 d']:
-  """Applies the stages of a ResNet, `block1`, ... in the caller's scope.
+  """Applies the stages of a ResNet, `block1` and so on, in the caller's scope.
 
   Every stage except the first halves the map and doubles the width.
 
@@ -103,7 +103,7 @@ def stages(
 
 
 def total_stride(stage_depths: Sequence[int]) -> int:
-  """Returns the distance in pixels between positions of the last map.
+  """Returns the distance in pixels between adjacent positions of the last map.
 
   The root divides each side of the image by four, every stage except the first
   by two; odd sides are rounded up.

@@ -1,4 +1,4 @@
-"""Building a model by its name."""
+"""Builds models by name."""
 
 import dataclasses
 import numbers
@@ -36,7 +36,7 @@ _TYPES = {
 def create(
   name: str, *, num_classes: int, **options: Any
 ) -> vit.VisionTransformer | resnet.ResNet:
-  """Builds a model by its name, such as 'ViT-B/16', 'R50x1', 'R50+ViT-B/32'.
+  """Builds a model by name, such as 'ViT-B/16', 'R50x1' or 'R50+ViT-B/32'.
 
   All models have a method `grid_shape(image_size)`, which returns the rows and
   columns of their tokens, or raises ValueError for sizes that do not fit.
@@ -46,12 +46,12 @@ def create(
     num_classes: size of the logits; 0 omits the head.
     **options: attributes of `vit.VisionTransformer`, which documents them, and
       of `variants.ResNetSize`. None stands for the default, or for the value of
-      the named size. `dtype` is a key of `DTYPES`; `patch_size` may be one
-      number, `representation_size` 'width'. ResNets and Axial-ViTs always take
-      the mean of all tokens, whatever `pool`.
+      the named size. `dtype` is a key of `DTYPES`; `patch_size` may be a single
+      number, and `representation_size` may be 'width'. ResNets and Axial-ViTs
+      always take the mean of all tokens, whatever `pool` is.
 
   Raises:
-    ValueError: if the name or an option is unknown, or an option is out of its
+    ValueError: if the name or an option is unknown, or if an option is out of
       range or belongs to a part that the model does not have.
   """
   variant = variants.parse(name)
@@ -137,7 +137,7 @@ def _check_names_and_types(options: dict[str, Any]) -> None:
 
 
 def _check_ranges(model: vit.VisionTransformer) -> None:
-  """Checks what would otherwise fail in the trace."""
+  """Checks values that would otherwise fail during tracing."""
   for name in vit.Size._fields:
     if getattr(model, name) < 1:
       raise ValueError(

@@ -1,7 +1,7 @@
 """Floating-point operations (FLOPs) of a function, counted in its trace.
 
 XLA's `cost_analysis` counts the body of a loop once, whatever its length; this
-module counts a scan over layers as often as it runs.
+module counts the body of a scan as often as it runs.
 """
 
 from collections.abc import Callable
@@ -19,31 +19,31 @@ EXA = 1e18
 def count(function: Callable, *args: Any) -> int:
   """Counts FLOPs of matrix products and convolutions, 2 per multiply-add.
 
-  Values that a backward pass computes again (rematerialisation) count again.
+  Values that the backward pass recomputes (rematerialization) count again.
   Element-wise operations, about 1 % of a ViT's, are not counted.
 
   Args:
-    function: function to trace; it does not run.
+    function: function to trace; it is not run.
     *args: arrays, or their `jax.ShapeDtypeStruct`.
 
   Raises:
-    ValueError: if products are in a loop of unknown length.
+    ValueError: if a loop of unknown length contains products.
   """
   return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def forward(model: nn.Module, image_size: tuple[int, int]) -> int:
-  """Counts FLOPs per image of the forward pass, size (height, width)."""
+  """Counts the FLOPs of a forward pass on one image of (height, width) px."""
   image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
   params = jax.eval_shape(model.init, jax.random.key(0), image)
   return count(model.apply, params, image)
 
 
 def forward_as_compiled(model: nn.Module, image_size: tuple[int, int]) -> float:
-  """Returns XLA's count of the same program before optimisation.
+  """Returns XLA's FLOP count of the forward pass, before optimization.
 
-  It includes element-wise operations. The program is always that for a CPU, as
-  other compilers give no count.
+  It includes element-wise operations, and is always that of the program for
+  CPUs, as other compilers give no count.
 
   Raises:
     ValueError: if the model is a scan over its blocks.
@@ -63,12 +63,12 @@ def forward_as_compiled(model: nn.Module, image_size: tuple[int, int]) -> float:
 def training_exaflops(forward: float, num_images: float) -> float:
   """Returns the compute of a training run in exaFLOPs (Table 6, Figure 5).
 
-  A training step takes three forward passes, as the backward pass computes
+  A training step costs three forward passes, as the backward pass computes
   gradients of inputs and of weights. This reproduces the ViT rows of Table 6
   within 2.5 %, with 303 million images per epoch and no head.
 
   Args:
-    forward: FLOPs of the forward pass of an image, by either count, for a
+    forward: FLOPs of the forward pass on one image, by either count, for a
       model with `num_classes=0`, as the paper seems to have counted.
     num_images: number of images in the run, repetitions included.
   """

@@ -1,6 +1,6 @@
 """The convolutional stem of a hybrid (section 3.1, Hybrid Architecture).
 
-It is an original ResNet, He et al. (2016), arXiv 1512.03385, unlike `resnet`: a
+Unlike `resnet`, it is an original ResNet, He et al. (2016), arXiv 1512.03385: a
 norm follows each convolution, including that of the shortcut, and ReLU follows
 the sum. Convolutions pad as TensorFlow's 'SAME' does, and both epsilons differ.
 Parameters have the names and shapes of the official hybrid checkpoints.
@@ -61,7 +61,7 @@ class HybridStem(nn.Module):
   Attributes:
     stage_depths: residual units per stage; may be empty.
     width: channels of the root and of the first stage's bottlenecks.
-    dtype: type of the activations. Parameters, the standardisation of kernels
+    dtype: type of the activations. Parameters, the standardization of kernels
       and the statistics of norms are always float32.
     constrain: applied to the results of convolutions.
   """
@@ -80,7 +80,7 @@ class HybridStem(nn.Module):
   def __call__(
     self, images: Float[Array, 'b h w 3']
   ) -> Float[Array, 'b h2 w2 c']:
-    """Maps images to ceil(h / total_stride) by ceil(w / total_stride)."""
+    """Returns maps of ceil(h / total_stride) by ceil(w / total_stride)."""
     conv, norm = _layers(self.dtype, self.constrain)
     x = conv(self.width, 7, stride=2, name='conv_root')(images)
     x = nn.relu(norm(name='gn_root')(x))

@@ -1,12 +1,11 @@
-"""Forms of attention, dense layers and norms for one kind of device.
+"""Faster or smaller implementations of attention, dense layers and norms.
 
-`vit` is complete without this file: nothing here changes what a model computes,
-except for rounding. Some forms need less time, others keep less for the
-backward pass. docs/results.md has the measurements in its sections "Plans" and
-"Speed".
+Nothing here changes what a model computes, except for rounding. Some functions
+take less time, others keep less memory for the backward pass; see "Plans" and
+"Speed" in docs/results.md for measurements.
 
-`attention` and `dot_general` return the form for a platform, or None where the
-plain form is used. All forms except `flash` can be differentiated in forward
+`attention` and `dot_general` return the implementation for a platform, or None
+for the plain one. All functions except `flash` can be differentiated in forward
 and reverse mode, and more than once.
 """
 
@@ -23,14 +22,14 @@ from jaxtyping import Array, Float
 from vit_jax.models import layers
 
 FLASH = 'flash'  # A GPU with cuDNN's flash attention.
-_FLASH_CAPABILITY = 8  # The lowest major version of compute capability: Ampere.
+_FLASH_CAPABILITY = 8  # Lowest major compute capability: Ampere.
 
 
 def platform_of(device: jax.Device) -> str:
   """Returns 'cpu', 'tpu', FLASH, or 'gpu' for GPUs without flash attention."""
   if device.platform != 'gpu':
     return device.platform
-  # A number such as 9.0 on NVIDIA's GPUs, a name such as gfx90a on AMD's.
+  # A number such as 9.0 on NVIDIA GPUs, a name such as gfx90a on AMD GPUs.
   major = str(getattr(device, 'compute_capability', '')).split('.')[0]
   has_flash = major.isdigit() and int(major) >= _FLASH_CAPABILITY
   return FLASH if has_flash else 'gpu'
@@ -57,7 +56,7 @@ def flash(
   bias: None = None,
   implementation: str = 'cudnn',
 ) -> Float[Array, 'b h q s']:
-  """Computes `vit.attention` without storing the weights; has no forward mode.
+  """Computes `vit.attention` without storing the weights; reverse mode only.
 
   Args:
     query: same as in `vit.attention`, like `key` and `value`.
@@ -84,8 +83,8 @@ def late_division(
   """Computes `vit.attention`, but normalises the softmax after the product.
 
   This makes fewer passes over arrays of the size of the attention weights, and
-  is the fastest form on CPUs. Its derivative subtracts a multiple of the result
-  instead of the mean over weights. Arguments are the same as in
+  is the fastest implementation on CPUs. Its derivative subtracts a multiple of
+  the result instead of one of the weights. Arguments are the same as in
   `vit.attention`.
   """
   return _late_division(query, key, value, bias)[0]
@@ -119,10 +118,10 @@ def _late_division_jvp(primals, tangents):
 
 
 def keep_rounded(attention_weights: Callable[..., Array]) -> Callable[..., Any]:
-  """Returns attention weights that are kept rounded for the backward pass.
+  """Returns a function that keeps its result rounded for the backward pass.
 
-  Of all arrays of their size, only the result is kept, in its own type; without
-  this, float32 softmaxes are, too, which take twice the memory of bfloat16.
+  Of all arrays of that size, only the result is kept, in its own dtype. Without
+  this, the float32 softmax is kept, too, at twice the memory of bfloat16.
 
   Args:
     attention_weights: same as `vit.attention_weights`.
@@ -140,7 +139,7 @@ def keep_rounded(attention_weights: Callable[..., Array]) -> Callable[..., Any]:
 
 
 def _logits_tangent(primals, tangents):
-  """Returns the tangent, rounded like its gradients to the queries' dtype."""
+  """Returns the logits' tangent, rounded like its gradient to query.dtype."""
   query, key, *_ = primals
   query_dot, key_dot, bias_dot = tangents
   product = functools.partial(jnp.einsum, 'bhqs,bhks->bhqk')
@@ -148,7 +147,7 @@ def _logits_tangent(primals, tangents):
   return change if bias_dot is None else change + bias_dot
 
 
-# Keeps the weights, not their copy in float32.
+# For the backward pass, keeps the weights, but not their float32 copy.
 @functools.partial(jax.checkpoint, prevent_cse=False)
 def _times(weights, x):
   return weights.astype(jnp.float32) * x
@@ -162,9 +161,9 @@ def dense_to_heads(
 ) -> list[Float[Array, 'b h n s']]:
   """Applies a dense layer per name, whose d outputs are divided among heads.
 
-  Heads come before tokens: products of attention are then twice as fast on
-  CPUs. There, all layers are one product, too, which is faster than several;
-  and a bias that is added to rows has its gradient from the same array.
+  Heads come before tokens, which makes the products of attention twice as fast
+  on CPUs. There, all layers are also computed as one product, which is faster
+  than several; with the bias added to its rows, both gradients read one array.
 
   Args:
     x: tokens, in the type of the products; parameters are float32.
@@ -202,16 +201,16 @@ class _HeadParams(nn.Module):
 
 
 def dot_general(platform: str) -> Callable[..., Array] | None:
-  """Returns the products of dense layers for a platform; None for JAX's own."""
+  """Returns `dot_general` of dense layers on a platform; None for JAX's own."""
   return _matrix_product if platform == 'cpu' else None
 
 
 def _matrix_product(x, kernel, dimension_numbers, precision=None):
-  """Multiplies matrices of all tokens of all images.
+  """Multiplies the tokens of all images, as one matrix, by the kernel.
 
-  With more than two axes, XLA transposes and copies on CPUs where it multiplies
-  for the backward pass. On TPUs, which pad the last but one axis to a multiple
-  of 8, it is this reshape that copies.
+  With more than two axes, XLA transposes and copies arrays for the products of
+  the backward pass on CPUs. On TPUs, which pad the second-to-last axis to a
+  multiple of 8, this reshape would be a copy.
 
   Args:
     x: (..., *inner).
@@ -233,8 +232,8 @@ def keep_input(
 ) -> Callable[[Array], Array]:
   """Returns an activation that keeps only its input for the backward pass.
 
-  In a scan that saves memory. On CPUs it is faster everywhere: a tanh takes no
-  longer to compute than to write and to read.
+  This saves memory in a scan. On CPUs, it is faster everywhere: computing a
+  tanh takes no longer than writing and reading it.
   """
   return jax.checkpoint(activation, prevent_cse=platform == 'cpu')
 

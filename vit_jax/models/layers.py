@@ -9,26 +9,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-# Decides where devices keep activations, whose first axis is that of images.
+# Sets the sharding of activations, whose first axis is the batch.
 Constrain = Callable[[Array], Array]
 
 DropoutKey = Key[Array, ''] | None  # None for no dropout.
 
 
 def one_of(choices: Iterable[str], default: str) -> Any:
-  """Declares a module's attribute that takes one of the choices."""
+  """Declares a module attribute that takes one of the choices."""
   return dataclasses.field(default=default, metadata={'choices': (*choices,)})
 
 
 def unconstrained(x: Float[Array, 'b ...']) -> Float[Array, 'b ...']:
-  """Returns x, and leaves its placement to the compiler."""
+  """Returns x, leaving its sharding to the compiler."""
   return x
 
 
 def dropout(
   x: Float[Array, '...'], rate: float, key: DropoutKey
 ) -> Float[Array, '...']:
-  """Zeroes a share `rate` in [0, 1) of x, and scales the rest to keep the mean.
+  """Zeroes values of x with probability `rate`; scales others to keep the mean.
 
   Without a key, as in evaluation, returns x.
   """
@@ -44,10 +44,10 @@ def split_key(key: DropoutKey) -> tuple[DropoutKey, DropoutKey]:
 
 
 def head_size(width: int, heads: int) -> int:
-  """Returns the dimensions of one attention head.
+  """Returns the number of dimensions of one attention head.
 
   Raises:
-    ValueError: if the heads cannot share the width evenly.
+    ValueError: if the width is not a multiple of the number of heads.
   """
   if width % heads:
     raise ValueError(
@@ -61,7 +61,7 @@ def head_size(width: int, heads: int) -> int:
 def head(
   x: Float[Array, 'b d'], num_classes: int, bias: float, constrain: Constrain
 ) -> Float[Array, 'b k'] | None:
-  """Computes logits by a linear layer, `head` in the caller's scope.
+  """Computes logits with a linear layer, `head` in the caller's scope.
 
   Args:
     x: representations of images.
@@ -81,15 +81,15 @@ def head(
 
 
 def check_images(images: Array) -> None:
-  """Checks type and shape of a batch of images.
+  """Checks the type and shape of a batch of images.
 
   Raises:
-    ValueError: if images are not float (b, h, w, 3).
+    ValueError: if the images are not floats of shape (b, h, w, 3).
   """
   is_float = jnp.issubdtype(images.dtype, jnp.floating)
   if not is_float or images.ndim != 4 or images.shape[-1] != 3:
     raise ValueError(
       'images must be floats in [-1, 1] of shape (b, h, w, 3), got'
       f' {images.dtype} of shape {images.shape}; repeat grey images over three'
-      ' channels, and scale bytes by x / 127.5 - 1.'
+      ' channels, and convert bytes with x / 127.5 - 1.'
     )

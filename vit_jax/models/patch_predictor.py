@@ -45,8 +45,8 @@ def num_corrupted(num_patches: int, rate: float) -> int:
   if count < 1 or num_patches < 2:
     raise ValueError(
       f'a rate of {rate} corrupts {count} of the {num_patches} patches of an'
-      ' image, which needs at least two patches, one of them corrupted; raise'
-      ' the rate, or cut images into more patches.'
+      ' image; expected at least two patches, one of them corrupted. Raise the'
+      ' rate, or cut images into more patches.'
     )
   return count
 
@@ -85,7 +85,7 @@ def corrupt(
 
   Args:
     patches: embeddings, without class token and positions.
-    donors: embeddings to take those of REPLACED patches from, in the same row.
+    donors: embeddings that replace those of REPLACED patches in the same row.
     mask_token: embedding of MASKED patches.
     corruption: corruption of the batch.
   """
@@ -99,10 +99,10 @@ def corrupt(
 
 
 class MaskedPatchPredictor(nn.Module):
-  """A Vision Transformer with predictions for each corrupted patch.
+  """A Vision Transformer that predicts the content of corrupted patches.
 
-  Its parameters are the transformer's, under the same names, `mask_token` and a
-  linear `patch_head`, both initially zero (our choice).
+  Its parameters are the transformer's, under the same names, plus `mask_token`
+  and a linear `patch_head`, both initially zero (our choice).
 
   Attributes:
     encoder: the transformer; its head is not used.
@@ -118,7 +118,7 @@ class MaskedPatchPredictor(nn.Module):
 
   @nn.nowrap
   def grid_shape(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Returns the numbers of rows and columns of patches; see the encoder."""
+    """Returns the rows and columns of patches; see the encoder."""
     return self.encoder.grid_shape(image_size)
 
   @nn.compact

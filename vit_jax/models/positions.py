@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
 
-# No information; `LearnedPositions`; `GridPositions`; `offset_bias`.
+# In this order: none, `LearnedPositions`, `GridPositions`, `offset_bias`.
 KINDS = ('none', '1d', '2d', 'relative')
 # Where 1d and 2d embeddings are added: once, before the first block; or to the
 # input of every block, each with embeddings of its own or all with the same.
-# Relative positions act in every block, under 'stem'.
+# Relative positions act in every block; their place is 'stem'.
 PLACES = ('stem', 'every_layer', 'every_layer_shared')
 
 _initial = nn.initializers.normal(0.02)
@@ -27,8 +27,8 @@ def check(kind: str, place: str, width: int) -> None:
     width: size of a token.
 
   Raises:
-    ValueError: for no or relative positions anywhere but the stem, and
-      for 2d positions with an odd width.
+    ValueError: if 'none' or 'relative' is combined with a place other than
+      'stem', or '2d' with an odd width.
   """
   if kind in ('none', 'relative') and place != 'stem':
     raise ValueError(
@@ -52,8 +52,8 @@ def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
   pair = (size, size) if isinstance(size, int) else tuple(size)
   if len(pair) != 2 or min(pair) < 1:
     raise ValueError(
-      'a size in pixels is one positive number or a pair (height, width), got'
-      f' {size}.'
+      'a size in pixels must be one positive number or a pair (height, width),'
+      f' got {size}.'
     )
   return pair
 
@@ -91,10 +91,10 @@ def grid_shape(
 
 
 class LearnedPositions(nn.Module):
-  """A learned vector per place in the sequence: E_pos of equation 1.
+  """A learned vector per position in the sequence: E_pos of equation 1.
 
-  "1-D" in Appendix D.4, where rows and columns of the grid are not
-  distinguished. A class token has the first place.
+  "1-D" in Appendix D.4, which does not distinguish rows and columns of the
+  grid. A class token has the first position.
   """
 
   @nn.compact
@@ -105,10 +105,10 @@ class LearnedPositions(nn.Module):
 
 
 class GridPositions(nn.Module):
-  """Half a learned vector per row of the grid, and half of one per column.
+  """A learned vector of half the width per row and per column of the grid.
 
-  "2-D" in Appendix D.4. A class token has no place in the grid and gets zeros
-  (our choice).
+  "2-D" in Appendix D.4. A class token is not in the grid and gets zeros (our
+  choice).
 
   Attributes:
     grid: rows and columns of patches.
@@ -135,7 +135,7 @@ class GridPositions(nn.Module):
 def concatenate_tables(
   rows: Float[Array, 'rows s'], columns: Float[Array, 'columns s']
 ) -> Float[Array, 'n d']:
-  """Returns the vectors of all patches, row by row; each is (row, column).
+  """Returns the vectors of all patches in raster order, each (row, column).
 
   Their size is d = 2s, their number n = rows * columns.
   """
@@ -148,7 +148,7 @@ def concatenate_tables(
 
 
 class OffsetPositions(nn.Module):
-  """A learned vector per offset between two places of a sequence.
+  """A learned vector per offset between two positions in a sequence.
 
   All heads share them, as in Shaw et al. (2018), arXiv 1803.02155.
 
@@ -160,7 +160,7 @@ class OffsetPositions(nn.Module):
 
   @nn.compact
   def __call__(self, length: int) -> Float[Array, 'n n s']:
-    """Returns the vectors of the offsets q - k of `length` places, by q, k."""
+    """Returns the vectors of offsets q - k of `length` positions, by (q, k)."""
     table = self.param(
       'pos_embedding_offsets', _initial, (2 * length - 1, self.size)
     )
@@ -174,8 +174,8 @@ def offset_bias(
   """Returns the products of queries with embeddings of relative offsets.
 
   "Relative" in Appendix D.4, with offsets p_q - p_k, where p is the index of a
-  patch in raster order. A class token has no index, and its logits are zero as
-  a query and as a key (our choice). The embeddings are `posembed` in the
+  patch in raster order. A class token has no index, so its bias is zero as a
+  query and as a key (our choice). The embeddings are `posembed` in the
   caller's scope; the result is float32, to be added to the attention logits.
 
   Args:
@@ -200,7 +200,7 @@ def offset_bias(
 
 @functools.cache
 def query_bias(kind: str, class_token: bool) -> Callable[[Array], Array] | None:
-  """Returns a function from queries to logits; None except for 'relative'."""
+  """Returns a function from queries to a bias; None except for 'relative'."""
   if kind == 'relative':
     return functools.partial(offset_bias, class_token=class_token)
   return None
@@ -212,7 +212,7 @@ def added(
 ) -> Callable[..., nn.Module] | None:
   """Returns a function from `name` to a module that embeds positions.
 
-  None for the kinds that add nothing to tokens.
+  Returns None for kinds that add nothing to tokens.
   """
   if kind == '1d':
     return LearnedPositions

@@ -1,11 +1,11 @@
 """The paper's baseline, "ResNet (BiT)" (section 4.1, Model Variants).
 
 BiT, Kolesnikov et al. (2020), arXiv 1912.11370, is a pre-activation ResNet, He
-et al. (2016), arXiv 1603.05027, with group norms, standardised convolutions and
-the same number of zeros on all sides, also in the max-pool. `hybrid_stem` has
-another order of layers, other epsilons and other padding.
+et al. (2016), arXiv 1603.05027, with group norms, standardized convolutions and
+symmetric zero padding, also of the max-pool. `hybrid_stem` differs in the order
+of layers, in epsilons and in padding.
 
-The official BiT files have other names for the parameters:
+The official BiT files use other names for the parameters:
 
 - `conv_root/kernel`: `resnet/root_block/standardized_conv2d/kernel`.
 - `block{b}/unit{u}/`: `resnet/block{b}/unit{u}/`, u in two digits (`unit01`).
@@ -73,11 +73,11 @@ class ResNet(nn.Module):
   """Maps images to logits and named features; `create` builds it by name.
 
   Attributes:
-    num_classes: size of the logits; 0 leaves the head out.
+    num_classes: size of the logits; 0 omits the head.
     stage_depths: residual units per stage.
     width: channels of the root and of the first stage's bottlenecks.
-    dtype: type of the activations. Parameters, the standardisation of kernels,
-      the statistics of norms and everything from the last norm to the logits
+    dtype: type of the activations. Parameters, the standardization of kernels,
+      the statistics of norms and everything from the final norm to the logits
       are always float32.
     head_bias: initial bias of the head.
     constrain: applied to the results of convolutions and to the logits.
@@ -120,14 +120,14 @@ class ResNet(nn.Module):
       which is 'pooled' here.
 
     Raises:
-      ValueError: if images are not float (b, h, w, 3).
+      ValueError: if the images are not floats of shape (b, h, w, 3).
     """
     del train
     layers.check_images(images)
     x = _conv(self.dtype, self.constrain)(
       self.width, 7, stride=2, padding=3, name='conv_root'
     )(images)
-    # Without a ReLU before, padding by zeros differs from padding by -inf.
+    # No ReLU precedes it, so padding with zeros differs from that with -inf.
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     x = nn.max_pool(x, (3, 3), strides=(2, 2))
     patches = _tokens(x)

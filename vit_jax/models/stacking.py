@@ -1,7 +1,7 @@
 """Encoder blocks that run as a scan, and their stacked parameters.
 
 An encoder that runs as a scan has one block, `encoderblock`, whose parameters
-have a leading axis of layers, instead of `encoderblock_0` to
+have a leading layer axis, instead of `encoderblock_0` to
 `encoderblock_{depth - 1}`. Files always hold the latter. `stack` and `unstack`
 convert between the two, in any tree of parameters or of arrays with the same
 layout, such as a state with averages and optimizer moments.
@@ -19,7 +19,7 @@ import numpy as np
 STACKED = 'encoderblock'
 
 # What a block keeps from the forward pass for the backward pass; the rest is
-# computed again.
+# recomputed.
 REMAT_POLICIES = {
   'none': jax.checkpoint_policies.everything_saveable,
   'full': jax.checkpoint_policies.nothing_saveable,
@@ -36,8 +36,8 @@ def remat(
   Args:
     apply: called with a module and its arguments.
     policy: a key of `REMAT_POLICIES`.
-    in_scan: whether a scan calls it, which by itself keeps XLA from merging the
-      second computation with the first.
+    in_scan: whether a scan calls the function, which by itself keeps XLA from
+      merging the recomputation with the original.
   """
   if policy == 'none':
     return apply
@@ -70,8 +70,8 @@ def scan(
     length=depth,
   )
   if not block.is_initializing():
-    # Blocks do that by themselves. Done here, gradients of all layers are
-    # stacked in the type in which they are computed instead of float32.
+    # Blocks cast kernels themselves. If they are cast here, the gradients of
+    # all layers are stacked in the type of the computation, not in float32.
     def cast(variables):
       return jax.tree_util.tree_map_with_path(
         lambda path, v: v.astype(x.dtype) if path[-1].key == 'kernel' else v,
@@ -115,7 +115,7 @@ def unstack(
 
   Args:
     tree: has one block for all layers, whose leaves are arrays.
-    split: splits a leaf into those of all layers.
+    split: splits a stacked leaf into one per layer.
   """
   depth = None
 
@@ -125,7 +125,7 @@ def unstack(
     rest = {name: value for name, value in node.items() if name != STACKED}
     leaves, structure = jax.tree.flatten(node[STACKED])
     layers = zip(*(split(leaf) for leaf in leaves), strict=True)
-    # A block without leaves, as if not trained, has the depth of the others.
+    # A block without leaves, as for frozen weights, has the others' depth.
     layers = list(layers) or [()] * depth
     return rest | {
       f'{STACKED}_{i}': structure.unflatten(x) for i, x in enumerate(layers)

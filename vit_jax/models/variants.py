@@ -12,7 +12,7 @@
 - `Axial-ViT-B/32`, `AxialR50x1`: the ViT or ResNet with attention along rows
   and columns (Appendix D.6; `axial`, `axial_resnet`).
 
-The layouts of the paper and of released checkpoints agree for names in both.
+The paper and the released checkpoints agree on all names that both use.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class ResNetSize:
         'stage_depths of a model must be at least 1 each, got'
         f' {self.stage_depths}.'
       )
-    # Group norms make 32 groups of 64 * width_factor channels.
+    # Group norms divide 64 * width_factor channels into 32 groups.
     if self.width_factor <= 0 or self.width_factor % 0.5:
       raise ValueError(
         'width_factor of a model must be 0.5 or a multiple of it, got'
@@ -70,7 +70,7 @@ class Variant:
   axial: bool = False
 
 
-# Layers are three per unit, and two: He et al. (2016), arXiv
+# Each unit has three layers, and there are two more: He et al. (2016), arXiv
 # 1512.03385, Table 1; R26: Steiner et al. (2021); R200: He et al. (2016), arXiv
 # 1603.05027.
 STAGE_DEPTHS = {
@@ -86,7 +86,7 @@ def parse(name: str) -> Variant:
   """Returns the parts of a model, given its name.
 
   Raises:
-    ValueError: if the name follows no pattern or has an unknown part.
+    ValueError: if the name matches no pattern or has an unknown part.
   """
   match = re.fullmatch(r'(Axial)?(R\d+)x([1-4])', name)
   if match and match[2] in STAGE_DEPTHS:
@@ -112,8 +112,8 @@ def parse(name: str) -> Variant:
     f'unknown model {name!r}; a name is a size, a slash and a patch size in'
     ' pixels, as in ViT-B/16, with one of these sizes:'
     f' {", ".join(f"ViT-{size}" for size in vit.SIZES)}; or one of these'
-    f' ResNets: {", ".join(STAGE_DEPTHS)}; with x and a width factor from 1 to'
-    ' 4, as in R50x1, or before a ViT with /16 or /32, as in R50+ViT-B/32; or a'
-    ' root before a ViT with /16, as in R+ViT-Ti/16; or a ViT or ResNet with'
-    ' attention along rows and columns, as in Axial-ViT-B/32 and AxialR50x1.'
+    f' ResNets: {", ".join(STAGE_DEPTHS)}, with x and a width factor from 1 to'
+    ' 4, as in R50x1, or before a ViT with /16 or /32, as in R50+ViT-B/32; or R'
+    ' (a root) before a ViT with /16, as in R+ViT-Ti/16; or an axial ViT or'
+    ' ResNet, as in Axial-ViT-B/32 and AxialR50x1.'
   )

@@ -1,7 +1,7 @@
 """The Vision Transformer, in the order of the paper (arXiv 2010.11929).
 
 Equations 1 and 4 are in `VisionTransformer`, 2 and 3 in `EncoderBlock`, 5 to 8
-in `SelfAttention`, Table 1 in `SIZES`. Parameters have their official names.
+in `SelfAttention`, Table 1 in `SIZES`. Parameter names match official files.
 """
 
 from collections.abc import Callable
@@ -19,35 +19,35 @@ from jaxtyping import Array, Float
 from vit_jax.models import kernels, layers, stacking
 from vit_jax.models import positions as positions_lib
 
-Tokens = Float[Array, 'b n d']  # Of size d = width.
-Heads = Float[Array, 'b h n s']  # Of h heads, with s = d / h.
-Weights = Float[Array, 'b h n n']  # From queries to keys.
-Bias = Weights | None  # Logits to add before the softmax, if any.
+Tokens = Float[Array, 'b n d']  # d is the width.
+Heads = Float[Array, 'b h n s']  # h heads of size s = d / h.
+Weights = Float[Array, 'b h n n']  # Queries by keys.
+Bias = Weights | None  # Added to the logits before the softmax.
 
 POOLS = {
   'token': lambda encoded: encoded[:, 0],  # The class token, equation 4.
   'gap': lambda encoded: jnp.mean(encoded, axis=1),  # Appendix D.3.
 }
 GELUS = {
-  'tanh': functools.partial(nn.gelu, approximate=True),  # The official code's.
-  'erf': functools.partial(nn.gelu, approximate=False),  # PyTorch's.
+  'tanh': functools.partial(nn.gelu, approximate=True),  # In official code.
+  'erf': functools.partial(nn.gelu, approximate=False),  # In PyTorch.
 }
 
 
 class Options(nn.Module, kw_only=True):
-  """Base class of the modules below, with the options that all of them have.
+  """Base class of the modules below, with the options that they share.
 
   Attributes:
     heads: attention heads per block.
     mlp_dim: hidden size of the MLPs.
     dropout: rate in [0, 1) (Appendix B.1); the head has none.
-    dtype: type of activations, by name in `create`. Parameters, softmax, norms
-      and everything from the last norm to the logits are always float32.
+    dtype: type of activations; `create` takes its name. Parameters, softmax,
+      norms and everything from the final norm to the logits are always float32.
     gelu: 'tanh', an approximation, or 'erf', the exact form.
     norm_eps: added to the variance by every LayerNorm.
-    platform: kind of device, of `kernels.platform_of`; '' for that of the first
-      local device. It changes only rounding and speed.
-    constrain: decides where devices keep logits and the tokens between blocks.
+    platform: result of `kernels.platform_of`; '' for that of the first local
+      device. It affects only rounding, speed and memory.
+    constrain: sets the sharding of logits and of the tokens between blocks.
   """
 
   heads: int
@@ -61,7 +61,7 @@ class Options(nn.Module, kw_only=True):
 
   @nn.nowrap
   def options(self) -> dict[str, Any]:
-    """Returns the options that all modules have, to pass them on."""
+    """Returns the options that all modules share, to pass them on."""
     names = Options.__annotations__.keys() - {'name', 'parent'}
     return {name: getattr(self, name) for name in names}
 
@@ -74,16 +74,16 @@ class VisionTransformer(Options, kw_only=True):
     depth: number of encoder blocks.
     width: size of a token.
     patch_size: height and width of a patch, in pixels or positions of a map.
-    stem: maps images to feature maps that are cut into patches instead, in
-      hybrids (section 3.1); its parameters are stored beside those here.
+    stem: in hybrids (section 3.1), maps images to feature maps, which are cut
+      into patches instead; its parameters are stored beside this module's.
     pool: 'token' classifies from a class token, 'gap' from the mean of tokens.
     positions: kind of position embeddings, one of `positions.KINDS`.
     positions_at: where they are added, one of `positions.PLACES`.
     representation_size: size of a hidden tanh layer in the head; None for none.
     head_bias: initial bias of the head; -10 for ImageNet-21k.
     scan: whether blocks run as a scan, which compiles faster and needs less
-      memory. Parameters are then stacked: initialise without, then `stack`.
-    remat: what blocks keep for the backward pass, of `stacking.REMAT_POLICIES`.
+      memory. Its parameters are stacked: initialize without, then `stack`.
+    remat: what the backward pass reuses, a key of `stacking.REMAT_POLICIES`.
   """
 
   num_classes: int
@@ -100,7 +100,7 @@ class VisionTransformer(Options, kw_only=True):
   remat: str = layers.one_of(stacking.REMAT_POLICIES, 'none')
 
   def setup(self):
-    """Stores the stem's parameters where official files have them."""
+    """Stores the stem's parameters at the top level, as in official files."""
     if self.stem is not None:
       nn.share_scope(self, self.stem)
 
@@ -115,14 +115,14 @@ class VisionTransformer(Options, kw_only=True):
     """Computes logits and features.
 
     Args:
-      images: RGB in [-1, 1], of a whole number of patches.
-      train: whether to apply dropout, with keys of the stream 'dropout'.
+      images: RGB in [-1, 1], a whole number of patches high and wide.
+      train: whether to apply dropout, with the RNG stream 'dropout'.
       change_patches: applied to patch embeddings, for masked patch prediction.
 
     Returns:
-      Logits, None without classes, and 'patches' (b, n, d), embeddings before
-      any change; 'encoded' (b, n, d), all tokens after the last norm; 'pooled'
-      (b, d); and 'pre_logits', the input of the head's linear layer.
+      Logits, None without classes, and features: 'patches' (b, n, d), before
+      `change_patches`; 'encoded' (b, n, d), all tokens after the final norm;
+      'pooled' (b, d); and 'pre_logits', the input of the head's linear layer.
     """
     layers.check_images(images)
     grid = self.grid_shape(images.shape[1:3])
@@ -161,7 +161,7 @@ class VisionTransformer(Options, kw_only=True):
 
   @nn.nowrap
   def encoder_block(self, grid: tuple[int, int]) -> Callable[..., nn.Module]:
-    """Returns a function from `name` to a block, given rows and columns."""
+    """Returns a function from `name` to a block for a grid of patches."""
     class_token = self.pool == 'token'
     embeddings = positions_lib.added(self.positions, grid, class_token)
     platform = self.platform or kernels.platform_of(jax.local_devices()[0])
@@ -178,19 +178,19 @@ class VisionTransformer(Options, kw_only=True):
 
   @property
   def token_size(self) -> tuple[int, int]:
-    """Height and width in px of the part of an image that is one token."""
+    """Height and width in px of the part of an image that a token covers."""
     return tuple(side * self._stride for side in self.patch_size)
 
   @nn.nowrap
   def grid_shape(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Returns the numbers of rows and columns of patches; image size in px."""
+    """Returns the rows and columns of patches, given the image size in px."""
     return positions_lib.grid_shape(image_size, self.patch_size, self._stride)
 
 
 class Encoder(Options, kw_only=True):
-  """Position embeddings, encoder blocks and a last norm.
+  """Position embeddings, encoder blocks and a final norm.
 
-  `block` and `positions` make modules from their `name`.
+  `block` and `positions` are functions from a `name` to a module.
   """
 
   block: Callable[..., nn.Module]
@@ -204,7 +204,7 @@ class Encoder(Options, kw_only=True):
   def __call__(self, x: Tokens, *, train: bool) -> Tokens:
     """Encodes a sequence of tokens; the result is float32."""
     keys = position_key = shared = None
-    if train and self.dropout:  # Keys by layer, for the same masks in a scan.
+    if train and self.dropout:  # One key per layer: same masks in a scan.
       fold_in = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
       keys = fold_in(self.make_rng('dropout'), jnp.arange(self.depth + 1))
       keys, position_key = keys[:-1], keys[-1]
@@ -229,9 +229,9 @@ class Encoder(Options, kw_only=True):
 
 
 class EncoderBlock(Options, kw_only=True):
-  """Self-attention and an MLP, each on normalised input and with a residual.
+  """Self-attention and an MLP, each with a pre-norm and a residual connection.
 
-  `positions` makes embeddings for this block from their `name`.
+  `positions` is a function from a `name` to this block's position embeddings.
   """
 
   query_bias: Callable[[Heads], Weights] | None = None
@@ -241,7 +241,7 @@ class EncoderBlock(Options, kw_only=True):
   def __call__(
     self, x: Tokens, key: layers.DropoutKey, shared: Array | None = None
   ) -> Tokens:
-    """Transforms the tokens, after adding position embeddings."""
+    """Transforms the tokens, after adding position embeddings, if any."""
     attention_key, mlp_key = layers.split_key(key)
     if shared is not None:
       x = x + shared
@@ -265,14 +265,14 @@ class EncoderBlock(Options, kw_only=True):
 class SelfAttention(Options, kw_only=True):
   """Multi-head self-attention (Appendix A); sows its weights, in float32.
 
-  `query_bias` computes the bias from scaled queries (relative positions).
+  `query_bias` computes the bias of relative positions from scaled queries.
   """
 
   query_bias: Callable[[Heads], Weights] | None = None
 
   @nn.compact
   def __call__(self, x: Tokens) -> Tokens:
-    """Gathers, for each token, from all tokens of its image."""
+    """Attends from each token to all tokens of its image."""
     width = x.shape[-1]
     q, k, v = kernels.dense_to_heads(  # Equation 5.
       x.astype(self.dtype), ('query', 'key', 'value'), self.heads, self.platform
@@ -295,7 +295,7 @@ class SelfAttention(Options, kw_only=True):
 
 
 def attention(q: Heads, k: Heads, v: Heads, bias: Bias = None) -> Heads:
-  """Returns softmax(q k^T + bias) v of each head; q is scaled (equation 7)."""
+  """Returns softmax(q k^T + bias) v per head, for scaled q (equation 7)."""
   return jnp.einsum('bhqk,bhks->bhqs', attention_weights(q, k, bias), v)
 
 
@@ -312,7 +312,7 @@ class MlpBlock(Options, kw_only=True):
 
   @nn.compact
   def __call__(self, x: Tokens, key: layers.DropoutKey) -> Tokens:
-    """Transforms every token by itself."""
+    """Transforms each token independently."""
     hidden_key, out_key = layers.split_key(key)
     dense = functools.partial(
       nn.Dense,

@@ -84,8 +84,8 @@ def train(
     The last state and its step.
 
   Raises:
-    NonFiniteError: at the first step whose loss is not finite; the state of
-      that step is not saved.
+    NonFiniteError: at the first step with a metric that is not finite; the
+      state of that step is not saved.
   """
   pending = collections.deque()
   fetched = {}

@@ -130,10 +130,10 @@ def create(
   clip_norm: float = 0.0,
   frozen: PyTree | None = None,
 ) -> optax.GradientTransformation:
-  """Returns clipping, Adam or SGD, decoupled weight decay and learning rate.
+  """Returns the optimizer: clipping, Adam or SGD, weight decay, learning rate.
 
-  The update is `-lr(t) * (direction + weight_decay * kernel)`: weight decay
-  follows the schedule and applies only to kernels.
+  The update is `-lr(t) * (direction + weight_decay * kernel)`: weight decay is
+  decoupled, follows the schedule and applies only to kernels.
 
   Args:
     name: a key of OPTIMIZERS.
@@ -143,7 +143,7 @@ def create(
     momentum: decay of SGD's accumulated gradient.
     mu_dtype: dtype of Adam's first moment or SGD's accumulated gradient;
       bfloat16 halves its memory.
-    weight_decay: not multiplied by the learning rate.
+    weight_decay: coefficient before multiplication by the learning rate.
     clip_norm: maximum global norm of the gradient; 0 disables clipping.
     frozen: True for every weight that is never updated; None for none.
   """

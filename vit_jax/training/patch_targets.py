@@ -70,7 +70,7 @@ def join(
 def downsize(
   patches: Float[Array, 'b m p q c'], side: int
 ) -> Float[Array, 'b m s s c']:
-  """Averages over side x side equal cells, whose borders may split pixels."""
+  """Averages over side x side equal cells, whose edges may split pixels."""
   p, q = patches.shape[2:4]
   return jnp.einsum(
     'sp,tq,bmpqc->bmstc', _shares(p, side), _shares(q, side), patches
@@ -87,7 +87,7 @@ def _shares(length: int, side: int) -> Float[np.ndarray, 's p']:
 
 
 def quantize(colours: Float[Array, '*a 3']) -> Int[Array, '*a']:
-  """Returns the index 64 red + 8 green + blue of the bin of a colour."""
+  """Returns the bin of each colour, with the index 64 red + 8 green + blue."""
   bins = jnp.floor((colours + 1) * (BINS / 2)).astype(jnp.int32)
   return jnp.clip(bins, 0, BINS - 1) @ jnp.array([BINS**2, BINS, 1])
 
@@ -254,7 +254,7 @@ def corrupted_patches(
   grid: tuple[int, int],
   corruption: patch_predictor.Corruption,
 ) -> Float[Array, 'b m p q 3']:
-  """Returns the original pixels of the corrupted patches, as predicted."""
+  """Returns the original pixels of the corrupted patches."""
   patches = cut(images, grid)
   positions = corruption.positions[..., None, None, None]
   return jnp.take_along_axis(patches, positions, axis=1)

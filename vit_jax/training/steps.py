@@ -35,7 +35,7 @@ def softmax_cross_entropy(
   The loss of pre-training on ImageNet and of all fine-tuning.
 
   Args:
-    logits: unnormalised scores.
+    logits: unnormalized scores.
     targets: class probabilities; each row sums to 1.
   """
   return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)

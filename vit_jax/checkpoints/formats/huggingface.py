@@ -115,7 +115,7 @@ def write(
   class_names: Sequence[str] | None,
   image_size: int | tuple[int, int] | None,
 ) -> None:
-  """Writes a folder for ViTForImageClassification or, without head, ViTModel.
+  """Writes a folder for ViTForImageClassification or, without a head, ViTModel.
 
   The folder must be new, or from an earlier call. Existing weights are removed
   first and the new ones written last, so it never mixes files of two models.
@@ -124,7 +124,7 @@ def write(
 
   Raises:
     ImportError: if the safetensors library is not installed.
-    ValueError: if these classes cannot compute the model, or the folder
+    ValueError: if transformers does not support the model, or if the folder
       contains other files.
   """
   if 'cls' not in params:
