@@ -76,6 +76,13 @@ def on_device(device: str) -> tuple[str, Callable[[], None]]:
   return 'cuda', torch.cuda.synchronize
 
 
+def peak_bytes() -> int:
+  """Returns the peak of the memory that PyTorch took from a GPU."""
+  import torch
+
+  return torch.cuda.max_memory_allocated()
+
+
 def step(
   peer: str,
   name: str,

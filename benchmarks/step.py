@@ -6,20 +6,28 @@
 
 Peers are the ViTs of Hugging Face and timm on PyTorch, eager and compiled, if
 installed. Each candidate has a process of its own, ours set up as for training;
-they alternate. Prints medians and ranges in ms, the ratio to our median, and
-the share of the rate of a large matrix product on the same machine, counting
-the operations of a forward pass, and three times as many for a step. With
-`--guard=RATIO`, fails if our training step takes longer than RATIO times that
-of the fastest peer. Needs no TensorFlow.
+they alternate. With `--alone`, they run one after another instead, each with
+the whole memory of a GPU; the table then has the seconds until the end of the
+first call, compilation included, and the peak memory.
+
+Prints medians and ranges in ms, the ratio to our median, and the share of the
+rate of a large matrix product on the same machine, counting the operations of a
+forward pass, and three times as many for a step. With `--guard=RATIO`, fails if
+our training step takes longer than RATIO times that of the fastest peer. Needs
+no TensorFlow.
 """
 
 import argparse
 from collections.abc import Callable
 import contextlib
 import functools
+import json
 import os
+import re
+import resource
 import statistics
 import sys
+import time
 
 import jax
 
@@ -30,7 +38,14 @@ from vit_jax.distributed import cpu
 from vit_jax.models import flops
 
 OURS, SCAN = 'vit_jax', 'vit_jax, scan'
-_PASSED_ON = ('image_size', 'batch', 'forward_batch', 'dtype', 'remat')
+_PASSED_ON = (
+  'image_size',
+  'batch',
+  'forward_batch',
+  'dtype',
+  'remat',
+  'repetitions',
+)
 
 # The processes of all candidates share the memory of a GPU.
 os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
@@ -59,6 +74,7 @@ def _options() -> argparse.Namespace:
   parser.add_argument(
     '--peers', help='Separated by commas; default: all that import.'
   )
+  parser.add_argument('--alone', action='store_true')
   parser.add_argument('--guard', type=float)
   parser.add_argument('--only', help=argparse.SUPPRESS)  # In a child process.
   return parser.parse_args()
@@ -120,6 +136,59 @@ def _work(options) -> Callable[[], object]:
   )
 
 
+def _peak_bytes(options) -> int:
+  """Returns the peak memory of this process, on its device."""
+  if jax.default_backend() == 'cpu':
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  if options.only in (OURS, SCAN):
+    return jax.local_devices()[0].memory_stats()['peak_bytes_in_use']
+  return peers.peak_bytes()
+
+
+def _run_alone(options) -> None:
+  """Prints the measurements of a candidate as JSON."""
+  begin = time.perf_counter()
+  try:
+    call = _work(options)
+    call()
+    first = time.perf_counter() - begin
+    seconds = timing.alternate({'': call}, repetitions=options.repetitions)['']
+  except Exception as e:
+    if not re.search('RESOURCE_EXHAUSTED|out of memory', str(e)):
+      raise
+    print(json.dumps(None))
+    return
+  peak = _peak_bytes(options)
+  print(json.dumps({'first': first, 'peak': peak, 'seconds': seconds}))
+
+
+def _measure_alone(options, candidates, arguments):
+  """Returns seconds by candidate that fits, and the cells of `--alone`."""
+  seconds, cells = {}, {}
+  for candidate in candidates:
+    text = timing.run_in_child(__file__, f'--only={candidate}', *arguments)
+    measured = json.loads(text.splitlines()[-1])
+    if measured is None:
+      print(f'{candidate}: out of memory')
+      continue
+    seconds[candidate] = measured['seconds']
+    gib = measured['peak'] / 2**30
+    cells[candidate] = [f'{measured["first"]:.1f}', f'{gib:.1f}']
+  return seconds, cells
+
+
+def _measure_together(options, candidates, arguments):
+  """Returns the seconds of alternating calls, by candidate."""
+  with contextlib.ExitStack() as stack:
+    workers = {
+      candidate: stack.enter_context(
+        timing.Worker(__file__, f'--only={candidate}', *arguments)
+      )
+      for candidate in candidates
+    }
+    return timing.alternate(workers, repetitions=options.repetitions), {}
+
+
 def _compare(options, name, work, peak) -> float:
   """Prints a table; returns the ratio to the fastest peer, 0 without peers."""
   names = peers.installed()
@@ -132,14 +201,11 @@ def _compare(options, name, work, peak) -> float:
     arguments.append(f'--{key}={getattr(options, key)}')
   if options.device:
     arguments.append(f'--device={options.device}')
-  with contextlib.ExitStack() as stack:
-    workers = {
-      candidate: stack.enter_context(
-        timing.Worker(__file__, f'--only={candidate}', *arguments)
-      )
-      for candidate in (OURS, *([SCAN] if options.scan else []), *names)
-    }
-    seconds = timing.alternate(workers, repetitions=options.repetitions)
+  if options.alone:
+    arguments.append('--alone')
+  candidates = [OURS, *([SCAN] if options.scan else []), *names]
+  measure = _measure_alone if options.alone else _measure_together
+  seconds, cells = measure(options, candidates, arguments)
   is_step, batch_size = work == 'step', _batch_size(options, work)
   operations = flops.forward(
     ours.create(name), (options.image_size, options.image_size)
@@ -149,18 +215,22 @@ def _compare(options, name, work, peak) -> float:
     f'{work} {name}, {batch_size} images of {options.image_size} px,'
     f' {options.dtype}; matrix product: {peak / 1e9:.0f} GFLOP/s'
   )
+  median = {name: statistics.median(times) for name, times in seconds.items()}
   rows = [
     [
-      *timing.time_row(peer, times, seconds[OURS]),
-      f'{operations / statistics.median(times) / peak:.1%}',
-      f'{batch_size / statistics.median(times):.1f}',
+      *timing.time_row(candidate, times, seconds.get(OURS, times)),
+      f'{operations / median[candidate] / peak:.1%}',
+      f'{batch_size / median[candidate]:.1f}',
+      *cells.get(candidate, []),
     ]
-    for peer, times in seconds.items()
+    for candidate, times in seconds.items()
   ]
   head = ['', 'ms', 'lowest', 'highest', 'ratio', 'of peak', 'images/s']
+  if options.alone:
+    head += ['first call, s', 'peak GiB']
   timing.show(head, rows)
-  median = {name: statistics.median(times) for name, times in seconds.items()}
-  return median[OURS] / min(map(median.get, names)) if names else 0.0
+  fastest = min((median[peer] for peer in names if peer in median), default=0)
+  return median[OURS] / fastest if fastest and OURS in median else 0.0
 
 
 def main() -> None:
@@ -168,6 +238,9 @@ def main() -> None:
   options = _options()
   if options.device:
     jax.config.update('jax_platforms', options.device.replace('gpu', 'cuda'))
+  if options.only and options.alone:
+    _run_alone(options)
+    return
   if options.only:
     timing.serve(_work(options))
     return

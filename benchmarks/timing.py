@@ -55,22 +55,29 @@ def matmul_peak(dtype: str, *, repetitions: int = 10) -> float:
 
 
 def row(
-  name: str, values: Sequence[float], reference: Sequence[float]
+  name: str,
+  values: Sequence[float],
+  reference: Sequence[float],
+  digits: int = 1,
 ) -> list[str]:
   """Formats name, median, range, and ratio to the reference's median."""
   median = statistics.median(values)
   return [
     name,
-    *(f'{value:.1f}' for value in (median, min(values), max(values))),
+    *(f'{value:.{digits}f}' for value in (median, min(values), max(values))),
     f'{median / statistics.median(reference):.3f}',
   ]
 
 
 def time_row(
-  name: str, seconds: Sequence[float], reference: Sequence[float]
+  name: str,
+  seconds: Sequence[float],
+  reference: Sequence[float],
+  digits: int = 1,
 ) -> list[str]:
   """Formats a `row` of seconds in ms."""
-  return row(name, [1000 * s for s in seconds], [1000 * s for s in reference])
+  ms, reference_ms = ([1000 * s for s in x] for x in (seconds, reference))
+  return row(name, ms, reference_ms, digits)
 
 
 def show(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -4,6 +4,7 @@ import functools
 import types
 
 import jax
+from jax._src.cudnn import fused_attention_stablehlo as cudnn
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -62,6 +63,21 @@ def test_flash_attention_agrees_with_the_plain_form():
   np.testing.assert_allclose(out, expected, atol=1e-5)
   for found, wanted in zip(vjp(grad), expected_vjp(grad), strict=True):
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize('tokens', [196, 197])
+def test_jax_has_gradients_of_cudnn_attention(tokens, monkeypatch):
+  """JAX checks shapes while tracing, which needs no GPU."""
+  monkeypatch.setattr(cudnn, 'check_cudnn_version', lambda: 91000)
+  monkeypatch.setattr(cudnn, 'check_compute_capability', lambda _: True)
+  monkeypatch.setattr(
+    cudnn, 'is_cuda_compute_capability_equal', lambda _: False
+  )
+  x = jax.ShapeDtypeStruct((2, 3, tokens, 64), jnp.bfloat16)
+  def loss(*qkv):
+    return jnp.sum(kernels.flash(*qkv).astype(jnp.float32))
+  shapes = jax.eval_shape(jax.grad(loss, argnums=(0, 1, 2)), x, x, x)
+  assert [grad.shape for grad in shapes] == [x.shape] * 3
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 Either `PATH/{train,val,test}/CLASS/*`, or `PATH/CLASS/*`. In the latter case, a
 fifth of the images of every class (rounded, but at least one of two or more)
-form the split `test`, the rest `train`. They are chosen by a hash of
+form the split `test`, the rest `train`. Test images are chosen by a hash of
 `CLASS/FILE`, so that adding images moves few of the others. PATH may be any
 path supported by TensorFlow and etils, such as gs://.
 """

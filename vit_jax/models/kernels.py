@@ -66,11 +66,23 @@ def flash(
     implementation: same as in `jax.nn.dot_product_attention`.
   """
   assert bias is None
-  query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
-  out = jax.nn.dot_product_attention(
-    query, key, value, scale=1.0, implementation=implementation
+  # JAX has cuDNN's gradients only for even numbers of tokens.
+  tokens = query.shape[2]
+  even = (0, 0), (0, tokens % 2), (0, 0), (0, 0)
+  lengths = jnp.full(len(query), tokens, 'int32') if tokens % 2 else None
+  query, key, value = (
+    jnp.pad(jnp.swapaxes(x, 1, 2), even) for x in (query, key, value)
   )
-  return jnp.swapaxes(out, 1, 2)
+  out = jax.nn.dot_product_attention(
+    query,
+    key,
+    value,
+    scale=1.0,
+    query_seq_lengths=lengths,
+    key_value_seq_lengths=lengths,
+    implementation=implementation,
+  )
+  return jnp.swapaxes(out[:, :tokens], 1, 2)
 
 
 @jax.custom_jvp

@@ -166,7 +166,7 @@ def confusion(
   """Draws the numbers of examples by label and prediction."""
   k = len(names)
   figure, axes = _begin(WIDTH)
-  # Opacity is the share among images of the label, on light and dark pages.
+  # Opacity is the share of the label, which works on any background.
   colours = np.full((k, k, 4), to_rgba(COLOURS[0]))
   colours[..., 3] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
   axes.imshow(colours, interpolation='nearest')

@@ -3,9 +3,9 @@
 Every model of a list trains on subsets of several sizes. Each subset is part of
 the next larger one, and all models see the same subsets. On each subset, a
 model may select among settings of regularisation by the best accuracy on
-held-out images. Early stopping uses the same accuracy: the weights of the step
-with the best one are transferred. Figures 3 and 4 of the paper are such
-studies; Table 5 is one with several complete pre-training sets.
+held-out images. Early stopping uses the same accuracy: the weights that reached
+its best value are transferred. Figures 3 and 4 of the paper are such studies;
+Table 5 is one with several complete pre-training sets.
 """
 
 import dataclasses

@@ -56,7 +56,7 @@ class Run:
 
 
 def list_points(config: ml_collections.ConfigDict) -> list[Point]:
-  """Returns the points of a study: those of its list or sweep, and collected.
+  """Returns all points of a study: listed, from a sweep, and collected.
 
   Raises:
     ValueError: if there are none, two have the same name, or one makes an
@@ -119,7 +119,7 @@ def family_of(model: str) -> str:
 
 
 def _collected(config) -> Iterator[Point]:
-  """Yields one point per group of runs that differ only in their seed."""
+  """Yields points of `study.collect`; runs equal up to their seed make one."""
   by_config = {}
   for folder in config.study.collect:
     for run in finished_run.find(epath.Path(folder), config.sweep.job):

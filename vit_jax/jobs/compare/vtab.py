@@ -45,7 +45,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     missing = files.read_json(workdir / files.RESULTS)['missing']
     if not missing:
       return
-    _log.info('checking whether %s have data now', ', '.join(missing))
+    _log.info('looking again for the data of %s', ', '.join(missing))
   candidates = settings_lib.settings(config)
   names = _requested_tasks(config)
   _check_model(config, names[0])

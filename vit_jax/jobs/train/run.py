@@ -1,4 +1,4 @@
-"""A training run from its start or checkpoint to its results, for all jobs.
+"""The run of every training job, from start or checkpoint to results.
 
 Jobs differ in what the model learns and how it is evaluated: a `Trainable`.
 """
