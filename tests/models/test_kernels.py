@@ -74,8 +74,10 @@ def test_jax_has_gradients_of_cudnn_attention(tokens, monkeypatch):
     cudnn, 'is_cuda_compute_capability_equal', lambda _: False
   )
   x = jax.ShapeDtypeStruct((2, 3, tokens, 64), jnp.bfloat16)
+
   def loss(*qkv):
     return jnp.sum(kernels.flash(*qkv).astype(jnp.float32))
+
   shapes = jax.eval_shape(jax.grad(loss, argnums=(0, 1, 2)), x, x, x)
   assert [grad.shape for grad in shapes] == [x.shape] * 3
 
