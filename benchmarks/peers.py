@@ -1,8 +1,11 @@
 """The same models in PyTorch, from Hugging Face and timm if installed."""
 
 from collections.abc import Callable
-import contextlib
+import functools
+import importlib.abc
+import importlib.machinery
 import importlib.util
+import sys
 
 import numpy as np
 
@@ -21,12 +24,53 @@ def installed() -> list[str]:
   names = []
   if importlib.util.find_spec('transformers'):
     names += ['hf', 'hf-compiled']
-  # timm needs torchvision, which is not available for every PyTorch build.
-  with contextlib.suppress(ImportError, RuntimeError):
-    import timm  # noqa: F401
-
+  if importlib.util.find_spec('timm'):
     names += ['timm', 'timm-compiled']
   return names
+
+
+class _Stub(type):
+  """A class with any attribute, which is a class of this kind again."""
+
+  def __getattr__(cls, name: str):
+    if name.startswith('__'):
+      raise AttributeError(name)
+    return _Stub(name, (), {})
+
+
+class _StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+  """Imports a package as modules of stubs."""
+
+  def __init__(self, package: str):
+    self._package = package
+
+  def find_spec(self, name, path=None, target=None):
+    """Finds the package and anything below it."""
+    if name.split('.')[0] == self._package:
+      return importlib.machinery.ModuleSpec(name, self, is_package=True)
+    return None
+
+  def create_module(self, spec):
+    """Creates an ordinary module."""
+
+  def exec_module(self, module):
+    """Gives the module any attribute."""
+    module.__getattr__ = functools.partial(_Stub.__getattr__, _Stub)
+
+
+def _import_timm():
+  """Imports timm's ViT.
+
+  timm imports torchvision, of which its ViT uses nothing and which is not
+  available for every build of PyTorch; a stub then stands in for it.
+  """
+  try:
+    import torchvision  # noqa: F401
+  except (ImportError, RuntimeError):
+    sys.meta_path.insert(0, _StubFinder('torchvision'))
+  from timm.models import vision_transformer
+
+  return vision_transformer
 
 
 def create(kind: str, name: str, image_size: int):
@@ -53,9 +97,7 @@ def create(kind: str, name: str, image_size: int):
     )
     model = transformers.ViTForImageClassification(config)
     return model, lambda images: model(images).logits
-  from timm.models import vision_transformer
-
-  model = vision_transformer.VisionTransformer(
+  model = _import_timm().VisionTransformer(
     img_size=image_size,
     patch_size=patch,
     embed_dim=size.width,
