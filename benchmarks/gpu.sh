@@ -18,13 +18,12 @@ if [ "$device" = cpu ]; then
   inference=(--config.inference.cpu_memory=0.1)
 else
   models=ViT-B/16,ViT-L/16 size=(--image_size=224) batch=256 repetitions=15
-  # The largest batch is found sooner in a fifth of the memory.
-  inference=(--config.model.scan=true)
+  inference=(--config.model.scan=true)  # Compiles each batch sooner.
 fi
 
 run() {
   echo "\$ $*"
-  timeout 300 "$@" || echo "failed: exit code $?"
+  timeout 400 "$@" || echo "failed: exit code $?"
 }
 
 {
@@ -32,13 +31,14 @@ run() {
   run python3 benchmarks/step.py --device="$device" --models="$models" \
     --work=step --dtype=bfloat16 --batch="$batch" "${size[@]}" --alone \
     --repetitions="$repetitions" --peers=timm-compiled,hf-compiled
-  run python3 benchmarks/attention.py --models="$models" --batch="$batch" \
-    "${size[@]}"
   run python3 benchmarks/operations.py --model="${models%%,*}" \
     --dtype=bfloat16 --batch="$batch" "${size[@]}" --save="$folder/operations"
+  # In a fifth of the memory, the largest batch is found sooner.
   XLA_PYTHON_CLIENT_MEM_FRACTION=0.2 run python3 -m vit_jax.main \
     --config=configs/inference.py:"${models%%,*}" "${inference[@]}" \
     --config.inference.image_sizes="${size[0]#*=}" \
     --config.inference.seconds=1 --config.inference.repetitions=5 \
     --workdir="$folder/inference"
+  run python3 benchmarks/attention.py --models="$models" --batch="$batch" \
+    "${size[@]}"
 } 2>&1 | tee "$folder/output.txt"

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 import contextlib
 import gzip
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -25,13 +26,17 @@ import timing
 
 # Kinds by a pattern of a kernel's or operation's name; the first that matches.
 KINDS = {
-  'attention': r'sdpa|flash|fmha|cudnn',
-  'matrix products': r'gemm|nvjet|cutlass|cublas|\bdot|xmma|wgrad',
-  'convolutions': r'conv(?!ert)|implicit',
+  'convolutions': r'conv(?!ert)|implicit|fprop_optimized|wgrad|dgrad|nhwc',
+  'attention': r'sdpa|flash|fmha|dot_do_o|convert_dq',
+  'matrix products': r'gemm|nvjet|cutlass|cublas|\bdot|xmma',
   'reductions': r'reduce',
   'copies': r'copy|transpose|memcpy|memset|Memcpy|Memset',
   'element-wise': r'fusion|wrapped|loop|add|multiply|select|broadcast|convert',
 }
+# In a command buffer, kernels have no names of instructions.
+os.environ['XLA_FLAGS'] = ' '.join(
+  [os.environ.get('XLA_FLAGS', ''), '--xla_gpu_enable_command_buffer=']
+)
 _LINE = re.compile(r'%?([\w.-]+) = .*op_name="([^"]+)"')
 
 
