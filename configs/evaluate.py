@@ -25,9 +25,9 @@ DATASET is a name in `vit_jax/data/catalog.py`, such as `imagenet_v2`,
   these 113.
 
 Prints tables and writes `results.json`, `per_class.csv` and
-`predictions_SPLIT.jsonl`. Hardware: any. Expected: ViT-H/14 from JFT-300M
-reaches 88.55 per cent on ImageNet, 90.72 on ReaL (Table 2), and 61.7 on
-ObjectNet (Appendix D.9).
+`predictions_SPLIT.jsonl`. Hardware: any. Expected: ViT-H/14 pre-trained on
+JFT-300M reaches 88.55 per cent on ImageNet, 90.72 on ReaL (Table 2), and 61.7
+on ObjectNet (Appendix D.9).
 """
 
 import ml_collections

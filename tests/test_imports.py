@@ -110,7 +110,9 @@ def test_packages_without_tensorflow(package):
   run_without_tensorflow(lines)
 
 
-@pytest.mark.parametrize('script', ['step', 'compile', 'attention', 'operations'])
+@pytest.mark.parametrize(
+  'script', ['step', 'compile', 'attention', 'operations']
+)
 def test_benchmarks_of_the_model_need_no_tensorflow(script):
   run_without_tensorflow(
     [f'import sys; sys.path.insert(0, "benchmarks"); import {script}']

@@ -113,7 +113,7 @@ def constrain_activations(mesh: Mesh) -> Callable[[Array], Array]:
 
 
 def unstack_blocks(state: PyTree) -> PyTree:
-  """Splits stacked encoder blocks of a state on devices, one weight at a time.
+  """Unstacks the encoder blocks of a state on devices, one weight at a time.
 
   The results are in host memory, so devices need little space besides the
   state. A state without stacked blocks is returned as is.

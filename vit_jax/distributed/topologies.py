@@ -71,7 +71,7 @@ class Slice:
 
 
 def describe(name: str) -> Slice:
-  """Returns the slice with a name, such as `v3:4x4` or `v4:2x2x1`.
+  """Returns the slice with the given name, such as `v3:4x4` or `v4:2x2x1`.
 
   Raises:
     ValueError: if libtpu is not installed or does not know the slice.

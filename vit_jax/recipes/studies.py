@@ -63,7 +63,7 @@ def small(data: str) -> ml_collections.ConfigDict:
 
 
 def vit(name: str, depth: int, width: int) -> Setting:
-  """Returns a small ViT with heads of size 32 and MLPs of twice the width."""
+  """Returns the keys of a small ViT with heads of size 32 and narrow MLPs."""
   return {
     'model.name': name,
     'model.depth': depth,
@@ -74,7 +74,7 @@ def vit(name: str, depth: int, width: int) -> Setting:
 
 
 def resnet(*stage_depths: int) -> Setting:
-  """Returns a small ResNet, which needs a higher learning rate."""
+  """Returns the keys of a small ResNet, and the higher rate that it needs."""
   return {
     'model.name': 'R50x1',
     'model.stage_depths': stage_depths,
@@ -84,7 +84,7 @@ def resnet(*stage_depths: int) -> Setting:
 
 
 def hybrid(*stage_depths: int, depth: int, width: int) -> Setting:
-  """Returns a small hybrid, with one token per position of the feature map."""
+  """Returns the keys of a small hybrid with one token per map position."""
   return vit('R50+ViT-Ti/32', depth, width) | {
     'model.stage_depths': stage_depths,
     'model.width_factor': 0.5,

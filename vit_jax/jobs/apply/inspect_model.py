@@ -115,7 +115,7 @@ def _filters(model: pretrained.PretrainedModel) -> _Findings:
 
 
 def _positions(model: pretrained.PretrainedModel) -> Iterator[_Findings]:
-  """Yields nothing for models without added position embeddings."""
+  """Yields the similarity of position embeddings, if the model adds any."""
   try:
     embeddings = position_similarity.embeddings(model.params)
   except ValueError as error:

@@ -149,7 +149,7 @@ def metrics_to_draw(
 
 
 def metric_names(summaries: Sequence[PointSummary]) -> list[str]:
-  """Returns the names of all metrics, in order, without deviations."""
+  """Returns the names of all metrics except `_std`, in the order measured."""
   names = dict.fromkeys(name for p in summaries for name in p.metrics)
   return [name for name in names if not name.endswith('_std')]
 

@@ -168,7 +168,7 @@ def _search(
 def _describe(
   source: Source, test_images: _TestImages, duplicate: Match
 ) -> dict[str, str | float]:
-  """Returns the line of PAIRS for a near-duplicate."""
+  """Returns the record of a near-duplicate in `pairs.jsonl`."""
   against, test_index = test_images.locate(duplicate.original)
   return {
     'example': source.stable_id(duplicate.index),
