@@ -95,6 +95,15 @@ def test_jpeg_files_are_turned_upright(order, orientation):
   np.testing.assert_array_equal(cropped(file), cropped_pixels(upright))
 
 
+def test_without_a_graph():
+  for kind in ('JPEG', *LOSSLESS):
+    for orientation in (None, 6):
+      file = encode(UPRIGHT, orientation, kind)
+      np.testing.assert_array_equal(
+        decode.to_rgb(tf.constant(file)), to_rgb(file)
+      )
+
+
 JFIF = (0xE0, b'JFIF\0\x01\1\1' + bytes(6))
 XMP = (0xE1, b'http://ns.adobe.com/xap/1.0/\0<x/>')
 PHOTOSHOP = (0xED, b'Photoshop 3.0\0' + bytes(50))

@@ -93,19 +93,26 @@ def _decode_with_pillow(raw: tf.Tensor) -> tf.Tensor:
   """Decodes types that TensorFlow cannot decode, or not all variants of."""
 
   def decode(file):
-    with Image.open(io.BytesIO(file)) as image:
-      image = ImageOps.exif_transpose(image)
-      if image.mode.startswith('I;16'):
-        gray = (np.asarray(image) // 256).astype(np.uint8)
-        return np.repeat(gray[..., None], 3, -1)
-      if image.mode in ('I', 'F'):
-        raise ValueError(
-          f'{image.format} files with 32 bits per channel are not supported'
-        )
-      return np.asarray(image.convert('RGB'))
+    try:
+      with Image.open(io.BytesIO(file)) as image:
+        return _pillow_to_rgb(ImageOps.exif_transpose(image))
+    # Pillow raises errors of many types.
+    except Exception as error:
+      raise tf.errors.InvalidArgumentError(None, None, str(error)) from error
 
+  if tf.executing_eagerly():  # A NumPy function would not get a string.
+    return tf.constant(decode(raw.numpy()))
   image = tf.numpy_function(decode, [raw], tf.uint8, stateful=False)
   return tf.ensure_shape(image, (None, None, 3))
+
+
+def _pillow_to_rgb(image: Image.Image) -> np.ndarray:
+  if image.mode.startswith('I;16'):
+    gray = (np.asarray(image) // 256).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, -1)
+  if image.mode in ('I', 'F'):
+    raise ValueError('images with 32 bits per channel are not supported')
+  return np.asarray(image.convert('RGB'))
 
 
 def _decode_any(raw: tf.Tensor, orientation_of_jpeg: tf.Tensor) -> tf.Tensor:

@@ -82,9 +82,8 @@ def turn(
 
   def turned():
     axes = tf.where(orientation >= 5, [1, 0, 2], [0, 1, 2])
-    is_flipped = tf.reduce_any(
-      orientation == [[3, 4, 7, 8], [2, 3, 6, 7]], axis=1
-    )
+    flipped_by = tf.constant([[3, 4, 7, 8], [2, 3, 6, 7]])  # Rows, columns.
+    is_flipped = tf.reduce_any(flipped_by == orientation, axis=1)
     flipped_axes = tf.boolean_mask([0, 1], is_flipped)
     return tf.reverse(tf.transpose(image, axes), flipped_axes)
 
