@@ -42,7 +42,8 @@ def get_config(
   """Returns the config for 'MODEL,DATASET' or for 'RUN'."""
   config = config_lib.base(job='evaluate', batch_size=256)
   config.model.name = ''
-  config.data.image_size = 0
+  config.data.update(image_size=0, eval_crop='', eval_interpolation='')
+  config.loss = ''
   model, comma, dataset = argument.partition(',')
   if comma:
     config.model.name = model

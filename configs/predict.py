@@ -29,6 +29,7 @@ def get_config(paths: str = '') -> ml_collections.ConfigDict:
   """Returns the config for images at `paths`, separated by commas."""
   config = config_lib.base(job='predict', batch_size=32)
   config.model.name = ''
-  config.data.image_size = 0
+  config.data.update(image_size=0, eval_crop='', eval_interpolation='')
+  config.loss = ''
   config_lib.set_keys(config, {'predict.paths': paths})
   return config

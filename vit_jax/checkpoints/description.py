@@ -61,6 +61,7 @@ class Description:
     image_size: height and width in pixels that the position embeddings are for,
       if recorded.
     evaluation: preprocessing that the logits were evaluated with, if recorded.
+    loss: key of `steps.LOSSES`, which determines probabilities.
     axial: whether the model uses axial attention.
     ignored: names of arrays in the file that do not belong to an image model,
       such as optimizer state.
@@ -74,6 +75,7 @@ class Description:
   class_names: tuple[str, ...] | None = None
   image_size: tuple[int, int] | None = None
   evaluation: Evaluation = Evaluation()
+  loss: str = 'softmax'
   axial: bool = False
   ignored: tuple[str, ...] = ()
 

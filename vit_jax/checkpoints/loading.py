@@ -138,6 +138,9 @@ def _read_safetensors(path, heads):
     listed = ', '.join(f'{n} in {source}' for n, source in recorded.items())
     raise ValueError(f'the number of attention heads is ambiguous: {listed}.')
   params = FORMATS[name].read(arrays, next(iter(recorded), None))
+  if not recorded:
+    usual = description.sizes(params).get('heads')
+    settings.setdefault(description.ASSUMED, {})['heads'] = usual
   return _complete(path, params, name, settings)
 
 
@@ -165,7 +168,9 @@ def _complete(path, params, format, settings, ignored=()):
     )
   assumed = {'mean': normalization.NONE, 'std': normalization.NONE}
   if 'heads' in sizes:
-    assumed |= {'heads': sizes['heads'], 'gelu': 'tanh', 'norm_eps': 1e-6}
+    assumed |= {'gelu': 'tanh', 'norm_eps': 1e-6}
+  if 'head' in params:
+    assumed['loss'] = 'softmax'
   assumed['evaluation'] = description.Evaluation()
   assumed |= settings.pop(description.ASSUMED, {})
   values, sources = {}, {}

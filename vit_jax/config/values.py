@@ -220,9 +220,8 @@ def check(name: str, value: Any) -> None:
         f' {key.items.__name__}: {key.meaning}'
       )
   elif key.choices and value not in key.choices:
-    raise ValueError(
-      f'{name}={value!r} is not one of {", ".join(key.choices)}: {key.meaning}'
-    )
+    known = ', '.join(filter(None, key.choices))
+    raise ValueError(f'{name}={value!r} is not one of {known}: {key.meaning}')
   if key.type in (int, float) and not key.low <= value <= key.high:
     raise ValueError(
       f'{name}={value!r} is outside [{key.low:g}, {key.high:g}]: {key.meaning}'

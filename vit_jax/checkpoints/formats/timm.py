@@ -45,7 +45,6 @@ _METADATA = {
 }
 # What timm assumes for keys that a pretrained_cfg lacks.
 _CFG_DEFAULTS = {
-  'input_size': (3, 224, 224),
   'interpolation': 'bicubic',
   'crop_pct': 0.875,
   'crop_mode': 'center',
@@ -158,10 +157,11 @@ def _model_settings(arguments, pool, architecture):
 def _image_settings(cfg):
   """Returns the normalization and evaluation of a pretrained_cfg."""
   given = {k: cfg[k] for k in _CFG_DEFAULTS if cfg.get(k) is not None}
-  if not given:
+  size = cfg.get('input_size')
+  if not (given or size):
     return {}
   given = _CFG_DEFAULTS | given
-  kind, share, size = given['crop_mode'], given['crop_pct'], given['input_size']
+  kind, share = given['crop_mode'], given['crop_pct']
   if kind not in _CROPS or not 0 < share <= 1:
     raise ValueError(
       f'{pytorch.CONFIG} specifies crop_mode={kind!r}, crop_pct={share!r};'
@@ -172,7 +172,7 @@ def _image_settings(cfg):
     _INTERPOLATIONS,
     f'{pytorch.CONFIG}: interpolation',
   )
-  evaluation = description.Evaluation(
+  evaluation = size and description.Evaluation(
     _CROPS[kind],
     interpolation,
     image_size=tuple(size[1:]),

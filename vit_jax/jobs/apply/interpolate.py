@@ -40,6 +40,9 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     models = _load_all(config)
   first = models[0]
   build.record_derived(config, first.model)
+  for key in ('eval_crop', 'eval_interpolation', 'precrop_size', 'trim_px'):
+    config.data[key] = first.config.data[key]
+  config.loss = first.config.loss
   interpolations = _interpolations([model.params for model in models], alphas)
   evaluator = None
   if config.data.eval:
@@ -87,6 +90,14 @@ def _load_all(
     path_config = config.copy_and_resolve_references()
     path_config.init_from = path
     models.append(pretrained.load_classifier(path_config))
+  for path, model in zip(paths, models, strict=True):
+    for name in ('gelu', 'norm_eps'):
+      ours, theirs = (getattr(m.model, name, None) for m in (models[0], model))
+      if ours != theirs:
+        raise ValueError(
+          f'the model of {paths[0]} has {name}={ours!r}, that of {path} has'
+          f' {theirs!r}; set model.{name} to evaluate all with one of them.'
+        )
   return models
 
 
