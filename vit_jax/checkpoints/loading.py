@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax.checkpoints import (
-  array_check,
   description,
   normalization,
   run_folder,
@@ -77,8 +76,6 @@ def _read(path, heads):
   if path.is_dir():
     if run_folder.is_run(path):
       params = run_folder.read(path)
-      for name, array in official.flatten(params).items():
-        array_check.check(name, array)
       return _complete(path, params, 'run', run_folder.settings(path))
     if (path / huggingface.WEIGHTS).exists():
       return _read_safetensors(path / huggingface.WEIGHTS, heads)
