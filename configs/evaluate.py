@@ -8,9 +8,9 @@ RUN is the workdir of a run, or a weight file in it: it is evaluated on its own
 data, or on other data with the same classes, given by `--config.data.name=...`
 and `--config.data.eval=...`. PATH is any other checkpoint with a head, such as
 a published one, and MODEL the name of its model, such as ViT-B/16; if MODEL is
-empty, as in `:,cifar10`, the weights determine the model. The image size is
-that at which the checkpoint was trained, unless `--config.data.image_size` is
-set.
+empty, as in `:,cifar10`, the weights determine the model. Image size, crop and
+interpolation are those that the checkpoint records, unless
+`--config.data.image_size`, `eval_crop` or `eval_interpolation` is set.
 
 DATASET is a name in `vit_jax/data/catalog.py`, such as `imagenet_v2`,
 `tfds:BUILDER`, `folder:PATH` for its test split, or `objectnet:PATH`:
