@@ -15,6 +15,7 @@ _log = logging.getLogger(__name__)
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
+DATA = 'data.json'
 RESULTS = 'results.json'
 FINAL_WEIGHTS = 'final.npz'
 
@@ -22,6 +23,12 @@ FINAL_WEIGHTS = 'final.npz'
 def is_run(folder: epath.Path) -> bool:
   """Returns whether this is a run's workdir or its folder of checkpoints."""
   return (folder / CHECKPOINTS).is_dir() or bool(_steps(folder))
+
+
+def has_checkpoint(workdir: epath.Path) -> bool:
+  """Returns whether a run has a finished checkpoint to resume from."""
+  folder = workdir / CHECKPOINTS
+  return folder.is_dir() and bool(_steps(folder))
 
 
 def read(folder: epath.Path) -> dict[str, Any]:
@@ -64,7 +71,8 @@ def settings(folder: epath.Path) -> dict[str, Any]:
 
   Returns:
     Fields of `Description`: 'gelu', 'norm_eps' and 'image_size' from
-    config.json and 'class_names' from results.json, each if recorded.
+    config.json, and 'class_names' from results.json, or from data.json while
+    the run is in progress; each if recorded.
   """
   if folder.name == CHECKPOINTS:
     folder = folder.parent
@@ -75,7 +83,7 @@ def settings(folder: epath.Path) -> dict[str, Any]:
       recorded[key] = value
   if height := config.get('data.image_size'):
     recorded['image_size'] = height, config.get('data.image_width') or height
-  results = read_json(folder / RESULTS) or {}
+  results = read_json(folder / RESULTS) or read_json(folder / DATA) or {}
   if names := results.get('class_names'):
     recorded['class_names'] = tuple(names)
   return recorded
