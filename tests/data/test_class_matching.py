@@ -60,7 +60,12 @@ def test_what_is_logged():
 @pytest.mark.parametrize(
   ('model_names', 'num_classes', 'data_names', 'message'),
   [
-    ('abc', 3, 'abx', "1 of 3 classes of D are unknown to M: 'x'.*lacks.*'c'"),
+    (
+      'abc',
+      3,
+      'abx',
+      "1 of 3 classes of D are unknown to M: 'x'; .*'c'.*index",
+    ),
     ('abc', 3, 'abcd', "unknown to M: 'd'"),
     (None, 3, 'ab', 'M has 3 classes, but D has 2.*M has no class names'),
     ('abc', 3, '01', 'M has 3 classes, but D has 2.*D has no class names'),

@@ -133,13 +133,14 @@ def _unknown(model_names, data_names, model, data) -> str:
   known = set(model_names)
   unknown = [name for name in data_names if name not in known]
   others = [name for name in model_names if name not in set(data_names)]
-  return (
+  message = (
     f'{len(unknown)} of {len(data_names)} classes of {data} are unknown to'
-    f' {model}: {_listed(unknown)}. Its classes that {data} lacks are'
-    f' {_listed(others) or "none"}. Name the classes as in the checkpoint, or,'
-    ' if both have the same classes in the same order, set'
-    ' data.match_classes=index.'
+    f' {model}: {_listed(unknown)}; its other classes are'
+    f' {_listed(others) or "none"}. Name the classes as in the checkpoint'
   )
+  if len(data_names) == len(model_names):
+    message += ', or, if only the names differ, set data.match_classes=index'
+  return f'{message}.'
 
 
 def _reason_for_index(model_names, data_names, model, data) -> str:
