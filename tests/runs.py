@@ -70,7 +70,7 @@ def shrink(config):
 
 
 def _image_size(name):
-  """Returns a size that gives few tokens: 16 for ViTs but for /32, which has 4."""
+  """Returns a size that gives ViTs at most 16 tokens."""
   patch_size = re.search(r'ViT.*/(\d+)$', name)
   return 4 * min(int(patch_size[1]), 16) if patch_size else 64
 

@@ -236,7 +236,7 @@ def test_mistakes_are_refused_before_anything_is_written(
 
 
 def test_curves_of_an_ablation(tmp_path):
-  """Other ablations: tests/test_main.py has the default, tests/slow the rest."""
+  """Others: tests/test_main.py has the default, tests/slow all of them."""
   config = runs.shrink(runs.load_config('ablation', 'pooling'))
   results = runs.run(config, tmp_path)
   (metric,) = results['drawn']
