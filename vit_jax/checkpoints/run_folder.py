@@ -10,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from vit_jax.checkpoints import checksums
+from vit_jax.checkpoints.description import Evaluation
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def read(folder: epath.Path) -> dict[str, Any]:
   )
 
 
-def settings(folder: epath.Path) -> dict[str, Any]:
+def settings(folder: epath.Path) -> dict[str, dict[str, Any]]:
   """Returns the settings of a model, as recorded by its run.
 
   Args:
@@ -63,8 +64,9 @@ def settings(folder: epath.Path) -> dict[str, Any]:
       file, which need not belong to a run.
 
   Returns:
-    Fields of `Description`: 'gelu', 'norm_eps' and 'image_size' from
-    config.json and 'class_names' from results.json, each if recorded.
+    Fields of `Description`, by the file they are from: 'gelu', 'norm_eps',
+    'image_size' and 'evaluation' from config.json and 'class_names' from
+    results.json, each if recorded.
   """
   if folder.name == CHECKPOINTS:
     folder = folder.parent
@@ -75,10 +77,20 @@ def settings(folder: epath.Path) -> dict[str, Any]:
       recorded[key] = value
   if height := config.get('data.image_size'):
     recorded['image_size'] = height, config.get('data.image_width') or height
+  if crop := config.get('data.eval_crop'):
+    precrop_px = config.get('data.precrop_size')
+    recorded['evaluation'] = Evaluation(
+      crop,
+      config.get('data.eval_interpolation') or 'bilinear',
+      precrop_size=(precrop_px, precrop_px) if precrop_px else None,
+      trim_px=config.get('data.trim_px', 0),
+    )
   results = read_json(folder / RESULTS) or {}
-  if names := results.get('class_names'):
-    recorded['class_names'] = tuple(names)
-  return recorded
+  names = results.get('class_names')
+  return {
+    CONFIG: recorded,
+    RESULTS: {'class_names': names and tuple(names)},
+  }
 
 
 def _steps(folder):
