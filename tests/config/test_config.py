@@ -36,7 +36,8 @@ def test_base_with_a_length_passes_the_check():
     ('seed', -1, r'seed=-1 is outside \[0, '),
     ('loss', 'hinge', "loss='hinge' is not one of softmax, sigmoid"),
     ('label_smoothing', 1.5, 'label_smoothing=1.5 is outside'),
-    ('label_smoothing', float('nan'), 'label_smoothing=nan is outside'),
+    ('label_smoothing', float('nan'), 'label_smoothing=nan is not finite'),
+    ('mixup', float('inf'), 'mixup=inf is not finite'),
     ('batch_size', 4097, 'optim.accumulate=2 micro-batches'),
   ],
 )

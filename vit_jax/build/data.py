@@ -12,6 +12,7 @@ from vit_jax import config as config_lib
 from vit_jax.data import pipeline, preprocess, registry
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
+from vit_jax.workdir import metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,7 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
   Raises:
     ValueError: if data is missing or does not match the rest of the config.
   """
+  _check_names(config)
   c = config.data
   train = open_split(
     config,
@@ -97,6 +99,17 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
       shift=c.shift,
     ),
   )
+
+
+def _check_names(config: ml_collections.ConfigDict) -> None:
+  """Refuses splits whose metrics would be taken for others of the run."""
+  for name, split in config_lib.eval_splits(config).items():
+    if name in metrics.RESERVED:
+      raise ValueError(
+        f'data.eval={config.data.eval!r}: the metrics of training start with'
+        f' {name}/, so the split {split!r} needs another name, as in'
+        f' {name}_split={split}.'
+      )
 
 
 def open_eval_data(config: ml_collections.ConfigDict) -> EvalData:

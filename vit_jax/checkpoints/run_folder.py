@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from vit_jax.checkpoints import checksums
+from vit_jax.checkpoints import checksums, finite
 from vit_jax.checkpoints.description import Evaluation
 
 _log = logging.getLogger(__name__)
@@ -33,7 +33,8 @@ def read(folder: epath.Path) -> dict[str, Any]:
   skipped with a warning.
 
   Raises:
-    ValueError: if there is no finished checkpoint, or all are damaged.
+    ValueError: if there is no finished checkpoint, all are damaged, or a weight
+      is NaN or infinite.
   """
   if (folder / CHECKPOINTS).is_dir():
     folder /= CHECKPOINTS
@@ -42,7 +43,9 @@ def read(folder: epath.Path) -> dict[str, Any]:
   for step in _steps(folder):
     damage = checksums.find_damage(folder / str(step))
     if damage is None:
-      return _restore(folder / str(step) / 'state')
+      params = _restore(folder / str(step) / 'state')
+      finite.check(params, f'checkpoint {step}', '; give another checkpoint.')
+      return params
     damages.append(f'{step}: {damage}')
     _log.warning('skipping damaged checkpoint %s/%s', folder, damages[-1])
   if not damages:

@@ -28,8 +28,8 @@ _RUN = {
   ),
   'best_metric': Key(
     '',
-    'Metric, such as val/accuracy, by which to keep the best weights besides'
-    ' the last; empty: none.',
+    'Metric of an evaluation, such as val/accuracy, by which to keep the best'
+    ' weights besides the last; empty: none.',
   ),
   'profile_steps': Adjustable('', 'Steps FIRST:LAST to profile; empty: none.'),
   'init_from': Key(

@@ -98,11 +98,16 @@ def _interpolations(
     return {'mean': lambda: arithmetic.average(trees)}
   start, end = trees
   return {
-    f'alpha_{alpha:g}': lambda alpha=alpha: arithmetic.interpolate(
+    f'alpha_{_name(alpha)}': lambda alpha=alpha: arithmetic.interpolate(
       start, end, alpha
     )
     for alpha in alphas
   }
+
+
+def _name(alpha: float) -> str:
+  """Returns the shortest of these spellings that keeps numbers apart."""
+  return f'{alpha:g}' if float(f'{alpha:g}') == alpha else repr(alpha)
 
 
 def _print_table(names: list[str], metrics: dict[str, float]) -> None:

@@ -63,7 +63,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   target = path if processes.is_first() else epath.Path(os.devnull)
   with target.open('w') as lines:
     for line in predictor.predict(paths, names, batch_size):
-      lines.write(json.dumps(line, ensure_ascii=False) + '\n')
+      text = files.json_text(line, line['example'], ensure_ascii=False)
+      lines.write(f'{text}\n')
       console.show(_text(line))
       if 'error' in line:
         unreadable.append(line['example'])

@@ -14,9 +14,9 @@ from etils import epath
 import ml_collections
 
 from vit_jax import config as config_lib
+from vit_jax.checkpoints import finite
 from vit_jax.config.values import FAMILY
 from vit_jax.jobs.compare import settings, transfer
-from vit_jax.training import loop
 from vit_jax.workdir import finished_run
 
 _log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ def train(
   _log.info('%s with seed %d', point.name, seed)
   try:
     settings.run_or_read(config, folder)
-  except loop.NonFiniteError as error:
+  except finite.NonFiniteError as error:
     _log.warning('%s diverged: %s', folder, error)
     return None
   return finished_run.read(folder)
@@ -193,7 +193,7 @@ def _score(config, run, folder) -> Run | None:
   folder = folder / f'seed-{run.config.seed}'
   try:
     scores = transfer.scores(config, run, folder)
-  except loop.NonFiniteError as error:
+  except finite.NonFiniteError as error:
     _log.warning('%s diverged: %s', folder, error)
     return None
   return Run(run, scores | _accuracies(run) | scores)

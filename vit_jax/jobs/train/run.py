@@ -21,6 +21,7 @@ from vit_jax import build, checkpoints
 from vit_jax import config as config_lib
 from vit_jax.build import few_shot_evaluator
 from vit_jax.build import program as program_lib
+from vit_jax.checkpoints import finite
 from vit_jax.checkpoints import store as store_lib
 from vit_jax.data import pipeline
 from vit_jax.distributed import cpu, preemption, processes, sharding
@@ -129,6 +130,11 @@ def train(
       restored = store.restore(program.file_state)
     if restored:
       step, skipped = restored.step, restored.meta['skipped']
+      finite.check(
+        restored.state,
+        f'{workdir / files.CHECKPOINTS / str(step)}',
+        '; remove this checkpoint to resume from an earlier one.',
+      )
       _log.info('resuming from step %d', step)
       begin -= restored.meta['seconds']
       state = program.from_file(restored.state)
@@ -150,10 +156,11 @@ def train(
         )
 
       def evaluate(step: int, state: state_lib.State) -> tuple[dict, Any]:
-        metrics, predictions = trainable.evaluate(
-          _weights(state),
-          raw_params=None if state.ema_params is None else state.params,
-        )
+        with finite.located(f'evaluation at step {step}'):
+          metrics, predictions = trainable.evaluate(
+            _weights(state),
+            raw_params=None if state.ema_params is None else state.params,
+          )
         metric_log.write(step, metrics)
         best = config.best_metric and metric_log.best(config.best_metric)
         if best and best[0] == step:
@@ -161,8 +168,12 @@ def train(
           _export(state, workdir / files.BEST_WEIGHTS)
         return metrics, predictions
 
-      def on_weights(evaluation: Evaluation) -> loop.Evaluation:
-        return lambda step, state: evaluation(step, _weights(state), metric_log)
+      def on_weights(evaluation: Evaluation):
+        def evaluate(step: int, state: state_lib.State) -> dict[str, float]:
+          with finite.located(f'evaluation at step {step}'):
+            return evaluation(step, _weights(state), metric_log)
+
+        return evaluate
 
       def save(step: int, state: state_lib.State) -> None:
         seconds = time.perf_counter() - begin
@@ -204,7 +215,7 @@ def train(
       # The last step is evaluated, and the results are written.
       metrics, predictions = evaluate(step, state)
       for _, evaluation in evaluations:
-        more = evaluation(step, _weights(state), metric_log)
+        more = on_weights(evaluation)(step, state)
         metrics = metrics | more  # A thread may be writing the old dict.
       _export(state, workdir / files.FINAL_WEIGHTS)
       if best := config.best_metric and metric_log.best(config.best_metric):
