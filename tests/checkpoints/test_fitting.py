@@ -72,11 +72,11 @@ def test_parts_of_other_objectives_are_dropped():
   params = weights.random_params(weights.tiny())
   others = {
     'mask_token': np.ones((1, 1, 12), 'f4'),
-    'prediction': {'kernel': np.ones((12, 512), 'f4')},
+    'patch_head': {'kernel': np.ones((12, 512), 'f4')},
   }
   adapted, report = fit(params | others, weights.tiny(), head='keep')
   weights.assert_same(adapted, params)
-  assert report.names('dropped') == ['mask_token', 'prediction/kernel']
+  assert report.names('dropped') == ['mask_token', 'patch_head/kernel']
 
 
 @pytest.mark.parametrize('pool', ['token', 'gap'])

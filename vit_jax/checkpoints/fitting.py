@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 _HEAD_PARTS = ('pre_logits', 'head')
 # Parts of masked patch prediction, on which representations do not depend.
-_UNUSED_PARTS = ('mask_token', 'prediction', 'decoder')
+_UNUSED_PARTS = ('mask_token', 'patch_head', 'decoder')
 # The parts of the checkpoint's head to keep, by the name of the choice.
 HEADS = {
   'replace': (),
