@@ -12,11 +12,19 @@ empty, as in `:,cifar10`, the weights determine the model. Image size, crop and
 interpolation are those that the checkpoint records, unless
 `--config.data.image_size`, `eval_crop` or `eval_interpolation` is set.
 
-DATASET is a name in `vit_jax/data/catalog.py`, such as `imagenet_v2`,
-`tfds:BUILDER`, `folder:PATH` for its test split, or `objectnet:PATH`:
+Classes are matched by name, so the data may have them in another order, or only
+some of them; the model still chooses among all of its classes, unless
+`--config.evaluate.restricted=true` is set. Classes that the checkpoint does not
+have are an error. Folders named by class numbers, such as 0 to 999 of
+ImageNet-V2, are taken as labels. If the checkpoint or the data has no names,
+classes are matched by index, and the log says so;
+`--config.data.match_classes=index` asks for it.
 
-- `imagenet2012`; with `--config.evaluate.real_json=FILE`, the `real.json` of
-  github.com/google-research/reassessed-imagenet, ReaL accuracy is added.
+DATASET is a name in `vit_jax/data/catalog.py` (such as `imagenet_v2`),
+`tfds:BUILDER`, `folder:PATH` (its test split) or `objectnet:PATH`:
+
+- `imagenet2012`: `--config.evaluate.real_json=FILE` adds ReaL accuracy; FILE is
+  `real.json` from github.com/google-research/reassessed-imagenet.
 - `imagenet2012_real`: the same labels through TFDS.
 - `objectnet:PATH`, the release with its folders `images` and `mappings`: scores
   a model of the 1,000 ImageNet classes on images of the 113 shared classes. The

@@ -116,7 +116,7 @@ def test_file_types_are_recognized_by_content(split_folders):
       lambda p: write(p / 'test/d/0.png'),
       'classes that are missing in train: d',
     ),
-    (lambda p: (p / 'train').rename(p / 'old'), 'val and test, but no train'),
+    (lambda p: (p / 'train').rename(p / 'old'), 'val and test but no train'),
   ],
 )
 def test_broken_folders(split_folders, break_it, message):

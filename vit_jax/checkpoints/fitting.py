@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 _HEAD_PARTS = ('pre_logits', 'head')
 # Parts of masked patch prediction, on which representations do not depend.
-_UNUSED_PARTS = ('mask_token', 'prediction', 'decoder')
+_UNUSED_PARTS = ('mask_token', 'patch_head', 'decoder')
 # The parts of the checkpoint's head to keep, by the name of the choice.
 HEADS = {
   'replace': (),
@@ -133,7 +133,7 @@ def adapt(
       part that the model has; or if `head` or `old_image_size` is invalid.
   """
   if head not in HEADS:
-    raise ValueError(f'unknown head {head!r}; known: {", ".join(HEADS)}.')
+    raise ValueError(f'head={head!r} is not one of {", ".join(HEADS)}.')
 
   def initialize():
     image = jnp.zeros((1, *positions.as_pair(image_size), 3))
