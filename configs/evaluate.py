@@ -12,11 +12,11 @@ empty, as in `:,cifar10`, the weights determine the model. The image size is
 that at which the checkpoint was trained, unless `--config.data.image_size` is
 set.
 
-DATASET is a name in `vit_jax/data/catalog.py`, such as `imagenet_v2`,
-`tfds:BUILDER`, `folder:PATH` for its test split, or `objectnet:PATH`:
+DATASET is a name in `vit_jax/data/catalog.py` (such as `imagenet_v2`),
+`tfds:BUILDER`, `folder:PATH` (its test split) or `objectnet:PATH`:
 
-- `imagenet2012`; with `--config.evaluate.real_json=FILE`, the `real.json` of
-  github.com/google-research/reassessed-imagenet, ReaL accuracy is added.
+- `imagenet2012`: `--config.evaluate.real_json=FILE` adds ReaL accuracy; FILE is
+  `real.json` from github.com/google-research/reassessed-imagenet.
 - `imagenet2012_real`: the same labels through TFDS.
 - `objectnet:PATH`, the release with its folders `images` and `mappings`: scores
   a model of the 1,000 ImageNet classes on images of the 113 shared classes. The

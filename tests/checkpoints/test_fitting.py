@@ -215,7 +215,7 @@ def test_error_shows_the_shape_of_positions_before_resizing():
     ),
     ({'num_classes': 0}, {}, 'keep', "'head/bias' of shape .4,. is missing"),
     ({}, {'num_classes': 0}, 'keep', "'head/bias' .* has no place"),
-    ({}, {}, 'copy', "unknown head 'copy'; known: replace, keep_pre_logits"),
+    ({}, {}, 'copy', "head='copy' is not one of replace, keep_pre_logits"),
   ],
 )
 def test_mismatches_are_refused(theirs, ours, head, message):

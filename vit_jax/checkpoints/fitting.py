@@ -133,7 +133,7 @@ def adapt(
       part that the model has; or if `head` or `old_image_size` is invalid.
   """
   if head not in HEADS:
-    raise ValueError(f'unknown head {head!r}; known: {", ".join(HEADS)}.')
+    raise ValueError(f'head={head!r} is not one of {", ".join(HEADS)}.')
 
   def initialize():
     image = jnp.zeros((1, *positions.as_pair(image_size), 3))

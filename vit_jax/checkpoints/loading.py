@@ -129,14 +129,16 @@ def _read_safetensors(path, heads):
   name = _match('.safetensors', arrays)
   settings = FORMATS[name].settings(path, metadata)
   if heads:
-    settings['the argument'] = {'heads': heads}
+    settings['the argument `heads`'] = {'heads': heads}
   recorded = {}
   for source, found in settings.items():
     if number := found.get('heads'):
       recorded[number] = source
   if len(recorded) > 1:
     listed = ', '.join(f'{n} in {source}' for n, source in recorded.items())
-    raise ValueError(f'the number of attention heads is ambiguous: {listed}.')
+    raise ValueError(
+      f'conflicting numbers of attention heads: {listed}; correct one of them.'
+    )
   params = FORMATS[name].read(arrays, next(iter(recorded), None))
   return _complete(path, params, name, settings)
 

@@ -72,8 +72,9 @@ JOB_KEYS = {
   ),
   'study.across': Adjustable(
     'exaflops',
-    'Horizontal axis: exaflops; relative, to the first point; core_days;'
-    ' examples; step, along the runs; name, of the point.',
+    'Horizontal axis: exaflops; relative (exaflops, relative to the first'
+    ' point); core_days; examples (size of the training set); step (curves over'
+    ' training); name (of the point).',
     choices=('exaflops', 'relative', 'core_days', 'examples', 'step', 'name'),
   ),
   'data_study.sizes': Adjustable(

@@ -1,4 +1,4 @@
-"""Exact classification metrics: every example counts once, without padding."""
+"""Exact classification metrics: each example counts once, padding not."""
 
 from collections.abc import Callable, Iterable, Iterator
 import dataclasses

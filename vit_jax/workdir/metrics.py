@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 class MetricLog:
   """`metrics.jsonl` and TensorBoard events of one run.
 
-  An interrupted run has events after the checkpoint that it resumes from. They
-  are dropped, since the resumed run writes them again.
+  An interrupted run may have events after the checkpoint that it resumes from.
+  They are removed from `metrics.jsonl`, as the resumed run writes them again.
 
   Attributes:
     events: all events so far.

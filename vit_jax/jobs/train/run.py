@@ -137,7 +137,7 @@ def train(
       )
       _log.info('resuming from step %d', step)
       begin -= restored.meta['seconds']
-      state = program.from_file(restored.state)
+      state = program.to_training_layout(restored.state)
     else:
       step, skipped = 0, 0
       with console.phase('initialising the parameters'):
@@ -178,7 +178,7 @@ def train(
       def save(step: int, state: state_lib.State) -> None:
         seconds = time.perf_counter() - begin
         meta = {'seconds': seconds, 'skipped': batches.skipped() or 0}
-        store.save(step, program.to_file(state), meta=meta)
+        store.save(step, program.to_file_layout(state), meta=meta)
 
       def before_step(step: int) -> None:
         trace.before_step(step)
