@@ -12,6 +12,14 @@ empty, as in `:,cifar10`, the weights determine the model. The image size is
 that at which the checkpoint was trained, unless `--config.data.image_size` is
 set.
 
+Classes are matched by name, so the data may have them in another order, or only
+some of them; the model still chooses among all of its classes, unless
+`--config.evaluate.restricted=true` is set. Classes that the checkpoint does not
+have are an error. Folders named by class numbers, such as 0 to 999 of
+ImageNet-V2, are taken as labels. If the checkpoint or the data has no names,
+classes are matched by index, and the log says so;
+`--config.data.match_classes=index` asks for it.
+
 DATASET is a name in `vit_jax/data/catalog.py` (such as `imagenet_v2`),
 `tfds:BUILDER`, `folder:PATH` (its test split) or `objectnet:PATH`:
 

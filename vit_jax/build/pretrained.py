@@ -27,14 +27,19 @@ class PretrainedModel:
     model: the module; its logits are those of the checkpoint's classes.
     params: weights of the module, on the host.
     num_classes: size of the head; 0 without a head.
-    class_names: (k,) names; class indices if the checkpoint has no names.
+    recorded_names: (k,) names of the classes; None if the checkpoint has none.
   """
 
   config: ml_collections.ConfigDict
   model: nn.Module
   params: PyTree
   num_classes: int
-  class_names: tuple[str, ...]
+  recorded_names: tuple[str, ...] | None = None
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """Names of the classes, (k,); class indices if none are recorded."""
+    return self.recorded_names or tuple(map(str, range(self.num_classes)))
 
   @property
   def grid(self) -> tuple[int, int]:
@@ -90,7 +95,7 @@ def load_backbone(config: ml_collections.ConfigDict) -> PretrainedModel:
     build.initial_params, model, config_lib.image_size(config)
   )
   params = jax.device_get(jax.jit(init)(np.uint32(config.seed)))
-  return PretrainedModel(config, model, params, num_classes=0, class_names=())
+  return PretrainedModel(config, model, params, num_classes=0)
 
 
 def _fitted(
@@ -118,15 +123,12 @@ def _fitted(
     )
     model = build.create_model(config, stored.num_classes, start)
   model.grid_shape(config_lib.image_size(config))
-  names = stored.class_names
-  if names is None or len(names) != stored.num_classes:
-    names = tuple(str(k) for k in range(stored.num_classes))
   return PretrainedModel(
     config,
     model,
     params=build.fit_weights(config, model, start),
     num_classes=stored.num_classes,
-    class_names=names,
+    recorded_names=start.class_names,
   )
 
 

@@ -3,7 +3,7 @@
 from vit_jax.checkpoints import fitting
 from vit_jax.config.job_keys import JOB_KEYS
 from vit_jax.config.key import Adjustable, Key
-from vit_jax.data import preprocess
+from vit_jax.data import class_matching, preprocess
 from vit_jax.models import factory, positions, stacking, vit
 from vit_jax.training import optim, steps
 
@@ -180,6 +180,12 @@ _DATA = {
   ),
   'data.download': Adjustable(
     False, 'Whether TFDS may download and prepare the data.'
+  ),
+  'data.match_classes': Key(
+    'name',
+    "How classes of the data are matched with those of a checkpoint's head:"
+    ' name; index, if the names differ but not the order.',
+    choices=class_matching.CHOICES,
   ),
   'data.readers': Key(
     0,

@@ -29,7 +29,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 
   Raises:
     ValueError: if there are too few or too many checkpoints, or they are
-      missing or of different shapes.
+      missing, of different shapes or of different classes.
   """
   if claim.is_finished(config_lib.flatten(config), workdir):
     return
@@ -44,6 +44,10 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   evaluator = None
   if config.data.eval:
     data = build.open_eval_data(first.config)
+    match = build.match_classes(
+      first.config, data, first.recorded_names, first.num_classes
+    )
+    data = build.with_labels_of(data, match)
     mesh = mesh_lib.create(**config.mesh)
     evaluator = evaluator_lib.Evaluator(
       data, first.model, mesh, loss=first.config.loss
@@ -87,6 +91,15 @@ def _load_all(
     path_config = config.copy_and_resolve_references()
     path_config.init_from = path
     models.append(pretrained.load_classifier(path_config))
+  first = models[0].recorded_names or ()
+  for path, model in zip(paths, models, strict=True):
+    pairs = zip(first, model.recorded_names or (), strict=False)
+    for k, (one, other) in enumerate(pairs):
+      if one != other:
+        raise ValueError(
+          f'class {k} is {one!r} in {paths[0]} but {other!r} in {path};'
+          ' interpolate checkpoints of the same classes in the same order.'
+        )
   return models
 
 

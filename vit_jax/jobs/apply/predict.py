@@ -53,6 +53,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       f' {model.num_classes} classes; set predict.class_names to a file with'
       ' one name per class.'
     )
+  if names != model.class_names and set(names) == set(model.class_names):
+    raise ValueError(
+      f'{config.predict.class_names} lists the classes of {config.init_from} in'
+      ' another order; list them in the order of the labels, as the checkpoint'
+      ' does, or leave predict.class_names empty.'
+    )
   mesh = mesh_lib.create(**config.mesh)
   predictor = _Predictor(model, mesh, config.predict.top)
   batch_size = mesh_lib.round_up(min(config.batch_size, len(paths)), mesh)
