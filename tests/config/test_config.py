@@ -83,7 +83,9 @@ def test_epochs_become_steps_after_overrides():
 def test_warmup_longer_than_the_run_is_refused():
   config = config_lib.base(total_steps=100)
   config.optim.warmup_steps = 100
-  with pytest.raises(ValueError, match='takes up all of a run of 100 steps'):
+  with pytest.raises(
+    ValueError, match='all of a run of 100 steps.* a tenth .*, at most 10,000'
+  ):
     config_lib.warmup_steps(config, 100)
 
 
@@ -263,3 +265,13 @@ def test_model_options_leave_out_what_is_unset():
   config.model.update(depth=3, representation_size=-1)
   options = config_lib.model_options(config)
   assert (options['depth'], options['representation_size']) == (3, 'width')
+
+
+def test_a_tilde_in_the_path_of_a_run_is_the_home(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  (tmp_path / 'run').mkdir()
+  (tmp_path / 'run' / 'config.json').write_text('{"data.name": "digits"}')
+  (tmp_path / 'run' / 'final.npz').touch()
+  keys, weights = config_lib.load_run('~/run')
+  assert keys == {'data.name': 'digits'}
+  assert weights == str(tmp_path / 'run' / 'final.npz')

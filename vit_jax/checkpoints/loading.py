@@ -65,7 +65,7 @@ def load_with_description(
       of unknown format or contains anything but arrays of finite floats; or if
       a setting beside it is not supported. The message starts with the path.
   """
-  path = epath.Path(path)
+  path = epath.Path(path).expanduser()
   try:
     return _read(path, heads)
   except ValueError as error:

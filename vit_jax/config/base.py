@@ -163,7 +163,7 @@ def load_run(path: str) -> tuple[dict[str, Any], str]:
   Raises:
     ValueError: if there is no run.
   """
-  given = epath.Path(path)
+  given = epath.Path(path).expanduser()
   folder = given if given.is_dir() else given.parent
   flat = run_folder.read_json(folder / run_folder.CONFIG)
   if flat is None:

@@ -21,7 +21,7 @@ STEPS_AHEAD = 2  # Dispatched but unfinished steps; each holds a batch.
 Evaluation = Callable[[int, state_lib.State], None]  # Gets the step and state.
 
 _ADVICE = (
-  '; the run stops, and its last checkpoint is from an earlier step. Common'
+  '; the run stops, and its checkpoints are from earlier steps. Common'
   ' remedies: lower optim.lr, raise optim.warmup_steps, set optim.clip_norm=1,'
   ' or keep optim.b1 and optim.b2 below 1.'
 )

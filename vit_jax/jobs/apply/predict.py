@@ -171,7 +171,7 @@ def read_class_names(path: str) -> tuple[str, ...]:
   Raises:
     ValueError: if the file is missing or has another format.
   """
-  file = epath.Path(path)
+  file = epath.Path(path).expanduser()
   if not file.is_file():
     raise ValueError(f'predict.class_names: there is no file {path!r}.')
   text = file.read_text()
