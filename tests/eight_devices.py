@@ -203,10 +203,10 @@ def travel(trainers, folder):
     for number, stop in enumerate(stops):
       if number:
         saved = host(state)
-        store.save(number, stops[number - 1].program.to_file(state))
+        store.save(number, stops[number - 1].program.to_file_layout(state))
         for other in dict.fromkeys(stops):
           back = store.restore(other.program.file_state).state
-          back = other.program.from_file(back)
+          back = other.program.to_training_layout(back)
           placed = jax.tree.map(lambda x: x.sharding, back)
           assert placed == sharding.shardings(other.program.state)
           if not same_bits(host(back), saved):

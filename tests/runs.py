@@ -61,12 +61,18 @@ def shrink(config):
     data__name='digits',
     data__train='train',
     data__eval='test[:16]',
-    data__image_size=56 if name.endswith('14') else 64,
+    data__image_size=_image_size(name),
     few_shot__datasets='digits|train[:32]|test[:16]',
     inference__models='',
     inference__image_sizes='16',
     inference__largest_batch=2,
   )
+
+
+def _image_size(name):
+  """Returns a size that gives ViTs at most 16 tokens."""
+  patch_size = re.search(r'ViT.*/(\d+)$', name)
+  return 4 * min(int(patch_size[1]), 16) if patch_size else 64
 
 
 SMALL = {'depth': 1, 'width': 16, 'mlp_dim': 16, 'heads': 2}

@@ -10,8 +10,7 @@ import pytest
 
 import runs
 from vit_jax import main
-from vit_jax.checkpoints import store
-from vit_jax.training import loop
+from vit_jax.checkpoints import finite, store
 
 MEBIBYTE = 1 << 20
 
@@ -31,7 +30,7 @@ def test_divergence_stops_the_run_and_leaves_a_good_checkpoint(tmp_path):
   config = small_run(
     total_steps=100, checkpoint_every=1, optim__name='sgd', optim__lr=1e20
   )
-  with pytest.raises(loop.NonFiniteError) as error:
+  with pytest.raises(finite.NonFiniteError) as error:
     main.run(config, tmp_path)
   message = str(error.value)
   (*_, last) = runs.events(tmp_path)
@@ -41,14 +40,40 @@ def test_divergence_stops_the_run_and_leaves_a_good_checkpoint(tmp_path):
   assert np.isfinite(list(last.values())).all()
   assert steps_kept(tmp_path)[-1] == last['step']
   assert not (tmp_path / 'results.json').exists()
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+  # The loss of the only step is that of the initial weights.
   log = runs.finish(
-    *('--config=configs/digits.py', f'--workdir={tmp_path / "cli"}'),
-    *('--config.optim.lr=1e30', '--config.optim.warmup_steps=0'),
-    *('--config.total_steps=9', '--config.model.depth=1'),
+    *('--config=configs/digits.py', f'--workdir={tmp_path}'),
+    *('--config.optim.b1=1.0', '--config.optim.warmup_steps=0'),
+    *('--config.total_steps=1', '--config.model.depth=1'),
     expect=1,
   )
-  assert 'error: ' in log
+  assert 'error: step 1: NaN or infinite values in params/' in log
   assert 'Traceback' not in log
+  assert steps_kept(tmp_path) == []
+  assert not list(tmp_path.glob('*.npz'))
+  assert not (tmp_path / 'results.json').exists()
+
+
+def test_a_checkpoint_that_is_not_finite_is_refused(tmp_path, monkeypatch):
+  config = small_run(total_steps=1, optim__b1=1.0, optim__warmup_steps=0)
+  with monkeypatch.context() as without:
+    # Such checkpoints exist from the time before they were checked.
+    without.setattr(finite, 'non_finite', lambda tree: [])
+    with pytest.raises(ValueError, match='not JSON compliant'):
+      main.run(config, tmp_path)
+  assert steps_kept(tmp_path) == [1]
+  with pytest.raises(ValueError, match='checkpoints/1: .* in params/') as error:
+    main.run(config, tmp_path)
+  assert 'remove this checkpoint' in str(error.value)
+  applied = runs.override(
+    runs.load_config('evaluate', ',digits'), init_from=str(tmp_path)
+  )
+  with pytest.raises(ValueError, match=f'{tmp_path}.*Transformer/'):
+    main.run(applied, tmp_path / 'evaluate')
+  assert not (tmp_path / 'evaluate').exists()
 
 
 @pytest.fixture

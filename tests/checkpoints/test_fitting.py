@@ -72,11 +72,11 @@ def test_parts_of_other_objectives_are_dropped():
   params = weights.random_params(weights.tiny())
   others = {
     'mask_token': np.ones((1, 1, 12), 'f4'),
-    'prediction': {'kernel': np.ones((12, 512), 'f4')},
+    'patch_head': {'kernel': np.ones((12, 512), 'f4')},
   }
   adapted, report = fit(params | others, weights.tiny(), head='keep')
   weights.assert_same(adapted, params)
-  assert report.names('dropped') == ['mask_token', 'prediction/kernel']
+  assert report.names('dropped') == ['mask_token', 'patch_head/kernel']
 
 
 @pytest.mark.parametrize('pool', ['token', 'gap'])
@@ -215,7 +215,7 @@ def test_error_shows_the_shape_of_positions_before_resizing():
     ),
     ({'num_classes': 0}, {}, 'keep', "'head/bias' of shape .4,. is missing"),
     ({}, {'num_classes': 0}, 'keep', "'head/bias' .* has no place"),
-    ({}, {}, 'copy', "unknown head 'copy'; known: replace, keep_pre_logits"),
+    ({}, {}, 'copy', "head='copy' is not one of replace, keep_pre_logits"),
   ],
 )
 def test_mismatches_are_refused(theirs, ours, head, message):

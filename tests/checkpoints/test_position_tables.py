@@ -174,7 +174,7 @@ def test_resized_offsets_along_an_axis_keep_middle_and_ends(side_px, length):
 
 def test_positions_of_another_kind_are_refused():
   params = weights.random_params(weights.tiny(positions='2d'))
-  with pytest.raises(ValueError, match=r"missing.*of these.*positions='2d'"):
+  with pytest.raises(ValueError, match=r"missing.*for these.*positions='2d'"):
     fit(params, weights.tiny(), weights.IMAGE_SIZE)
   axial = weights.random_params(weights.tiny('Axial-ViT-Ti/16'))
   with pytest.raises(ValueError, match='missing.* weights, with axial att'):

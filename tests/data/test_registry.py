@@ -33,7 +33,7 @@ def test_folder(tmp_path):
     ('', "unknown dataset ''; use digits, folder:PATH, tfds:NAME"),
     ('folders:/x', 'unknown dataset'),
     ('folder:', 'has no path'),
-    ('digits:8', "named 'digits'; got 'digits:8'"),
+    ('digits:8', "takes no argument, got 'digits:8'"),
   ],
 )
 def test_unknown_names_are_explained(name, message):

@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 
+from vit_jax.checkpoints import finite
 from vit_jax.evaluation import classification
 
 LOGITS = np.log(
@@ -130,3 +131,14 @@ def test_softmax_has_no_loss_for_multiple_labels():
   step = classification.make_eval_step(Identity(), loss='softmax')
   result = classification.predict(step, {}, batches(2, rows), lambda b: b)
   assert result.metrics(3) == {'accuracy': 3 / 5}
+
+
+def test_outputs_that_are_not_finite_are_named():
+  step = classification.make_eval_step(Identity(), loss='softmax')
+  spoiled = list(batches(2))
+  spoiled[1]['image'][0, ..., 2] = np.inf
+  with pytest.raises(finite.NonFiniteError) as error:
+    classification.predict(step, {}, spoiled, lambda b: b)
+  assert 'for 5 images: NaN or infinite values in' in str(error.value)
+  for name in ('loss', 'top_probabilities'):
+    assert name in str(error.value)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn import linear_model
 
+from vit_jax.checkpoints import finite
 from vit_jax.evaluation import few_shot_regression
 
 L2 = 2.0**10
@@ -134,3 +135,15 @@ def test_padding_is_dropped(size):
   np.testing.assert_array_equal(features.values, [[0], [2], [4], [6], [8]])
   assert features.values.dtype == np.float32
   np.testing.assert_array_equal(features.label, [0, 1, 2, 0, 1])
+
+
+@pytest.mark.filterwarnings('ignore:invalid value')
+def test_scores_that_are_not_finite_are_an_error():
+  features = few_shot_regression.Features(
+    random_features(6, 3), np.arange(6) % 2
+  )
+  queries = few_shot_regression.Features(
+    np.full((6, 3), np.inf, np.float32), features.label
+  )
+  with pytest.raises(finite.NonFiniteError, match='regression: .* in scores'):
+    few_shot_regression.accuracy(features, queries, num_classes=2, l2=1.0)

@@ -5,6 +5,7 @@ import pytest
 
 import runs
 from vit_jax import checkpoints, main
+from vit_jax.checkpoints import finite
 
 
 @pytest.fixture(scope='module')
@@ -72,6 +73,7 @@ def test_form_of_gelu_travels_with_the_weights(tmp_path):
   [
     ('', 1, 'lists 1 checkpoints'),
     ('0.5', 3, 'lists 3 checkpoints; give two'),
+    ('nan', 2, 'holds numbers that are not finite'),
     ('half', 2, "interpolate.alphas='half' is not a list"),
   ],
 )
@@ -82,6 +84,30 @@ def test_what_cannot_be_interpolated(
     config = interpolation([two_runs[0]] * number, alphas)
     main.run(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
+
+
+def test_other_forms_of_gelu_are_refused(two_runs, tmp_path):
+  config = runs.shrink(runs.load_config('digits'))
+  config.model.gelu = 'erf'
+  runs.run(config, tmp_path / 'other')
+  two = [two_runs[0], tmp_path / 'other']
+  with pytest.raises(ValueError, match="has gelu='tanh', that .* has 'erf'"):
+    main.run(interpolation(two), tmp_path / 'run')
+  runs.run(interpolation(two, model__gelu='tanh'), tmp_path / 'run')
+
+
+def test_close_alphas_have_files_of_their_own(two_runs, tmp_path):
+  alphas = '1,0.5,1e-3,0.1234567,0.1234568'
+  runs.run(interpolation(two_runs, alphas), tmp_path)
+  assert {path.stem for path in tmp_path.glob('*.npz')} == {
+    'alpha_1', 'alpha_0.5', 'alpha_0.001', 'alpha_0.1234567', 'alpha_0.1234568'
+  }  # fmt: skip
+
+
+def test_results_that_are_not_finite_are_not_written(two_runs, tmp_path):
+  with pytest.raises(finite.NonFiniteError, match=r'alpha=1e\+300: .* in'):
+    main.run(interpolation(two_runs, '1e300'), tmp_path)
+  assert not list(tmp_path.glob('*.npz'))
 
 
 def test_other_shapes_are_refused(two_runs, tmp_path):

@@ -235,16 +235,10 @@ def test_mistakes_are_refused_before_anything_is_written(
   assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('name', ('axial', 'optimizer', 'pooling', 'shape'))
-def test_every_ablation_runs_in_miniature(name, tmp_path):
-  """That of positions is the default, which tests/test_main.py runs."""
-  config = runs.shrink(runs.load_config('ablation', name))
+def test_curves_of_an_ablation(tmp_path):
+  """Others: tests/test_main.py has the default, tests/slow all of them."""
+  config = runs.shrink(runs.load_config('ablation', 'pooling'))
   results = runs.run(config, tmp_path)
-  families = {point['family'] for point in results['points']}
-  assert len(families) == len(results['points']) > 1
   (metric,) = results['drawn']
-  for point in results['points']:
-    assert 0 <= point['metrics'][metric] <= 1
-  assert (tmp_path / 'study.png').exists()
-  if name == 'pooling':  # Drawn along the run.
-    assert all(metric in point['curves'] for point in results['points'])
+  assert len(results['points']) > 1
+  assert all(metric in point['curves'] for point in results['points'])

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vit_jax.checkpoints import finite
 from vit_jax.training import loop
 from vit_jax.training import state as state_lib
 
@@ -19,7 +20,15 @@ def count_step(state, batch):
   return new, {'loss': (2 * value, 2 * ONE), 'learning_rate': (ONE, ONE)}
 
 
-def run(total_steps, *, start_step=0, bad_at=None, evaluate=(), **kwargs):
+def run(
+  total_steps,
+  *,
+  start_step=0,
+  bad_at=None,
+  evaluate=(),
+  step=count_step,
+  **kwargs,
+):
   """Runs the loop over batches 0, 1, 2, ...; returns the calls that it made."""
   calls = []
 
@@ -34,7 +43,7 @@ def run(total_steps, *, start_step=0, bad_at=None, evaluate=(), **kwargs):
   try:
     state, step = loop.train(
       state,
-      count_step,
+      step,
       batches,
       start_step=start_step,
       total_steps=total_steps,
@@ -43,7 +52,7 @@ def run(total_steps, *, start_step=0, bad_at=None, evaluate=(), **kwargs):
       save=recorder('save'),
       **{'log_every': 2} | kwargs,
     )
-  except loop.NonFiniteError as error:
+  except finite.NonFiniteError as error:
     return calls, str(error)
   return calls, (step, float(state.params))
 
@@ -87,6 +96,25 @@ def test_nan_is_reported_with_its_step_and_not_saved(bad_at):
   calls, message = run(7, bad_at=bad_at, checkpoint_every=1, log_every=100)
   assert f'loss=nan at step {bad_at + 1};' in message
   assert calls == [('save', i) for i in range(1, bad_at + 1)]
+
+
+@pytest.mark.parametrize('part', ['params', 'ema_params', 'opt_state'])
+def test_a_state_that_is_not_finite_is_neither_evaluated_nor_saved(part):
+  @jax.jit
+  def step(state, batch):
+    new, metrics = count_step(state, batch)
+    bad = jnp.where(new.step == 5, jnp.inf, new.params)
+    return new.replace(**{part: bad}), metrics
+
+  calls, message = run(
+    9, step=step, evaluate=[('evaluate', 5)], checkpoint_every=2
+  )
+  # The metrics of step 5 are finite.
+  assert f'step 5: NaN or infinite values in {part};' in message
+  assert [call for call in calls if call[0] != 'report'] == [
+    ('save', 2),
+    ('save', 4),
+  ]
 
 
 def test_hidden_transfers_in_the_step_are_errors():

@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 
 from etils import epath
 import jax
@@ -8,6 +9,7 @@ from PIL import Image
 import pytest
 
 from vit_jax import config as config_lib
+from vit_jax.checkpoints import finite
 from vit_jax.evaluation import classification
 from vit_jax.training import loop
 from vit_jax.workdir import claim, console, metrics, results
@@ -161,3 +163,21 @@ def test_a_folder_belongs_to_one_config(tmp_path):
     claim.restart(keys | {'job': 'sweep'}, folder)
   results.write(folder, 'evaluate', metrics={})
   assert claim.is_finished(keys | {'seed': 1}, folder)
+
+
+def test_json_files_hold_no_nan(tmp_path):
+  folder = epath.Path(tmp_path)
+  with metrics.MetricLog(folder, resume_step=0) as log:
+    log.write(1, {'test/loss': 1.0})
+    with pytest.raises(finite.NonFiniteError, match='step 2: .* in test/loss'):
+      log.write(2, {'test/loss': math.nan, 'test/accuracy': 0.5})
+    log.write(2, {'test/loss': 2.0})
+  assert read_steps(tmp_path) == [1, 2]
+  with pytest.raises(finite.NonFiniteError, match='in class_accuracy/test/1'):
+    results.write(
+      folder,
+      'evaluate',
+      metrics={'test/accuracy': 0.5},
+      class_accuracy={'test': [None, -math.inf]},
+    )
+  assert not (tmp_path / 'results.json').exists()

@@ -141,12 +141,12 @@ class Program:
     )
     return create(params)
 
-  def to_file(self, state: PyTree) -> PyTree:
-    """Returns a state or parameters in file layout; does not consume them."""
+  def to_file_layout(self, state: PyTree) -> PyTree:
+    """Returns a state or parameters in file layout; keeps the argument."""
     return sharding.unstack_blocks(state)
 
-  def from_file(self, state: PyTree) -> PyTree:
-    """Returns a state in training layout; the argument may be consumed."""
+  def to_training_layout(self, state: PyTree) -> PyTree:
+    """Returns a state in training layout; may delete the argument's arrays."""
     return sharding.stack_blocks(state) if self._is_stacked else state
 
   def _seed_array(self) -> jax.Array:

@@ -1,11 +1,13 @@
 """Interpolates and averages the weights of checkpoints."""
 
 from collections.abc import Iterable
+import math
 from typing import Any
 
 import jax
 import numpy as np
 
+from vit_jax.checkpoints import finite
 from vit_jax.checkpoints.formats import official
 
 
@@ -18,16 +20,22 @@ def interpolate(
   [0, 1] extrapolate.
 
   Raises:
-    ValueError: if the trees differ in names or shapes.
+    finite.NonFiniteError: if the result is not finite.
+    ValueError: if the trees differ in names or shapes, or alpha is not finite.
   """
+  if not math.isfinite(alpha):
+    raise ValueError(f'alpha={alpha} is not finite; choose a finite number.')
   _check_equal_structure(start, end)
   if alpha in (0, 1):
     return end if alpha else start
-  return jax.tree.map(
-    lambda a, b: ((1 - alpha) * _wide(a) + alpha * _wide(b)).astype(a.dtype),
-    start,
-    end,
-  )
+  with np.errstate(over='ignore'):  # Checked below.
+    result = jax.tree.map(
+      lambda a, b: ((1 - alpha) * _wide(a) + alpha * _wide(b)).astype(a.dtype),
+      start,
+      end,
+    )
+  finite.check(result, f'weights at alpha={alpha}', '; it is too far from 0.')
+  return result
 
 
 def average(trees: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -9,6 +9,41 @@ from flax import traverse_util
 
 from vit_jax.checkpoints import position_tables
 
+# Source of settings that are recorded nowhere.
+ASSUMED = 'assumed'
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """Preprocessing of images outside training.
+
+  Attributes:
+    crop: key of `data.preprocess.EVAL_CROPS`.
+    interpolation: key of `data.preprocess.INTERPOLATIONS`.
+    image_size: height and width in pixels of the result; None for the size that
+      the position embeddings are for.
+    precrop_size: height and width in pixels before a center crop; None for the
+      default, 7/6 of the image size.
+    trim_px: width in pixels of a border that is removed first.
+  """
+
+  crop: str = 'resize'
+  interpolation: str = 'bilinear'
+  image_size: tuple[int, int] | None = None
+  precrop_size: tuple[int, int] | None = None
+  trim_px: int = 0
+
+  def __str__(self) -> str:
+    """Returns a short text for logs."""
+    parts = [self.crop]
+    if self.precrop_size:
+      parts.append('from {}x{}'.format(*self.precrop_size))
+    if self.image_size:
+      parts.append('to {}x{}'.format(*self.image_size))
+    if self.trim_px:
+      parts.append(f'without a border of {self.trim_px}')
+    return f'{" ".join(parts)} ({self.interpolation})'
+
 
 @dataclasses.dataclass(frozen=True)
 class Description:
@@ -25,6 +60,8 @@ class Description:
     class_names: names in the order of the labels, if recorded.
     image_size: height and width in pixels that the position embeddings are for,
       if recorded.
+    evaluation: preprocessing that the logits were evaluated with, if recorded.
+    loss: key of `steps.LOSSES`, which determines probabilities.
     axial: whether the model uses axial attention.
     ignored: names of arrays in the file that do not belong to an image model,
       such as optimizer state.
@@ -37,6 +74,8 @@ class Description:
   norm_eps: float = 1e-6
   class_names: tuple[str, ...] | None = None
   image_size: tuple[int, int] | None = None
+  evaluation: Evaluation = Evaluation()
+  loss: str = 'softmax'
   axial: bool = False
   ignored: tuple[str, ...] = ()
 
@@ -46,8 +85,21 @@ class Description:
 
     They apply to any model name of the same family: ViT, hybrid or ResNet,
     each with or without axial attention.
+
+    Raises:
+      ValueError: if the head pools by attention.
     """
+    if self.sizes.get('pool') == 'map':
+      raise ValueError(
+        f'the head pools by attention ({_ATTENTION_POOL}), which is not'
+        ' supported; fine-tune the encoder with another head, by'
+        " init_head=replace and model.pool='gap'."
+      )
     return {**self.sizes, 'gelu': self.gelu, 'norm_eps': self.norm_eps}
+
+
+# Part of models of big_vision that pool by attention (arXiv 2106.04560).
+_ATTENTION_POOL = 'MAPHead_0'
 
 
 def sizes(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +136,7 @@ def _transformer_sizes(shapes, axial):
   arguments = {
     'depth': len(blocks),
     'width': shapes['Transformer/encoder_norm/scale'][0],
-    'pool': 'token' if 'cls' in shapes else 'gap',
+    'pool': _pool(shapes),
     **position_tables.options(shapes),
   }
   for key, name, axes in (
@@ -96,6 +148,12 @@ def _transformer_sizes(shapes, axial):
     if name in shapes:
       arguments[key] = shapes[name][axes]
   return arguments
+
+
+def _pool(shapes):
+  if any(name.startswith(f'{_ATTENTION_POOL}/') for name in shapes):
+    return 'map'
+  return 'token' if 'cls' in shapes else 'gap'
 
 
 def _shapes(params):

@@ -6,7 +6,7 @@ from typing import Any
 
 from etils import epath
 
-from vit_jax.checkpoints import description
+from vit_jax.checkpoints import description, finite
 from vit_jax.checkpoints.formats import FORMATS
 from vit_jax.models import vit
 
@@ -44,9 +44,11 @@ def export(
 
   Raises:
     ImportError: if the library for the format is not installed.
+    finite.NonFiniteError: if a weight is NaN or infinite.
     ValueError: if the format is unknown or cannot hold the model.
   """
   path = epath.Path(path)
+  finite.check(params, f'cannot write {path}', '.')
   settings = {'gelu': gelu, 'norm_eps': norm_eps, 'class_names': class_names}
   try:
     name = _format_name(path, format)

@@ -23,6 +23,8 @@ from vit_jax.models import positions
 _log = logging.getLogger(__name__)
 
 _HEAD_PARTS = ('pre_logits', 'head')
+# Parts of masked patch prediction, on which representations do not depend.
+_UNUSED_PARTS = ('mask_token', 'patch_head', 'decoder')
 # The parts of the checkpoint's head to keep, by the name of the choice.
 HEADS = {
   'replace': (),
@@ -106,7 +108,8 @@ def adapt(
   """Fits weights to a model and logs the status of every parameter.
 
   All parameters of the model except its head come from the checkpoint. Parts
-  that the model lacks, such as another head, are dropped.
+  that the model lacks are dropped if the head is replaced, or if they serve
+  masked patch prediction; a head that is kept would receive other features.
 
   Args:
     params: a tree under official names, as returned by `load`.
@@ -130,7 +133,7 @@ def adapt(
       part that the model has; or if `head` or `old_image_size` is invalid.
   """
   if head not in HEADS:
-    raise ValueError(f'unknown head {head!r}; known: {", ".join(HEADS)}.')
+    raise ValueError(f'head={head!r} is not one of {", ".join(HEADS)}.')
 
   def initialize():
     image = jnp.zeros((1, *positions.as_pair(image_size), 3))
@@ -181,6 +184,8 @@ def _select(weights, old_shapes, expected, removed):
     else:
       loaded[name] = weights[name].astype(array.dtype, copy=False)
   parts = {_part(name) for name in expected} | set(_HEAD_PARTS)
+  if set(removed) != set(_HEAD_PARTS):  # The head may depend on any part.
+    parts |= {_part(name) for name in weights}.difference(_UNUSED_PARTS)
   for name in weights:
     if name not in expected and _part(name) in parts.difference(removed):
       problems.append(

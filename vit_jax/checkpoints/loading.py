@@ -9,7 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax.checkpoints import description, run_folder
+from vit_jax.checkpoints import (
+  description,
+  normalization,
+  run_folder,
+)
 from vit_jax.checkpoints.formats import (
   FORMATS,
   huggingface,
@@ -39,7 +43,10 @@ def load_with_description(
 ) -> tuple[Params, description.Description]:
   """Loads weights and a description of their model.
 
-  The content of a file determines its format; its name does not matter.
+  The content of a file determines its format; its name does not matter. What
+  the files next to it record about the model and its images is used, and a line
+  of the log says what was found and what was assumed. Weights for images of
+  another mean and standard deviation are converted to images in [-1, 1].
 
   Args:
     path: path, or URL such as gs://bucket/file.npz, of an .npz file of the
@@ -54,24 +61,22 @@ def load_with_description(
 
   Raises:
     ImportError: if the library for the format is not installed.
-    ValueError: if the path does not exist, or the file is damaged, incomplete,
-      of unknown format or contains anything but arrays. The message starts with
-      the path.
+    ValueError: if the path does not exist; if the file is damaged, incomplete,
+      of unknown format or contains anything but arrays of finite floats; or if
+      a setting beside it is not supported. The message starts with the path.
   """
-  path = epath.Path(path)
+  path = epath.Path(path).expanduser()
   try:
-    params, described = _read(path, heads)
-    official.check_blocks(params)
+    return _read(path, heads)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
-  return jax.tree.map(_widened, params), described
 
 
 def _read(path, heads):
   if path.is_dir():
     if run_folder.is_run(path):
       params = run_folder.read(path)
-      return params, _describe(params, 'run', run_folder.settings(path))
+      return _complete(path, params, 'run', run_folder.settings(path))
     if (path / huggingface.WEIGHTS).exists():
       return _read_safetensors(path / huggingface.WEIGHTS, heads)
     raise ValueError(
@@ -113,16 +118,29 @@ def _read_npz(path):
         archive.unread[0],
       )
     settings = FORMATS[name].settings(path, {})
-    return params, _describe(params, name, settings, archive.unread)
+    return _complete(path, params, name, settings, archive.unread)
 
 
 def _read_safetensors(path, heads):
   arrays, metadata = safetensors_file.read(path)
   name = _match('.safetensors', arrays)
   settings = FORMATS[name].settings(path, metadata)
-  recorded_heads = settings.pop('heads', None)
-  params = FORMATS[name].read(arrays, heads or recorded_heads)
-  return params, _describe(params, name, settings)
+  if heads:
+    settings['the argument `heads`'] = {'heads': heads}
+  recorded = {}
+  for source, found in settings.items():
+    if number := found.get('heads'):
+      recorded[number] = source
+  if len(recorded) > 1:
+    listed = ', '.join(f'{n} in {source}' for n, source in recorded.items())
+    raise ValueError(
+      f'conflicting numbers of attention heads: {listed}; correct one of them.'
+    )
+  params = FORMATS[name].read(arrays, next(iter(recorded), None))
+  if not recorded:
+    usual = description.sizes(params).get('heads')
+    settings.setdefault(description.ASSUMED, {})['heads'] = usual
+  return _complete(path, params, name, settings)
 
 
 def _match(suffix, arrays):
@@ -138,23 +156,80 @@ def _match(suffix, arrays):
   )
 
 
-def _describe(params, format, settings, ignored=()):
+def _complete(path, params, format, settings, ignored=()):
+  """Applies the settings; returns float32 weights and their description."""
+  official.check_blocks(params)
   sizes = description.sizes(params)
   if sizes.get('positions') == 'none' and format in _ALWAYS_WITH_POSITIONS:
     raise ValueError(
       'there are no position embeddings; models with computed ones, such as'
       ' sinusoidal or rotary ones, are not supported.'
     )
-  return description.Description(
+  assumed = {'mean': normalization.NONE, 'std': normalization.NONE}
+  if 'heads' in sizes:
+    assumed |= {'gelu': 'tanh', 'norm_eps': 1e-6}
+  if 'head' in params:
+    assumed['loss'] = 'softmax'
+  assumed['evaluation'] = description.Evaluation()
+  assumed |= settings.pop(description.ASSUMED, {})
+  values, sources = {}, {}
+  for source, found in {description.ASSUMED: assumed, **settings}.items():
+    for name, value in found.items():
+      if value is not None:
+        values[name], sources[name] = value, source
+  if (pool := values.pop('pool', sizes.get('pool'))) != sizes.get('pool'):
+    raise ValueError(
+      f'{sources["pool"]} specifies pool={pool!r}, but these are weights for'
+      f' pool={sizes["pool"]!r}; the combination is not supported.'
+    )
+  _log_settings(path, format, params, values, sources)
+  params = normalization.fold(params, values.pop('mean'), values.pop('std'))
+  values.pop('heads', None)
+  return jax.tree.map(_widened, params), description.Description(
     format,
     sizes=sizes,
     num_classes=description.num_classes(params),
     axial=description.is_axial(params),
     ignored=tuple(ignored),
-    **settings,
+    **values,
   )
 
 
+def _log_settings(path, format, params, values, sources):
+  """Logs in one line where each setting is from, and what is converted."""
+  listed = {}
+  for name, value in values.items():
+    if name != 'std':  # In one item with the mean.
+      text = _setting_text(name, value, values)
+      listed.setdefault(sources[name], []).append(text)
+  listed[description.ASSUMED] = listed.pop(description.ASSUMED, [])  # Last.
+  items = [
+    f'{source}: {", ".join(texts)}' for source, texts in listed.items() if texts
+  ]
+  dtypes = {x.dtype for x in jax.tree.leaves(params)}
+  narrow = sorted(str(x) for x in dtypes if _is_narrow(x))
+  if narrow:
+    items.append(f'{" and ".join(narrow)} widened to float32')
+  _log.info('%s, %s format; %s', path, format, '; '.join(items))
+
+
+def _setting_text(name, value, values):
+  if name == 'class_names':
+    return f'{len(value)} class names'
+  if name == 'image_size':
+    return 'positions for {}x{} px'.format(*value)
+  if name == 'mean':
+    std = values['std']
+    if value == std == normalization.NONE:
+      return 'images in [-1, 1]'
+    mean, std = (', '.join(f'{x:g}' for x in y) for y in (value, std))
+    return f'mean ({mean}) and std ({std}) folded into the patch projection'
+  return f'{name} {value}'
+
+
+def _is_narrow(dtype):
+  return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+
+
 def _widened(array):
-  narrow = jnp.issubdtype(array.dtype, jnp.floating) and array.itemsize < 4
-  return array.astype(np.float32) if narrow else array
+  return array.astype(np.float32) if _is_narrow(array.dtype) else array

@@ -9,12 +9,14 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from vit_jax.checkpoints import checksums
+from vit_jax.checkpoints import checksums, finite
+from vit_jax.checkpoints.description import Evaluation
 
 _log = logging.getLogger(__name__)
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
+DATA = 'data.json'
 RESULTS = 'results.json'
 FINAL_WEIGHTS = 'final.npz'
 
@@ -22,6 +24,12 @@ FINAL_WEIGHTS = 'final.npz'
 def is_run(folder: epath.Path) -> bool:
   """Returns whether this is a run's workdir or its folder of checkpoints."""
   return (folder / CHECKPOINTS).is_dir() or bool(_steps(folder))
+
+
+def has_checkpoint(workdir: epath.Path) -> bool:
+  """Returns whether a run has a finished checkpoint to resume from."""
+  folder = workdir / CHECKPOINTS
+  return folder.is_dir() and bool(_steps(folder))
 
 
 def read(folder: epath.Path) -> dict[str, Any]:
@@ -32,7 +40,8 @@ def read(folder: epath.Path) -> dict[str, Any]:
   skipped with a warning.
 
   Raises:
-    ValueError: if there is no finished checkpoint, or all are damaged.
+    ValueError: if there is no finished checkpoint, all are damaged, or a weight
+      is NaN or infinite.
   """
   if (folder / CHECKPOINTS).is_dir():
     folder /= CHECKPOINTS
@@ -41,7 +50,9 @@ def read(folder: epath.Path) -> dict[str, Any]:
   for step in _steps(folder):
     damage = checksums.find_damage(folder / str(step))
     if damage is None:
-      return _restore(folder / str(step) / 'state')
+      params = _restore(folder / str(step) / 'state')
+      finite.check(params, f'checkpoint {step}', '; give another checkpoint.')
+      return params
     damages.append(f'{step}: {damage}')
     _log.warning('skipping damaged checkpoint %s/%s', folder, damages[-1])
   if not damages:
@@ -55,7 +66,7 @@ def read(folder: epath.Path) -> dict[str, Any]:
   )
 
 
-def settings(folder: epath.Path) -> dict[str, Any]:
+def settings(folder: epath.Path) -> dict[str, dict[str, Any]]:
   """Returns the settings of a model, as recorded by its run.
 
   Args:
@@ -63,22 +74,35 @@ def settings(folder: epath.Path) -> dict[str, Any]:
       file, which need not belong to a run.
 
   Returns:
-    Fields of `Description`: 'gelu', 'norm_eps' and 'image_size' from
-    config.json and 'class_names' from results.json, each if recorded.
+    Fields of `Description`, by the file they are from: 'gelu', 'norm_eps',
+    'loss', 'image_size' and 'evaluation' from config.json, and 'class_names'
+    from results.json, or from data.json while the run is in progress, each if
+    recorded.
   """
   if folder.name == CHECKPOINTS:
     folder = folder.parent
   config = read_json(folder / CONFIG) or {}
   recorded = {}
-  for key in ('gelu', 'norm_eps'):
-    if value := config.get(f'model.{key}'):  # Unset for ResNets.
-      recorded[key] = value
+  # GELU and epsilon are unset for ResNets.
+  for key in ('model.gelu', 'model.norm_eps', 'loss'):
+    if value := config.get(key):
+      recorded[key.removeprefix('model.')] = value
   if height := config.get('data.image_size'):
     recorded['image_size'] = height, config.get('data.image_width') or height
-  results = read_json(folder / RESULTS) or {}
-  if names := results.get('class_names'):
-    recorded['class_names'] = tuple(names)
-  return recorded
+  if crop := config.get('data.eval_crop'):
+    precrop_px = config.get('data.precrop_size')
+    recorded['evaluation'] = Evaluation(
+      crop,
+      config.get('data.eval_interpolation') or 'bilinear',
+      precrop_size=(precrop_px, precrop_px) if precrop_px else None,
+      trim_px=config.get('data.trim_px', 0),
+    )
+  file = RESULTS if (folder / RESULTS).exists() else DATA
+  names = (read_json(folder / file) or {}).get('class_names')
+  return {
+    CONFIG: recorded,
+    file: {'class_names': names and tuple(names)},
+  }
 
 
 def _steps(folder):

@@ -27,8 +27,8 @@ def warmup_steps(config: ml_collections.ConfigDict, total_steps: int) -> int:
   if steps >= total_steps:
     raise ValueError(
       f'a warm-up of {steps} steps takes up all of a run of {total_steps}'
-      ' steps; lower optim.warmup_steps (-1 makes it a tenth of the run), or'
-      ' train for longer.'
+      ' steps; lower optim.warmup_steps (-1 makes it a tenth of the run, at'
+      ' most 10,000), or train for longer.'
     )
   return steps
 
@@ -52,10 +52,11 @@ def eval_splits(config: ml_collections.ConfigDict) -> dict[str, str]:
     name, equals, split = item.partition('=')
     if not equals:
       name, split = item.partition('[')[0], item
-    if name in splits or not name or not split:
+    if name in splits or not name or not split or '/' in name:
       raise ValueError(
-        f'data.eval={config.data.eval!r}: each split needs a unique name,'
-        f' as in val=train[98%:],test=validation; {item!r} has none.'
+        f'data.eval={config.data.eval!r}: each split needs a unique name'
+        f' without a slash, as in val=train[98%:],test=validation; {item!r} has'
+        ' none.'
       )
     splits[name] = split
   return splits

@@ -72,8 +72,9 @@ JOB_KEYS = {
   ),
   'study.across': Adjustable(
     'exaflops',
-    'Horizontal axis: exaflops; relative, to the first point; core_days;'
-    ' examples; step, along the runs; name, of the point.',
+    'Horizontal axis: exaflops; relative (exaflops, relative to the first'
+    ' point); core_days; examples (size of the training set); step (curves over'
+    ' training); name (of the point).',
     choices=('exaflops', 'relative', 'core_days', 'examples', 'step', 'name'),
   ),
   'data_study.sizes': Adjustable(
@@ -125,6 +126,11 @@ JOB_KEYS = {
     ('vtab',),
     'Datasets to download and prepare with TFDS: vtab for all of its tasks,'
     ' vtab:TASK, tfds:BUILDER or names in the catalogue.',
+  ),
+  'evaluate.restricted': Key(
+    False,
+    'Whether the model chooses only among the classes of the data, which may'
+    ' be some of those of the checkpoint.',
   ),
   'evaluate.real_json': Key(
     '',

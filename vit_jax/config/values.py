@@ -13,6 +13,7 @@ Four keys hold settings of other keys:
 from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 import difflib
+import math
 import re
 from typing import Any
 
@@ -219,10 +220,15 @@ def check(name: str, value: Any) -> None:
         f'{name}={value!r} holds items that are not of type'
         f' {key.items.__name__}: {key.meaning}'
       )
+    if key.items is float and not all(map(math.isfinite, value)):
+      raise ValueError(
+        f'{name}={value!r} holds numbers that are not finite: {key.meaning}'
+      )
   elif key.choices and value not in key.choices:
-    raise ValueError(
-      f'{name}={value!r} is not one of {", ".join(key.choices)}: {key.meaning}'
-    )
+    known = ', '.join(filter(None, key.choices))
+    raise ValueError(f'{name}={value!r} is not one of {known}: {key.meaning}')
+  if key.type is float and not math.isfinite(value):
+    raise ValueError(f'{name}={value!r} is not finite: {key.meaning}')
   if key.type in (int, float) and not key.low <= value <= key.high:
     raise ValueError(
       f'{name}={value!r} is outside [{key.low:g}, {key.high:g}]: {key.meaning}'

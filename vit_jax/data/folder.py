@@ -10,13 +10,15 @@ such as gs://.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import collections
+from collections.abc import Collection, Iterable
 from concurrent import futures
 import dataclasses
 import functools
 import itertools
 import logging
 import os
+from typing import Any
 
 from etils import epath
 import numpy as np
@@ -24,7 +26,7 @@ import numpy as np
 from vit_jax.data import decode, listing, splits
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.lazy_tensorflow import tf
-from vit_jax.data.source import RandomAccessSource
+from vit_jax.data.source import RandomAccessSource, digest
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +49,10 @@ class FolderSource(RandomAccessSource):
   paths: tf.Tensor
   labels: tf.Tensor
 
+  @property
+  def _root(self) -> epath.Path:
+    return listing.expand(self.name.removeprefix('folder:'))
+
   def load(self, record):  # noqa: D102
     index = record['index']
     raw = tf.io.read_file(tf.gather(self.paths, index))
@@ -56,11 +62,34 @@ class FolderSource(RandomAccessSource):
     return listing.shown(self.paths[index].numpy())
 
   def stable_id(self, index: int) -> str:  # noqa: D102
-    root = epath.Path(self.name.removeprefix('folder:')).expanduser()
-    return self.describe(index).removeprefix(f'{root}/')
+    return self.describe(index).removeprefix(f'{self._root}/')
 
   def file_names(self) -> list[str]:  # noqa: D102
     return [listing.shown(os.path.basename(p)) for p in self.paths.numpy()]
+
+  def fingerprint(self) -> dict[str, Any]:
+    """Returns the number of images and a hash of their files, by class.
+
+    A file counts with its path below the class folder and its size in bytes.
+    """
+    paths = self.paths.numpy()
+    with futures.ThreadPoolExecutor(_THREADS) as pool:
+      parts = pool.map(_sizes, np.array_split(paths, _THREADS))
+      sizes = [size for part in parts for size in part]
+    root = len(str(self._root))
+    lines = collections.defaultdict(list)
+    for path, size, label in zip(
+      paths, sizes, self.labels.numpy(), strict=True
+    ):
+      folder = f'/{self.class_names[label]}/'
+      _, _, below = listing.shown(path)[root:].partition(folder)
+      lines[label].append(f'{below}\t{size}\n'.encode())
+    return {
+      'classes': {
+        name: [len(lines[k]), digest(b''.join(sorted(lines[k])))]
+        for k, name in enumerate(self.class_names)
+      }
+    }
 
   def of_classes(self, names: Collection[str]) -> FolderSource:
     """Returns a source with only these classes; labels are renumbered.
@@ -262,6 +291,20 @@ def _in_fixed_order(classes: _Listing, prefix: str) -> np.ndarray:
   files = [f'{label}/{name}' for label in classes for name in classes[label]]
   files.sort(key=lambda file: splits.order_key('order', file))
   return np.array([prefix + file for file in files], object)
+
+
+def _sizes(paths: Iterable[bytes]) -> list[int]:
+  """Returns the sizes of files in bytes, -1 for one that cannot be read."""
+
+  def size(path):
+    try:
+      if b'://' in path:
+        return epath.Path(os.fsdecode(path)).stat().length
+      return os.path.getsize(path)  # Forty times as fast.
+    except OSError:
+      return -1
+
+  return list(map(size, paths))
 
 
 def _check_image_files(paths: list[bytes]) -> None:

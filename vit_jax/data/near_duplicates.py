@@ -82,7 +82,7 @@ def _cosines(fraction: float) -> Float[np.ndarray, 'frequency px']:
 def hashes(
   thumbnails: UInt8[np.ndarray, 'b 64 64 3'], fraction: float = 1.0
 ) -> UInt8[np.ndarray, 'b 16']:
-  """Returns hashes of the central fraction of each side of thumbnails."""
+  """Returns hashes of the center crops with this fraction of each side."""
   luminance = thumbnails.astype(np.float32) @ _LUMINANCE
   waves = _cosines(fraction)
   spectrum = waves @ luminance @ waves.T

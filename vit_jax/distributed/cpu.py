@@ -51,7 +51,7 @@ def compile_step(lowered: Lowered) -> Compiled:
   options = supported_options(_PRODUCTS_BY_EIGEN) if is_x86 else {}
   compiled = lowered.compile(compiler_options=options)
   if _has_mallopt():
-    _lay_on_huge_pages(compiled.memory_analysis().temp_size_in_bytes)
+    _advise_huge_pages(compiled.memory_analysis().temp_size_in_bytes)
   return compiled
 
 
@@ -68,8 +68,8 @@ def _has_mallopt() -> bool:
   return sys.platform == 'linux' and hasattr(ctypes.CDLL(None), 'mallopt')
 
 
-def _lay_on_huge_pages(num_bytes: int) -> None:
-  """Requests huge pages for the part of the heap that serves such a block."""
+def _advise_huge_pages(num_bytes: int) -> None:
+  """Requests huge pages for the part of the heap where malloc puts a block."""
   libc = ctypes.CDLL(None)
   libc.malloc.restype = ctypes.c_void_p
   libc.malloc.argtypes = (ctypes.c_size_t,)

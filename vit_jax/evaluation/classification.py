@@ -1,4 +1,4 @@
-"""Exact classification metrics: every example counts once, without padding."""
+"""Exact classification metrics: each example counts once, padding not."""
 
 from collections.abc import Callable, Iterable, Iterator
 import dataclasses
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 import numpy as np
 
+from vit_jax.checkpoints import finite
 from vit_jax.distributed import processes
 from vit_jax.training import steps
 
@@ -16,6 +17,8 @@ EvalStep = Callable[[PyTree, steps.Batch], dict[str, Array]]
 Batches = Iterable[dict[str, np.ndarray]]
 Put = Callable[[dict[str, np.ndarray]], steps.Batch]  # Puts it on devices.
 TOP = 5
+
+_ADVICE = '; check the weights, and try model.dtype=float32.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,11 +164,16 @@ def collect(
 
   Every process returns the examples of all processes, ordered by index and
   without padding. The step is jitted, and the weights are on the devices.
+
+  Raises:
+    finite.NonFiniteError: if an output is NaN or infinite.
   """
   parts = list(_outputs(eval_step, params, batches, put))
   rows = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
   order = np.argsort(rows['index'])
-  return {name: values[order] for name, values in rows.items()}
+  rows = {name: values[order] for name, values in rows.items()}
+  finite.check(rows, f'outputs of the model for {len(order)} images', _ADVICE)
+  return rows
 
 
 def _outputs(eval_step, params, batches, put) -> Iterator[dict]:

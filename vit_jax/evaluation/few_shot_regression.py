@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int, PyTree
 import numpy as np
 
+from vit_jax.checkpoints import finite
 from vit_jax.evaluation import classification
 
 BIAS = 100.0  # Large, so that regularization of its weight has little effect.
@@ -126,8 +127,12 @@ def accuracy(
 
   Classes without support are never predicted, since their score is always below
   the mean of the others.
+
+  Raises:
+    finite.NonFiniteError: if the scores are not finite.
   """
   features, query_features = augment(support.values, queries.values)
   targets = 2.0 * np.eye(num_classes)[support.label] - 1.0
   scores = query_features @ solve(features, targets, l2)
+  finite.check({'scores': scores}, 'few-shot regression', '.')
   return float(np.mean(scores.argmax(axis=1) == queries.label))

@@ -1,4 +1,4 @@
-"""The table of all jobs, by the names of `config.job`."""
+"""The table of all jobs, keyed by the value of `config.job`."""
 
 from collections.abc import Callable
 import dataclasses

@@ -163,7 +163,7 @@ def bars(
 def confusion(
   title: str, counts: Int[np.ndarray, 'k k'], names: Sequence[str]
 ) -> content.Picture:
-  """Draws the numbers of examples by label and prediction."""
+  """Draws a confusion matrix: examples by label and predicted class."""
   k = len(names)
   figure, axes = _begin(WIDTH)
   # Opacity is the share of the label, which works on any background.

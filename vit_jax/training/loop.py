@@ -12,6 +12,7 @@ import time
 
 import jax
 
+from vit_jax.checkpoints import finite
 from vit_jax.training import state as state_lib
 from vit_jax.training import steps
 
@@ -19,9 +20,11 @@ STEPS_AHEAD = 2  # Dispatched but unfinished steps; each holds a batch.
 
 Evaluation = Callable[[int, state_lib.State], None]  # Gets the step and state.
 
-
-class NonFiniteError(ValueError):
-  """A metric became NaN or infinite."""
+_ADVICE = (
+  '; the run stops, and its checkpoints are from earlier steps. Common'
+  ' remedies: lower optim.lr, raise optim.warmup_steps, set optim.clip_norm=1,'
+  ' or keep optim.b1 and optim.b2 below 1.'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +87,9 @@ def train(
     The last state and its step.
 
   Raises:
-    NonFiniteError: at the first step with a metric that is not finite; the
-      state of that step is not saved.
+    finite.NonFiniteError: at the first step with a metric that is not finite,
+      or before the evaluation or the save of a state that is not finite; this
+      state is neither evaluated nor saved.
   """
   pending = collections.deque()
   fetched = {}
@@ -121,6 +125,8 @@ def train(
     if log_now:
       report(Progress(step, fetched, *timer.lap()))
     with timer.paused():
+      if due or save_now:
+        finite.check(state, f'step {step}', _ADVICE)
       for evaluate in due:
         evaluate(step, state)
       if save_now:
@@ -145,11 +151,7 @@ def _check_finite(step: int, metrics: dict[str, float]) -> None:
   bad = [name for name, value in metrics.items() if not math.isfinite(value)]
   if bad:
     values = ', '.join(f'{name}={metrics[name]}' for name in bad)
-    raise NonFiniteError(
-      f'{values} at step {step}; the run stops, and its last checkpoint is from'
-      ' an earlier step. Common remedies: lower optim.lr, raise'
-      ' optim.warmup_steps, or set optim.clip_norm=1.'
-    )
+    raise finite.NonFiniteError(f'{values} at step {step}{_ADVICE}')
 
 
 class _Timer:

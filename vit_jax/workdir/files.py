@@ -9,14 +9,16 @@ import json
 from typing import Any
 
 from etils import epath
+import jax
 import numpy as np
 from PIL import Image
 
-from vit_jax.checkpoints import atomic, run_folder
+from vit_jax.checkpoints import atomic, finite, run_folder
 from vit_jax.distributed import processes
 
 CONFIG = run_folder.CONFIG
 RESULTS = run_folder.RESULTS
+DATA = run_folder.DATA
 CHECKPOINTS = run_folder.CHECKPOINTS
 ENVIRONMENT = 'environment.json'
 FINAL_WEIGHTS = run_folder.FINAL_WEIGHTS
@@ -44,8 +46,32 @@ def write_text(path: epath.Path, text: str) -> None:
 
 
 def write_json(path: epath.Path, content: Any) -> None:
-  """Writes a JSON file atomically."""
-  write_text(path, json.dumps(content, indent=2) + '\n')
+  """Writes a JSON file atomically.
+
+  Raises:
+    finite.NonFiniteError: if a number in it is NaN or infinite.
+  """
+  text = json_text(content, f'cannot write {path}', indent=2)
+  write_text(path, text + '\n')
+
+
+def json_text(content: Any, place: str = 'JSON', **options: Any) -> str:
+  """Returns JSON, which has no NaN and no infinity.
+
+  Args:
+    content: the value.
+    place: what it is, for the message of an error.
+    **options: options of `json.dumps`.
+
+  Raises:
+    finite.NonFiniteError: if a number is NaN or infinite; names it.
+  """
+  try:
+    return json.dumps(content, allow_nan=False, **options)
+  except ValueError:
+    numbers = jax.tree.map(lambda x: x if isinstance(x, float) else 0, content)
+    finite.check(numbers, place, '.')
+    raise
 
 
 def write_png(path: epath.Path, picture: Image.Image | np.ndarray) -> None:

@@ -6,7 +6,6 @@ others depend only on the config. Every process calls these functions; only
 process 0 writes.
 """
 
-import json
 import logging
 
 from etils import epath, epy
@@ -22,14 +21,17 @@ from vit_jax.workdir import console, files
 with epy.lazy_imports(success_callback=lazy_tensorflow.hide_accelerators):
   from clu import metric_writers
 
+# First parts of the names of metrics that are not measured on a split.
+RESERVED = ('train', 'perf', 'best', 'few_shot')
+
 _log = logging.getLogger(__name__)
 
 
 class MetricLog:
   """`metrics.jsonl` and TensorBoard events of one run.
 
-  An interrupted run has events after the checkpoint that it resumes from. They
-  are dropped, since the resumed run writes them again.
+  An interrupted run may have events after the checkpoint that it resumes from.
+  They are removed from `metrics.jsonl`, as the resumed run writes them again.
 
   Attributes:
     events: all events so far.
@@ -48,14 +50,19 @@ class MetricLog:
       )
 
   def _rewrite(self) -> None:
-    lines = [json.dumps(event) + '\n' for event in self.events]
+    lines = [_line(event) for event in self.events]
     files.write_text(self._path, ''.join(lines))
 
   def write(self, step: int, metrics: dict[str, float]) -> None:
-    """Appends an event unless it was written before the run was resumed."""
+    """Appends an event unless it was written before the run was resumed.
+
+    Raises:
+      finite.NonFiniteError: if a metric is NaN or infinite.
+    """
     event = {'step': step} | metrics
     if any(e['step'] == step and set(metrics) <= set(e) for e in self.events):
       return
+    line = _line(event)
     self.events.append(event)
     if not processes.is_first():
       return
@@ -64,7 +71,7 @@ class MetricLog:
         self._rewrite()
       else:
         with self._path.open('a') as f:
-          f.write(json.dumps(event) + '\n')
+          f.write(line)
       self._incomplete = False
     except OSError as error:  # Such as a full disk; later writes may succeed.
       _log.warning(
@@ -96,6 +103,10 @@ class MetricLog:
   def __exit__(self, *unused) -> None:
     if self._tensorboard:
       self._tensorboard.close()
+
+
+def _line(event: dict[str, float]) -> str:
+  return files.json_text(event, f'step {event["step"]}') + '\n'
 
 
 def log_progress(

@@ -1,7 +1,6 @@
 """Predictions for every example of a split: `predictions_SPLIT.jsonl`."""
 
 from collections.abc import Callable, Mapping, Sequence
-import json
 import logging
 from typing import Any
 
@@ -43,7 +42,7 @@ def write(
 
   p = predictions
   lines = [
-    json.dumps(
+    files.json_text(
       {
         'example': describe(int(p.index[i])),
         'label': named(p.label[i]),

@@ -34,8 +34,10 @@ class Format:
       PyTorch's shapes do not determine.
     write: writes parameters to a path, given `gelu`, `norm_eps`, `class_names`
       and `image_size`; None for formats that can only be read.
-    settings: returns the fields of `Description`, and `heads`, that a file or a
-      file next to it records, given the path and the metadata of the file.
+    settings: given the path and the metadata of a file, returns a dict of what
+      it and the files next to it record, by source; later sources take
+      precedence. Besides fields of `Description` these are 'heads', 'pool', and
+      'mean' and 'std' of images in [0, 1].
     stores_settings: whether `write` stores `gelu`, `norm_eps` and
       `class_names`.
     writes_folder: whether `write` creates a folder instead of a file.
@@ -45,7 +47,7 @@ class Format:
   matches: Callable[[Collection[str]], bool]
   read: Callable[..., dict[str, Any]]
   write: Callable[..., None] | None = None
-  settings: Callable[..., dict[str, Any]] = lambda path, metadata: {}
+  settings: Callable[..., dict[str, dict[str, Any]]] = lambda path, metadata: {}
   stores_settings: bool = False
   writes_folder: bool = False
 

@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from vit_jax.checkpoints import atomic, description
+from vit_jax.checkpoints import atomic, description, normalization
 from vit_jax.checkpoints.formats import official, pytorch, safetensors_file
 from vit_jax.models import positions
 
@@ -62,6 +62,37 @@ _GELUS = {
 }
 
 
+_LOSSES = {
+  'single_label_classification': 'softmax',
+  'multi_label_classification': 'sigmoid',
+}
+# Filters of PIL by their numbers.
+_RESAMPLES = {
+  2: 'bilinear',
+  3: 'bicubic_antialias',
+  1: 'lanczos_antialias',
+}
+# Keys of preprocessor_config.json that do not change the pixels of RGB images.
+_NO_EFFECT = (
+  'image_processor_type',
+  'feature_extractor_type',
+  'processor_class',
+  'auto_map',
+  'backend',
+  'use_fast',
+  'device',
+  'disable_grouping',
+  'do_convert_rgb',
+  'data_format',
+  'input_data_format',
+  'return_tensors',
+  'do_reduce_labels',
+  'reduce_labels',
+  'transformers_version',
+  '_valid_processor_keys',
+)
+
+
 def matches(names: Collection[str]) -> bool:
   """Returns whether arrays with these names come from transformers."""
   return _PREFIX + _PATCHES in names or _PATCHES in names
@@ -83,27 +114,133 @@ def to_tensors(params: dict[str, Any]) -> dict[str, np.ndarray]:
   return pytorch.to_tensors(params, _LAYERS, 'huggingface')
 
 
-def settings(path: epath.Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-  """Returns the settings recorded next to a file, or transformers' defaults.
+def settings(
+  path: epath.Path, metadata: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+  """Returns the settings next to a file, and transformers' defaults.
 
   Raises:
-    ValueError: if the model has an activation other than GELU.
+    ValueError: if a setting is not supported.
   """
   del metadata
-  config = pytorch.read_config(path)
+  found = {description.ASSUMED: {'gelu': 'erf', 'norm_eps': 1e-12}}
+  if config := pytorch.read_json(path, pytorch.CONFIG):
+    found[pytorch.CONFIG] = _model_settings(config)
+  if preprocessor := pytorch.read_json(path, _PREPROCESSOR):
+    found[_PREPROCESSOR] = _image_settings(preprocessor)
+  return found
+
+
+def _model_settings(config):
   labels = config.get('id2label') or {}
   names = tuple(labels[key] for key in sorted(labels, key=int))
   if names == _numbered_labels(len(names)):
     names = None
   size = config.get('image_size')
-  recorded = {
-    'gelu': pytorch.gelu(config.get('hidden_act', 'gelu'), _GELUS),
-    'norm_eps': config.get('layer_norm_eps', 1e-12),
+  activation = config.get('hidden_act')
+  if config.get('pooler_act', 'tanh') != 'tanh':
+    raise ValueError(
+      f'{pytorch.CONFIG} specifies pooler_act={config["pooler_act"]!r}; the'
+      ' hidden layer of a head is only supported with tanh.'
+    )
+  problem = config.get('problem_type')
+  if problem not in (None, *_LOSSES):
+    raise ValueError(
+      f'{pytorch.CONFIG} specifies problem_type={problem!r}; supported:'
+      f' {", ".join(_LOSSES)}.'
+    )
+  return {
+    'loss': _LOSSES.get(problem),
+    'gelu': activation and pytorch.gelu(activation, _GELUS),
+    'norm_eps': config.get('layer_norm_eps'),
     'heads': config.get('num_attention_heads'),
     'class_names': names,
     'image_size': size and positions.as_pair(size),
   }
-  return {key: value for key, value in recorded.items() if value is not None}
+
+
+def _image_settings(config):
+  """Returns normalization and evaluation of a preprocessor_config.json."""
+  given = {
+    key: value
+    for key, value in config.items()
+    if key not in _NO_EFFECT and value is not None
+  }
+  scale = given.pop('rescale_factor', 1 / 255)
+  if not given.pop('do_rescale', True):
+    scale = 1
+  mean, std = given.pop('image_mean', None), given.pop('image_std', None)
+  if not given.pop('do_normalize', True):
+    mean, std = 0, 1
+  if mean is None or std is None:
+    raise ValueError(
+      f'{_PREPROCESSOR} has no {"image_mean" if mean is None else "image_std"};'
+      ' add it, or write do_normalize=false.'
+    )
+  recorded = {
+    # Pixels are normalized as `pixel * scale`; our numbers are for scale 1/255.
+    name: tuple(
+      x / (255 * scale)
+      for x in normalization.check(f'{_PREPROCESSOR}: image_{name}', values)
+    )
+    for name, values in (('mean', mean), ('std', std))
+  }
+  evaluation = _evaluation(given)
+  if unknown := [key for key, value in given.items() if value]:
+    key = unknown[0]
+    raise ValueError(
+      f'{_PREPROCESSOR} specifies {key}={given[key]!r}, which is not supported;'
+      ' remove it if it does not change pixels.'
+    )
+  return recorded | {'evaluation': evaluation}
+
+
+def _evaluation(given):
+  """Returns the resize and crop, whose keys are removed from `given`."""
+  size = given.pop('size', None) if given.pop('do_resize', True) else None
+  crop = given.pop('crop_size', None)
+  crop = crop if given.pop('do_center_crop', False) else None
+  resample = given.pop('resample', None)
+  if size is None and crop is None:
+    return None
+  text = f'{_PREPROCESSOR} specifies size={size!r}, crop_size={crop!r}'
+  sides = _sides(size, given.pop('default_to_square', True))
+  target = _sides(crop, True)
+  if sides is None or (target is None and len(sides) == 1):
+    raise ValueError(
+      f'{text}, which does not give images one size; write size as {{"height":'
+      ' ..., "width": ...}, or add do_center_crop and crop_size.'
+    )
+  interpolation = 'bilinear'
+  if resample is not None:
+    setting = f'{_PREPROCESSOR}: resample'
+    interpolation = pytorch.interpolation(resample, _RESAMPLES, setting)
+  if target is None:
+    return description.Evaluation('resize', interpolation, sides)
+  precrop = sides * 2 if len(sides) == 1 else sides
+  if len(target) == 1 or target[0] > precrop[0] or target[1] > precrop[1]:
+    raise ValueError(f'{text}; expected a crop that is not larger than size.')
+  kind = 'center' if len(sides) == 1 else 'resize_center'
+  return description.Evaluation(kind, interpolation, target, precrop)
+
+
+def _sides(size, default_to_square):
+  """Returns (shortest side,) or (height, width) in px; None if not given."""
+  match size:
+    case None:
+      return None
+    case {'height': int(height), 'width': int(width)}:
+      return height, width
+    case {'shortest_edge': int(side), **others} if not any(others.values()):
+      return (side,)
+    case int(side):
+      return (side, side) if default_to_square else (side,)
+    case [int(height), int(width)]:
+      return height, width
+  raise ValueError(
+    f'{_PREPROCESSOR} specifies the size {size!r}; expected height and width,'
+    ' or shortest_edge.'
+  )
 
 
 def write(

@@ -10,7 +10,7 @@ from etils import epath
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax.checkpoints import atomic
+from vit_jax.checkpoints import array_check, atomic
 
 
 class Archive(Mapping[str, np.ndarray]):
@@ -38,8 +38,8 @@ class Archive(Mapping[str, np.ndarray]):
 
     Raises:
       KeyError: if the archive has no array with this name.
-      ValueError: if the array is damaged or pickled, since unpickling can run
-        arbitrary code.
+      ValueError: if the array is damaged, does not hold finite floating-point
+        numbers, or is pickled, since unpickling can run arbitrary code.
     """
     if name not in self:
       raise KeyError(name)
@@ -59,6 +59,7 @@ class Archive(Mapping[str, np.ndarray]):
       self.unread.remove(name)
     if value.dtype == np.dtype('V2'):  # NumPy stores bfloat16 as raw bytes.
       value = value.view(jnp.bfloat16)
+    array_check.check(name, value)
     return value
 
 

@@ -20,6 +20,18 @@ from vit_jax.models import vit
 # PyTorch layers, with `{}` for the number of a block, and our layers in each.
 Layers = Mapping[str, tuple[str, ...]]
 
+# What a parameter without a counterpart belongs to, by a part of its name.
+_UNSUPPORTED = {
+  'layer_scale': 'LayerScale',
+  '.ls1.': 'LayerScale',
+  '.ls2.': 'LayerScale',
+  'attn_pool.': 'attention pooling',
+  'fc_norm.': 'a norm after average pooling',
+  'reg': 'register tokens',
+  'dist': 'a distillation token',
+  'norm_pre.': 'a norm before the encoder',
+}
+
 CONFIG = 'config.json'
 BLOCK = 'Transformer/encoderblock_{}'
 ATTENTION = f'{BLOCK}/MultiHeadDotProductAttention_0'
@@ -41,10 +53,39 @@ def usual_heads(width: int) -> int:
   )
 
 
-def read_config(weights: epath.Path) -> dict[str, Any]:
-  """Returns the config.json next to a weight file; empty without one."""
-  path = weights.parent / CONFIG
-  return json.loads(path.read_text()) if path.exists() else {}
+def read_json(weights: epath.Path, name: str) -> dict[str, Any] | None:
+  """Returns the content of a JSON file next to a weight file; None without one.
+
+  Raises:
+    ValueError: if the file does not hold a JSON object.
+  """
+  path = weights.parent / name
+  if not path.exists():
+    return None
+  try:
+    content = json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(f'{name} is not valid JSON ({error}).') from error
+  if not isinstance(content, dict):
+    raise ValueError(f'{name} holds {content!r}; expected a JSON object.')
+  return content
+
+
+def interpolation(value: Any, known: Mapping[Any, str], setting: str) -> str:
+  """Returns a key of `data.preprocess.INTERPOLATIONS`.
+
+  Bilinear is that of the paper's code, without antialiasing: files that specify
+  it hold weights that were trained with that code. PyTorch libraries themselves
+  apply an antialiased filter, 'bilinear_antialias'.
+
+  Raises:
+    ValueError: if the value is unknown.
+  """
+  if value not in known:
+    raise ValueError(
+      f'{setting}={value!r} is not supported; known: {_listed(known)}.'
+    )
+  return known[value]
 
 
 def gelu(activation: str, known: Mapping[str, str]) -> str:
@@ -52,9 +93,13 @@ def gelu(activation: str, known: Mapping[str, str]) -> str:
   if activation not in known:
     raise ValueError(
       f'{CONFIG} specifies the activation {activation!r}; the Vision'
-      f' Transformer supports {", ".join(known)}.'
+      f' Transformer supports {_listed(known)}.'
     )
   return known[activation]
+
+
+def _listed(names):
+  return ', '.join(map(str, names))
 
 
 def read(
@@ -71,9 +116,10 @@ def read(
     block = re.search(r'\.(\d+)\.', layer)
     our_layers = layers.get(re.sub(r'\.\d+\.', '.{}.', layer))
     if our_layers is None:
+      reasons = (r for part, r in _UNSUPPORTED.items() if part in name)
       raise ValueError(
-        f'parameter {name!r} has no counterpart in the Vision Transformer; the'
-        ' file is of a variant that is not supported.'
+        f'parameter {name!r} has no counterpart in the Vision Transformer;'
+        f' models with {next(reasons, "such parts")} are not supported.'
       )
     parts = np.split(tensor, len(our_layers))
     for our_layer, part in zip(our_layers, parts, strict=True):

@@ -17,7 +17,7 @@ try:
 except ImportError:  # An optional dependency.
   safetensors = None
 
-from vit_jax.checkpoints import atomic
+from vit_jax.checkpoints import array_check, atomic
 
 _DTYPES = {'F64': 'f8', 'F32': 'f4', 'F16': 'f2', 'BF16': jnp.bfloat16}
 
@@ -27,7 +27,8 @@ def read(path: epath.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
   Raises:
     ImportError: if the safetensors library is not installed.
-    ValueError: if the file is damaged or contains arrays that are not floats.
+    ValueError: if the file is damaged, or an array does not hold finite
+      floating-point numbers.
   """
   _check_installed()
   data = path.read_bytes()
@@ -47,6 +48,7 @@ def read(path: epath.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
       )
     flat = np.frombuffer(tensor['data'], _DTYPES[tensor['dtype']])
     arrays[name] = flat.reshape(tensor['shape'])
+    array_check.check(name, arrays[name])
   header = json.loads(data[8 : 8 + int.from_bytes(data[:8], 'little')])
   return arrays, header.get('__metadata__', {})
 

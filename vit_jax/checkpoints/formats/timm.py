@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 import json
+import math
+import re
 from typing import Any
 
 from etils import epath
 import numpy as np
 
-from vit_jax.checkpoints import description
+from vit_jax.checkpoints import description, normalization
 from vit_jax.checkpoints.formats import official, pytorch, safetensors_file
 
 _PATCHES = 'patch_embed.proj.weight'
@@ -38,7 +40,39 @@ _METADATA = {
   'norm_eps': float,
   'heads': int,
   'class_names': lambda names: tuple(json.loads(names)),
+  'mean': lambda numbers: tuple(json.loads(numbers)),
+  'std': lambda numbers: tuple(json.loads(numbers)),
 }
+# What timm assumes for keys that a pretrained_cfg lacks.
+_CFG_DEFAULTS = {
+  'interpolation': 'bicubic',
+  'crop_pct': 0.875,
+  'crop_mode': 'center',
+  'mean': (0.485, 0.456, 0.406),
+  'std': (0.229, 0.224, 0.225),
+}
+_INTERPOLATIONS = {
+  'bilinear': 'bilinear',
+  'bicubic': 'bicubic_antialias',
+  'lanczos': 'lanczos_antialias',
+}
+_CROPS = {'center': 'center', 'squash': 'resize_center'}
+_POOLS = {'': None, 'token': 'token', 'avg': 'gap'}
+# Architectures for which the default of an argument may be wrong.
+_UNUSUAL = {
+  'siglip|quickgelu': 'act_layer',
+  r'_base_patch\d+_gap_': 'num_heads',
+}
+# Arguments of timm's VisionTransformer that are evident from its parameters, or
+# without effect on predictions. Others are refused.
+_EVIDENT = (
+  'img_size', 'patch_size', 'in_chans', 'num_classes', 'embed_dim', 'depth',
+  'mlp_ratio', 'qkv_bias', 'qk_norm', 'scale_attn_norm', 'scale_mlp_norm',
+  'proj_bias', 'init_values', 'class_token', 'no_embed_class', 'reg_tokens',
+  'pre_norm', 'final_norm', 'fc_norm', 'dynamic_img_size', 'strict_img_size',
+  'drop_rate', 'pos_drop_rate', 'patch_drop_rate', 'proj_drop_rate',
+  'attn_drop_rate', 'drop_path_rate', 'weight_init', 'fix_init',
+)  # fmt: skip
 
 
 def matches(names: Collection[str]) -> bool:
@@ -59,25 +93,96 @@ def to_tensors(params: dict[str, Any]) -> dict[str, np.ndarray]:
   return pytorch.to_tensors(params, _LAYERS, 'timm')
 
 
-def settings(path: epath.Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-  """Returns the settings recorded in and next to a file, or timm's defaults.
+def settings(
+  path: epath.Path, metadata: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+  """Returns the settings in and next to a file, and timm's defaults.
+
+  The metadata of the file takes precedence over the config.json.
 
   Raises:
-    ValueError: if the model has an activation other than GELU.
+    ValueError: if a setting is not supported.
   """
-  config = pytorch.read_config(path)
-  arguments = config.get('model_args') or {}
-  size = (config.get('pretrained_cfg') or {}).get('input_size')
-  names = config.get('label_names')
-  # The metadata of the file takes precedence over the config.json.
-  recorded = {
-    'gelu': pytorch.gelu(arguments.get('act_layer') or 'gelu', _GELUS),
-    'norm_eps': 1e-6,
+  found = {description.ASSUMED: {'gelu': 'erf', 'norm_eps': 1e-6}}
+  if config := pytorch.read_json(path, pytorch.CONFIG):
+    arguments = config.get('model_args') or {}
+    # Older versions of timm write pretrained_cfg without its name.
+    cfg = config.get('pretrained_cfg', config)
+    pool = arguments.get('global_pool', config.get('global_pool'))
+    names = config.get('label_names')
+    size = cfg.get('input_size')
+    found[pytorch.CONFIG] = {
+      **_model_settings(arguments, pool, config.get('architecture')),
+      **_image_settings(cfg),
+      'class_names': names and tuple(names),
+      'image_size': size and tuple(size[1:]),
+    }
+  found['its metadata'] = {
+    k: parse(metadata[k]) for k, parse in _METADATA.items() if k in metadata
+  }
+  return found
+
+
+def _model_settings(arguments, pool, architecture):
+  """Returns what the arguments of timm's VisionTransformer specify."""
+  supported = {
+    'act_layer': (None, *_GELUS),
+    'norm_layer': (None, 'layernorm'),
+    'global_pool': (None, *_POOLS),
+    'num_heads': None,
+    'pos_embed': ('learn', None),
+  } | dict.fromkeys(_EVIDENT)
+  for name, value in (arguments | {'global_pool': pool}).items():
+    allowed = supported.get(name, (None,))
+    if value and allowed and value not in allowed:
+      raise ValueError(
+        f'{pytorch.CONFIG} specifies {name}={value!r}, which is not supported'
+        + f'; known: {", ".join(filter(None, allowed))}.' * (len(allowed) > 1)
+      )
+  for pattern, name in _UNUSUAL.items():
+    if re.search(pattern, architecture or '') and not arguments.get(name):
+      raise ValueError(
+        f'{pytorch.CONFIG} does not specify {name} of {architecture}, in which'
+        f' it is not the usual one; add it as timm defines it, as "model_args":'
+        f' {{"{name}": ...}}.'
+      )
+  activation = arguments.get('act_layer')
+  return {
+    'gelu': activation and _GELUS[activation],
     'heads': arguments.get('num_heads'),
-    'class_names': names and tuple(names),
-    'image_size': size and tuple(size[1:]),
-  } | {k: parse(metadata[k]) for k, parse in _METADATA.items() if k in metadata}
-  return {key: value for key, value in recorded.items() if value is not None}
+    'pool': _POOLS.get(pool),
+  }
+
+
+def _image_settings(cfg):
+  """Returns the normalization and evaluation of a pretrained_cfg."""
+  given = {k: cfg[k] for k in _CFG_DEFAULTS if cfg.get(k) is not None}
+  size = cfg.get('input_size')
+  if not (given or size):
+    return {}
+  given = _CFG_DEFAULTS | given
+  kind, share = given['crop_mode'], given['crop_pct']
+  if kind not in _CROPS or not 0 < share <= 1:
+    raise ValueError(
+      f'{pytorch.CONFIG} specifies crop_mode={kind!r}, crop_pct={share!r};'
+      f' expected the mode {" or ".join(_CROPS)}, and a share up to 1.'
+    )
+  interpolation = pytorch.interpolation(
+    given['interpolation'],
+    _INTERPOLATIONS,
+    f'{pytorch.CONFIG}: interpolation',
+  )
+  evaluation = size and description.Evaluation(
+    _CROPS[kind],
+    interpolation,
+    image_size=tuple(size[1:]),
+    precrop_size=tuple(math.floor(side / share) for side in size[1:]),
+  )
+  return {
+    'mean': normalization.check(f'{pytorch.CONFIG}: mean', given['mean']),
+    'std': normalization.check(f'{pytorch.CONFIG}: std', given['std']),
+    'evaluation': evaluation,
+  }
 
 
 def write(
@@ -99,6 +204,8 @@ def write(
   tensors = to_tensors(params)
   heads = description.sizes(params)['heads']
   metadata = {'gelu': gelu, 'norm_eps': repr(norm_eps), 'heads': str(heads)}
+  # Unlike those of timm, these weights are for images in [-1, 1].
+  metadata |= dict.fromkeys(('mean', 'std'), json.dumps(normalization.NONE))
   if class_names is not None:
     metadata['class_names'] = json.dumps(list(class_names))
   safetensors_file.write(tensors, metadata, path)

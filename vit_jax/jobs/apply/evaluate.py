@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import io
 import logging
+import operator
 import time
 
 from etils import epath
@@ -20,6 +21,7 @@ from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import evaluator as evaluator_lib
 from vit_jax.build import pretrained
+from vit_jax.data import class_matching
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.evaluation import classification, objectnet, real
 from vit_jax.workdir import claim, console, files, results
@@ -71,14 +73,22 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     if not data.evals:
       raise ValueError('data.eval is empty; name a split to evaluate.')
     groups = None  # ImageNet classes of each class of ObjectNet.
+    class_names, project = model.class_names, None
     if config.evaluate.objectnet_mappings:
       data, groups = _objectnet(model, data)
+      real_labels = _real_labels(model, data)
+      if config.evaluate.objectnet_restricted or config.evaluate.restricted:
+        project = functools.partial(objectnet.restrict, classes=groups)
     else:
-      _check_classes(model, data)
-    real_labels = _real_labels(model, data)
-  project = None
-  if groups is not None and config.evaluate.objectnet_restricted:
-    project = functools.partial(objectnet.restrict, classes=groups)
+      match = build.match_classes(
+        model.config, data, model.recorded_names, model.num_classes
+      )
+      class_names = match.class_names
+      real_labels = _real_labels(model, data, match)
+      if config.evaluate.restricted:
+        project = operator.itemgetter((slice(None), np.array(match.labels)))
+      else:
+        data = build.with_labels_of(data, match)
   mesh = mesh_lib.create(**config.mesh)
   evaluator = evaluator_lib.Evaluator(
     data, model.model, mesh, loss=model.config.loss, project=project
@@ -119,39 +129,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     },
     init_from=config.init_from,
     num_examples={split: score.num_images for split, score in scores.items()},
-    class_names=model.class_names,
+    class_names=class_names,
     class_accuracy={
       split: {name: accuracy for name, _, accuracy in score.rows()}
       for split, score in scores.items()
     },
   )
-
-
-def _check_classes(
-  model: pretrained.PretrainedModel, data: build.EvalData
-) -> None:
-  """Checks that the labels are the classes of the head.
-
-  Raises:
-    ValueError: if their number differs; differing names are only logged.
-  """
-  source = next(iter(data.evals.values()))
-  if source.num_classes != model.num_classes:
-    raise ValueError(
-      f'{model.config.init_from} has {model.num_classes} classes, but'
-      f' {source.name} has {source.num_classes}; evaluate on data with the'
-      ' classes that the model was trained on, or fine-tune the model on it.'
-      ' (ObjectNet needs evaluate.objectnet_mappings.)'
-    )
-  pairs = zip(model.class_names, source.class_names, strict=True)
-  for k, (ours, theirs) in enumerate(pairs):
-    if ours not in (theirs, str(k)):
-      _log.warning(
-        'class %d is %r in the checkpoint and %r in the data; only the class'
-        ' indices are compared',
-        k, ours, theirs,
-      )  # fmt: skip
-      return
 
 
 def _objectnet(
@@ -179,7 +162,9 @@ def _objectnet(
 
 
 def _real_labels(
-  model: pretrained.PretrainedModel, data: build.EvalData
+  model: pretrained.PretrainedModel,
+  data: build.EvalData,
+  match: class_matching.Match | None = None,
 ) -> np.ndarray | None:
   """Returns the ReaL labels of the split by example index, if requested."""
   path = model.config.evaluate.real_json
@@ -190,6 +175,12 @@ def _real_labels(
     raise ValueError(
       f'data.eval={model.config.data.eval!r}: evaluate.real_json needs exactly'
       f' one split, under a name other than {_REAL!r}.'
+    )
+  if match and match.by != 'number' and not match.is_identity:
+    raise ValueError(
+      f'{model.config.init_from} has the classes in another order than'
+      f' {model.config.data.name}, but ReaL labels them by the order of their'
+      ' WordNet IDs; use a checkpoint with this order.'
     )
   (source,) = data.evals.values()
   return real.labels(source.file_names(), real.read(path))

@@ -15,6 +15,7 @@ import numpy as np
 from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
+from vit_jax.checkpoints import finite
 from vit_jax.data import photos, pipeline
 from vit_jax.data.source import Source
 from vit_jax.distributed import mesh as mesh_lib
@@ -78,6 +79,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     arrays |= part.arrays
     drawn |= part.figures
     metrics |= part.metrics
+  numbers = {name: x for name, x in arrays.items() if x.dtype.kind != 'U'}
+  finite.check(numbers | metrics, 'the inspection', '.')
   with console.phase(f'drawing {len(drawn)} pictures'):
     archive = io.BytesIO()
     np.savez(archive, **arrays)

@@ -53,6 +53,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       f' {model.num_classes} classes; set predict.class_names to a file with'
       ' one name per class.'
     )
+  if names != model.class_names and set(names) == set(model.class_names):
+    raise ValueError(
+      f'{config.predict.class_names} lists the classes of {config.init_from} in'
+      ' another order; list them in the order of the labels, as the checkpoint'
+      ' does, or leave predict.class_names empty.'
+    )
   mesh = mesh_lib.create(**config.mesh)
   predictor = _Predictor(model, mesh, config.predict.top)
   batch_size = mesh_lib.round_up(min(config.batch_size, len(paths)), mesh)
@@ -63,7 +69,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   target = path if processes.is_first() else epath.Path(os.devnull)
   with target.open('w') as lines:
     for line in predictor.predict(paths, names, batch_size):
-      lines.write(json.dumps(line, ensure_ascii=False) + '\n')
+      text = files.json_text(line, line['example'], ensure_ascii=False)
+      lines.write(f'{text}\n')
       console.show(_text(line))
       if 'error' in line:
         unreadable.append(line['example'])
@@ -164,7 +171,7 @@ def read_class_names(path: str) -> tuple[str, ...]:
   Raises:
     ValueError: if the file is missing or has another format.
   """
-  file = epath.Path(path)
+  file = epath.Path(path).expanduser()
   if not file.is_file():
     raise ValueError(f'predict.class_names: there is no file {path!r}.')
   text = file.read_text()

@@ -14,9 +14,9 @@ from etils import epath
 import ml_collections
 
 from vit_jax import config as config_lib
+from vit_jax.checkpoints import finite
 from vit_jax.config.values import FAMILY
 from vit_jax.jobs.compare import settings, transfer
-from vit_jax.training import loop
 from vit_jax.workdir import finished_run
 
 _log = logging.getLogger(__name__)
@@ -122,7 +122,8 @@ def _collected(config) -> Iterator[Point]:
   """Yields points of `study.collect`; runs equal up to their seed make one."""
   by_config = {}
   for folder in config.study.collect:
-    for run in finished_run.find(epath.Path(folder), config.sweep.job):
+    folder = epath.Path(folder).expanduser()
+    for run in finished_run.find(folder, config.sweep.job):
       keys = dict(sorted(run.flat.items())) | {'seed': 0}
       by_config.setdefault(repr(keys), []).append(run)
   by_name = {}
@@ -166,7 +167,7 @@ def train(
   _log.info('%s with seed %d', point.name, seed)
   try:
     settings.run_or_read(config, folder)
-  except loop.NonFiniteError as error:
+  except finite.NonFiniteError as error:
     _log.warning('%s diverged: %s', folder, error)
     return None
   return finished_run.read(folder)
@@ -193,7 +194,7 @@ def _score(config, run, folder) -> Run | None:
   folder = folder / f'seed-{run.config.seed}'
   try:
     scores = transfer.scores(config, run, folder)
-  except loop.NonFiniteError as error:
+  except finite.NonFiniteError as error:
     _log.warning('%s diverged: %s', folder, error)
     return None
   return Run(run, scores | _accuracies(run) | scores)

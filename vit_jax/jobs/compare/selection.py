@@ -10,8 +10,8 @@ import statistics
 from etils import epath
 import ml_collections
 
+from vit_jax.checkpoints import finite
 from vit_jax.jobs.compare import settings
-from vit_jax.training import loop
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def held_out_score(
   config.data.eval = f'val={config.sweep.val}'
   try:
     return settings.run_or_read(config, folder)['metrics'][HELD_OUT_METRIC]
-  except loop.NonFiniteError as error:
+  except finite.NonFiniteError as error:
     _log.warning('%s diverged: %s', folder, error)
     return None
 

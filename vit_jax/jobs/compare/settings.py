@@ -75,7 +75,7 @@ def run_or_read(
 
   Raises:
     Stopped: if the run was preempted.
-    loop.NonFiniteError: if it diverged.
+    finite.NonFiniteError: if it diverged.
   """
   RUN_JOBS[config.job](config, folder)
   results = files.read_json(folder / files.RESULTS)

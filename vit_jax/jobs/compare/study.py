@@ -57,7 +57,9 @@ def is_finished(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
   finished = files.read_json(workdir / files.RESULTS)['asked']
   if config_lib.from_json(finished) == _study_keys(config):
     return True
-  _log.info('the study has changed since it finished; running missing points')
+  _log.info(
+    'the study has changed since it finished; running any missing points'
+  )
   return False
 
 

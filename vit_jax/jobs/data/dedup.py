@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 import itertools
-import json
 import logging
 import time
 
@@ -57,7 +56,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   pairs = [_describe(source, test_images, item) for item in duplicates]
   files.write_text(
     workdir / PAIRS,
-    ''.join(json.dumps(pair, ensure_ascii=False) + '\n' for pair in pairs),
+    ''.join(files.json_text(pair, ensure_ascii=False) + '\n' for pair in pairs),
   )
   with console.phase(f'drawing {workdir / PICTURE}'):
     least_similar = sorted(duplicates, key=lambda item: item.similarity)
@@ -142,14 +141,14 @@ def _search(
     _log.info('resuming from example %d', first_step * batch_size)
   begin = last_log = time.perf_counter()
   with progress.open('w') as lines:
-    lines.writelines(json.dumps(batch) + '\n' for batch in done)
+    lines.writelines(files.json_text(batch) + '\n' for batch in done)
     lines.flush()
     batches = _thumbnails(source, batch_size, first_step)
     for step, thumbnails in enumerate(batches, first_step):
       matches = matcher.find(thumbnails, config.dedup.threshold)
       first = step * batch_size
       done.append([m._replace(index=first + m.index) for m in matches])
-      lines.write(json.dumps(done[-1]) + '\n')
+      lines.write(files.json_text(done[-1]) + '\n')
       lines.flush()
       now = time.perf_counter()
       if now - last_log > _SECONDS_BETWEEN_LOGS or step + 1 == num_steps:

@@ -21,6 +21,7 @@ from vit_jax import build, checkpoints
 from vit_jax import config as config_lib
 from vit_jax.build import few_shot_evaluator
 from vit_jax.build import program as program_lib
+from vit_jax.checkpoints import finite
 from vit_jax.checkpoints import store as store_lib
 from vit_jax.data import pipeline
 from vit_jax.distributed import cpu, preemption, processes, sharding
@@ -28,7 +29,14 @@ from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.models import stacking
 from vit_jax.training import loop, steps
 from vit_jax.training import state as state_lib
-from vit_jax.workdir import claim, console, files, profiler, results
+from vit_jax.workdir import (
+  claim,
+  console,
+  data_record,
+  files,
+  profiler,
+  results,
+)
 from vit_jax.workdir import metrics as metrics_lib
 
 _log = logging.getLogger(__name__)
@@ -102,7 +110,14 @@ def train(
   trace = profiler.Profiler(workdir, _profiled_steps(config))
   with console.phase('opening the data'):
     data = build.open_data(config)
+    record = data_record.describe(data.train, data.evals)
+    data_record.check(workdir, record)
   start = build.load_weights(config)
+  if start and start.description.num_classes and config.init_head == 'keep':
+    match = build.match_classes(
+      config, data, start.class_names, start.description.num_classes
+    )
+    data = build.with_labels_of(data, match)
   trainable = make_trainable(config, data, mesh, start)
   program = trainable.program
   build.record_derived(config, trainable.backbone)
@@ -118,6 +133,7 @@ def train(
   # Only a valid run claims the folder.
   claim.start(config_lib.flatten(config), workdir)
   claim.check_shared(workdir)
+  data_record.write(workdir, record, data.class_names)
   _log_sizes(program)
   with (
     preemption.StopSignal() as stop_signal,
@@ -129,9 +145,14 @@ def train(
       restored = store.restore(program.file_state)
     if restored:
       step, skipped = restored.step, restored.meta['skipped']
+      finite.check(
+        restored.state,
+        f'{workdir / files.CHECKPOINTS / str(step)}',
+        '; remove this checkpoint to resume from an earlier one.',
+      )
       _log.info('resuming from step %d', step)
       begin -= restored.meta['seconds']
-      state = program.from_file(restored.state)
+      state = program.to_training_layout(restored.state)
     else:
       step, skipped = 0, 0
       with console.phase('initialising the parameters'):
@@ -150,10 +171,11 @@ def train(
         )
 
       def evaluate(step: int, state: state_lib.State) -> tuple[dict, Any]:
-        metrics, predictions = trainable.evaluate(
-          _weights(state),
-          raw_params=None if state.ema_params is None else state.params,
-        )
+        with finite.located(f'evaluation at step {step}'):
+          metrics, predictions = trainable.evaluate(
+            _weights(state),
+            raw_params=None if state.ema_params is None else state.params,
+          )
         metric_log.write(step, metrics)
         best = config.best_metric and metric_log.best(config.best_metric)
         if best and best[0] == step:
@@ -161,13 +183,17 @@ def train(
           _export(state, workdir / files.BEST_WEIGHTS)
         return metrics, predictions
 
-      def on_weights(evaluation: Evaluation) -> loop.Evaluation:
-        return lambda step, state: evaluation(step, _weights(state), metric_log)
+      def on_weights(evaluation: Evaluation):
+        def evaluate(step: int, state: state_lib.State) -> dict[str, float]:
+          with finite.located(f'evaluation at step {step}'):
+            return evaluation(step, _weights(state), metric_log)
+
+        return evaluate
 
       def save(step: int, state: state_lib.State) -> None:
         seconds = time.perf_counter() - begin
         meta = {'seconds': seconds, 'skipped': batches.skipped() or 0}
-        store.save(step, program.to_file(state), meta=meta)
+        store.save(step, program.to_file_layout(state), meta=meta)
 
       def before_step(step: int) -> None:
         trace.before_step(step)
@@ -204,7 +230,7 @@ def train(
       # The last step is evaluated, and the results are written.
       metrics, predictions = evaluate(step, state)
       for _, evaluation in evaluations:
-        more = evaluation(step, _weights(state), metric_log)
+        more = on_weights(evaluation)(step, state)
         metrics = metrics | more  # A thread may be writing the old dict.
       _export(state, workdir / files.FINAL_WEIGHTS)
       if best := config.best_metric and metric_log.best(config.best_metric):

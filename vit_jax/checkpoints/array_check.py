@@ -1,0 +1,36 @@
+"""Check of the arrays of a weight file."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from vit_jax.checkpoints.finite import NonFiniteError
+
+
+def check(name: str, array: np.ndarray) -> None:
+  """Checks that an array holds finite floating-point numbers.
+
+  Args:
+    name: name of the array in the file, for messages.
+    array: the array as stored.
+
+  Raises:
+    NonFiniteError: if a number is infinite or NaN, or would be infinite in
+      float32.
+    ValueError: if the type of the array is not a floating-point one.
+  """
+  if not jnp.issubdtype(array.dtype, jnp.floating):
+    raise ValueError(
+      f'parameter {name!r} is of type {array.dtype}; expected floating-point'
+      ' numbers, such as float32. Convert it, or leave it out if it is not a'
+      ' parameter of the model.'
+    )
+  with np.errstate(over='ignore'):
+    finite = np.isfinite(array.astype(np.float32, copy=False))
+  if not finite.all():
+    where = np.unravel_index(np.argmin(finite), array.shape)
+    raise NonFiniteError(
+      f'parameter {name!r} has {array.size - np.count_nonzero(finite)} of'
+      f' {array.size} numbers that are not finite, such as {array[where]} at'
+      f' {tuple(map(int, where))}; the weights are damaged, or their training'
+      ' diverged.'
+    )

@@ -1,0 +1,69 @@
+"""Checks that arrays hold no NaN and no infinity."""
+
+from collections.abc import Iterator
+import contextlib
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+import numpy as np
+
+_MAX_NAMED = 3
+
+
+class NonFiniteError(ValueError):
+  """Weights, outputs or metrics became NaN or infinite."""
+
+
+def check(tree: PyTree, place: str, advice: str = '') -> None:
+  """Checks the arrays of a tree.
+
+  If the arrays are sharded over several processes, all of them must call this.
+
+  Args:
+    tree: numbers, NumPy arrays, or JAX arrays, which are checked on their
+      devices.
+    place: what the arrays are, or when; the message starts with it.
+    advice: what to do; the message ends with it.
+
+  Raises:
+    NonFiniteError: if an array holds a NaN or an infinity; names the arrays.
+  """
+  bad = non_finite(tree)
+  if not bad:
+    return
+  more = len(bad) - _MAX_NAMED
+  named = ', '.join(bad[:_MAX_NAMED]) + (
+    f' and {more} more' if more > 0 else ''
+  )
+  raise NonFiniteError(f'{place}: NaN or infinite values in {named}{advice}')
+
+
+def non_finite(tree: PyTree) -> list[str]:
+  """Returns the paths of the arrays that hold a NaN or an infinity."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  # One small program per shape. A single program for all arrays of a large
+  # model would take seconds to compile.
+  finite = [
+    _all_finite(x) if isinstance(x, jax.Array) else np.isfinite(x).all()
+    for _, x in leaves
+  ]
+  return [
+    jax.tree_util.keystr(path, simple=True, separator='/')
+    for (path, _), is_finite in zip(leaves, jax.device_get(finite), strict=True)
+    if not is_finite
+  ]
+
+
+@jax.jit
+def _all_finite(x):
+  return jnp.isfinite(x).all()
+
+
+@contextlib.contextmanager
+def located(place: str) -> Iterator[None]:
+  """Adds a place to the message of a NonFiniteError that is raised inside."""
+  try:
+    yield
+  except NonFiniteError as error:
+    raise NonFiniteError(f'{place}: {error}') from error

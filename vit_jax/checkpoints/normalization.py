@@ -1,0 +1,72 @@
+"""Folds the normalization of images into the patch projection.
+
+Libraries for PyTorch subtract a mean per channel from images in [0, 1] and
+divide by a standard deviation, with numbers that are stored beside the weights.
+Here, images are in [-1, 1], which is a mean and a standard deviation of 0.5.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+NONE = (0.5, 0.5, 0.5)  # As mean and as std: images stay in [-1, 1].
+
+Channels = tuple[float, float, float]
+
+
+def check(name: str, values: Any) -> Channels:
+  """Returns a mean or standard deviation, in RGB, after checking it.
+
+  Args:
+    name: name of the setting, for messages; that of a standard deviation ends
+      in 'std'.
+    values: one number, or one per channel.
+
+  Raises:
+    ValueError: if the values are not finite numbers, or a standard deviation is
+      not positive.
+  """
+  many = isinstance(values, Sequence) and not isinstance(values, str)
+  numbers = tuple(values) if many else (values,) * 3
+  is_valid = len(numbers) == 3 and all(
+    isinstance(x, (int, float)) and np.isfinite(x) for x in numbers
+  )
+  if not is_valid or (name.endswith('std') and min(numbers) <= 0):
+    raise ValueError(
+      f'{name}={values!r}; expected a number for each of the three colour'
+      ' channels' + ', above 0.' * name.endswith('std')
+    )
+  return numbers
+
+
+def fold(
+  params: Mapping[str, Any], mean: Channels, std: Channels
+) -> dict[str, Any]:
+  """Returns equal parameters for images in [-1, 1].
+
+  With x = 2 y - 1 for a pixel y in [0, 1],
+
+    (y - mean) / std = x / (2 std) + (1 - 2 mean) / (2 std),
+
+  so the kernel W of the projection becomes W / (2 std), and its bias grows by
+  the sum of W (1 - 2 mean) / (2 std) over the patch. This is exact because no
+  patch is padded: every output sums over a whole patch.
+
+  Args:
+    params: a ViT's parameters under official names.
+    mean: of images in [0, 1].
+    std: of images in [0, 1].
+  """
+  if mean == NONE and std == NONE:
+    return dict(params)
+  mean, std = np.float64(mean), np.float64(std)
+  scale, shift = 1 / (2 * std), (1 - 2 * mean) / (2 * std)
+  layer = params['embedding']
+  kernel = np.asarray(layer['kernel'], np.float64)  # (p, p, 3, d).
+  bias = layer.get('bias', 0) + np.einsum('hwcd,c->d', kernel, shift)
+  folded = {'kernel': kernel * scale[:, None], 'bias': bias}
+  return {
+    **params,
+    'embedding': {name: x.astype(np.float32) for name, x in folded.items()},
+  }
