@@ -7,7 +7,15 @@ from PIL import Image, ImageOps
 import pytest
 import tensorflow as tf
 
-from vit_jax.data import decode, exif, near_duplicates, preprocess
+from vit_jax.data import (
+  decode,
+  exif,
+  folder,
+  near_duplicates,
+  photos,
+  pipeline,
+  preprocess,
+)
 
 NOISE = np.random.default_rng(0).integers(0, 256, (6, 10, 3), np.uint8)
 UPRIGHT = NOISE.repeat(8, 0).repeat(8, 1)  # Blocks of a JPEG file.
@@ -93,6 +101,28 @@ def test_jpeg_files_are_turned_upright(order, orientation):
   np.testing.assert_allclose(upright.astype(int), UPRIGHT, atol=30)
   # The window is chosen in the upright image.
   np.testing.assert_array_equal(cropped(file), cropped_pixels(upright))
+
+
+def test_a_folder_of_turned_photos_equals_one_of_upright_photos(tmp_path):
+  transform = preprocess.eval_transform(
+    image_size=(12, 12), crop='center', precrop_size=(14, 14)
+  )
+  images = {}
+  for name, stored in ('turned', STORED), ('upright', dict.fromkeys(STORED)):
+    (tmp_path / name / 'c').mkdir(parents=True)
+    for orientation, pixels in stored.items():
+      pixels = UPRIGHT if pixels is None else np.ascontiguousarray(pixels)
+      tag = orientation if name == 'turned' else None
+      file = tmp_path / name / 'c' / f'{orientation}.png'
+      file.write_bytes(encode(pixels, tag, 'PNG'))
+    source = folder.open_folder(str(tmp_path / name), 'train+test')
+    (batch,) = pipeline.eval_batches(source, transform, batch_size=8)
+    images[name] = batch['image']
+    # Prediction reads single files.
+    paths = [source.describe(i) for i in range(8)]
+    predicted = [photos.read(path, transform) for path in paths]
+    np.testing.assert_array_equal(predicted, batch['image'])
+  np.testing.assert_array_equal(images['turned'], images['upright'])
 
 
 def test_without_a_graph():
