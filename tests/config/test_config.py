@@ -230,19 +230,24 @@ def test_an_old_config_file_with_texts_equals_the_new_one():
 def test_choices_are_the_alternatives_themselves():
   owners = {
     'init_head': fitting.HEADS,
-    'loss': steps.LOSSES,
     'class_weights': steps.CLASS_WEIGHTS,
     'masked_patch.target': patch_targets.TARGETS,
     'model.pool': vit.POOLS,
     'model.remat': stacking.REMAT_POLICIES,
     'model.dtype': factory.DTYPES,
     'data.crop': preprocess.CROPS,
-    'data.eval_crop': preprocess.EVAL_CROPS,
     'optim.name': optim.OPTIMIZERS,
     'optim.schedule': optim.DECAYS,
   }
   for name, owner in owners.items():
     assert config_lib.KEYS[name].choices is owner, name
+  optional = {  # Empty: the checkpoint's.
+    'loss': steps.LOSSES,
+    'data.eval_crop': preprocess.EVAL_CROPS,
+    'data.eval_interpolation': preprocess.INTERPOLATIONS,
+  }
+  for name, owner in optional.items():
+    assert config_lib.KEYS[name].choices == ('', *owner), name
   # These owners are above the config in the order of imports.
   across = (*summaries.COSTS, 'step', 'name')
   assert config_lib.KEYS['study.across'].choices == across

@@ -242,6 +242,7 @@ def eval_transform(config: ml_collections.ConfigDict) -> Callable:
     image_size=config_lib.image_size(config),
     crop=config.data.eval_crop,
     precrop_size=_precrop_size(config),
+    interpolation=config.data.eval_interpolation,
     trim_px=config.data.trim_px,
   )
 

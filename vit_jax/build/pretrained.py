@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import math
 
 from flax import linen as nn
 import jax
@@ -23,7 +24,8 @@ class PretrainedModel:
   """A model with its weights, from `load_classifier` or `load_backbone`.
 
   Attributes:
-    config: the job's config, completed by the image size of the checkpoint.
+    config: the job's config, completed by image size, preprocessing and loss of
+      the checkpoint.
     model: the module; its logits are those of the checkpoint's classes.
     params: weights of the module, on the host.
     num_classes: size of the head; 0 without a head.
@@ -90,6 +92,8 @@ def load_backbone(config: ml_collections.ConfigDict) -> PretrainedModel:
       ' random weights, set model.name and data.image_size.'
     )
   _log.warning('init_from is empty: the weights are random')
+  config = config.copy_and_resolve_references()
+  _use_evaluation(config, checkpoints.Description('', {}, 0))
   model = build.create_model(config, num_classes=0)
   init = functools.partial(
     build.initial_params, model, config_lib.image_size(config)
@@ -105,15 +109,22 @@ def _fitted(
   stored = start.description
   config = config.copy_and_resolve_references()
   config.init_head = 'keep'
+  try:
+    overrides = stored.overrides
+  except ValueError as error:
+    raise ValueError(f'{start.path}: {error}') from error
+  given = {k: config.model[k] for k in ('gelu', 'norm_eps') if config.model[k]}
   model = models.create(
     _any_name(stored),
     num_classes=stored.num_classes,
     dtype=config.model.dtype,
-    **stored.overrides,
+    **overrides | given,
   )
   if not config.data.image_size:
-    height, width = stored.image_size or _image_size(start, model)
+    size = stored.evaluation.image_size or stored.image_size
+    height, width = size or _image_size(start, model)
     config.data.update(image_size=height, image_width=width)
+  _use_evaluation(config, stored)
   if config.model.name:
     config.model.update(
       pool=stored.sizes.get('pool', 'token'),
@@ -130,6 +141,38 @@ def _fitted(
     num_classes=stored.num_classes,
     recorded_names=start.class_names,
   )
+
+
+def _use_evaluation(
+  config: ml_collections.ConfigDict, stored: checkpoints.Description
+) -> None:
+  """Sets the keys of evaluation that the config leaves to the checkpoint.
+
+  A precrop size is scaled if the images are not of the checkpoint's size.
+
+  Raises:
+    ValueError: if the config cannot express the checkpoint's precrop size.
+  """
+  data, found = config.data, stored.evaluation
+  config.loss = config.loss or stored.loss
+  data.eval_interpolation = data.eval_interpolation or found.interpolation
+  if data.eval_crop:
+    return
+  data.eval_crop = found.crop
+  data.trim_px = data.trim_px or found.trim_px
+  if data.precrop_size or found.precrop_size is None or found.crop == 'resize':
+    return
+  size = config_lib.image_size(config)
+  old_size = found.image_size or stored.image_size or size
+  scale = max(new / old for new, old in zip(size, old_size, strict=True))
+  height, width = (math.floor(px * scale) for px in found.precrop_size)
+  if height != width:
+    raise ValueError(
+      f'{config.init_from} was evaluated on crops from images of'
+      f' {height}x{width} px, which is not a square; choose data.eval_crop and'
+      ' data.precrop_size.'
+    )
+  data.precrop_size = height
 
 
 def _any_name(stored: checkpoints.Description) -> str:

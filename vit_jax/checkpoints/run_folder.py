@@ -75,17 +75,18 @@ def settings(folder: epath.Path) -> dict[str, dict[str, Any]]:
 
   Returns:
     Fields of `Description`, by the file they are from: 'gelu', 'norm_eps',
-    'image_size' and 'evaluation' from config.json and 'class_names' from
-    results.json, or from data.json while the run is in progress, each if
+    'loss', 'image_size' and 'evaluation' from config.json, and 'class_names'
+    from results.json, or from data.json while the run is in progress, each if
     recorded.
   """
   if folder.name == CHECKPOINTS:
     folder = folder.parent
   config = read_json(folder / CONFIG) or {}
   recorded = {}
-  for key in ('gelu', 'norm_eps'):
-    if value := config.get(f'model.{key}'):  # Unset for ResNets.
-      recorded[key] = value
+  # GELU and epsilon are unset for ResNets.
+  for key in ('model.gelu', 'model.norm_eps', 'loss'):
+    if value := config.get(key):
+      recorded[key.removeprefix('model.')] = value
   if height := config.get('data.image_size'):
     recorded['image_size'] = height, config.get('data.image_width') or height
   if crop := config.get('data.eval_crop'):

@@ -45,8 +45,9 @@ _RUN = {
   'loss': Key(
     'softmax',
     'Cross-entropy: softmax, or sigmoid summed over classes (ImageNet-21k,'
-    ' JFT).',
-    choices=steps.LOSSES,
+    " JFT); empty: the checkpoint's, unless the job trains.",
+    choices=('', *steps.LOSSES),
+    derived=True,
   ),
   'label_smoothing': Key(
     0.0, 'Share of probability spread over all classes.', low=0, high=0.999
@@ -230,8 +231,18 @@ _DATA = {
   'data.eval_crop': Key(
     'resize',
     'Evaluation crop: resize, to the size; center; resize_center, to'
-    ' data.precrop_size and then the center.',
-    choices=preprocess.EVAL_CROPS,
+    " data.precrop_size and then the center; empty: the checkpoint's, with its"
+    ' precrop size and trimmed border, unless the job trains.',
+    choices=('', *preprocess.EVAL_CROPS),
+    derived=True,
+  ),
+  'data.eval_interpolation': Key(
+    'bilinear',
+    "How evaluation images are resized: bilinear, as in the paper's code;"
+    ' others average over all pixels, as PIL and libraries for PyTorch do;'
+    " empty: the checkpoint's, unless the job trains.",
+    choices=('', *preprocess.INTERPOLATIONS),
+    derived=True,
   ),
   'data.trim_px': Key(
     0, 'Border in px to cut off evaluation images, 2 for ObjectNet.', low=0

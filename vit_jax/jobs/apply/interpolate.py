@@ -40,6 +40,9 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     models = _load_all(config)
   first = models[0]
   build.record_derived(config, first.model)
+  for key in ('eval_crop', 'eval_interpolation', 'precrop_size', 'trim_px'):
+    config.data[key] = first.config.data[key]
+  config.loss = first.config.loss
   interpolations = _interpolations([model.params for model in models], alphas)
   evaluator = None
   if config.data.eval:
@@ -91,16 +94,30 @@ def _load_all(
     path_config = config.copy_and_resolve_references()
     path_config.init_from = path
     models.append(pretrained.load_classifier(path_config))
-  first = models[0].recorded_names or ()
+  _check_equal_models(paths, models)
+  return models
+
+
+def _check_equal_models(
+  paths: Sequence[str], models: Sequence[pretrained.PretrainedModel]
+) -> None:
+  """Checks what the shapes of the weights do not show."""
+  first = models[0]
   for path, model in zip(paths, models, strict=True):
-    pairs = zip(first, model.recorded_names or (), strict=False)
-    for k, (one, other) in enumerate(pairs):
+    for name in ('gelu', 'norm_eps'):
+      one, other = (getattr(m.model, name, None) for m in (first, model))
+      if one != other:
+        raise ValueError(
+          f'the model of {paths[0]} has {name}={one!r}, that of {path} has'
+          f' {other!r}; set model.{name} to evaluate all with one of them.'
+        )
+    names = first.recorded_names or (), model.recorded_names or ()
+    for k, (one, other) in enumerate(zip(*names, strict=False)):
       if one != other:
         raise ValueError(
           f'class {k} is {one!r} in {paths[0]} but {other!r} in {path};'
           ' interpolate checkpoints of the same classes in the same order.'
         )
-  return models
 
 
 def _interpolations(

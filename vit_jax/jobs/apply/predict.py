@@ -15,7 +15,7 @@ import numpy as np
 from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
-from vit_jax.data import photos
+from vit_jax.data import listing, photos
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
 from vit_jax.evaluation import classification
@@ -126,13 +126,13 @@ class _Predictor:
         tops = iter(self._top(images, batch_size) if images else ())
         for path, image_or_error in zip(batch, loaded, strict=True):
           if isinstance(image_or_error, str):
-            yield {'example': path, 'error': image_or_error}
+            yield {'example': listing.shown(path), 'error': image_or_error}
           else:
             top = [
               {'class': names[k], 'probability': round(float(p), 4)}
               for k, p in zip(*next(tops), strict=True)
             ]
-            yield {'example': path, 'top': top}
+            yield {'example': listing.shown(path), 'top': top}
 
   def _load(self, path: str) -> np.ndarray | str:
     """Returns the preprocessed image, or why it cannot be read."""
