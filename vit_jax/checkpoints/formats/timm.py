@@ -110,8 +110,6 @@ def settings(
     arguments = config.get('model_args') or {}
     cfg = config.get('pretrained_cfg')
     if cfg is None:  # Older versions of timm write only its content.
-      cfg is None
-    ):  # Older versions of timm write its content without its name.
       cfg = {k: config[k] for k in _CFG_KEYS if k in config}
     if cfg:
       found["timm's defaults"] = {k: _CFG_DEFAULTS[k] for k in ('mean', 'std')}
