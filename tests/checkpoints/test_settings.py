@@ -97,7 +97,7 @@ def test_normalization_of_timm_is_folded(tmp_path, params):
   for config in (
     {'pretrained_cfg': cfg},
     {'architecture': 'vit_tiny_patch16_224', **cfg},  # By older versions.
-    {'pretrained_cfg': {'input_size': [3, 16, 24]}},  # timm's defaults.
+    {'pretrained_cfg': {'num_classes': 4}},  # timm's defaults.
   ):
     save_timm(tmp_path, params, **config)
     np.testing.assert_allclose(
@@ -279,6 +279,13 @@ def test_one_line_says_what_is_from_where(tmp_path, params, caplog):
     ' norm_eps 1e-12, loss softmax, evaluation resize (bilinear); float16'
     ' widened to float32'
   )
+
+
+def test_defaults_of_timm_are_named(tmp_path, params, caplog):
+  cfg = {'std': 0.5, 'input_size': [3, 16, 24]}
+  save_timm(tmp_path, params, pretrained_cfg=cfg)
+  line = logged(caplog, tmp_path)
+  assert "timm's defaults: mean (0.485, 0.456, 0.406) and std (0.5" in line
 
 
 def test_settings_of_a_run(tmp_path, params, caplog):

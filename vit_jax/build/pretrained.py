@@ -109,12 +109,16 @@ def _fitted(
   stored = start.description
   config = config.copy_and_resolve_references()
   config.init_head = 'keep'
+  try:
+    overrides = stored.overrides
+  except ValueError as error:
+    raise ValueError(f'{start.path}: {error}') from error
   given = {k: config.model[k] for k in ('gelu', 'norm_eps') if config.model[k]}
   model = models.create(
     _any_name(stored),
     num_classes=stored.num_classes,
     dtype=config.model.dtype,
-    **stored.overrides | given,
+    **overrides | given,
   )
   if not config.data.image_size:
     size = stored.evaluation.image_size or stored.image_size

@@ -93,7 +93,7 @@ class Description:
       raise ValueError(
         f'the head pools by attention ({_ATTENTION_POOL}), which is not'
         ' supported; fine-tune the encoder with another head, by'
-        " init_head=replace and model.pool='gap'."
+        ' init_head=replace and model.pool=gap.'
       )
     return {**self.sizes, 'gelu': self.gelu, 'norm_eps': self.norm_eps}
 
