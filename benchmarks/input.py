@@ -7,8 +7,8 @@ sizes. Candidates alternate; each turn starts a new iterator and skips its first
 batches. Prints images per second on all cores together with the range, the
 ratio to bare decoding (`tf.io.decode_jpeg` of the same files, in parallel),
 images per second and core, and the CPU time of this process per image, which
-depends less on what else the machine does. If torchvision can be imported, its usual training
-transform is a peer, with as many workers as there are cores.
+depends less on what else the machine does. If torchvision can be imported, its
+usual training transform is a peer, with as many workers as there are cores.
 """
 
 import argparse

@@ -154,17 +154,17 @@ COMMENT = (0xFE, b'Exif\0\0')
   ],
 )
 def test_segments_before_exif(segments):
-  of_jpeg = tf.function(exif.of_jpeg, [tf.TensorSpec((), tf.string)])
+  orientation_of = tf.function(exif.orientation, [tf.TensorSpec((), tf.string)])
   without = with_segments(encode(UPRIGHT), *segments)
-  assert of_jpeg(without) == 1
+  assert orientation_of(without) == 1
   for orientation in (3, 8):
     file = with_segments(encode(UPRIGHT, orientation), *segments)
-    assert of_jpeg(file) == orientation
+    assert orientation_of(file) == orientation
   # Pillow writes no EXIF data if there are no tags.
   plain = io.BytesIO()
   Image.fromarray(UPRIGHT).save(plain, 'JPEG')
   file = with_segments(plain.getvalue(), *segments)
-  assert of_jpeg(file) == 1
+  assert orientation_of(file) == 1
   np.testing.assert_array_equal(to_rgb(file), tf.io.decode_jpeg(file))
 
 
@@ -184,8 +184,7 @@ def test_damaged_exif_is_ignored(kind):
     for byte in (b'\0', b'\xff'):
       bad = good[:start] + byte * length + good[start + length :]
       # The checksum of the chunk in a PNG file no longer fits.
-      of_kind = exif.of_jpeg if kind == 'JPEG' else exif.of_png
-      assert of_kind(tf.constant(bad)) == 1
+      assert exif.orientation(tf.constant(bad)) == 1
       if kind == 'JPEG':
         np.testing.assert_array_equal(to_rgb(bad), tf.io.decode_jpeg(bad))
 
@@ -194,8 +193,7 @@ def test_files_that_are_cut():
   for kind in ('JPEG', 'PNG'):
     good = encode(UPRIGHT, 6, kind)
     for length in range(0, len(good), 7):
-      of_kind = exif.of_jpeg if kind == 'JPEG' else exif.of_png
-      assert 0 <= of_kind(tf.constant(good[:length])) <= 8
+      assert 0 <= exif.orientation(tf.constant(good[:length])) <= 8
   for file in (b'', b'words', encode(UPRIGHT, kind='PNG')[:40]):
     with pytest.raises(tf.errors.OpError):
       to_rgb(file)
