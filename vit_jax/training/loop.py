@@ -141,8 +141,9 @@ def _is_due(step: int, every: int) -> bool:
 
 
 def _divide(metrics: steps.Metrics) -> dict[str, float]:
+  # A batch may have no readable example.
   return {
-    name: float(total) / float(count)
+    name: float(total) / float(count) if count else math.nan
     for name, (total, count) in metrics.items()
   }
 
