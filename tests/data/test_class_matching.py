@@ -95,6 +95,14 @@ def test_names_are_ignored_on_request():
     class_matching.match('abc', 3, 'ab', by='index')
 
 
+def test_the_order_of_imagenet():
+  english = ('tench', 'goldfish', 'great white shark')
+  for names in (), WORDNET_IDS, NUMBERED, english, ('000', '001'):
+    assert class_matching.may_be_imagenet(names)
+  for names in WORDNET_IDS[::-1], sorted(NUMBERED), sorted(english):
+    assert not class_matching.may_be_imagenet(names)
+
+
 def test_equal_lists_may_repeat_a_name():
   match = class_matching.match(('crane', 'crane'), 2, ('crane', 'crane'))
   assert match.labels == (0, 1)

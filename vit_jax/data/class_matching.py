@@ -103,6 +103,20 @@ def match(
   )
 
 
+def may_be_imagenet(names: Sequence[str]) -> bool:
+  """Returns whether names can be those of ImageNet's classes in their order.
+
+  WordNet IDs and numbers have to increase. The order of other names is unknown,
+  but a folder of class folders has sorted them.
+  """
+  names = list(names)
+  if all(map(_WORDNET_ID.fullmatch, names)):
+    return names == sorted(names)
+  if _are_numbers(names):
+    return list(map(int, names)) == list(range(len(names)))
+  return names != sorted(names)
+
+
 def _by_name(model_names, data_names, model, data) -> Match:
   label = {name: k for k, name in enumerate(model_names)}
   labels = tuple(range(len(model_names)))

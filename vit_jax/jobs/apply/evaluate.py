@@ -5,6 +5,7 @@ ObjectNet by a model of ImageNet's classes. The head of the checkpoint is used
 as it is.
 """
 
+from collections.abc import Sequence
 import csv
 import dataclasses
 import functools
@@ -76,7 +77,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     class_names, project = model.class_names, None
     if config.evaluate.objectnet_mappings:
       data, groups = _objectnet(model, data)
-      real_labels = _real_labels(model, data)
+      real_labels = _real_labels(model, data, model.recorded_names or ())
       if config.evaluate.objectnet_restricted or config.evaluate.restricted:
         project = functools.partial(objectnet.restrict, classes=groups)
     else:
@@ -84,7 +85,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
         model.config, data, model.recorded_names, model.num_classes
       )
       class_names = match.class_names
-      real_labels = _real_labels(model, data, match)
+      real_labels = _real_labels(model, data, class_names)
       if config.evaluate.restricted:
         project = operator.itemgetter((slice(None), np.array(match.labels)))
       else:
@@ -142,7 +143,7 @@ def _objectnet(
 ) -> tuple[build.EvalData, list[tuple[int, ...]]]:
   """Returns the images of classes in ImageNet, and their ImageNet classes."""
   config = model.config
-  _check_imagenet('ObjectNet', model)
+  _check_imagenet('ObjectNet', model, model.recorded_names or ())
   if not config.data.name.startswith('folder:'):
     raise ValueError(
       f'data.name={config.data.name!r}, but ObjectNet is read from the folder'
@@ -164,33 +165,45 @@ def _objectnet(
 def _real_labels(
   model: pretrained.PretrainedModel,
   data: build.EvalData,
-  match: class_matching.Match | None = None,
+  class_names: Sequence[str],
 ) -> np.ndarray | None:
   """Returns the ReaL labels of the split by example index, if requested."""
   path = model.config.evaluate.real_json
   if not path:
     return None
-  _check_imagenet('ReaL', model)
+  _check_imagenet('ReaL', model, class_names)
   if len(data.evals) > 1 or _REAL in data.evals:
     raise ValueError(
       f'data.eval={model.config.data.eval!r}: evaluate.real_json needs exactly'
       f' one split, under a name other than {_REAL!r}.'
     )
-  if match and match.by != 'number' and not match.is_identity:
+  if model.config.evaluate.restricted:
     raise ValueError(
-      f'{model.config.init_from} has the classes in another order than'
-      f' {model.config.data.name}, but ReaL labels them by the order of their'
-      ' WordNet IDs; use a checkpoint with this order.'
+      'evaluate.real_json needs predictions among all classes of ImageNet; set'
+      ' evaluate.restricted=false.'
     )
   (source,) = data.evals.values()
   return real.labels(source.file_names(), real.read(path))
 
 
-def _check_imagenet(dataset: str, model: pretrained.PretrainedModel) -> None:
+def _check_imagenet(
+  dataset: str, model: pretrained.PretrainedModel, class_names: Sequence[str]
+) -> None:
+  """Checks that the model has the labels of ImageNet.
+
+  Raises:
+    ValueError: if their number differs, or the names have another order.
+  """
   if model.num_classes != real.NUM_CLASSES:
     raise ValueError(
       f"{dataset} needs a model of ImageNet's {real.NUM_CLASSES} classes, but"
       f' {model.config.init_from} has {model.num_classes} classes.'
+    )
+  if not class_matching.may_be_imagenet(class_names):
+    raise ValueError(
+      f"{dataset} numbers ImageNet's classes in the order of their WordNet IDs,"
+      f' but those of {model.config.init_from} are in another order:'
+      f' {", ".join(class_names[:3])} and so on.'
     )
 
 
