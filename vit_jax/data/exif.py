@@ -32,8 +32,7 @@ def orientation(raw: tf.Tensor) -> Int32[tf.Tensor, '']:
   """
   signature = tf.strings.substr(raw, 0, 6)
   has_jfif = signature == b'\xff\xd8\xff\xe0\0\x10'
-  places = tf.minimum([20, 37], tf.strings.length(raw))
-  markers = tf.strings.substr(raw, places, [2, 4])
+  marker = tf.strings.substr(raw, tf.minimum(20, tf.strings.length(raw)), 2)
 
   def search():
     start = tf.where(has_jfif, 20, 2)
@@ -47,15 +46,17 @@ def orientation(raw: tf.Tensor) -> Int32[tf.Tensor, '']:
       & tf.reduce_all(tf.stack(markers) != _APP1)
       & tf.reduce_all(markers[-1] != tf.constant(_SKIPPED, tf.uint16))
     )
+    # The pixels of most PNG files follow the header.
+    is_usual_png = (signature == _PNG[:6]) & _has(raw, 37, b'IDAT')
     return tf.cond(
-      has_no_exif, lambda: 1, functions.separate(lambda: _walk(raw))
+      has_no_exif | is_usual_png,
+      lambda: 1,
+      functions.separate(lambda: _walk(raw)),
     )
 
-  # In most files of datasets, the tables of a JPEG file follow a segment JFIF
-  # of this size, and the pixels of a PNG file its header.
-  is_usual = has_jfif & (markers[0] == b'\xff\xdb')
-  is_usual |= (signature == _PNG[:6]) & (markers[1] == b'IDAT')
-  return tf.cond(is_usual, lambda: 1, search)
+  # In most photos of datasets, the tables follow a segment JFIF of this size.
+  is_usual_jpeg = has_jfif & (marker == b'\xff\xdb')
+  return tf.cond(is_usual_jpeg, lambda: 1, search)
 
 
 def turn(
