@@ -8,9 +8,17 @@ RUN is the workdir of a run, or a weight file in it: it is evaluated on its own
 data, or on other data with the same classes, given by `--config.data.name=...`
 and `--config.data.eval=...`. PATH is any other checkpoint with a head, such as
 a published one, and MODEL the name of its model, such as ViT-B/16; if MODEL is
-empty, as in `:,cifar10`, the weights determine the model. The image size is
-that at which the checkpoint was trained, unless `--config.data.image_size` is
-set.
+empty, as in `:,cifar10`, the weights determine the model. Image size, crop and
+interpolation are those that the checkpoint records, unless
+`--config.data.image_size`, `eval_crop` or `eval_interpolation` is set.
+
+Classes are matched by name, so the data may have them in another order, or only
+some of them; the model still chooses among all of its classes, unless
+`--config.evaluate.restricted=true` is set. Classes that the checkpoint does not
+have are an error. Folders named by class numbers, such as 0 to 999 of
+ImageNet-V2, are taken as labels. If the checkpoint or the data has no names,
+classes are matched by index, and the log says so;
+`--config.data.match_classes=index` asks for it.
 
 DATASET is a name in `vit_jax/data/catalog.py` (such as `imagenet_v2`),
 `tfds:BUILDER`, `folder:PATH` (its test split) or `objectnet:PATH`:
@@ -42,7 +50,8 @@ def get_config(
   """Returns the config for 'MODEL,DATASET' or for 'RUN'."""
   config = config_lib.base(job='evaluate', batch_size=256)
   config.model.name = ''
-  config.data.image_size = 0
+  config.data.update(image_size=0, eval_crop='', eval_interpolation='')
+  config.loss = ''
   model, comma, dataset = argument.partition(',')
   if comma:
     config.model.name = model

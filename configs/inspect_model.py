@@ -40,7 +40,7 @@ def get_config(
   """Returns the config for 'MODEL,DATASET' or for 'RUN'."""
   config = config_lib.base(job='inspect_model', batch_size=16)
   config.model.name = ''
-  config.data.image_size = 0
+  config.data.update(image_size=0, eval_crop='', eval_interpolation='')
   model, comma, dataset = argument.partition(',')
   if comma:
     config.model.name = model

@@ -23,6 +23,7 @@ def get_config(paths: str = 'A.npz,B.npz') -> ml_collections.ConfigDict:
   """Returns the config for checkpoints separated by commas."""
   config = config_lib.base(job='interpolate', batch_size=256)
   config.model.name = ''
-  config.data.update(eval='', image_size=0)
+  config.data.update(eval='', image_size=0, eval_crop='', eval_interpolation='')
+  config.loss = ''
   config_lib.set_keys(config, {'interpolate.paths': paths})
   return config

@@ -5,7 +5,8 @@
 
 PHOTOS are image files and folders, separated by commas; folders are searched
 recursively. PATH is a trained checkpoint with its head, in any format that
-`vit_jax.checkpoints.load` reads; it determines the model and the image size.
+`vit_jax.checkpoints.load` reads; it determines the model, the image size, and
+the crop and interpolation with which it was evaluated.
 Each image gets a line with its five most probable classes, which is printed and
 written to `predictions.jsonl`. EXIF orientations are respected. Unreadable
 files are reported and skipped.
@@ -16,8 +17,9 @@ a run or in `config.json` of Hugging Face, or else numbers. They can be set by
   --config.predict.class_names=FILE
 
 with one name per line, or JSON: a list, {INDEX: NAME} or
-{INDEX: [WORDNET_ID, NAME]}. For models trained with a sigmoid add
-`--config.loss=sigmoid`. Hardware: any.
+{INDEX: [WORDNET_ID, NAME]}. For a model trained with a sigmoid whose file does
+not record that, such as one of ImageNet-21k, add `--config.loss=sigmoid`.
+Hardware: any.
 """
 
 import ml_collections
@@ -29,6 +31,7 @@ def get_config(paths: str = '') -> ml_collections.ConfigDict:
   """Returns the config for images at `paths`, separated by commas."""
   config = config_lib.base(job='predict', batch_size=32)
   config.model.name = ''
-  config.data.image_size = 0
+  config.data.update(image_size=0, eval_crop='', eval_interpolation='')
+  config.loss = ''
   config_lib.set_keys(config, {'predict.paths': paths})
   return config

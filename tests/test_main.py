@@ -267,7 +267,7 @@ def dotted(**values):
     ({'data__eval': 'few_shot=test'}, 'start with few_shot/'),
     ({'data__eval': 'train/x=test'}, 'a unique name without a slash'),
     ({'profile_steps': 'x'}, 'FIRST:LAST'),
-    ({'data__precrop_size': 9}, 'precrop_size=9 is smaller'),
+    ({'data__precrop_size': 7}, 'precrop_size=7 is smaller'),
   ],
 )
 def test_impossible_configs_are_refused_before_anything_is_written(

@@ -168,8 +168,8 @@ def main(argv: list[str]) -> None:
   del argv
   _start_log()
   config = _CONFIG.value
-  workdir = _WORKDIR.value or default_workdir(
-    flags.FLAGS['config'].config_filename
+  workdir = os.path.expanduser(
+    _WORKDIR.value or default_workdir(flags.FLAGS['config'].config_filename)
   )
   try:
     job = _check(config)

@@ -1,5 +1,7 @@
 """Models rebuilt from a checkpoint, with and without their name."""
 
+import json
+
 import pytest
 
 import runs
@@ -13,7 +15,8 @@ VIT = {**weights.SIZES, 'patch_size': 8}
 
 def load(path, name, **values):
   config = runs.load_config('evaluate', f'{name},digits')
-  runs.override(config, init_from=str(path), data__image_size=0, **values)
+  values = {'data__image_size': 0} | values
+  runs.override(config, init_from=str(path), **values)
   return pretrained.load_classifier(config)
 
 
@@ -62,3 +65,77 @@ def test_without_positions_the_image_size_is_required(tmp_path):
   )
   with pytest.raises(ValueError, match='does not specify .* set data.image'):
     load(tmp_path / 'final.npz', '')
+
+
+def evaluation(path, **values):
+  """Returns the keys of evaluation that are left to the checkpoint."""
+  config = load(path, '', **values).config
+  data = config.data
+  crop = data.eval_crop, data.eval_interpolation, data.precrop_size
+  return (data.image_size, *crop, data.trim_px, config.loss)
+
+
+def save_run(folder, **keys):
+  model = models.create('ViT-Ti/8', num_classes=10, **VIT)
+  params = weights.random_params(model, (32, 32))
+  checkpoints.export(params, folder / 'final.npz')
+  keys = {k.replace('__', '.'): v for k, v in keys.items()}
+  (folder / 'config.json').write_text(json.dumps(keys))
+  return folder / 'final.npz'
+
+
+def test_evaluation_follows_the_run(tmp_path):
+  path = save_run(
+    tmp_path,
+    loss='sigmoid',
+    data__image_size=32,
+    data__eval_crop='center',
+    data__precrop_size=40,
+    data__trim_px=2,
+  )
+  assert evaluation(path) == (32, 'center', 'bilinear', 40, 2, 'sigmoid')
+  # At twice the size, from images of twice the size.
+  larger = evaluation(path, data__image_size=64)
+  assert larger == (64, 'center', 'bilinear', 80, 2, 'sigmoid')
+  given = evaluation(path, data__eval_crop='resize', loss='softmax')
+  assert given == (32, 'resize', 'bilinear', 0, 0, 'softmax')
+
+
+def test_evaluation_without_settings(tmp_path):
+  path = save_run(tmp_path)
+  assert evaluation(path) == (32, 'resize', 'bilinear', 0, 0, 'softmax')
+
+
+def test_evaluation_follows_preprocessor_config(tmp_path):
+  pytest.importorskip('safetensors')
+  model = models.create('ViT-Ti/8', num_classes=10, **VIT)
+  folder = tmp_path / 'model'
+  checkpoints.export(
+    weights.random_params(model, (32, 32)),
+    folder,
+    format='huggingface',
+    gelu='erf',
+  )
+  assert evaluation(folder) == (32, 'resize', 'bilinear', 0, 0, 'softmax')
+  preprocessor = {
+    'size': {'shortest_edge': 28},
+    'resample': 3,
+    'do_center_crop': True,
+    'crop_size': 24,
+    'image_mean': 0.5,
+    'image_std': 0.5,
+  }
+  path = folder / 'preprocessor_config.json'
+  path.write_text(json.dumps(preprocessor))
+  found = evaluation(folder)
+  assert found == (24, 'center', 'bicubic_antialias', 28, 0, 'softmax')
+  preprocessor |= {'size': {'height': 28, 'width': 32}}
+  path.write_text(json.dumps(preprocessor))
+  with pytest.raises(ValueError, match='28x32 px, which is not a square'):
+    evaluation(folder)
+
+
+def test_given_form_of_gelu_takes_precedence(tmp_path):
+  path = save_run(tmp_path, model__gelu='tanh')
+  assert load(path, '').model.gelu == 'tanh'
+  assert load(path, '', model__gelu='erf').model.gelu == 'erf'

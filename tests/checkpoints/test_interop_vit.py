@@ -117,6 +117,35 @@ def test_loaded_model_has_equal_logits(tmp_path, activation, gelu, save):
   )
 
 
+def test_image_processor_of_a_loaded_model_is_followed(tmp_path):
+  torch.manual_seed(0)
+  config = transformers.ViTConfig(
+    hidden_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=96,
+    image_size=SIDE,
+    patch_size=16,
+    num_labels=10,
+    initializer_range=0.3,
+  )
+  theirs = transformers.ViTForImageClassification(config).eval()
+  theirs.save_pretrained(tmp_path)
+  processor = transformers.ViTImageProcessor(
+    image_mean=[0.485, 0.456, 0.406],
+    image_std=[0.229, 0.224, 0.225],
+    size={'height': SIDE, 'width': SIDE},
+  )
+  processor.save_pretrained(tmp_path)
+  images = photos()
+  with torch.no_grad():
+    expected = theirs(**processor(images, return_tensors='pt')).logits.numpy()
+  params, description = checkpoints.load_with_description(tmp_path)
+  model = models.create('ViT-B/16', num_classes=10, **description.overrides)
+  logits = logits_of(model, params, pixels(images))
+  np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
+
+
 def test_exported_model_without_head_has_equal_tokens(tmp_path):
   image_size = (32, 48)
   model = weights.tiny(num_classes=0, **SIZES)

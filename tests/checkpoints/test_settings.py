@@ -97,7 +97,7 @@ def test_normalization_of_timm_is_folded(tmp_path, params):
   for config in (
     {'pretrained_cfg': cfg},
     {'architecture': 'vit_tiny_patch16_224', **cfg},  # By older versions.
-    {'pretrained_cfg': {'input_size': [3, 16, 24]}},  # timm's defaults.
+    {'pretrained_cfg': {'num_classes': 4}},  # timm's defaults.
   ):
     save_timm(tmp_path, params, **config)
     np.testing.assert_allclose(
@@ -245,7 +245,7 @@ def test_damaged_json_is_named(tmp_path, params):
 
 def test_contradicting_numbers_of_heads_are_refused(tmp_path, params):
   save_huggingface(tmp_path, params, PREPROCESSOR)
-  with pytest.raises(ValueError, match='ambiguous: 3 in config.json, 6 in the'):
+  with pytest.raises(ValueError, match='conflicting .*: 3 in config.json, 6'):
     checkpoints.load(tmp_path, heads=6)
 
 
@@ -268,22 +268,31 @@ def test_one_line_says_what_is_from_where(tmp_path, params, caplog):
     f'{tmp_path}/model.safetensors, huggingface format;'
     ' preprocessor_config.json: mean (0.485, 0.456, 0.406) and std (0.229,'
     ' 0.224, 0.225) folded into the patch projection, evaluation center from'
-    ' 32x32 to 16x24 (bicubic_antialias); config.json: heads 3, norm_eps 1e-06,'
-    ' positions for 16x24 px; assumed: gelu erf; float16 widened to float32'
+    ' 32x32 to 16x24 (bicubic_antialias); config.json: norm_eps 1e-06, heads 3,'
+    ' positions for 16x24 px; assumed: gelu erf, loss softmax; float16 widened'
+    ' to float32'
   )
   for name in ('config', 'preprocessor_config'):
     (tmp_path / f'{name}.json').unlink()
   assert logged(caplog, tmp_path, heads=3).endswith(
-    'the argument: heads 3; assumed: images in [-1, 1], gelu erf, norm_eps'
-    ' 1e-12, evaluation resize (bilinear); float16 widened to float32'
+    'the argument `heads`: heads 3; assumed: images in [-1, 1], gelu erf,'
+    ' norm_eps 1e-12, loss softmax, evaluation resize (bilinear); float16'
+    ' widened to float32'
   )
+
+
+def test_defaults_of_timm_are_named(tmp_path, params, caplog):
+  cfg = {'std': 0.5, 'input_size': [3, 16, 24]}
+  save_timm(tmp_path, params, pretrained_cfg=cfg)
+  line = logged(caplog, tmp_path)
+  assert "timm's defaults: mean (0.485, 0.456, 0.406) and std (0.5" in line
 
 
 def test_settings_of_a_run(tmp_path, params, caplog):
   checkpoints.export(params, tmp_path / 'final.npz')
   assert logged(caplog, tmp_path / 'final.npz').endswith(
-    'official format; assumed: images in [-1, 1], heads 3, gelu tanh, norm_eps'
-    ' 1e-06, evaluation resize (bilinear)'
+    'official format; assumed: images in [-1, 1], gelu tanh, norm_eps 1e-06,'
+    ' loss softmax, evaluation resize (bilinear)'
   )
   config = {
     'model.gelu': 'erf',

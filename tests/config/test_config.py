@@ -83,7 +83,9 @@ def test_epochs_become_steps_after_overrides():
 def test_warmup_longer_than_the_run_is_refused():
   config = config_lib.base(total_steps=100)
   config.optim.warmup_steps = 100
-  with pytest.raises(ValueError, match='takes up all of a run of 100 steps'):
+  with pytest.raises(
+    ValueError, match='all of a run of 100 steps.* a tenth .*, at most 10,000'
+  ):
     config_lib.warmup_steps(config, 100)
 
 
@@ -228,19 +230,24 @@ def test_an_old_config_file_with_texts_equals_the_new_one():
 def test_choices_are_the_alternatives_themselves():
   owners = {
     'init_head': fitting.HEADS,
-    'loss': steps.LOSSES,
     'class_weights': steps.CLASS_WEIGHTS,
     'masked_patch.target': patch_targets.TARGETS,
     'model.pool': vit.POOLS,
     'model.remat': stacking.REMAT_POLICIES,
     'model.dtype': factory.DTYPES,
     'data.crop': preprocess.CROPS,
-    'data.eval_crop': preprocess.EVAL_CROPS,
     'optim.name': optim.OPTIMIZERS,
     'optim.schedule': optim.DECAYS,
   }
   for name, owner in owners.items():
     assert config_lib.KEYS[name].choices is owner, name
+  optional = {  # Empty: the checkpoint's.
+    'loss': steps.LOSSES,
+    'data.eval_crop': preprocess.EVAL_CROPS,
+    'data.eval_interpolation': preprocess.INTERPOLATIONS,
+  }
+  for name, owner in optional.items():
+    assert config_lib.KEYS[name].choices == ('', *owner), name
   # These owners are above the config in the order of imports.
   across = (*summaries.COSTS, 'step', 'name')
   assert config_lib.KEYS['study.across'].choices == across
@@ -258,3 +265,13 @@ def test_model_options_leave_out_what_is_unset():
   config.model.update(depth=3, representation_size=-1)
   options = config_lib.model_options(config)
   assert (options['depth'], options['representation_size']) == (3, 'width')
+
+
+def test_a_tilde_in_the_path_of_a_run_is_the_home(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  (tmp_path / 'run').mkdir()
+  (tmp_path / 'run' / 'config.json').write_text('{"data.name": "digits"}')
+  (tmp_path / 'run' / 'final.npz').touch()
+  keys, weights = config_lib.load_run('~/run')
+  assert keys == {'data.name': 'digits'}
+  assert weights == str(tmp_path / 'run' / 'final.npz')

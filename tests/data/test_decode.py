@@ -24,8 +24,11 @@ def encode(image, kind, **options):
   return file.getvalue()
 
 
+_to_rgb = tf.function(decode.to_rgb)
+
+
 def to_rgb(raw):
-  decoded = tf.function(decode.to_rgb)(tf.constant(raw))
+  decoded = _to_rgb(tf.constant(raw))
   assert decoded.dtype == tf.uint8
   return decoded.numpy()
 
@@ -45,7 +48,7 @@ CASES = {
 
 
 @pytest.mark.parametrize('mode', CASES)
-@pytest.mark.parametrize('kind', ['PNG', 'BMP', 'GIF'])
+@pytest.mark.parametrize('kind', ['PNG', 'BMP', 'GIF', 'TIFF'])
 def test_lossless_files_match_pillow(mode, kind):
   if kind == 'BMP' and mode == 'grey and alpha':
     pytest.skip('Pillow does not write it.')
@@ -54,6 +57,31 @@ def test_lossless_files_match_pillow(mode, kind):
   raw = encode(CASES[mode], kind)
   expected = Image.open(io.BytesIO(raw)).convert('RGB')
   np.testing.assert_array_equal(to_rgb(raw), expected)
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'grey', 'RGBA', 'palette'])
+def test_lossless_webp_matches_pillow(mode):
+  raw = encode(CASES[mode], 'WEBP', lossless=True, exact=True)
+  expected = Image.open(io.BytesIO(raw)).convert('RGB')
+  np.testing.assert_array_equal(to_rgb(raw), expected)
+
+
+@pytest.mark.parametrize('byte_order', '<>')
+def test_sixteen_bit_tiff_keeps_its_upper_bits(byte_order):
+  values = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16) + 77
+  image = Image.fromarray(values.astype(f'{byte_order}u2'))
+  np.testing.assert_array_equal(
+    to_rgb(encode(image, 'TIFF'))[..., 0], np.arange(256).reshape(16, 16)
+  )
+
+
+def test_what_pillow_refuses_is_an_error():
+  wide = encode(Image.fromarray(np.zeros((4, 4), np.float32)), 'TIFF')
+  with pytest.raises(tf.errors.OpError, match='32 bits per channel'):
+    to_rgb(wide)
+  for raw in (encode(RGB, 'WEBP')[:60], b'RIFF, but a song'):
+    with pytest.raises(tf.errors.OpError):
+      to_rgb(raw)
 
 
 @pytest.mark.parametrize('bits', [1, 2, 4])
@@ -102,9 +130,13 @@ def test_jpeg(mode):
   assert np.abs(difference).mean() < 1.5
 
 
-def test_animation_yields_its_first_frame():
+@pytest.mark.parametrize('kind', ['GIF', 'TIFF', 'WEBP'])
+def test_animation_yields_its_first_frame(kind):
   frames = [Image.fromarray(photo() // k).quantize(64) for k in (1, 2, 3)]
-  raw = encode(frames[0], 'GIF', save_all=True, append_images=frames[1:])
+  options = {'lossless': True} if kind == 'WEBP' else {}
+  raw = encode(
+    frames[0], kind, save_all=True, append_images=frames[1:], **options
+  )
   assert Image.open(io.BytesIO(raw)).n_frames == 3
   np.testing.assert_array_equal(to_rgb(raw), frames[0].convert('RGB'))
 
@@ -118,7 +150,9 @@ def test_pixel_arrays(channels, dtype):
   np.testing.assert_array_equal(to_rgb(raw), expected)
 
 
-@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'BMP', 'GIF', 'pixels'])
+@pytest.mark.parametrize(
+  'kind', ['JPEG', 'PNG', 'BMP', 'GIF', 'TIFF', 'WEBP', 'pixels']
+)
 def test_window_matches_that_part_of_the_image(kind):
   raw = photo() if kind == 'pixels' else encode(RGB, kind)
 

@@ -2,15 +2,18 @@
 
 import collections
 import logging
+import os
 import pathlib
 
 import numpy as np
 from PIL import Image
 import pytest
 
-from vit_jax.data import folder
+from vit_jax.data import exclusions, folder
 
-FLOWERS = pathlib.Path(__file__).resolve().parents[3] / 'shared/data/flowers12'
+SHARED = pathlib.Path(__file__).resolve().parents[3] / 'shared'
+FLOWERS = SHARED / 'data/flowers12'
+CASES = SHARED / 'cases'
 
 
 def write(path, value=0):
@@ -33,7 +36,7 @@ def read(source):
 def split_folders(tmp_path):
   for split, classes in {'train': 'abc', 'val': 'ab', 'test': 'bc'}.items():
     for label in classes:
-      for i, ending in enumerate(('jpg', 'JPEG', 'PNG', 'bmp', 'Gif')):
+      for i, ending in enumerate(('jpg', 'JPEG', 'PNG', 'WebP', 'tif')):
         write(tmp_path / split / label / f'{split}{label}{i}.{ending}')
   return tmp_path
 
@@ -87,7 +90,10 @@ def test_other_files_are_ignored(split_folders, caplog):
   with caplog.at_level(logging.INFO, logger='vit_jax'):
     source = folder.open_folder(str(split_folders), 'train')
   assert source.num_examples == 15
-  assert 'ignored 1 files' in caplog.text
+  assert (
+    f'{split_folders}: left out 2 files (.txt); 1 file (hidden); folder'
+    f' {split_folders}/train/.hidden (hidden)'
+  ) in caplog.text
 
 
 def test_file_types_are_recognized_by_content(split_folders):
@@ -164,3 +170,151 @@ def test_images_of_some_classes_only(split_folders):
     ValueError, match=r'no image of the requested classes \(z,.*a, b, c'
   ):
     whole.of_classes(['z'])
+
+
+def write_classes(root, count=3, below=''):
+  for label in 'ab':
+    for i in range(count):
+      write(root / label / below / f'{label}{i}.png')
+
+
+def names(source):
+  return {name for name, _ in read(source)}
+
+
+def test_images_at_any_depth_belong_to_their_class(tmp_path, caplog):
+  write_classes(tmp_path, 2)
+  write_classes(tmp_path, 8, '2021/spring')
+  (tmp_path / 'a' / '2021' / 'IMG.HEIC').touch()
+  write(tmp_path / 'a' / '.thumbnails' / 'a0.png')
+  write(tmp_path / 'stray.jpg')
+  with caplog.at_level(logging.INFO, logger='vit_jax'):
+    train = folder.open_folder(str(tmp_path), 'train')
+  assert train.num_examples == 16
+  assert all(name[0] == label for name, label in read(train))
+  test = folder.open_folder(str(tmp_path), 'test')
+  assert test.num_examples == 4
+  assert {train.stable_id(i) for i in range(16)}.isdisjoint(
+    test.stable_id(i) for i in range(4)
+  )
+  assert '1 file (.heic); 1 file (outside class folders)' in caplog.text
+  assert f'folder {tmp_path}/a/.thumbnails (hidden)' in caplog.text
+
+
+@pytest.mark.parametrize(
+  ('train', 'val', 'test'),
+  [
+    ('Train', 'Val', 'Test'),
+    ('TRAINING', 'valid', 'testing'),
+    ('training', 'Validation', 'TEST'),
+  ],
+)
+def test_usual_names_of_splits(tmp_path, train, val, test):
+  for name, count in (train, 4), (val, 3), (test, 2):
+    write_classes(tmp_path / name, count)
+  for split, count in ('train', 8), ('val', 6), ('test', 4):
+    source = folder.open_folder(str(tmp_path), split)
+    assert source.num_examples == count
+    assert source.class_names == ('a', 'b')
+  assert source.stable_id(0).startswith(f'{test}/')
+
+
+def test_two_folders_for_a_split_are_refused(tmp_path):
+  for name in ('train', 'val', 'valid'):
+    write_classes(tmp_path / name)
+  with pytest.raises(ValueError, match='folders for the split val: val, valid'):
+    folder.open_folder(str(tmp_path), 'train')
+
+
+def test_val_stands_in_for_a_missing_test_split(tmp_path, caplog):
+  write_classes(tmp_path / 'train')
+  write_classes(tmp_path / 'valid', 2)
+  write_classes(tmp_path / 'extra')
+  with caplog.at_level(logging.INFO, logger='vit_jax'):
+    val = folder.open_folder(str(tmp_path), 'val')
+    assert 'evaluated' not in caplog.text
+    test = folder.open_folder(str(tmp_path), 'test')
+  assert read(test) == read(val)
+  assert f'{tmp_path} has no split test: val, the folder valid' in caplog.text
+  assert f'{tmp_path}/extra (beside the folders of the splits)' in caplog.text
+
+
+def test_classes_with_the_names_of_splits(tmp_path):
+  for label in ('bus', 'train', 'Test'):
+    for i in range(5):
+      write(tmp_path / label / f'{i}.png')
+  source = folder.open_folder(str(tmp_path), 'train')
+  assert source.class_names == ('Test', 'bus', 'train')
+  assert source.num_examples == 12
+
+
+def test_links_are_followed_and_loops_are_not(tmp_path, caplog):
+  root = tmp_path / 'photos'
+  write_classes(root, 2)
+  write_classes(tmp_path / 'elsewhere', 3)
+  (root / 'a' / 'more').symlink_to(tmp_path / 'elsewhere' / 'a')
+  (root / 'a' / 'again').symlink_to(tmp_path / 'elsewhere' / 'a')
+  (tmp_path / 'elsewhere' / 'a' / 'loop').symlink_to('.')
+  (root / 'a' / 'self').symlink_to('.')
+  (root / 'a' / 'up').symlink_to('..')
+  (root / 'all').symlink_to('.')
+  (root / 'c').symlink_to(tmp_path / 'elsewhere' / 'b')
+  (root / 'b' / 'endless').symlink_to('endless')
+  with caplog.at_level(logging.INFO, logger='vit_jax'):
+    source = folder.open_folder(str(root), 'train+test')
+  assert source.class_names == ('a', 'b', 'c')
+  np.testing.assert_array_equal(np.bincount(source.labels), [5, 2, 3])
+  for name in ('a/more', 'a/self', 'a/up', 'a/again/loop'):
+    assert str(root / name) in caplog.text
+  assert f'{root}/all (link to a folder that contains it)' in caplog.text
+  assert '1 file (no extension)' in caplog.text
+
+
+def test_names_that_are_not_utf8_are_shown_escaped(tmp_path):
+  write_classes(tmp_path / 'a,b')
+  os.rename(
+    tmp_path / 'a,b/a/a0.png', os.fsencode(tmp_path) + b'/a,b/a/\xe9.png'
+  )
+  os.rename(tmp_path / 'a,b/b', os.fsencode(tmp_path) + b'/a,b/\xe8')
+  source = folder.open_folder(f'{tmp_path}/a,b', 'train+test')
+  assert source.class_names == ('a', r'\xe8')
+  shown = {source.describe(i) for i in range(source.num_examples)}
+  assert rf'{tmp_path}/a,b/a/\xe9.png' in shown
+  assert r'\xe9.png' in source.file_names()
+  assert len(read(source)) == 6
+  ids = frozenset([r'a/\xe9.png', r'\xe8/b1.png'])
+  rest = folder.open_folder(
+    f'{tmp_path}/a,b',
+    'train+test',
+    exclude=exclusions.Exclusions('list', ids, same_split=True),
+  )
+  assert rest.num_examples == 4
+  with pytest.raises(ValueError, match=r'/\\xe8 is not UTF-8; rename'):
+    folder.open_folder(os.fsdecode(os.fsencode(tmp_path) + b'/\xe8'), 'train')
+
+
+def test_home_folder(tmp_path, monkeypatch):
+  write_classes(tmp_path / 'photos')
+  monkeypatch.setenv('HOME', str(tmp_path))
+  source = folder.open_folder('~/photos', 'test')
+  assert source.describe(0) == f'{tmp_path}/photos/{source.stable_id(0)}'
+
+
+@pytest.mark.skipif(not CASES.exists(), reason='needs the cases')
+@pytest.mark.parametrize(
+  ('case', 'train', 'test'),
+  [
+    ('nested', 24, 6),
+    ('nestedall', 24, 6),
+    ('valonly', 30, 30),
+    ('validlayout', 30, 30),
+    ('caplayout', 30, 30),
+    ('latin1', 25, 6),
+  ],
+)
+def test_cases(case, train, test):
+  sizes = [
+    folder.open_folder(str(CASES / case), split).num_examples
+    for split in ('train', 'test')
+  ]
+  assert sizes == [train, test]

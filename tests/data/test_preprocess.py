@@ -127,6 +127,39 @@ def test_resize_center_crop_by_hand():
   np.testing.assert_allclose(image[0, :, 1], columns, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+  'interpolation, filter',
+  [
+    ('bilinear_antialias', Image.Resampling.BILINEAR),
+    ('bicubic_antialias', Image.Resampling.BICUBIC),
+    ('lanczos_antialias', Image.Resampling.LANCZOS),
+  ],
+)
+@pytest.mark.parametrize('size', [(61, 40), (24, 77)])
+def test_antialiased_crops_agree_with_pil(interpolation, filter, size):
+  """The longer side is truncated: 61 * 20 / 40 = 30.5, 77 * 20 / 24 = 64.2."""
+  pixels = np.random.default_rng(0).integers(64, 192, (*size, 3), np.uint8)
+  image = Image.fromarray(pixels)
+  height, width = (30, 20) if size[0] > size[1] else (20, 64)
+  resized = np.asarray(image.resize((width, height), filter), np.float32)
+  top, left = (height - 16) // 2, (width - 16) // 2
+  direct = image.resize((16, 16), filter)
+  for crop, expected in (
+    ('center', resized[top : top + 16, left : left + 16]),
+    ('resize', np.asarray(direct, np.float32)),
+  ):
+    transform = preprocess.eval_transform(
+      image_size=(16, 16),
+      crop=crop,
+      precrop_size=(20, 20),
+      interpolation=interpolation,
+    )
+    result = transform(tf.constant(pixels)).numpy() * 127.5 + 127.5
+    # PIL rounds after each axis.
+    np.testing.assert_allclose(result, expected, atol=1.51)
+    assert np.abs(result - expected).mean() < 0.4
+
+
 def test_inception_crop_respects_area_and_aspect_ratio():
   transform = tf.function(
     preprocess.train_transform(

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -50,6 +52,19 @@ def test_collectives_in_loops_count_once_per_iteration():
   )
   assert found['all-gather'] == Traffic(2, 12 + 1, 12 * 64 * 4 + 64 * 4)
   assert found['reduce-scatter'] == Traffic(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+  'branches',
+  [
+    'branch_computations={%wrapped, %wrapped}',
+    'true_computation=%wrapped, false_computation=%wrapped',
+  ],
+)
+def test_all_branches_of_a_conditional_count(branches):
+  conditional = f'conditional(%i, %a, %a), {branches}'
+  found = collectives.traffic(re.sub(r'while\(.*', conditional, MODULE))
+  assert found['all-gather'] == Traffic(2, 2 + 1, (2 + 1) * 64 * 4)
 
 
 def test_compiled_program_on_one_device():

@@ -81,3 +81,22 @@ def test_filters_of_a_resnet_are_standardized(name):
   flat = found.reshape(-1, 32)
   np.testing.assert_allclose(flat.mean(axis=0), 0, atol=1e-5)
   np.testing.assert_allclose(flat.std(axis=0), 1, rtol=1e-4)
+
+
+def test_filters_are_standardized_as_in_their_model():
+  kernel = np.random.default_rng(0).normal(size=(7, 7, 3, 4), scale=1e-3)
+  kernel = kernel.astype(np.float32)
+  std, centered = kernel.std((0, 1, 2)), kernel - kernel.mean((0, 1, 2))
+  params = {'conv_root': {'kernel': kernel}}
+  np.testing.assert_allclose(
+    filters.rgb_filters(params),
+    centered / np.sqrt(std**2 + 1e-10),
+    rtol=1e-4,
+    atol=1e-6,
+  )
+  np.testing.assert_allclose(  # A hybrid.
+    filters.rgb_filters(params | {'embedding': {}}),
+    centered / (std + 1e-5),
+    rtol=1e-4,
+    atol=1e-6,
+  )

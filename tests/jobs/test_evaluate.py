@@ -389,19 +389,3 @@ def test_a_checkpoint_without_a_head_is_refused(classifier, tmp_path):
   config.init_from = str(tmp_path / 'headless.npz')
   with pytest.raises(ValueError, match='has no head.*fine-tune it first'):
     main.run(config, tmp_path / 'run')
-
-
-def test_other_class_names_are_noted(run_of_ours, tmp_path, caplog):
-  results = json.loads((run_of_ours / 'results.json').read_text())
-  results['class_names'] = ['zero', *results['class_names'][1:]]
-  other = tmp_path / 'renamed'
-  other.mkdir()
-  (other / 'results.json').write_text(json.dumps(results))
-  for name in ('final.npz', 'config.json'):
-    (other / name).write_bytes((run_of_ours / name).read_bytes())
-  config = runs.load_config('evaluate', str(other))
-  config.data.eval = 'test[:8]'
-  runs.run(config, tmp_path / 'run')
-  assert "class 0 is 'zero' in the checkpoint and '0' in the data" in (
-    caplog.text
-  )

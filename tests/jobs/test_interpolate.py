@@ -86,6 +86,16 @@ def test_what_cannot_be_interpolated(
   assert not (tmp_path / 'run').exists()
 
 
+def test_other_forms_of_gelu_are_refused(two_runs, tmp_path):
+  config = runs.shrink(runs.load_config('digits'))
+  config.model.gelu = 'erf'
+  runs.run(config, tmp_path / 'other')
+  two = [two_runs[0], tmp_path / 'other']
+  with pytest.raises(ValueError, match="has gelu='tanh', that .* has 'erf'"):
+    main.run(interpolation(two), tmp_path / 'run')
+  runs.run(interpolation(two, model__gelu='tanh'), tmp_path / 'run')
+
+
 def test_close_alphas_have_files_of_their_own(two_runs, tmp_path):
   alphas = '1,0.5,1e-3,0.1234567,0.1234568'
   runs.run(interpolation(two_runs, alphas), tmp_path)

@@ -66,6 +66,8 @@ def test_length_of_a_run_is_known_without_its_data():
   assert plan.total_steps(config) == math.ceil(90 * 14_197_122 / 4096)
   runs.override(config, data__train='train[:1%]', total_epochs=1.0)
   assert plan.total_steps(config) == math.ceil(141_971 / 4096)
+  runs.override(config, data__name='folder:/nowhere', total_steps=7)
+  assert plan.total_steps(config) == 7
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def trained(photos, tmp_path_factory):
     data__name=f'folder:{photos}',
     data__eval='test',
     data__image_size=16,
+    data__eval_crop='center',  # Which prediction follows.
     model__patch_size=8,
     total_steps=40,
     optim__lr=0.01,

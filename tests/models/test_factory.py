@@ -173,6 +173,7 @@ def test_creating_a_model_starts_no_device(monkeypatch):
     ({'layer_scale': 0.1}, "option 'layer_scale' .* known: heads, .*width_fac"),
     ({'stem': None, 'num_heads': 3}, "option 'num_heads' of a model; known"),
     ({'norm_eps': '1e-6'}, "norm_eps .* type float, got '1e-6'"),
+    ({'depth': True}, 'depth .* type int, got True'),
     ({'depth': 2.5}, 'depth .* type int, got 2.5'),
     ({'scan': 'yes'}, "scan .* type bool, got 'yes'"),
   ],

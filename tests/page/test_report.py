@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 
 from etils import epath
@@ -10,8 +11,10 @@ from PIL import Image
 import pytest
 
 import runs
+from vit_jax import config as config_lib
 from vit_jax import jobs, main
 from vit_jax.page import report
+from vit_jax.workdir import finished_run
 import vtab_data
 
 try:
@@ -237,6 +240,26 @@ def test_what_comparisons_show(sweep, vtab):
   assert f'{100 * results["metrics"]["vtab/mean"]:.2f}' in html
   # The paper's H/14 on the two: (75.2 + 33.2) / 2.
   assert '54.20' in html
+
+
+def test_texts_of_pictures_have_only_numbers_of_their_content(tmp_path):
+  config = runs.load_config('digits')
+  config.data.eval = 'val=train[90%:],test'
+  metrics = {'test/accuracy': 0.5, 'val/accuracy': 0.75, 'rollout/peak': 2.0}
+  run = finished_run.FinishedRun(
+    epath.Path(tmp_path), config_lib.flatten(config), {'metrics': metrics}
+  )
+  for name in ('mine', 'pairs', 'patches_0000002', 'rollout'):
+    Image.new('RGB', (9, 9)).save(tmp_path / f'{name}.png')
+  (charts,) = report._pictures(run)
+  texts = [re.search('alt="(.*?)"', p.markup)[1] for p in charts.pictures]
+  assert texts == [
+    'Picture mine.',
+    'Training images beside similar test images.',
+    'Images in rows: original, with corrupted patches, as predicted.'
+    ' val/accuracy 0.75',
+    'Images beside their attention rollouts. rollout/peak 2',
+  ]
 
 
 def test_what_other_jobs_show(others):

@@ -98,6 +98,16 @@ def test_nan_is_reported_with_its_step_and_not_saved(bad_at):
   assert calls == [('save', i) for i in range(1, bad_at + 1)]
 
 
+def test_a_batch_without_examples_is_an_error():
+  def step(state, batch):
+    new, metrics = count_step(state, batch)
+    return new, metrics | {'loss': (batch['x'], batch['x'])}
+
+  calls, message = run(3, step=step, checkpoint_every=1)
+  assert 'loss=nan at step 1;' in message  # The sum and the count are 0.
+  assert calls == []
+
+
 @pytest.mark.parametrize('part', ['params', 'ema_params', 'opt_state'])
 def test_a_state_that_is_not_finite_is_neither_evaluated_nor_saved(part):
   @jax.jit

@@ -8,9 +8,11 @@ from vit_jax.build.data import (
   EvalData,
   eval_batches,
   eval_transform,
+  match_classes,
   open_data,
   open_eval_data,
   open_split,
+  with_labels_of,
 )
 from vit_jax.build.model import create_model, record_derived
 from vit_jax.build.weights import (
@@ -30,8 +32,10 @@ __all__ = [
   'fit_weights',
   'initial_params',
   'load_weights',
+  'match_classes',
   'open_data',
   'open_eval_data',
   'open_split',
   'record_derived',
+  'with_labels_of',
 ]

@@ -1,18 +1,24 @@
 """The data of a config: opened splits, image transforms and batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
-from typing import Any
+import logging
+from typing import Any, TypeVar
 
 from jax.sharding import Mesh
 import ml_collections
 import numpy as np
 
 from vit_jax import config as config_lib
-from vit_jax.data import pipeline, preprocess, registry
+from vit_jax.data import class_matching, pipeline, preprocess, registry
+from vit_jax.data.source import RelabelledSource
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
 from vit_jax.workdir import metrics
+
+_log = logging.getLogger(__name__)
+
+_Data = TypeVar('_Data', bound='EvalData')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +37,18 @@ class EvalData:
   eval_transform: Callable
   eval_batch_size: int
   skip_corrupt: bool
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """Class names in label order, the same for every split."""
+    return next(iter(self.evals.values())).class_names
+
+  def map_sources(
+    self: _Data, function: Callable[[registry.Source], registry.Source]
+  ) -> _Data:
+    """Returns the data with a function applied to every split."""
+    evals = {name: function(source) for name, source in self.evals.items()}
+    return dataclasses.replace(self, evals=evals)
 
   def batches(self, split: str, mesh: Mesh) -> pipeline.EvalBatches:
     """Returns batches of every example of a split; see `eval_batches`."""
@@ -56,9 +74,14 @@ class Data(EvalData):
   train_transform: Callable
 
   @property
-  def class_names(self) -> tuple[str, ...]:
-    """Class names in label order."""
+  def class_names(self) -> tuple[str, ...]:  # noqa: D102
     return self.train.class_names
+
+  def map_sources(  # noqa: D102
+    self, function: Callable[[registry.Source], registry.Source]
+  ) -> 'Data':
+    mapped = super().map_sources(function)
+    return dataclasses.replace(mapped, train=function(self.train))
 
 
 def open_data(config: ml_collections.ConfigDict) -> Data:
@@ -130,6 +153,46 @@ def open_eval_data(config: ml_collections.ConfigDict) -> EvalData:
   )
 
 
+def match_classes(
+  config: ml_collections.ConfigDict,
+  data: EvalData,
+  class_names: Sequence[str] | None,
+  num_classes: int,
+) -> class_matching.Match:
+  """Matches the classes of the data with those of `init_from`, and logs how.
+
+  Args:
+    config: config of the job.
+    data: the data.
+    class_names: names recorded in the checkpoint; None if there are none.
+    num_classes: size of its head.
+
+  Raises:
+    ValueError: if they do not match.
+  """
+  match = class_matching.match(
+    class_names,
+    num_classes,
+    data.class_names,
+    by=config.data.match_classes,
+    model=config.init_from,
+    data=config.data.name,
+  )
+  _log.info('%s', match.note)
+  return match
+
+
+def with_labels_of(data: _Data, match: class_matching.Match) -> _Data:
+  """Returns the data with the labels and class names of the model."""
+
+  def relabelled(source):
+    if match.is_identity and source.class_names == match.class_names:
+      return source
+    return RelabelledSource.create(source, match.labels, match.class_names)
+
+  return data.map_sources(relabelled)
+
+
 def open_split(
   config: ml_collections.ConfigDict, name: str, split: str, **options: Any
 ) -> registry.Source:
@@ -179,6 +242,7 @@ def eval_transform(config: ml_collections.ConfigDict) -> Callable:
     image_size=config_lib.image_size(config),
     crop=config.data.eval_crop,
     precrop_size=_precrop_size(config),
+    interpolation=config.data.eval_interpolation,
     trim_px=config.data.trim_px,
   )
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import math
 
 from flax import linen as nn
 import jax
@@ -23,18 +24,24 @@ class PretrainedModel:
   """A model with its weights, from `load_classifier` or `load_backbone`.
 
   Attributes:
-    config: the job's config, completed by the image size of the checkpoint.
+    config: the job's config, completed by image size, preprocessing and loss of
+      the checkpoint.
     model: the module; its logits are those of the checkpoint's classes.
     params: weights of the module, on the host.
     num_classes: size of the head; 0 without a head.
-    class_names: (k,) names; class indices if the checkpoint has no names.
+    recorded_names: (k,) names of the classes; None if the checkpoint has none.
   """
 
   config: ml_collections.ConfigDict
   model: nn.Module
   params: PyTree
   num_classes: int
-  class_names: tuple[str, ...]
+  recorded_names: tuple[str, ...] | None = None
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """Names of the classes, (k,); class indices if none are recorded."""
+    return self.recorded_names or tuple(map(str, range(self.num_classes)))
 
   @property
   def grid(self) -> tuple[int, int]:
@@ -85,12 +92,14 @@ def load_backbone(config: ml_collections.ConfigDict) -> PretrainedModel:
       ' random weights, set model.name and data.image_size.'
     )
   _log.warning('init_from is empty: the weights are random')
+  config = config.copy_and_resolve_references()
+  _use_evaluation(config, checkpoints.Description('', {}, 0))
   model = build.create_model(config, num_classes=0)
   init = functools.partial(
     build.initial_params, model, config_lib.image_size(config)
   )
   params = jax.device_get(jax.jit(init)(np.uint32(config.seed)))
-  return PretrainedModel(config, model, params, num_classes=0, class_names=())
+  return PretrainedModel(config, model, params, num_classes=0)
 
 
 def _fitted(
@@ -100,15 +109,22 @@ def _fitted(
   stored = start.description
   config = config.copy_and_resolve_references()
   config.init_head = 'keep'
+  try:
+    overrides = stored.overrides
+  except ValueError as error:
+    raise ValueError(f'{start.path}: {error}') from error
+  given = {k: config.model[k] for k in ('gelu', 'norm_eps') if config.model[k]}
   model = models.create(
     _any_name(stored),
     num_classes=stored.num_classes,
     dtype=config.model.dtype,
-    **stored.overrides,
+    **overrides | given,
   )
   if not config.data.image_size:
-    height, width = stored.image_size or _image_size(start, model)
+    size = stored.evaluation.image_size or stored.image_size
+    height, width = size or _image_size(start, model)
     config.data.update(image_size=height, image_width=width)
+  _use_evaluation(config, stored)
   if config.model.name:
     config.model.update(
       pool=stored.sizes.get('pool', 'token'),
@@ -118,16 +134,45 @@ def _fitted(
     )
     model = build.create_model(config, stored.num_classes, start)
   model.grid_shape(config_lib.image_size(config))
-  names = stored.class_names
-  if names is None or len(names) != stored.num_classes:
-    names = tuple(str(k) for k in range(stored.num_classes))
   return PretrainedModel(
     config,
     model,
     params=build.fit_weights(config, model, start),
     num_classes=stored.num_classes,
-    class_names=names,
+    recorded_names=start.class_names,
   )
+
+
+def _use_evaluation(
+  config: ml_collections.ConfigDict, stored: checkpoints.Description
+) -> None:
+  """Sets the keys of evaluation that the config leaves to the checkpoint.
+
+  A precrop size is scaled if the images are not of the checkpoint's size.
+
+  Raises:
+    ValueError: if the config cannot express the checkpoint's precrop size.
+  """
+  data, found = config.data, stored.evaluation
+  config.loss = config.loss or stored.loss
+  data.eval_interpolation = data.eval_interpolation or found.interpolation
+  if data.eval_crop:
+    return
+  data.eval_crop = found.crop
+  data.trim_px = data.trim_px or found.trim_px
+  if data.precrop_size or found.precrop_size is None or found.crop == 'resize':
+    return
+  size = config_lib.image_size(config)
+  old_size = found.image_size or stored.image_size or size
+  scale = max(new / old for new, old in zip(size, old_size, strict=True))
+  height, width = (math.floor(px * scale) for px in found.precrop_size)
+  if height != width:
+    raise ValueError(
+      f'{config.init_from} was evaluated on crops from images of'
+      f' {height}x{width} px, which is not a square; choose data.eval_crop and'
+      ' data.precrop_size.'
+    )
+  data.precrop_size = height
 
 
 def _any_name(stored: checkpoints.Description) -> str:

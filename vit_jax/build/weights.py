@@ -1,6 +1,7 @@
 """Initial weights: random ones, or those of a checkpoint."""
 
 import dataclasses
+import logging
 
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree, UInt32
@@ -9,6 +10,8 @@ import ml_collections
 from vit_jax import checkpoints
 from vit_jax import config as config_lib
 from vit_jax.training import randomness
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +27,19 @@ class Weights:
   path: str
   params: PyTree
   description: checkpoints.Description
+
+  @property
+  def class_names(self) -> tuple[str, ...] | None:
+    """Names of the classes of the head; None if there are none."""
+    names, number = self.description.class_names, self.description.num_classes
+    if names is None or len(names) == number:
+      return names
+    if number:
+      _log.warning(
+        '%s has %d class names but %d classes; the names are not used',
+        self.path, len(names), number,
+      )  # fmt: skip
+    return None
 
 
 def load_weights(config: ml_collections.ConfigDict) -> Weights | None:

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax.checkpoints.finite import NonFiniteError
+
 
 def check(name: str, array: np.ndarray) -> None:
   """Checks that an array holds finite floating-point numbers.
@@ -12,8 +14,9 @@ def check(name: str, array: np.ndarray) -> None:
     array: the array as stored.
 
   Raises:
-    ValueError: if the type of the array is not a floating-point one, or if a
-      number is infinite or NaN, or would be infinite in float32.
+    NonFiniteError: if a number is infinite or NaN, or would be infinite in
+      float32.
+    ValueError: if the type of the array is not a floating-point one.
   """
   if not jnp.issubdtype(array.dtype, jnp.floating):
     raise ValueError(
@@ -25,7 +28,7 @@ def check(name: str, array: np.ndarray) -> None:
     finite = np.isfinite(array.astype(np.float32, copy=False))
   if not finite.all():
     where = np.unravel_index(np.argmin(finite), array.shape)
-    raise ValueError(
+    raise NonFiniteError(
       f'parameter {name!r} has {array.size - np.count_nonzero(finite)} of'
       f' {array.size} numbers that are not finite, such as {array[where]} at'
       f' {tuple(map(int, where))}; the weights are damaged, or their training'

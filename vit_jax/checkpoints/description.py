@@ -61,6 +61,7 @@ class Description:
     image_size: height and width in pixels that the position embeddings are for,
       if recorded.
     evaluation: preprocessing that the logits were evaluated with, if recorded.
+    loss: key of `steps.LOSSES`, which determines probabilities.
     axial: whether the model uses axial attention.
     ignored: names of arrays in the file that do not belong to an image model,
       such as optimizer state.
@@ -74,6 +75,7 @@ class Description:
   class_names: tuple[str, ...] | None = None
   image_size: tuple[int, int] | None = None
   evaluation: Evaluation = Evaluation()
+  loss: str = 'softmax'
   axial: bool = False
   ignored: tuple[str, ...] = ()
 
@@ -91,7 +93,7 @@ class Description:
       raise ValueError(
         f'the head pools by attention ({_ATTENTION_POOL}), which is not'
         ' supported; fine-tune the encoder with another head, by'
-        " init_head=replace and model.pool='gap'."
+        ' init_head=replace and model.pool=gap.'
       )
     return {**self.sizes, 'gelu': self.gelu, 'norm_eps': self.norm_eps}
 

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax.checkpoints import (
-  array_check,
   description,
   normalization,
   run_folder,
@@ -66,7 +65,7 @@ def load_with_description(
       of unknown format or contains anything but arrays of finite floats; or if
       a setting beside it is not supported. The message starts with the path.
   """
-  path = epath.Path(path)
+  path = epath.Path(path).expanduser()
   try:
     return _read(path, heads)
   except ValueError as error:
@@ -77,8 +76,6 @@ def _read(path, heads):
   if path.is_dir():
     if run_folder.is_run(path):
       params = run_folder.read(path)
-      for name, array in official.flatten(params).items():
-        array_check.check(name, array)
       return _complete(path, params, 'run', run_folder.settings(path))
     if (path / huggingface.WEIGHTS).exists():
       return _read_safetensors(path / huggingface.WEIGHTS, heads)
@@ -140,6 +137,9 @@ def _read_safetensors(path, heads):
       f'conflicting numbers of attention heads: {listed}; correct one of them.'
     )
   params = FORMATS[name].read(arrays, next(iter(recorded), None))
+  if not recorded:
+    usual = description.sizes(params).get('heads')
+    settings.setdefault(description.ASSUMED, {})['heads'] = usual
   return _complete(path, params, name, settings)
 
 
@@ -167,7 +167,9 @@ def _complete(path, params, format, settings, ignored=()):
     )
   assumed = {'mean': normalization.NONE, 'std': normalization.NONE}
   if 'heads' in sizes:
-    assumed |= {'heads': sizes['heads'], 'gelu': 'tanh', 'norm_eps': 1e-6}
+    assumed |= {'gelu': 'tanh', 'norm_eps': 1e-6}
+  if 'head' in params:
+    assumed['loss'] = 'softmax'
   assumed['evaluation'] = description.Evaluation()
   assumed |= settings.pop(description.ASSUMED, {})
   values, sources = {}, {}

@@ -16,6 +16,7 @@ _log = logging.getLogger(__name__)
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
+DATA = 'data.json'
 RESULTS = 'results.json'
 FINAL_WEIGHTS = 'final.npz'
 
@@ -23,6 +24,12 @@ FINAL_WEIGHTS = 'final.npz'
 def is_run(folder: epath.Path) -> bool:
   """Returns whether this is a run's workdir or its folder of checkpoints."""
   return (folder / CHECKPOINTS).is_dir() or bool(_steps(folder))
+
+
+def has_checkpoint(workdir: epath.Path) -> bool:
+  """Returns whether a run has a finished checkpoint to resume from."""
+  folder = workdir / CHECKPOINTS
+  return folder.is_dir() and bool(_steps(folder))
 
 
 def read(folder: epath.Path) -> dict[str, Any]:
@@ -68,16 +75,18 @@ def settings(folder: epath.Path) -> dict[str, dict[str, Any]]:
 
   Returns:
     Fields of `Description`, by the file they are from: 'gelu', 'norm_eps',
-    'image_size' and 'evaluation' from config.json and 'class_names' from
-    results.json, each if recorded.
+    'loss', 'image_size' and 'evaluation' from config.json, and 'class_names'
+    from results.json, or from data.json while the run is in progress, each if
+    recorded.
   """
   if folder.name == CHECKPOINTS:
     folder = folder.parent
   config = read_json(folder / CONFIG) or {}
   recorded = {}
-  for key in ('gelu', 'norm_eps'):
-    if value := config.get(f'model.{key}'):  # Unset for ResNets.
-      recorded[key] = value
+  # GELU and epsilon are unset for ResNets.
+  for key in ('model.gelu', 'model.norm_eps', 'loss'):
+    if value := config.get(key):
+      recorded[key.removeprefix('model.')] = value
   if height := config.get('data.image_size'):
     recorded['image_size'] = height, config.get('data.image_width') or height
   if crop := config.get('data.eval_crop'):
@@ -88,11 +97,11 @@ def settings(folder: epath.Path) -> dict[str, dict[str, Any]]:
       precrop_size=(precrop_px, precrop_px) if precrop_px else None,
       trim_px=config.get('data.trim_px', 0),
     )
-  results = read_json(folder / RESULTS) or {}
-  names = results.get('class_names')
+  file = RESULTS if (folder / RESULTS).exists() else DATA
+  names = (read_json(folder / file) or {}).get('class_names')
   return {
     CONFIG: recorded,
-    RESULTS: {'class_names': names and tuple(names)},
+    file: {'class_names': names and tuple(names)},
   }
 
 

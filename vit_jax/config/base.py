@@ -12,6 +12,10 @@ from vit_jax.config import values as values_lib
 from vit_jax.config.key import Adjustable
 from vit_jax.config.keys import KEYS
 
+# Empty values leave these to a checkpoint, except in jobs that train.
+_OF_CHECKPOINT = ('loss', 'data.eval_crop', 'data.eval_interpolation')
+# The run sets them, too, where it sets the crop.
+_OF_CROP = ('data.precrop_size', 'data.trim_px')
 _LENGTHS = {'total_steps': 'total_epochs', 'total_epochs': 'total_steps'}
 
 
@@ -97,6 +101,12 @@ def check(
     )
   for name, value in flat.items():
     values_lib.check(name, value)
+  for name in _OF_CHECKPOINT:
+    if takes_steps and not flat[name]:
+      raise ValueError(
+        f'{name} is empty, which leaves it to a checkpoint, but the job'
+        f' {config.job} trains; choose {", ".join(KEYS[name].choices[1:])}.'
+      )
   if takes_steps and bool(config.total_steps) == bool(config.total_epochs):
     raise ValueError(
       'set the length of a run by either total_steps or total_epochs, and the'
@@ -132,8 +142,12 @@ def changed_keys(
     for name, key in KEYS.items()
     if keys[name] != earlier.get(name, key.default)
     and not isinstance(key, Adjustable)
-    and not (key.derived and not keys[name])
+    and not (_is_derived(name, keys) and not keys[name])
   ]
+
+
+def _is_derived(name, keys):
+  return KEYS[name].derived or name in _OF_CROP and not keys['data.eval_crop']
 
 
 def load_run(path: str) -> tuple[dict[str, Any], str]:
@@ -149,7 +163,7 @@ def load_run(path: str) -> tuple[dict[str, Any], str]:
   Raises:
     ValueError: if there is no run.
   """
-  given = epath.Path(path)
+  given = epath.Path(path).expanduser()
   folder = given if given.is_dir() else given.parent
   flat = run_folder.read_json(folder / run_folder.CONFIG)
   if flat is None:

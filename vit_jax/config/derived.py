@@ -27,8 +27,8 @@ def warmup_steps(config: ml_collections.ConfigDict, total_steps: int) -> int:
   if steps >= total_steps:
     raise ValueError(
       f'a warm-up of {steps} steps takes up all of a run of {total_steps}'
-      ' steps; lower optim.warmup_steps (-1 makes it a tenth of the run), or'
-      ' train for longer.'
+      ' steps; lower optim.warmup_steps (-1 makes it a tenth of the run, at'
+      ' most 10,000), or train for longer.'
     )
   return steps
 

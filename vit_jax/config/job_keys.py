@@ -127,6 +127,11 @@ JOB_KEYS = {
     'Datasets to download and prepare with TFDS: vtab for all of its tasks,'
     ' vtab:TASK, tfds:BUILDER or names in the catalogue.',
   ),
+  'evaluate.restricted': Key(
+    False,
+    'Whether the model chooses only among the classes of the data, which may'
+    ' be some of those of the checkpoint.',
+  ),
   'evaluate.real_json': Key(
     '',
     'Published real.json of ReaL, to score the ImageNet validation images by'

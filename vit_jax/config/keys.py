@@ -3,7 +3,7 @@
 from vit_jax.checkpoints import fitting
 from vit_jax.config.job_keys import JOB_KEYS
 from vit_jax.config.key import Adjustable, Key
-from vit_jax.data import preprocess
+from vit_jax.data import class_matching, preprocess
 from vit_jax.models import factory, positions, stacking, vit
 from vit_jax.training import optim, steps
 
@@ -45,8 +45,9 @@ _RUN = {
   'loss': Key(
     'softmax',
     'Cross-entropy: softmax, or sigmoid summed over classes (ImageNet-21k,'
-    ' JFT).',
-    choices=steps.LOSSES,
+    " JFT); empty: the checkpoint's, unless the job trains.",
+    choices=('', *steps.LOSSES),
+    derived=True,
   ),
   'label_smoothing': Key(
     0.0, 'Share of probability spread over all classes.', low=0, high=0.999
@@ -181,6 +182,12 @@ _DATA = {
   'data.download': Adjustable(
     False, 'Whether TFDS may download and prepare the data.'
   ),
+  'data.match_classes': Key(
+    'name',
+    "How classes of the data are matched with those of a checkpoint's head:"
+    ' name; index, if the names differ but not the order.',
+    choices=class_matching.CHOICES,
+  ),
   'data.readers': Key(
     0,
     'Readers that each supply an equal part of every batch from their own'
@@ -224,8 +231,18 @@ _DATA = {
   'data.eval_crop': Key(
     'resize',
     'Evaluation crop: resize, to the size; center; resize_center, to'
-    ' data.precrop_size and then the center.',
-    choices=preprocess.EVAL_CROPS,
+    " data.precrop_size and then the center; empty: the checkpoint's, with its"
+    ' precrop size and trimmed border, unless the job trains.',
+    choices=('', *preprocess.EVAL_CROPS),
+    derived=True,
+  ),
+  'data.eval_interpolation': Key(
+    'bilinear',
+    "How evaluation images are resized: bilinear, as in the paper's code;"
+    ' others average over all pixels, as PIL and libraries for PyTorch do;'
+    " empty: the checkpoint's, unless the job trains.",
+    choices=('', *preprocess.INTERPOLATIONS),
+    derived=True,
   ),
   'data.trim_px': Key(
     0, 'Border in px to cut off evaluation images, 2 for ObjectNet.', low=0

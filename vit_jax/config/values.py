@@ -225,9 +225,8 @@ def check(name: str, value: Any) -> None:
         f'{name}={value!r} holds numbers that are not finite: {key.meaning}'
       )
   elif key.choices and value not in key.choices:
-    raise ValueError(
-      f'{name}={value!r} is not one of {", ".join(key.choices)}: {key.meaning}'
-    )
+    known = ', '.join(filter(None, key.choices))
+    raise ValueError(f'{name}={value!r} is not one of {known}: {key.meaning}')
   if key.type is float and not math.isfinite(value):
     raise ValueError(f'{name}={value!r} is not finite: {key.meaning}')
   if key.type in (int, float) and not key.low <= value <= key.high:

@@ -10,5 +10,6 @@
 4. `pipeline` does so in parallel and yields batches; `corrupt_examples` handles
    what cannot be read.
 
+`class_matching` finds the classes of a dataset among those of a checkpoint.
 `photos` reads single image files, `near_duplicates` finds copies of images.
 """

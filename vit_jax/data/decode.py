@@ -1,29 +1,41 @@
 """Decodes image files and pixel arrays of any kind to RGB, uint8.
 
-File types are recognised by content, never by name. Alpha channels are dropped,
-gray is repeated, palettes are looked up, CMYK is converted, the upper 8 of 16
-bits are kept, and an animation yields its first frame.
+File types are recognised by content, never by name. Images are turned upright
+according to their EXIF orientation. Alpha channels are dropped, gray is
+repeated, palettes are looked up, CMYK is converted, the upper 8 of 16 bits are
+kept, and an animation yields its first frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+import functools
+import io
+import operator
 
 from jaxtyping import UInt8
+import numpy as np
+from PIL import Image, ImageOps
 
+from vit_jax.data import exif, functions
 from vit_jax.data.lazy_tensorflow import tf
+
+# Photos may have any size, as with TensorFlow.
+Image.MAX_IMAGE_PIXELS = None
 
 # First bytes of the supported file types.
 MAGIC = {
-  'JPEG': b'\xff\xd8\xff',
-  'PNG': b'\x89PNG\r\n\x1a\n',
-  'GIF': b'GIF8',
-  'BMP': b'BM',
+  'JPEG': (b'\xff\xd8\xff',),
+  'PNG': (b'\x89PNG\r\n\x1a\n',),
+  'GIF': (b'GIF8',),
+  'BMP': (b'BM',),
+  'WebP': (b'RIFF',),
+  'TIFF': (b'II*\0', b'MM\0*'),
 }
 
 
 def to_rgb(raw: tf.Tensor) -> UInt8[tf.Tensor, 'h w 3']:
-  """Decodes an image.
+  """Decodes an image and turns it upright.
 
   Args:
     raw: an encoded file (scalar string), or pixels (h, w, c) of type uint8 or
@@ -31,22 +43,26 @@ def to_rgb(raw: tf.Tensor) -> UInt8[tf.Tensor, 'h w 3']:
   """
   if raw.dtype != tf.string:
     return _pixels_to_rgb(raw)
+
+  orientation = exif.of_jpeg(raw)
   return tf.cond(
-    _is(raw, 'BMP'),
-    lambda: _decode_bmp(raw),
-    lambda: tf.io.decode_image(raw, channels=3, expand_animations=False),
+    orientation == 1,
+    lambda: tf.io.decode_jpeg(raw, channels=3),
+    functions.separate(lambda: _decode_any(raw, orientation)),
   )
 
 
 def cropped_to_rgb(
   raw: tf.Tensor, choose_window: Callable[[tf.Tensor], tf.Tensor]
 ) -> UInt8[tf.Tensor, 'h w 3']:
-  """Decodes a window of an image; for JPEG, without decoding the rest.
+  """Decodes a window of an image.
+
+  The rest of a JPEG file is not decoded, unless the image has to be turned.
 
   Args:
     raw: see `to_rgb`.
-    choose_window: function from the image's (height, width) to the window's
-      (top, left, height, width), all int32.
+    choose_window: function from the upright image's (height, width) to the
+      window's (top, left, height, width), all int32.
   """
 
   def decode_then_crop():
@@ -60,12 +76,64 @@ def cropped_to_rgb(
 
   if raw.dtype != tf.string:
     return decode_then_crop()
-  return tf.cond(_is(raw, 'JPEG'), crop_while_decoding, decode_then_crop)
+  return tf.cond(
+    exif.of_jpeg(raw) == 1,
+    crop_while_decoding,
+    functions.separate(decode_then_crop),
+  )
 
 
 def _is(raw: tf.Tensor, kind: str) -> tf.Tensor:
   """Returns whether a file is of a kind in MAGIC."""
-  return tf.strings.substr(raw, 0, len(MAGIC[kind])) == MAGIC[kind]
+  starts = [tf.strings.substr(raw, 0, len(m)) == m for m in MAGIC[kind]]
+  return functools.reduce(operator.or_, starts)
+
+
+def _decode_with_pillow(raw: tf.Tensor) -> tf.Tensor:
+  """Decodes types that TensorFlow cannot decode, or not all variants of."""
+
+  def decode(file):
+    try:
+      with Image.open(io.BytesIO(file)) as image:
+        return _pillow_to_rgb(ImageOps.exif_transpose(image))
+    # Pillow raises errors of many types.
+    except Exception as error:
+      raise tf.errors.InvalidArgumentError(None, None, str(error)) from error
+
+  if tf.executing_eagerly():  # A NumPy function would not get a string.
+    return tf.constant(decode(raw.numpy()))
+  image = tf.numpy_function(decode, [raw], tf.uint8, stateful=False)
+  return tf.ensure_shape(image, (None, None, 3))
+
+
+def _pillow_to_rgb(image: Image.Image) -> np.ndarray:
+  if image.mode.startswith('I;16'):
+    gray = (np.asarray(image) // 256).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, -1)
+  if image.mode in ('I', 'F'):
+    raise ValueError('images with 32 bits per channel are not supported')
+  return np.asarray(image.convert('RGB'))
+
+
+def _decode_any(raw: tf.Tensor, orientation_of_jpeg: tf.Tensor) -> tf.Tensor:
+  """Decodes what is not an upright JPEG file."""
+
+  def decode_with_tensorflow():
+    image = tf.io.decode_image(raw, channels=3, expand_animations=False)
+    orientation = tf.cond(
+      _is(raw, 'PNG'), lambda: exif.of_png(raw), lambda: orientation_of_jpeg
+    )
+    return exif.turn(image, orientation)
+
+  return tf.cond(
+    _is(raw, 'BMP'),
+    lambda: _decode_bmp(raw),
+    lambda: tf.cond(
+      _is(raw, 'WebP') | _is(raw, 'TIFF'),
+      lambda: _decode_with_pillow(raw),
+      decode_with_tensorflow,
+    ),
+  )
 
 
 def _pixels_to_rgb(pixels: tf.Tensor) -> tf.Tensor:

@@ -8,13 +8,14 @@ in the stored order, is a test example: 1,442 for training, 355 for testing.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from vit_jax.data import splits
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.lazy_tensorflow import tf
-from vit_jax.data.source import RandomAccessSource
+from vit_jax.data.source import RandomAccessSource, digest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +35,9 @@ class DigitsSource(RandomAccessSource):
 
   def stable_id(self, index: int) -> str:  # noqa: D102
     return str(self.ids[index])
+
+  def fingerprint(self) -> dict[str, Any]:  # noqa: D102
+    return {'examples': digest(np.sort(self.ids).astype('<i8').tobytes())}
 
 
 def open_digits(

@@ -1,34 +1,43 @@
 """Images in folders, one folder per class.
 
-Either `PATH/{train,val,test}/CLASS/*`, or `PATH/CLASS/*`. In the latter case, a
-fifth of the images of every class (rounded, but at least one of two or more)
-form the split `test`, the rest `train`. Test images are chosen by a hash of
-`CLASS/FILE`, so that adding images moves few of the others. PATH may be any
-path supported by TensorFlow and etils, such as gs://.
+Either `PATH/{train,val,test}/CLASS/*`, or `PATH/CLASS/*`; images may lie at any
+depth below CLASS. In the latter case, a fifth of the images of every class
+(rounded, but at least one of two or more) form the split `test`, the rest
+`train`. Test images are chosen by a hash of `CLASS/FILE`, so that adding images
+moves few of the others. PATH may be any path supported by TensorFlow and etils,
+such as gs://.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import collections
+from collections.abc import Collection, Iterable
 from concurrent import futures
 import dataclasses
+import functools
+import itertools
 import logging
 import os
+from typing import Any
 
 from etils import epath
 import numpy as np
 
-from vit_jax.data import decode, splits
+from vit_jax.data import decode, listing, splits
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.lazy_tensorflow import tf
-from vit_jax.data.source import RandomAccessSource
+from vit_jax.data.source import RandomAccessSource, digest
 
 _log = logging.getLogger(__name__)
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif')
-SPLITS = ('train', 'val', 'test')
+# Names of folders, in lower case, by split.
+SPLITS = {
+  'train': ('train', 'training'),
+  'val': ('val', 'valid', 'validation'),
+  'test': ('test', 'testing'),
+}
 _THREADS = 32  # Mostly waiting for the file system.
-_Listing = dict[str, list[str]]  # The file names of every class.
+_Listing = dict[str, list[str]]  # The files of every class, relative to it.
 _LAYOUT = 'expected PATH/{train,val,test}/CLASS/* or PATH/CLASS/*'
 
 
@@ -40,20 +49,47 @@ class FolderSource(RandomAccessSource):
   paths: tf.Tensor
   labels: tf.Tensor
 
+  @property
+  def _root(self) -> epath.Path:
+    return listing.expand(self.name.removeprefix('folder:'))
+
   def load(self, record):  # noqa: D102
     index = record['index']
     raw = tf.io.read_file(tf.gather(self.paths, index))
     return raw, tf.gather(self.labels, index)
 
   def describe(self, index: int) -> str:  # noqa: D102
-    return self.paths[index].numpy().decode()
+    return listing.shown(self.paths[index].numpy())
 
   def stable_id(self, index: int) -> str:  # noqa: D102
-    root = epath.Path(self.name.removeprefix('folder:')).expanduser()
-    return self.describe(index).removeprefix(f'{root}/')
+    return self.describe(index).removeprefix(f'{self._root}/')
 
   def file_names(self) -> list[str]:  # noqa: D102
-    return [os.path.basename(path.decode()) for path in self.paths.numpy()]
+    return [listing.shown(os.path.basename(p)) for p in self.paths.numpy()]
+
+  def fingerprint(self) -> dict[str, Any]:
+    """Returns the number of images and a hash of their files, by class.
+
+    A file counts with its path below the class folder and its size in bytes.
+    """
+    paths = self.paths.numpy()
+    with futures.ThreadPoolExecutor(_THREADS) as pool:
+      parts = pool.map(_sizes, np.array_split(paths, _THREADS))
+      sizes = [size for part in parts for size in part]
+    root = len(str(self._root))
+    lines = collections.defaultdict(list)
+    for path, size, label in zip(
+      paths, sizes, self.labels.numpy(), strict=True
+    ):
+      folder = f'/{self.class_names[label]}/'
+      _, _, below = listing.shown(path)[root:].partition(folder)
+      lines[label].append(f'{below}\t{size}\n'.encode())
+    return {
+      'classes': {
+        name: [len(lines[k]), digest(b''.join(sorted(lines[k])))]
+        for k, name in enumerate(self.class_names)
+      }
+    }
 
   def of_classes(self, names: Collection[str]) -> FolderSource:
     """Returns a source with only these classes; labels are renumbered.
@@ -89,98 +125,158 @@ def open_folder(
 ) -> FolderSource:
   """Opens a folder of class folders.
 
-  The classes of train, sorted by name, are those of every split. Hidden files
-  and folders are ignored. So are files whose extensions, in lower case, are not
-  in EXTENSIONS; their number is logged. The first bytes of every image of the
-  split are checked.
+  The classes of train, sorted by name, are those of every split. If there are
+  folders for train and val but none for test, `test` is val. What is left out,
+  such as hidden files, is logged, see `listing.find_images`. The first bytes of
+  every image of the split are checked.
 
   Raises:
     ValueError: if the folder or its classes are missing, a class folder has no
       images or is missing in train, a file is not an image, the split is
       unknown or empty, or `exclude` does not match it.
   """
-  root = epath.Path(path).expanduser()
+  root = listing.expand(path)
   if not root.is_dir():
     raise ValueError(f'folder {str(root)!r} does not exist; {_LAYOUT}.')
-  split_folders = [name for name in SPLITS if (root / name).is_dir()]
+  left_out = listing.LeftOut()
+  split_folders = _find_split_folders(root, left_out)
   if split_folders:
     if 'train' not in split_folders:
       raise ValueError(
         f'{root} has {" and ".join(split_folders)} but no train, which defines'
         f' the classes; {_LAYOUT}.'
       )
-    listings = {name: _list_classes(root / name) for name in split_folders}
+    listings = {
+      name: _list_classes(root / split_folder, left_out)
+      for name, split_folder in split_folders.items()
+    }
   else:
-    listings = _split_by_hash(_list_classes(root))
+    listings = _split_by_hash(_list_classes(root, left_out))
+  if left_out:
+    _log_once(f'{root}: left out {left_out}')
   class_ids = {label: k for k, label in enumerate(listings['train'])}
-  for split_name, listing in listings.items():
-    unknown = [label for label in listing if label not in class_ids]
+  for split_name, classes in listings.items():
+    unknown = [listing.shown(k) for k in classes if k not in class_ids]
     if unknown:
       raise ValueError(
-        f'{root / split_name} has classes that are missing in train:'
-        f' {", ".join(unknown)}; add training images or remove these folders.'
+        f'{root / split_folders[split_name]} has classes that are missing in'
+        f' train: {", ".join(unknown)}; add training images or remove these'
+        ' folders.'
       )
   # Files as CLASS/FILE, or SPLIT/CLASS/FILE if there are split folders.
   files_by_split = {
-    name: _in_fixed_order(listing, f'{name}/' if split_folders else '')
-    for name, listing in listings.items()
+    name: _in_fixed_order(
+      classes, f'{split_folders[name]}/' if split_folders else ''
+    )
+    for name, classes in listings.items()
   }
+  if 'val' in split_folders and 'test' not in split_folders:
+    files_by_split['test'] = files_by_split['val']
+    if 'test' in map(splits.plain_name, split.split('+')):
+      _log_once(
+        f'{root} has no split test: val, the folder {split_folders["val"]}, is'
+        ' evaluated as test'
+      )
   name = f'folder:{path}'
   files = splits.select(split, files_by_split, name)
   if exclude:
-    excluded = np.flatnonzero([file in exclude.ids for file in files])
+    excluded = np.flatnonzero([listing.shown(f) in exclude.ids for f in files])
     files = files[exclude.remaining(excluded, len(files))]
   if subset:
     files = files[splits.random_subset(subset, len(files), seed, name)]
-  paths = [os.fspath(root / file) for file in files]
+  paths = [os.fsencode(root / file) for file in files]
   _check_image_files(paths)
+  depth = 1 if split_folders else 0  # Of the class in the path of a file.
   return FolderSource(
     name=name,
     split=split,
     num_examples=len(files),
-    class_names=tuple(class_ids),
+    class_names=tuple(map(listing.shown, class_ids)),
     paths=tf.constant(paths),
-    labels=tf.constant([class_ids[f.split('/')[-2]] for f in files]),
+    labels=tf.constant([class_ids[f.split('/')[depth]] for f in files]),
   )
 
 
-def _list_classes(folder: epath.Path) -> _Listing:
+# A folder is opened once per split.
+@functools.cache
+def _log_once(message: str) -> None:
+  _log.info('%s', message)
+
+
+def _find_split_folders(
+  root: epath.Path, left_out: listing.LeftOut
+) -> dict[str, str]:
+  """Returns the folders of the splits; empty if the folders are classes.
+
+  Names in any case count. Folders are classes if none has the name of a split,
+  or if those that do contain no folders and others exist.
+
+  Raises:
+    ValueError: if there are two folders for a split.
+  """
+  left_out_here = listing.LeftOut()
+  folders = listing.subfolders(root, left_out_here)
+  found = {
+    split: [name for name in folders if name.lower() in names]
+    for split, names in SPLITS.items()
+  }
+  found = {split: names for split, names in found.items() if names}
+  others = sorted(set(folders).difference(*found.values()))
+  nothing = listing.LeftOut()
+  if not found or (
+    others
+    and not any(
+      listing.subfolders(root / name, nothing)
+      for names in found.values()
+      for name in names
+    )
+  ):
+    return {}
+  for split, names in found.items():
+    if len(names) > 1:
+      raise ValueError(
+        f'{root} has several folders for the split {split}:'
+        f' {", ".join(names)}; keep one of them.'
+      )
+  left_out.update(left_out_here)
+  for name in others:
+    left_out.add_folder(root / name, 'beside the folders of the splits')
+  return {split: name for split, (name,) in found.items()}
+
+
+def _list_classes(folder: epath.Path, left_out: listing.LeftOut) -> _Listing:
   """Returns the image files of every class folder, all sorted by name."""
-  labels = sorted(
-    entry.name
-    for entry in folder.iterdir()
-    if not entry.name.startswith('.') and entry.is_dir()
-  )
+  labels = listing.subfolders(folder, left_out)
   if not labels:
-    raise ValueError(f'{folder} contains no class folders; {_LAYOUT}.')
+    raise ValueError(
+      f'{folder} contains no class folders; {_LAYOUT}.'
+      + (f' It contains {left_out}.' if left_out else '')
+    )
 
   def list_images(label):
-    names = sorted(entry.name for entry in (folder / label).iterdir())
-    names = [name for name in names if not name.startswith('.')]
-    images = [name for name in names if name.lower().endswith(EXTENSIONS)]
-    return images, len(names) - len(images)
+    left_out_here = listing.LeftOut()
+    return listing.find_images(folder / label, left_out_here), left_out_here
 
   with futures.ThreadPoolExecutor(_THREADS) as pool:
     listings = dict(zip(labels, pool.map(list_images, labels), strict=True))
-  empty = [label for label, (images, _) in listings.items() if not images]
+  for _, left_out_here in listings.values():
+    left_out.update(left_out_here)
+  empty = [
+    listing.shown(k) for k, (images, _) in listings.items() if not images
+  ]
   if empty:
     raise ValueError(
       f'class folders without images in {folder}: {", ".join(empty)}; add'
-      f' files that end in {", ".join(EXTENSIONS)}, or remove these folders.'
+      f' files that end in {", ".join(listing.EXTENSIONS)}, or remove these'
+      ' folders.'
     )
-  num_ignored = sum(num_others for _, num_others in listings.values())
-  if num_ignored:
-    _log.info(
-      '%s: ignored %d files that do not end in %s',
-      folder, num_ignored, ', '.join(EXTENSIONS),
-    )  # fmt: skip
   return {label: images for label, (images, _) in listings.items()}
 
 
-def _split_by_hash(listing: _Listing) -> dict[str, _Listing]:
+def _split_by_hash(classes: _Listing) -> dict[str, _Listing]:
   """Divides the images of every class between train and test."""
   train, test = {}, {}
-  for label, images in listing.items():
+  for label, images in classes.items():
     keys = {n: splits.order_key('split', f'{label}/{n}') for n in images}
     images = sorted(images, key=keys.get)
     num_test = max(round(len(images) / 5), 1) if len(images) > 1 else 0
@@ -190,20 +286,35 @@ def _split_by_hash(listing: _Listing) -> dict[str, _Listing]:
   return {'train': train, 'test': test}
 
 
-def _in_fixed_order(listing: _Listing, prefix: str) -> np.ndarray:
+def _in_fixed_order(classes: _Listing, prefix: str) -> np.ndarray:
   """Returns all files, mixed so that slices contain all classes."""
-  files = [f'{label}/{name}' for label in listing for name in listing[label]]
+  files = [f'{label}/{name}' for label in classes for name in classes[label]]
   files.sort(key=lambda file: splits.order_key('order', file))
   return np.array([prefix + file for file in files], object)
 
 
-def _check_image_files(paths: list[str]) -> None:
+def _sizes(paths: Iterable[bytes]) -> list[int]:
+  """Returns the sizes of files in bytes, -1 for one that cannot be read."""
+
+  def size(path):
+    try:
+      if b'://' in path:
+        return epath.Path(os.fsdecode(path)).stat().length
+      return os.path.getsize(path)  # Forty times as fast.
+    except OSError:
+      return -1
+
+  return list(map(size, paths))
+
+
+def _check_image_files(paths: list[bytes]) -> None:
   """Raises an error that lists up to five files that are not images."""
-  magic = tuple(decode.MAGIC.values())
+
+  magic = tuple(itertools.chain(*decode.MAGIC.values()))
 
   def is_image(path):
     try:
-      with epath.Path(path).open('rb') as file:
+      with epath.Path(os.fsdecode(path)).open('rb') as file:
         return file.read(max(map(len, magic))).startswith(magic)
     except OSError:
       return False
@@ -214,6 +325,7 @@ def _check_image_files(paths: list[str]) -> None:
   if bad:
     more = f' and {len(bad) - 5} more' if len(bad) > 5 else ''
     raise ValueError(
-      f'unreadable, or not {", ".join(decode.MAGIC)} according to their first'
-      f' bytes: {", ".join(bad[:5])}{more}; remove or convert these files.'
+      f'unreadable, or not {", ".join(decode.MAGIC)} according to their'
+      f' first bytes: {", ".join(map(listing.shown, bad[:5]))}{more}; remove or'
+      ' convert these files.'
     )

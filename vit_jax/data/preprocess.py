@@ -1,7 +1,8 @@
 """Preprocessing of one image: decode, crop, augment, scale to [-1, 1].
 
-Every random choice is a function of a key. Results are float32 (h, w, 3). All
-resizing is bilinear without antialiasing, as in the public code of BiT and ViT.
+Every random choice is a function of a key. Results are float32 (h, w, 3).
+Resizing is bilinear without antialiasing, as in the public code of BiT and ViT;
+evaluation images can be resized as other libraries do.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def eval_transform(
   image_size: Size,
   crop: str,
   precrop_size: Size | None = None,
+  interpolation: str = 'bilinear',
   trim_px: int = 0,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
   """Returns a function that crops evaluation images.
@@ -89,15 +91,18 @@ def eval_transform(
     crop: a key of EVAL_CROPS.
     precrop_size: size before the crop, in pixels; required by all crops except
       `resize`.
+    interpolation: a key of INTERPOLATIONS.
     trim_px: width in pixels of a border to remove first, as in ObjectNet.
 
   Returns:
     A function of a raw image (see `decode.to_rgb`).
 
   Raises:
-    ValueError: if the crop is unknown or a size is invalid.
+    ValueError: if the crop or interpolation is unknown, or a size is invalid.
   """
-  crop_image = _choose_crop(EVAL_CROPS, crop, image_size, precrop_size)
+  crop_image = _choose_crop(
+    EVAL_CROPS, crop, image_size, precrop_size, interpolation
+  )
 
   def transform(raw):
     if trim_px:
@@ -166,9 +171,17 @@ def _inception_crop(raw, *, key, image_size, area, **_):
   return tf.image.resize(decode.cropped_to_rgb(raw, choose_window), image_size)
 
 
-def _resize(raw, *, image_size, **_):
+def _interpolate(image, size, interpolation):
+  method, antialias = INTERPOLATIONS[interpolation]
+  image = tf.image.resize(image, size, method, antialias=antialias)
+  if antialias:  # PIL returns whole numbers.
+    image = tf.round(tf.clip_by_value(image, 0, 255))
+  return image
+
+
+def _resize(raw, *, image_size, interpolation='bilinear', **_):
   """Resizes directly to image_size; the aspect ratio may change."""
-  return tf.image.resize(decode.to_rgb(raw), image_size)
+  return _interpolate(decode.to_rgb(raw), image_size, interpolation)
 
 
 def _random_crop(raw, *, key, image_size, precrop_size, **_):
@@ -177,18 +190,26 @@ def _random_crop(raw, *, key, image_size, precrop_size, **_):
   return tf.image.stateless_random_crop(image, (*image_size, 3), key)
 
 
-def _center_crop(raw, *, image_size, precrop_size, **_):
+def _center_crop(
+  raw, *, image_size, precrop_size, interpolation='bilinear', **_
+):
   """Resizes to cover precrop_size, keeping the aspect ratio; center-crops."""
   image = decode.to_rgb(raw)
   size = tf.cast(tf.shape(image)[:2], tf.float32)
   factor = tf.reduce_max(tf.constant(precrop_size, tf.float32) / size)
-  image = tf.image.resize(image, tf.cast(tf.round(size * factor), tf.int32))
+  size *= factor
+  _, antialias = INTERPOLATIONS[interpolation]
+  # Libraries that use PIL truncate the longer side instead of rounding it.
+  size = tf.floor(size + 1e-3) if antialias else tf.round(size)
+  image = _interpolate(image, tf.cast(size, tf.int32), interpolation)
   return _center_window(image, image_size)
 
 
-def _resize_center_crop(raw, *, image_size, precrop_size, **_):
+def _resize_center_crop(
+  raw, *, image_size, precrop_size, interpolation='bilinear', **_
+):
   """Resizes to precrop_size, truncates to integers, then center-crops."""
-  image = tf.image.resize(decode.to_rgb(raw), precrop_size)
+  image = _interpolate(decode.to_rgb(raw), precrop_size, interpolation)
   image = tf.cast(tf.cast(image, tf.uint8), tf.float32)
   return _center_window(image, image_size)
 
@@ -209,13 +230,28 @@ EVAL_CROPS: Mapping[str, Callable] = {
   'center': _center_crop,
   'resize_center': _resize_center_crop,
 }
+# Filter of `tf.image.resize`, and whether it is widened to average over all
+# pixels when an image is reduced, as in PIL and in libraries for PyTorch.
+INTERPOLATIONS: Mapping[str, tuple[str, bool]] = {
+  'bilinear': ('bilinear', False),
+  'bilinear_antialias': ('bilinear', True),
+  'bicubic_antialias': ('bicubic', True),
+  'lanczos_antialias': ('lanczos3', True),
+}
 _NEED_PRECROP = ('random', 'center', 'resize_center')
 
 
-def _choose_crop(crops, crop, image_size, precrop_size):
+def _choose_crop(
+  crops, crop, image_size, precrop_size, interpolation='bilinear'
+):
   """Returns a function that crops a raw image to these sizes."""
   if crop not in crops:
     raise ValueError(f'unknown crop {crop!r}; known: {", ".join(crops)}.')
+  if interpolation not in INTERPOLATIONS:
+    raise ValueError(
+      f'unknown interpolation {interpolation!r}; known:'
+      f' {", ".join(INTERPOLATIONS)}.'
+    )
   if min(image_size) < 1:
     raise ValueError(
       f'image_size is (height, width), at least 1 pixel each; got {image_size}.'
@@ -230,7 +266,10 @@ def _choose_crop(crops, crop, image_size, precrop_size):
       f' which must be at least as large; got {precrop_size}.'
     )
   return functools.partial(
-    crops[crop], image_size=image_size, precrop_size=precrop_size
+    crops[crop],
+    image_size=image_size,
+    precrop_size=precrop_size,
+    interpolation=interpolation,
   )
 
 

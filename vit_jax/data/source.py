@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import hashlib
+from typing import Any
 
 from vit_jax.data.lazy_tensorflow import tf
 
@@ -116,6 +118,13 @@ class Source(abc.ABC):
   def stable_id(self, index: int) -> str:
     """Returns the example's id, the same in every split of the dataset."""
 
+  @abc.abstractmethod
+  def fingerprint(self) -> dict[str, Any]:
+    """Returns JSON values that change if examples or labels change.
+
+    They do not depend on the order of the examples or the place of the data.
+    """
+
   def file_names(self) -> list[str]:
     """Returns every example's file name, without folders, by index.
 
@@ -211,5 +220,86 @@ class InMemorySource(RandomAccessSource):
   def stable_id(self, index: int) -> str:  # noqa: D102
     return self.stored.stable_id(index)
 
+  def fingerprint(self) -> dict[str, Any]:  # noqa: D102
+    return self.stored.fingerprint()
+
   def file_names(self) -> list[str]:  # noqa: D102
     return self.stored.file_names()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class RelabelledSource(Source):
+  """Another source with the labels of a model.
+
+  Attributes:
+    stored: the other source.
+    new_labels: the model's label for each label of `stored`.
+  """
+
+  stored: Source
+  new_labels: tuple[int, ...]
+
+  @classmethod
+  def create(
+    cls,
+    source: Source,
+    new_labels: tuple[int, ...],
+    class_names: tuple[str, ...],
+  ) -> RelabelledSource:
+    """Changes the labels of a source; the classes are those of the model."""
+    return cls(
+      name=source.name,
+      split=source.split,
+      num_examples=source.num_examples,
+      class_names=class_names,
+      multi_label=source.multi_label,
+      stored=source,
+      new_labels=new_labels,
+    )
+
+  @property
+  def max_readers(self) -> int:  # noqa: D102
+    return self.stored.max_readers
+
+  def ordered(  # noqa: D102
+    self, begin: int = 0, end: int | None = None
+  ) -> tf.data.Dataset:
+    return self.stored.ordered(begin, end)
+
+  def shuffled(  # noqa: D102
+    self, seed: int, start: int, reader: tf.Tensor | int = 0, readers: int = 1
+  ) -> tf.data.Dataset:
+    return self.stored.shuffled(seed, start, reader, readers)
+
+  def load(self, record):  # noqa: D102
+    image, label = self.stored.load(record)
+    new_labels = tf.constant(self.new_labels, tf.int32)
+    if self.multi_label:
+      label = tf.scatter_nd(new_labels[:, None], label, [self.num_classes])
+    else:
+      # -1, for a missing label, stays -1.
+      valid = (label >= 0) & (label < len(self.new_labels))
+      label = tf.where(
+        valid, tf.gather(new_labels, tf.where(valid, label, 0)), -1
+      )
+    return image, label
+
+  def describe(self, index: int) -> str:  # noqa: D102
+    return self.stored.describe(index)
+
+  def locate(self, index: int) -> str:  # noqa: D102
+    return self.stored.locate(index)
+
+  def stable_id(self, index: int) -> str:  # noqa: D102
+    return self.stored.stable_id(index)
+
+  def fingerprint(self) -> dict[str, Any]:  # noqa: D102
+    return self.stored.fingerprint()
+
+  def file_names(self) -> list[str]:  # noqa: D102
+    return self.stored.file_names()
+
+
+def digest(content: bytes) -> str:
+  """Returns a short hash for fingerprints."""
+  return hashlib.sha256(content).hexdigest()[:16]

@@ -22,7 +22,13 @@ from vit_jax.data import decode, splits, tfds_builders
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.label_rules import LabelRule
 from vit_jax.data.lazy_tensorflow import tf, tfds
-from vit_jax.data.source import ORDER_STREAM, Source, part_bounds, random_key
+from vit_jax.data.source import (
+  ORDER_STREAM,
+  Source,
+  digest,
+  part_bounds,
+  random_key,
+)
 
 # These determine the order, so they must not depend on the machine.
 CONCURRENT_FILES = 16  # All readers together.
@@ -43,6 +49,8 @@ class TfdsSource(Source):
     shards: for every file, its `path`, the number of records to `skip` and then
       to `take`, the position in the split of the `first` one taken, the number
       of those `kept`, and the `index` of the first one kept.
+    version: builder, config and version, such as `cifar10/3.0.2`.
+    split_sizes: examples of every split of the builder.
     kept: positions in the split of the examples that are neither excluded nor
       outside the subset, in increasing order; None if all are kept.
   """
@@ -52,6 +60,8 @@ class TfdsSource(Source):
   pixel_factor: int
   file_name: Any
   shards: Mapping[str, np.ndarray]
+  version: str
+  split_sizes: Mapping[str, int]
   kept: tf.Tensor | None
 
   @property
@@ -187,6 +197,13 @@ class TfdsSource(Source):
     path, row = self._file_and_row(index)
     return f'{os.path.basename(path)}__{row}'
 
+  def fingerprint(self) -> dict[str, Any]:  # noqa: D102
+    fields = {'version': self.version, 'split_sizes': dict(self.split_sizes)}
+    if self.kept is not None:
+      kept = self.kept.numpy().astype('<i8')
+      fields['kept'] = digest(kept.tobytes())
+    return fields
+
   def _file_and_row(self, index: int) -> tuple[str, int]:
     """Returns the path of an example's file and the example's row in it."""
     position = int(self._positions(index))
@@ -271,6 +288,10 @@ def open_tfds(
     pixel_factor=pixel_factor,
     file_name=file_name,
     shards=shards,
+    version=builder.info.full_name,
+    split_sizes={
+      split: info.num_examples for split, info in builder.info.splits.items()
+    },
     kept=None if len(kept) == size else tf.constant(kept),
   )
 

@@ -16,7 +16,10 @@ KINDS = (
 _COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.-]+) \(.*\{$')
 _INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?[\w.-]+ = (.*?) ([\w-]+)\((.*)$')
 _ARRAY = re.compile(r'\b[a-z]+(\d*)\[([\d,]*)\]')  # Bits and dimensions.
-_CALLED = re.compile(r'(?:calls|to_apply|body|condition)=%?([\w.-]+)')
+_CALLED = re.compile(
+  r'(?:calls|to_apply|body|condition|(?:true|false)_computation)=%?([\w.-]+)'
+)
+_BRANCHES = re.compile(r'branch_computations=\{(.*?)\}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Traffic:
 
 def traffic(hlo: str) -> dict[str, Traffic]:
   """Returns the collectives in one execution of a program, by kind.
+
+  All branches of a conditional count, although only one of them is executed.
 
   Args:
     hlo: text of a compiled module.
@@ -91,8 +96,11 @@ def _executions(
       if operation == 'while':
         condition = re.search(r'condition=%?([\w.-]+)', rest)[1]
         trip_count = _trip_count(computations[condition])
-      for called in _CALLED.findall(rest):
-        visit(called, number * trip_count)
+      called = _CALLED.findall(rest)
+      for branches in _BRANCHES.findall(rest):
+        called += re.findall(r'[\w.-]+', branches)
+      for other in called:
+        visit(other, number * trip_count)
 
   visit(entry, 1)
   return executions

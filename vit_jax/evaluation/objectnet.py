@@ -39,11 +39,11 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
   Raises:
     ValueError: if a file is missing, or the files are inconsistent.
   """
-  path = epath.Path(path)
+  path = epath.Path(path).expanduser()
   labels = _read_json(path / FOLDERS)
   imagenet_names = _read_json(path / OBJECTNET_TO_IMAGENET)
   lines = _read_json(path / CLASS_TO_LINE)
-  names = _read_text(path / IMAGENET_NAMES).splitlines()
+  names = dict(enumerate(_read_text(path / IMAGENET_NAMES).splitlines()))
   try:
     number = {names[line].strip(): int(k) for k, line in lines.items()}
     mapping = {
@@ -51,7 +51,7 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
       for folder, label in sorted(labels.items())
       if label in imagenet_names
     }
-  except (IndexError, KeyError) as error:
+  except KeyError as error:
     raise ValueError(
       f'the mapping files in {path} are inconsistent: one refers to {error},'
       ' which another lacks; expected the files of one ObjectNet release.'

@@ -26,7 +26,7 @@ def read(path: str | os.PathLike[str]) -> list[list[int]]:
   Raises:
     ValueError: if the file is missing or does not contain lists of classes.
   """
-  path = epath.Path(path)
+  path = epath.Path(path).expanduser()
   expected = (
     'expected the real.json of github.com/google-research/reassessed-imagenet'
   )

@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float
 import numpy as np
 
-from vit_jax.models import resnet
+from vit_jax.models import hybrid_stem, resnet
 
 
 def rgb_filters(params: Mapping[str, Any]) -> Float[np.ndarray, 'h w 3 d']:
@@ -20,7 +20,9 @@ def rgb_filters(params: Mapping[str, Any]) -> Float[np.ndarray, 'h w 3 d']:
   standardized filters of the root convolution.
   """
   if 'conv_root' in params:
-    kernel = resnet.standardize(params['conv_root']['kernel'])
+    is_hybrid = 'embedding' in params
+    standardize = (hybrid_stem if is_hybrid else resnet).standardize
+    kernel = standardize(params['conv_root']['kernel'])
   else:
     kernel = params['embedding']['kernel']
   return np.asarray(kernel, np.float32)

@@ -129,7 +129,10 @@ def _check_names_and_types(options: dict[str, Any]) -> None:
       raise ValueError(
         f'unknown {name} {value!r}; known: {", ".join(choices)}.'
       )
-    if not isinstance(value, _TYPES.get(field.type, object)):
+    is_valid = isinstance(value, _TYPES.get(field.type, object))
+    if isinstance(value, bool) and field.type in (int, float):
+      is_valid = False  # To Python, a bool is a number.
+    if not is_valid:
       raise ValueError(
         f'{name} of a model must be of type {field.type.__name__}, got'
         f' {value!r}.'

@@ -171,7 +171,7 @@ def photo_predictions(run: finished_run.FinishedRun) -> list[content.Part]:
     if 'top' in line and path.exists():
       top = top_text(line)
       alt = f'Photo {path.name}; predicted: {top}'
-      picture = pictures.photo(photos.decode_upright(path.read_bytes()), alt)
+      picture = pictures.photo(photos.read(line['example'], decode.to_rgb), alt)
       tiles.append(content.Tile([picture], f'{path.name}: {top}'))
   parts = [content.Tiles(tiles)] if tiles else []
   if len(lines) > _MAX_PHOTOS:

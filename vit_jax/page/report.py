@@ -31,7 +31,7 @@ from vit_jax.workdir import console, files, finished_run
 _log = logging.getLogger(__name__)
 
 # Captions of pictures by the prefix of the file name, each with the prefix of
-# the metrics that have the same content in numbers.
+# the metrics that have the same content in numbers; None if there are none.
 _CAPTIONS = {
   'attention_distance': (
     'Mean attention distance in px of every head, by layer',
@@ -45,10 +45,10 @@ _CAPTIONS = {
     'Principal components of the filters of the first layer',
     'filters/',
   ),
-  'pairs': ('Training images beside similar test images', ''),
+  'pairs': ('Training images beside similar test images', None),
   'patches_': (
     'Images in rows: original, with corrupted patches, as predicted',
-    'test/',
+    '{first_split}/',
   ),
   'position_similarity': (
     'Cosine similarity of position embeddings, one map per patch',
@@ -56,7 +56,7 @@ _CAPTIONS = {
   ),
   'study': (
     'Accuracy of the points, by family, with standard deviations over seeds',
-    '',
+    None,
   ),
   'rollout': ('Images beside their attention rollouts', 'rollout/'),
 }
@@ -274,11 +274,15 @@ def _picture_files(run) -> list[epath.Path]:
 
 def _picture(run, path) -> content.Picture:
   prefix = next((p for p in _CAPTIONS if path.name.startswith(p)), None)
-  caption, metrics = _CAPTIONS.get(prefix, (f'Picture {path.stem}', ''))
-  numbers = [
-    f'{name} {charts.number(value)}'
-    for name, value in run.numbers.items()
-    if name.startswith(metrics)
-  ]
-  alt = f'{caption}. {", ".join(numbers[:_MAX_NUMBERS])}'
+  caption, metrics = _CAPTIONS.get(prefix, (f'Picture {path.stem}', None))
+  numbers = []
+  if metrics:
+    splits = config_lib.eval_splits(run.config)
+    metrics = metrics.format(first_split=next(iter(splits), ''))
+    numbers = [
+      f'{name} {charts.number(value)}'
+      for name, value in run.numbers.items()
+      if name.startswith(metrics)
+    ]
+  alt = f'{caption}. {", ".join(numbers[:_MAX_NUMBERS])}'.strip()
   return pictures.file(path, alt, f'{caption} ({path.name})')

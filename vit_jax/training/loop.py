@@ -21,7 +21,7 @@ STEPS_AHEAD = 2  # Dispatched but unfinished steps; each holds a batch.
 Evaluation = Callable[[int, state_lib.State], None]  # Gets the step and state.
 
 _ADVICE = (
-  '; the run stops, and its last checkpoint is from an earlier step. Common'
+  '; the run stops, and its checkpoints are from earlier steps. Common'
   ' remedies: lower optim.lr, raise optim.warmup_steps, set optim.clip_norm=1,'
   ' or keep optim.b1 and optim.b2 below 1.'
 )
@@ -141,8 +141,9 @@ def _is_due(step: int, every: int) -> bool:
 
 
 def _divide(metrics: steps.Metrics) -> dict[str, float]:
+  # A batch may have no readable example.
   return {
-    name: float(total) / float(count)
+    name: float(total) / float(count) if count else math.nan
     for name, (total, count) in metrics.items()
   }
 

@@ -18,6 +18,7 @@ from vit_jax.distributed import processes
 
 CONFIG = run_folder.CONFIG
 RESULTS = run_folder.RESULTS
+DATA = run_folder.DATA
 CHECKPOINTS = run_folder.CHECKPOINTS
 ENVIRONMENT = 'environment.json'
 FINAL_WEIGHTS = run_folder.FINAL_WEIGHTS

@@ -62,6 +62,10 @@ _GELUS = {
 }
 
 
+_LOSSES = {
+  'single_label_classification': 'softmax',
+  'multi_label_classification': 'sigmoid',
+}
 # Filters of PIL by their numbers.
 _RESAMPLES = {
   2: 'bilinear',
@@ -139,7 +143,14 @@ def _model_settings(config):
       f'{pytorch.CONFIG} specifies pooler_act={config["pooler_act"]!r}; the'
       ' hidden layer of a head is only supported with tanh.'
     )
+  problem = config.get('problem_type')
+  if problem not in (None, *_LOSSES):
+    raise ValueError(
+      f'{pytorch.CONFIG} specifies problem_type={problem!r}; supported:'
+      f' {", ".join(_LOSSES)}.'
+    )
   return {
+    'loss': _LOSSES.get(problem),
     'gelu': activation and pytorch.gelu(activation, _GELUS),
     'norm_eps': config.get('layer_norm_eps'),
     'heads': config.get('num_attention_heads'),

@@ -11,6 +11,7 @@ import numpy as np
 
 from vit_jax.checkpoints import description, normalization
 from vit_jax.checkpoints.formats import official, pytorch, safetensors_file
+from vit_jax.models import positions
 
 _PATCHES = 'patch_embed.proj.weight'
 _LAYERS = {
@@ -45,13 +46,13 @@ _METADATA = {
 }
 # What timm assumes for keys that a pretrained_cfg lacks.
 _CFG_DEFAULTS = {
-  'input_size': (3, 224, 224),
   'interpolation': 'bicubic',
   'crop_pct': 0.875,
   'crop_mode': 'center',
   'mean': (0.485, 0.456, 0.406),
   'std': (0.229, 0.224, 0.225),
 }
+_CFG_KEYS = ('input_size', *_CFG_DEFAULTS)
 _INTERPOLATIONS = {
   'bilinear': 'bilinear',
   'bicubic': 'bicubic_antialias',
@@ -107,17 +108,20 @@ def settings(
   found = {description.ASSUMED: {'gelu': 'erf', 'norm_eps': 1e-6}}
   if config := pytorch.read_json(path, pytorch.CONFIG):
     arguments = config.get('model_args') or {}
-    # Older versions of timm write pretrained_cfg without its name.
-    cfg = config.get('pretrained_cfg', config)
+    cfg = config.get('pretrained_cfg')
+    if cfg is None:  # Older versions of timm write only its content.
+      cfg = {k: config[k] for k in _CFG_KEYS if k in config}
+    if cfg:
+      found["timm's defaults"] = {k: _CFG_DEFAULTS[k] for k in ('mean', 'std')}
     pool = arguments.get('global_pool', config.get('global_pool'))
     names = config.get('label_names')
-    size = cfg.get('input_size')
     found[pytorch.CONFIG] = {
       **_model_settings(arguments, pool, config.get('architecture')),
       **_image_settings(cfg),
       'class_names': names and tuple(names),
-      'image_size': size and tuple(size[1:]),
     }
+    if size := arguments.get('img_size'):
+      found[pytorch.CONFIG]['image_size'] = positions.as_pair(size)
   found['its metadata'] = {
     k: parse(metadata[k]) for k, parse in _METADATA.items() if k in metadata
   }
@@ -157,11 +161,14 @@ def _model_settings(arguments, pool, architecture):
 
 def _image_settings(cfg):
   """Returns the normalization and evaluation of a pretrained_cfg."""
-  given = {k: cfg[k] for k in _CFG_DEFAULTS if cfg.get(k) is not None}
-  if not given:
-    return {}
+  given = {k: cfg[k] for k in _CFG_KEYS if cfg.get(k) is not None}
+  recorded = {
+    k: normalization.check(f'{pytorch.CONFIG}: {k}', given[k])
+    for k in ('mean', 'std')
+    if k in given
+  }
   given = _CFG_DEFAULTS | given
-  kind, share, size = given['crop_mode'], given['crop_pct'], given['input_size']
+  kind, share = given['crop_mode'], given['crop_pct']
   if kind not in _CROPS or not 0 < share <= 1:
     raise ValueError(
       f'{pytorch.CONFIG} specifies crop_mode={kind!r}, crop_pct={share!r};'
@@ -172,17 +179,16 @@ def _image_settings(cfg):
     _INTERPOLATIONS,
     f'{pytorch.CONFIG}: interpolation',
   )
+  if 'input_size' not in given:
+    return recorded
+  size = tuple(given['input_size'][1:])
   evaluation = description.Evaluation(
     _CROPS[kind],
     interpolation,
-    image_size=tuple(size[1:]),
-    precrop_size=tuple(math.floor(side / share) for side in size[1:]),
+    image_size=size,
+    precrop_size=tuple(math.floor(side / share) for side in size),
   )
-  return {
-    'mean': normalization.check(f'{pytorch.CONFIG}: mean', given['mean']),
-    'std': normalization.check(f'{pytorch.CONFIG}: std', given['std']),
-    'evaluation': evaluation,
-  }
+  return recorded | {'evaluation': evaluation, 'image_size': size}
 
 
 def write(

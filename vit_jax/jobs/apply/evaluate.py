@@ -5,11 +5,13 @@ ObjectNet by a model of ImageNet's classes. The head of the checkpoint is used
 as it is.
 """
 
+from collections.abc import Sequence
 import csv
 import dataclasses
 import functools
 import io
 import logging
+import operator
 import time
 
 from etils import epath
@@ -20,6 +22,7 @@ from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import evaluator as evaluator_lib
 from vit_jax.build import pretrained
+from vit_jax.data import class_matching
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.evaluation import classification, objectnet, real
 from vit_jax.workdir import claim, console, files, results
@@ -71,14 +74,22 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     if not data.evals:
       raise ValueError('data.eval is empty; name a split to evaluate.')
     groups = None  # ImageNet classes of each class of ObjectNet.
+    class_names, project = model.class_names, None
     if config.evaluate.objectnet_mappings:
       data, groups = _objectnet(model, data)
+      real_labels = _real_labels(model, data, model.recorded_names or ())
+      if config.evaluate.objectnet_restricted or config.evaluate.restricted:
+        project = functools.partial(objectnet.restrict, classes=groups)
     else:
-      _check_classes(model, data)
-    real_labels = _real_labels(model, data)
-  project = None
-  if groups is not None and config.evaluate.objectnet_restricted:
-    project = functools.partial(objectnet.restrict, classes=groups)
+      match = build.match_classes(
+        model.config, data, model.recorded_names, model.num_classes
+      )
+      class_names = match.class_names
+      real_labels = _real_labels(model, data, class_names)
+      if config.evaluate.restricted:
+        project = operator.itemgetter((slice(None), np.array(match.labels)))
+      else:
+        data = build.with_labels_of(data, match)
   mesh = mesh_lib.create(**config.mesh)
   evaluator = evaluator_lib.Evaluator(
     data, model.model, mesh, loss=model.config.loss, project=project
@@ -119,7 +130,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     },
     init_from=config.init_from,
     num_examples={split: score.num_images for split, score in scores.items()},
-    class_names=model.class_names,
+    class_names=class_names,
     class_accuracy={
       split: {name: accuracy for name, _, accuracy in score.rows()}
       for split, score in scores.items()
@@ -127,39 +138,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   )
 
 
-def _check_classes(
-  model: pretrained.PretrainedModel, data: build.EvalData
-) -> None:
-  """Checks that the labels are the classes of the head.
-
-  Raises:
-    ValueError: if their number differs; differing names are only logged.
-  """
-  source = next(iter(data.evals.values()))
-  if source.num_classes != model.num_classes:
-    raise ValueError(
-      f'{model.config.init_from} has {model.num_classes} classes, but'
-      f' {source.name} has {source.num_classes}; evaluate on data with the'
-      ' classes that the model was trained on, or fine-tune the model on it.'
-      ' (ObjectNet needs evaluate.objectnet_mappings.)'
-    )
-  pairs = zip(model.class_names, source.class_names, strict=True)
-  for k, (ours, theirs) in enumerate(pairs):
-    if ours not in (theirs, str(k)):
-      _log.warning(
-        'class %d is %r in the checkpoint and %r in the data; only the class'
-        ' indices are compared',
-        k, ours, theirs,
-      )  # fmt: skip
-      return
-
-
 def _objectnet(
   model: pretrained.PretrainedModel, data: build.EvalData
 ) -> tuple[build.EvalData, list[tuple[int, ...]]]:
   """Returns the images of classes in ImageNet, and their ImageNet classes."""
   config = model.config
-  _check_imagenet('ObjectNet', model)
+  _check_imagenet('ObjectNet', model, model.recorded_names or ())
   if not config.data.name.startswith('folder:'):
     raise ValueError(
       f'data.name={config.data.name!r}, but ObjectNet is read from the folder'
@@ -179,27 +163,47 @@ def _objectnet(
 
 
 def _real_labels(
-  model: pretrained.PretrainedModel, data: build.EvalData
+  model: pretrained.PretrainedModel,
+  data: build.EvalData,
+  class_names: Sequence[str],
 ) -> np.ndarray | None:
   """Returns the ReaL labels of the split by example index, if requested."""
   path = model.config.evaluate.real_json
   if not path:
     return None
-  _check_imagenet('ReaL', model)
+  _check_imagenet('ReaL', model, class_names)
   if len(data.evals) > 1 or _REAL in data.evals:
     raise ValueError(
       f'data.eval={model.config.data.eval!r}: evaluate.real_json needs exactly'
       f' one split, under a name other than {_REAL!r}.'
     )
+  if model.config.evaluate.restricted:
+    raise ValueError(
+      'evaluate.real_json needs predictions among all classes of ImageNet; set'
+      ' evaluate.restricted=false.'
+    )
   (source,) = data.evals.values()
   return real.labels(source.file_names(), real.read(path))
 
 
-def _check_imagenet(dataset: str, model: pretrained.PretrainedModel) -> None:
+def _check_imagenet(
+  dataset: str, model: pretrained.PretrainedModel, class_names: Sequence[str]
+) -> None:
+  """Checks that the model has the labels of ImageNet.
+
+  Raises:
+    ValueError: if their number differs, or the names have another order.
+  """
   if model.num_classes != real.NUM_CLASSES:
     raise ValueError(
       f"{dataset} needs a model of ImageNet's {real.NUM_CLASSES} classes, but"
       f' {model.config.init_from} has {model.num_classes} classes.'
+    )
+  if not class_matching.may_be_imagenet(class_names):
+    raise ValueError(
+      f"{dataset} numbers ImageNet's classes in the order of their WordNet IDs,"
+      f' but those of {model.config.init_from} are in another order:'
+      f' {", ".join(class_names[:3])} and so on.'
     )
 
 

@@ -29,7 +29,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 
   Raises:
     ValueError: if there are too few or too many checkpoints, or they are
-      missing or of different shapes.
+      missing, of different shapes or of different classes.
   """
   if claim.is_finished(config_lib.flatten(config), workdir):
     return
@@ -40,10 +40,17 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     models = _load_all(config)
   first = models[0]
   build.record_derived(config, first.model)
+  for key in ('eval_crop', 'eval_interpolation', 'precrop_size', 'trim_px'):
+    config.data[key] = first.config.data[key]
+  config.loss = first.config.loss
   interpolations = _interpolations([model.params for model in models], alphas)
   evaluator = None
   if config.data.eval:
     data = build.open_eval_data(first.config)
+    match = build.match_classes(
+      first.config, data, first.recorded_names, first.num_classes
+    )
+    data = build.with_labels_of(data, match)
     mesh = mesh_lib.create(**config.mesh)
     evaluator = evaluator_lib.Evaluator(
       data, first.model, mesh, loss=first.config.loss
@@ -87,7 +94,30 @@ def _load_all(
     path_config = config.copy_and_resolve_references()
     path_config.init_from = path
     models.append(pretrained.load_classifier(path_config))
+  _check_equal_models(paths, models)
   return models
+
+
+def _check_equal_models(
+  paths: Sequence[str], models: Sequence[pretrained.PretrainedModel]
+) -> None:
+  """Checks what the shapes of the weights do not show."""
+  first = models[0]
+  for path, model in zip(paths, models, strict=True):
+    for name in ('gelu', 'norm_eps'):
+      one, other = (getattr(m.model, name, None) for m in (first, model))
+      if one != other:
+        raise ValueError(
+          f'the model of {paths[0]} has {name}={one!r}, that of {path} has'
+          f' {other!r}; set model.{name} to evaluate all with one of them.'
+        )
+    names = first.recorded_names or (), model.recorded_names or ()
+    for k, (one, other) in enumerate(zip(*names, strict=False)):
+      if one != other:
+        raise ValueError(
+          f'class {k} is {one!r} in {paths[0]} but {other!r} in {path};'
+          ' interpolate checkpoints of the same classes in the same order.'
+        )
 
 
 def _interpolations(

@@ -15,7 +15,7 @@ import numpy as np
 from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
-from vit_jax.data import photos
+from vit_jax.data import listing, photos
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
 from vit_jax.evaluation import classification
@@ -52,6 +52,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       f' {config.predict.class_names or config.init_from}, but the model has'
       f' {model.num_classes} classes; set predict.class_names to a file with'
       ' one name per class.'
+    )
+  if names != model.class_names and set(names) == set(model.class_names):
+    raise ValueError(
+      f'{config.predict.class_names} lists the classes of {config.init_from} in'
+      ' another order; list them in the order of the labels, as the checkpoint'
+      ' does, or leave predict.class_names empty.'
     )
   mesh = mesh_lib.create(**config.mesh)
   predictor = _Predictor(model, mesh, config.predict.top)
@@ -120,13 +126,13 @@ class _Predictor:
         tops = iter(self._top(images, batch_size) if images else ())
         for path, image_or_error in zip(batch, loaded, strict=True):
           if isinstance(image_or_error, str):
-            yield {'example': path, 'error': image_or_error}
+            yield {'example': listing.shown(path), 'error': image_or_error}
           else:
             top = [
               {'class': names[k], 'probability': round(float(p), 4)}
               for k, p in zip(*next(tops), strict=True)
             ]
-            yield {'example': path, 'top': top}
+            yield {'example': listing.shown(path), 'top': top}
 
   def _load(self, path: str) -> np.ndarray | str:
     """Returns the preprocessed image, or why it cannot be read."""
@@ -165,7 +171,7 @@ def read_class_names(path: str) -> tuple[str, ...]:
   Raises:
     ValueError: if the file is missing or has another format.
   """
-  file = epath.Path(path)
+  file = epath.Path(path).expanduser()
   if not file.is_file():
     raise ValueError(f'predict.class_names: there is no file {path!r}.')
   text = file.read_text()

@@ -14,7 +14,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     ValueError: if one of them is not a finished run.
   """
   del workdir  # Every page is written to the folder of its run.
-  folders = [epath.Path(folder) for folder in config.report.runs]
+  folders = [epath.Path(folder).expanduser() for folder in config.report.runs]
   if not folders:
     raise ValueError(
       'report.runs is empty; give the workdirs of finished runs, separated by'

@@ -122,7 +122,8 @@ def _collected(config) -> Iterator[Point]:
   """Yields points of `study.collect`; runs equal up to their seed make one."""
   by_config = {}
   for folder in config.study.collect:
-    for run in finished_run.find(epath.Path(folder), config.sweep.job):
+    folder = epath.Path(folder).expanduser()
+    for run in finished_run.find(folder, config.sweep.job):
       keys = dict(sorted(run.flat.items())) | {'seed': 0}
       by_config.setdefault(repr(keys), []).append(run)
   by_name = {}

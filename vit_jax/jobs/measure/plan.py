@@ -212,11 +212,13 @@ def _program(
 
 
 def total_steps(config: ml_collections.ConfigDict) -> int:
-  """Returns the steps of the run, given the size of its dataset.
+  """Returns the steps of the run; epochs depend on the size of its dataset.
 
   Raises:
     ValueError: if the dataset or its split is unknown, or its data is missing.
   """
+  if config.total_steps:
+    return config.total_steps
   facts = dataset_facts.look_up_or_open(config)
   return config_lib.total_steps(config, facts.num_examples)
 

@@ -29,7 +29,14 @@ from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.models import stacking
 from vit_jax.training import loop, steps
 from vit_jax.training import state as state_lib
-from vit_jax.workdir import claim, console, files, profiler, results
+from vit_jax.workdir import (
+  claim,
+  console,
+  data_record,
+  files,
+  profiler,
+  results,
+)
 from vit_jax.workdir import metrics as metrics_lib
 
 _log = logging.getLogger(__name__)
@@ -103,7 +110,14 @@ def train(
   trace = profiler.Profiler(workdir, _profiled_steps(config))
   with console.phase('opening the data'):
     data = build.open_data(config)
+    record = data_record.describe(data.train, data.evals)
+    data_record.check(workdir, record)
   start = build.load_weights(config)
+  if start and start.description.num_classes and config.init_head == 'keep':
+    match = build.match_classes(
+      config, data, start.class_names, start.description.num_classes
+    )
+    data = build.with_labels_of(data, match)
   trainable = make_trainable(config, data, mesh, start)
   program = trainable.program
   build.record_derived(config, trainable.backbone)
@@ -119,6 +133,7 @@ def train(
   # Only a valid run claims the folder.
   claim.start(config_lib.flatten(config), workdir)
   claim.check_shared(workdir)
+  data_record.write(workdir, record, data.class_names)
   _log_sizes(program)
   with (
     preemption.StopSignal() as stop_signal,

@@ -1,0 +1,210 @@
+"""Matches the classes of a dataset with those of a model, by name.
+
+Two datasets may sort the same classes differently, or one may have only some of
+them, so the label of a class in one is not its label in the other.
+"""
+
+import collections
+from collections.abc import Sequence
+import dataclasses
+import re
+
+# How the classes are matched, with the meaning of each choice.
+CHOICES = ('name', 'index')
+
+_MAX_LISTED = 10
+_WORDNET_ID = re.compile(r'n\d{8}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+  """The classes of a dataset among those of a model.
+
+  Attributes:
+    labels: the model's label for each label of the dataset.
+    class_names: (k,) names of the model's classes; those of the dataset if the
+      model has no names.
+    by: 'name', 'number' (the dataset's names are the model's labels) or
+      'index' (label k of the dataset is label k of the model).
+    note: what to log.
+  """
+
+  labels: tuple[int, ...]
+  class_names: tuple[str, ...]
+  by: str
+  note: str
+
+  @property
+  def is_identity(self) -> bool:
+    """Whether every label of the dataset is the same label of the model."""
+    return self.labels == tuple(range(len(self.class_names)))
+
+
+def match(
+  model_names: Sequence[str] | None,
+  num_classes: int,
+  data_names: Sequence[str],
+  *,
+  by: str = 'name',
+  model: str = 'the checkpoint',
+  data: str = 'the data',
+) -> Match:
+  """Finds the classes of a dataset among those of a model.
+
+  They are matched by name. If the model lacks these names, and they are the
+  numbers 0 to num_classes - 1 in the order of text, as of folders, the numbers
+  are labels. If one side has no names, label k is label k, and both must have
+  the same number of classes. So it is for ImageNet's 1,000 classes if the
+  dataset has their WordNet IDs and the model other names: their labels follow
+  the order of these IDs everywhere.
+
+  Args:
+    model_names: names in the order of the model's labels; None, or '0', '1' and
+      so on, if it has none.
+    num_classes: number of classes of the model.
+    data_names: names in the order of the dataset's labels; '0', '1' and so on
+      if it has none.
+    by: one of CHOICES; 'index' ignores the names.
+    model: the checkpoint, for messages.
+    data: the dataset, for messages.
+
+  Raises:
+    ValueError: if classes of the dataset are unknown to the model, a name is
+      ambiguous, or the numbers of classes differ where labels are compared.
+  """
+  data_names = tuple(data_names)
+  model_names = tuple(model_names or ())
+  if by == 'index':
+    reason = 'data.match_classes=index'
+  elif model_names and set(data_names) <= set(model_names):
+    return _by_name(model_names, data_names, model, data)
+  elif _are_shuffled_labels(data_names, num_classes) and not _are_numbers(
+    model_names
+  ):
+    labels = tuple(map(int, data_names))
+    names = model_names or tuple(sorted(data_names, key=int))
+    note = f'the class names of {data} are numbers, taken as labels of {model}'
+    return Match(labels, names, 'number', note)
+  else:
+    reason = _reason_for_index(model_names, data_names, model, data)
+    if not reason:
+      raise ValueError(_unknown(model_names, data_names, model, data))
+  if len(data_names) != num_classes:
+    raise ValueError(
+      f'{model} has {num_classes} classes, but {data} has {len(data_names)},'
+      f' and they can only be matched by index ({reason}); use data with the'
+      ' classes that the model was trained on, or fine-tune the model on it.'
+    )
+  return Match(
+    tuple(range(num_classes)),
+    data_names if _is_unnamed(model_names) else model_names,
+    'index',
+    f'the classes of {data} and {model} are matched by index ({reason})',
+  )
+
+
+def may_be_imagenet(names: Sequence[str]) -> bool:
+  """Returns whether names can be those of ImageNet's classes in their order.
+
+  WordNet IDs and numbers have to increase. The order of other names is unknown,
+  but a folder of class folders has sorted them.
+  """
+  names = list(names)
+  if all(map(_WORDNET_ID.fullmatch, names)):
+    return names == sorted(names)
+  if _are_numbers(names):
+    return list(map(int, names)) == list(range(len(names)))
+  return names != sorted(names)
+
+
+def _by_name(model_names, data_names, model, data) -> Match:
+  label = {name: k for k, name in enumerate(model_names)}
+  labels = tuple(range(len(model_names)))
+  if data_names != model_names:
+    repeated = _repeated(model_names) & set(data_names) | _repeated(data_names)
+    if repeated:
+      raise ValueError(
+        f'{data} and {model} cannot be matched by class name, since'
+        f' {_listed(sorted(repeated))} occurs more than once; rename these'
+        ' classes, or set data.match_classes=index if the labels are the same.'
+      )
+    labels = tuple(label[name] for name in data_names)
+  if len(data_names) < len(model_names):
+    note = (
+      f'{data} has {len(data_names)} of the {len(model_names)} classes of'
+      f' {model}, matched by name'
+    )
+  else:
+    moved = sum(k != label for k, label in enumerate(labels))
+    note = (
+      f'the classes of {data} and {model} are matched by name;'
+      f' {moved or "none"} of {len(labels)} have different labels'
+    )
+  return Match(labels, model_names, 'name', note)
+
+
+def _unknown(model_names, data_names, model, data) -> str:
+  known = set(model_names)
+  unknown = [name for name in data_names if name not in known]
+  others = [name for name in model_names if name not in set(data_names)]
+  message = (
+    f'{len(unknown)} of {len(data_names)} classes of {data} are unknown to'
+    f' {model}: {_listed(unknown)}; its other classes are'
+    f' {_listed(others) or "none"}. Name the classes as in the checkpoint'
+  )
+  if len(data_names) == len(model_names):
+    message += ', or, if only the names differ, set data.match_classes=index'
+  return f'{message}.'
+
+
+def _reason_for_index(model_names, data_names, model, data) -> str:
+  """Returns why names cannot be compared; '' if they can, but differ."""
+  if not model_names:
+    return f'{model} has no class names'
+  if _are_numbers(model_names) and _are_numbers(data_names):
+    return ''  # Such as folders 1 to 10 and labels 0 to 9.
+  if _is_unnamed(model_names):
+    return f'{model} has no class names'
+  if _is_unnamed(data_names):
+    return f'{data} has no class names'
+  if _is_imagenet(data_names) and not any(
+    map(_WORDNET_ID.fullmatch, model_names)
+  ):
+    return f'{data} has WordNet IDs and {model} other names'
+  return ''
+
+
+def _are_shuffled_labels(names, num_classes):
+  """Returns whether the names are 0 to num_classes - 1 as sorted by text."""
+  return (
+    not _is_unnamed(names)
+    and len(names) == num_classes
+    and _are_numbers(names)
+    and set(map(int, names)) == set(range(num_classes))
+  )
+
+
+def _are_numbers(names):
+  return bool(names) and all(n.isascii() and n.isdecimal() for n in names)
+
+
+def _is_unnamed(names):
+  return not names or names == tuple(map(str, range(len(names))))
+
+
+def _is_imagenet(names):
+  return (
+    len(names) == 1000
+    and all(map(_WORDNET_ID.fullmatch, names))
+    and list(names) == sorted(names)
+  )
+
+
+def _repeated(names):
+  return {name for name, n in collections.Counter(names).items() if n > 1}
+
+
+def _listed(names):
+  more = len(names) - _MAX_LISTED
+  shown = ', '.join(map(repr, names[:_MAX_LISTED]))
+  return f'{shown} and {more} more' if more > 0 else shown

@@ -1,0 +1,149 @@
+"""The data of a run: `data.json`, by which a resumed run knows its data again.
+
+It holds `class_names`, those of the model in the order of its labels; for
+`train`, the class names of the data; and for `train` and each of `evals`, the
+number of examples and `Source.fingerprint`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from vit_jax.checkpoints import run_folder
+from vit_jax.data.source import Source
+from vit_jax.distributed import processes
+from vit_jax.workdir import files
+
+_MAX_LISTED = 10
+
+Record = Mapping[str, Any]
+
+
+def describe(train: Source, evals: Mapping[str, Source]) -> Record:
+  """Returns what a run records of its splits."""
+  return {
+    'train': {'class_names': list(train.class_names), **_describe(train)},
+    'evals': {name: _describe(source) for name, source in evals.items()},
+  }
+
+
+def write(
+  workdir: epath.Path, record: Record, class_names: Sequence[str]
+) -> None:
+  """Writes `data.json`; `class_names` are those of the model."""
+  content = {'class_names': list(class_names), **record}
+  files.write_json(workdir / files.DATA, content)
+
+
+def check(workdir: epath.Path, record: Record) -> None:
+  """Checks that a run with checkpoints resumes on the data it started with.
+
+  A run that was started before data was recorded passes.
+
+  Args:
+    workdir: folder of the run.
+    record: from `describe`; only process 0 needs it.
+
+  Raises:
+    ValueError: if the data has changed; the message says how.
+  """
+
+  def compare():
+    if not run_folder.has_checkpoint(workdir):
+      return []
+    return changes(run_folder.read_json(workdir / files.DATA) or {}, record)
+
+  if changed := processes.from_first(compare):
+    raise ValueError(
+      f'{workdir} holds a run that was trained on other data:'
+      f' {"; ".join(changed)}. Restore the data to resume it, or choose another'
+      ' --workdir.'
+    )
+
+
+def changes(earlier: Record, now: Record) -> list[str]:
+  """Returns the differences between two records, for people.
+
+  Fields that the earlier record lacks are not compared.
+  """
+  found = []
+  if old := earlier.get('train'):
+    found += _class_changes(old, now['train'])
+    found += _split_changes('training', old, now['train'])
+  for name, old in earlier.get('evals', {}).items():
+    if name in now['evals']:
+      found += _split_changes(f'split {name!r}', old, now['evals'][name])
+  return found
+
+
+def _describe(source: Source) -> dict[str, Any]:
+  return {'num_examples': source.num_examples, **source.fingerprint()}
+
+
+def _class_changes(earlier: Record, now: Record) -> list[str]:
+  """Returns changes of the class names.
+
+  A class whose training files are the same under a new name is a renamed one.
+  """
+  old, new = earlier['class_names'], now['class_names']
+  removed = [name for name in old if name not in set(new)]
+  added = [name for name in new if name not in set(old)]
+  old_files, new_files = earlier.get('classes', {}), now.get('classes', {})
+  renamed = {}
+  for name in removed:
+    for other in added:
+      same = old_files.get(name, 0) == new_files.get(other, 1)
+      if same and other not in renamed.values():
+        renamed[name] = other
+        break
+  found = []
+  if renamed:
+    pairs = [f'{a!r} is now {b!r}' for a, b in renamed.items()]
+    found.append(f'renamed classes: {_listed(pairs)}')
+  for what, names in (('removed', removed), ('added', added)):
+    known = {*renamed, *renamed.values()}
+    if rest := [repr(name) for name in names if name not in known]:
+      found.append(f'{what} classes: {_listed(rest)}')
+  if not found and old != new:
+    found.append('the order of the classes')
+  return found
+
+
+def _split_changes(split: str, earlier: Record, now: Record) -> list[str]:
+  found = []
+  for field, old in earlier.items():
+    new = now.get(field)
+    if old == new or field == 'class_names':
+      continue
+    if field == 'classes':
+      found += _file_changes(split, old, new or {})
+    elif field == 'num_examples':
+      found.append(f'{split}: {old} -> {new} examples')
+    else:
+      found.append(f'{split}: {field} {_short(old)} -> {_short(new)}')
+  return found
+
+
+def _file_changes(split: str, old: Record, new: Record) -> list[str]:
+  """Returns changes of the files of classes that exist before and now."""
+  parts = []
+  for name in old:
+    if name not in new or old[name] == new[name]:
+      continue
+    (before, _), (after, _) = old[name], new[name]
+    if before != after:
+      parts.append(f'{name!r} {before} -> {after} images')
+    else:
+      parts.append(f'{name!r} other files or sizes')
+  return [f'{split}, files: {_listed(parts)}'] if parts else []
+
+
+def _listed(texts: Sequence[str]) -> str:
+  more = len(texts) - _MAX_LISTED
+  shown = ', '.join(texts[:_MAX_LISTED])
+  return f'{shown} and {more} more' if more > 0 else shown
+
+
+def _short(value: Any) -> str:
+  return repr(value) if value is not None else 'nothing'
