@@ -153,6 +153,30 @@ def test_exported_files_are_for_images_in_minus_one_to_one(
   weights.assert_same(checkpoints.load(target), loaded)
 
 
+@pytest.mark.parametrize('name', ['model', 'model.safetensors'])
+@pytest.mark.parametrize(
+  'evaluation',
+  [
+    checkpoints.Evaluation(image_size=(16, 24)),
+    checkpoints.Evaluation('center', 'bicubic_antialias', (16, 24), (32, 32)),
+    checkpoints.Evaluation('resize_center', 'bilinear', (16, 24), (20, 32)),
+  ],
+  ids=lambda evaluation: evaluation.crop,
+)
+def test_evaluation_is_exported(tmp_path, params, name, evaluation):
+  checkpoints.export(
+    params,
+    tmp_path / name,
+    format='timm' if '.' in name else 'huggingface',
+    image_size=weights.IMAGE_SIZE,
+    evaluation=evaluation,
+  )
+  _, description = checkpoints.load_with_description(tmp_path / name)
+  assert description.evaluation == evaluation
+  with pytest.raises(ValueError, match='official format cannot store evalua'):
+    checkpoints.export(params, tmp_path / 'x.npz', evaluation=evaluation)
+
+
 def test_evaluation_of_hugging_face(tmp_path, params):
   def evaluation(**changes):
     preprocessor = PREPROCESSOR | {'image_mean': 0.5, 'image_std': 0.5}

@@ -33,6 +33,12 @@ class Evaluation:
   precrop_size: tuple[int, int] | None = None
   trim_px: int = 0
 
+  def __post_init__(self):
+    """Converts sizes read from JSON, which are lists, to tuples."""
+    for name in ('image_size', 'precrop_size'):
+      if (size := getattr(self, name)) is not None:
+        object.__setattr__(self, name, tuple(size))
+
   def __str__(self) -> str:
     """Returns a short text for logs."""
     parts = [self.crop]

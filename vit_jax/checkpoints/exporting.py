@@ -13,7 +13,12 @@ from vit_jax.models import vit
 # Default format of a file, by suffix.
 _DEFAULT_FORMATS = {'.npz': 'official', '.safetensors': 'timm'}
 # Settings that readers assume for formats that store none.
-_ASSUMED = {'gelu': 'tanh', 'norm_eps': 1e-6, 'class_names': None}
+_ASSUMED = {
+  'gelu': 'tanh',
+  'norm_eps': 1e-6,
+  'class_names': None,
+  'evaluation': description.Evaluation(),
+}
 
 
 def export(
@@ -26,8 +31,11 @@ def export(
   norm_eps: float = 1e-6,
   image_size: int | tuple[int, int] | None = None,
   class_names: Sequence[str] | None = None,
+  evaluation: description.Evaluation = _ASSUMED['evaluation'],
 ) -> None:
   """Writes weights atomically.
+
+  Exported weights are for images in [-1, 1], and files that can say so do.
 
   Args:
     params: a tree under official names.
@@ -41,6 +49,7 @@ def export(
     image_size: side, or height and width, in pixels; 'huggingface' needs it if
       the grid of patches is not square.
     class_names: in the order of the labels.
+    evaluation: preprocessing of images outside training.
 
   Raises:
     ImportError: if the library for the format is not installed.
@@ -49,7 +58,12 @@ def export(
   """
   path = epath.Path(path)
   finite.check(params, f'cannot write {path}', '.')
-  settings = {'gelu': gelu, 'norm_eps': norm_eps, 'class_names': class_names}
+  settings = {
+    'gelu': gelu,
+    'norm_eps': norm_eps,
+    'class_names': class_names,
+    'evaluation': evaluation,
+  }
   try:
     name = _format_name(path, format)
     if gelu not in vit.GELUS:

@@ -32,14 +32,14 @@ class Format:
     read: converts the arrays of a file to parameters under official names. For
       .safetensors it also takes `heads`, the number of attention heads, which
       PyTorch's shapes do not determine.
-    write: writes parameters to a path, given `gelu`, `norm_eps`, `class_names`
-      and `image_size`; None for formats that can only be read.
+    write: writes parameters to a path, given `gelu`, `norm_eps`, `class_names`,
+      `evaluation` and `image_size`; None for formats that can only be read.
     settings: given the path and the metadata of a file, returns a dict of what
       it and the files next to it record, by source; later sources take
       precedence. Besides fields of `Description` these are 'heads', 'pool', and
       'mean' and 'std' of images in [0, 1].
-    stores_settings: whether `write` stores `gelu`, `norm_eps` and
-      `class_names`.
+    stores_settings: whether `write` stores `gelu`, `norm_eps`, `class_names`
+      and `evaluation`.
     writes_folder: whether `write` creates a folder instead of a file.
   """
 

@@ -250,6 +250,7 @@ def write(
   gelu: str,
   norm_eps: float,
   class_names: Sequence[str] | None,
+  evaluation: description.Evaluation,
   image_size: int | tuple[int, int] | None,
 ) -> None:
   """Writes a folder for ViTForImageClassification or, without a head, ViTModel.
@@ -271,7 +272,7 @@ def write(
     )
   tensors = to_tensors(params)
   config = _config(params, gelu, norm_eps, image_size, class_names)
-  preprocessor = _preprocessor(config['image_size'])
+  preprocessor = _preprocessor(config['image_size'], evaluation)
   files = {pytorch.CONFIG: config, _PREPROCESSOR: preprocessor}
   if path.exists():
     # A killed write may have left a temporary file.
@@ -332,19 +333,48 @@ def _config(params, gelu, norm_eps, image_size, class_names):
   }
 
 
-def _preprocessor(image_size):
-  height, width = positions.as_pair(image_size)
-  return {
+def _preprocessor(image_size, evaluation):
+  image_size = evaluation.image_size or positions.as_pair(image_size)
+  filter = evaluation.interpolation.removesuffix('_antialias')
+  content = {
     'image_processor_type': 'ViTImageProcessor',
     'do_resize': True,
-    'size': {'height': height, 'width': width},
-    'resample': 2,  # Bilinear.
+    'size': _height_and_width(image_size),
+    'resample': next(k for k, v in _RESAMPLES.items() if v.startswith(filter)),
     'do_rescale': True,
     'rescale_factor': 1 / 255,
     'do_normalize': True,  # To [-1, 1].
     'image_mean': [0.5] * 3,
     'image_std': [0.5] * 3,
   }
+  if evaluation.trim_px:
+    raise ValueError(
+      f'{_PREPROCESSOR} cannot store trim_px={evaluation.trim_px}; export'
+      ' without it.'
+    )
+  if evaluation.crop == 'resize':
+    return content
+  precrop = evaluation.precrop_size
+  if precrop is None:
+    precrop = tuple(round(side * 7 / 6) for side in image_size)
+  size = _height_and_width(precrop)
+  if evaluation.crop == 'center':
+    if precrop[0] != precrop[1]:
+      raise ValueError(
+        f'{_PREPROCESSOR} cannot store a center crop from {precrop[0]}x'
+        f'{precrop[1]} px, which is not a square.'
+      )
+    size = {'shortest_edge': precrop[0]}
+  return content | {
+    'image_processor_type': 'BitImageProcessor',
+    'size': size,
+    'do_center_crop': True,
+    'crop_size': _height_and_width(image_size),
+  }
+
+
+def _height_and_width(size):
+  return dict(zip(('height', 'width'), size, strict=True))
 
 
 def _number_or_list(size):

@@ -1,6 +1,7 @@
 """Files of timm: a .safetensors file, and possibly a config.json next to it."""
 
 from collections.abc import Collection, Mapping, Sequence
+import dataclasses
 import json
 import math
 import re
@@ -41,6 +42,7 @@ _METADATA = {
   'norm_eps': float,
   'heads': int,
   'class_names': lambda names: tuple(json.loads(names)),
+  'evaluation': lambda text: description.Evaluation(**json.loads(text)),
   'mean': lambda numbers: tuple(json.loads(numbers)),
   'std': lambda numbers: tuple(json.loads(numbers)),
 }
@@ -198,6 +200,7 @@ def write(
   gelu: str,
   norm_eps: float,
   class_names: Sequence[str] | None,
+  evaluation: description.Evaluation,
   image_size: int | tuple[int, int] | None,
 ) -> None:
   """Writes a .safetensors file with the settings in its metadata.
@@ -212,6 +215,7 @@ def write(
   metadata = {'gelu': gelu, 'norm_eps': repr(norm_eps), 'heads': str(heads)}
   # Unlike those of timm, these weights are for images in [-1, 1].
   metadata |= dict.fromkeys(('mean', 'std'), json.dumps(normalization.NONE))
+  metadata['evaluation'] = json.dumps(dataclasses.asdict(evaluation))
   if class_names is not None:
     metadata['class_names'] = json.dumps(list(class_names))
   safetensors_file.write(tensors, metadata, path)
