@@ -30,7 +30,7 @@ setuptools.setup(
     'numpy>=2.0',
     'optax>=0.2.5',
     'orbax-checkpoint>=0.12.8,<0.13',
-    'pillow>=11',  # Rotates photos by their EXIF orientation.
+    'pillow>=11',  # Also decodes WebP and TIFF files.
     'scipy>=1.13',  # Blurs rollouts for figures.
     'scikit-learn>=1.5',  # Contains the digits dataset.
     'tensorboard>=2.19',  # Required by clu's TensorBoard writer.

@@ -5,9 +5,10 @@
 PHOTOS is a folder of JPEG files, such as ImageNet photos in their original
 sizes. Candidates alternate; each turn starts a new iterator and skips its first
 batches. Prints images per second on all cores together with the range, the
-ratio to bare decoding (`tf.io.decode_jpeg` of the same files, in parallel), and
-images per second and core. If torchvision can be imported, its usual training
-transform is a peer, with as many workers as there are cores.
+ratio to bare decoding (`tf.io.decode_jpeg` of the same files, in parallel),
+images per second and core, and the CPU time of this process per image, which
+depends less on what else the machine does. If torchvision can be imported, its
+usual training transform is a peer, with as many workers as there are cores.
 """
 
 import argparse
@@ -179,8 +180,8 @@ def _torchvision(options, folder) -> dict[str, Callable[[], Iterable]]:
   }
 
 
-def _rate(iterator: Iterator, options) -> float:
-  """Returns images per second, on all cores."""
+def _rate(iterator: Iterator, options) -> tuple[float, float]:
+  """Returns images per second on all cores, and ms of CPU time per image."""
   first = next(iterator)
   is_batch = isinstance(first, dict) or getattr(first, 'ndim', 0) == 4
   rows = options.batch if is_batch else 1
@@ -188,10 +189,14 @@ def _rate(iterator: Iterator, options) -> float:
   for _ in range(4 * options.batch // rows):
     next(iterator)
   count = options.batch * options.batches
-  begin = time.perf_counter()
+  begin, cpu_begin = time.perf_counter(), time.process_time()
   for _ in range(count // rows):
     next(iterator)
-  return count / (time.perf_counter() - begin)
+  seconds, cpu_seconds = (
+    time.perf_counter() - begin,
+    time.process_time() - cpu_begin,
+  )
+  return count / seconds, 1e3 * cpu_seconds / count
 
 
 def main() -> None:
@@ -203,18 +208,24 @@ def main() -> None:
     paths = _prepare(options.photos, folder)
     candidates = _candidates(options, folder, paths)
     rates = {name: [] for name in candidates}
+    cpu_ms = {name: [] for name in candidates}
     for _ in range(options.repetitions):
       for name, create in candidates.items():
-        rates[name].append(_rate(iter(create()), options))
+        rate, cpu = _rate(iter(create()), options)
+        rates[name].append(rate)
+        cpu_ms[name].append(cpu)
   cores = len(os.sched_getaffinity(0))
   rows = [
     [
       *timing.row(name, values, rates[BARE]),
       f'{statistics.median(values) / cores:.1f}',
+      f'{statistics.median(cpu_ms[name]):.3f}',
+      f'{min(cpu_ms[name]):.3f}',
     ]
     for name, values in rates.items()
   ]
   head = ['', 'images/s', 'lowest', 'highest', 'ratio', 'images/s per core']
+  head += ['CPU ms/image', 'lowest']
   timing.show(head, rows)
 
 

@@ -30,20 +30,22 @@ GPU. Expected: ViT-B/16 from ImageNet-21k reaches 98.95 per cent on CIFAR-10 and
 """
 
 import math
-import pathlib
 
 import ml_collections
 
 from vit_jax import recipes
+from vit_jax.data import listing
 
 
 def get_config(argument: str = 'ViT-B/16,cifar10') -> ml_collections.ConfigDict:
   """Returns the config for 'MODEL,DATASET' or 'MODEL,DATASET,SETTING'."""
   config = recipes.finetuning(argument)
   if config.data.name.startswith('folder:'):
-    folder = pathlib.Path(config.data.name.removeprefix('folder:'))
-    num_files = sum(1 for _ in folder.glob('**/*.*'))
-    if num_files:
-      epochs = math.ceil(500 * config.batch_size / num_files)
+    folder = listing.expand(config.data.name.removeprefix('folder:'))
+    images = ()
+    if folder.is_dir():
+      images = listing.find_images(folder, listing.LeftOut())
+    if images:
+      epochs = math.ceil(500 * config.batch_size / len(images))
       config.total_epochs = float(max(20, epochs))
   return config

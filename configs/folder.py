@@ -3,9 +3,11 @@
   python -m vit_jax.main --config=configs/folder.py:PATH
 
 PATH has one folder per class, `PATH/CLASS/*.jpg`, and about a fifth of the
-images become the test split; or it has splits, `PATH/train/CLASS/*.jpg` and
-`PATH/test/CLASS/*.jpg`. Hardware: one GPU or TPU core; on a CPU use a smaller
-model, for example
+images become the test split; or it has splits, `PATH/train/CLASS/*.jpg`,
+`PATH/test/CLASS/*.jpg` and optionally `PATH/val/CLASS/*.jpg`. Their names may
+also be training, testing, valid or validation, in upper or lower case. Without
+a folder for test, val is evaluated in its place. Subfolders of a class count.
+Hardware: one GPU or TPU core; on a CPU use a smaller model, for example
 
   --config.model.name=ViT-Ti/16 --config.data.image_size=64
 

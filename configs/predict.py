@@ -4,12 +4,12 @@
       --config.init_from=PATH
 
 PHOTOS are image files and folders, separated by commas; folders are searched
-recursively. PATH is a trained checkpoint with its head, in any format that
-`vit_jax.checkpoints.load` reads; it determines the model, the image size, and
-the crop and interpolation with which it was evaluated.
+recursively, and the log says what is left out. PATH is a trained checkpoint
+with its head, in any format that `vit_jax.checkpoints.load` reads; it
+determines the model, the image size, and the crop and interpolation with which
+it was evaluated. Photos are turned upright according to their EXIF orientation.
 Each image gets a line with its five most probable classes, which is printed and
-written to `predictions.jsonl`. EXIF orientations are respected. Unreadable
-files are reported and skipped.
+written to `predictions.jsonl`. Unreadable files are reported and skipped.
 
 Class names are those recorded with the checkpoint, such as in `results.json` of
 a run or in `config.json` of Hugging Face, or else numbers. They can be set by

@@ -7,7 +7,15 @@ from PIL import Image, ImageOps
 import pytest
 import tensorflow as tf
 
-from vit_jax.data import decode, exif, near_duplicates, preprocess
+from vit_jax.data import (
+  decode,
+  exif,
+  folder,
+  near_duplicates,
+  photos,
+  pipeline,
+  preprocess,
+)
 
 NOISE = np.random.default_rng(0).integers(0, 256, (6, 10, 3), np.uint8)
 UPRIGHT = NOISE.repeat(8, 0).repeat(8, 1)  # Blocks of a JPEG file.
@@ -95,6 +103,28 @@ def test_jpeg_files_are_turned_upright(order, orientation):
   np.testing.assert_array_equal(cropped(file), cropped_pixels(upright))
 
 
+def test_a_folder_of_turned_photos_equals_one_of_upright_photos(tmp_path):
+  transform = preprocess.eval_transform(
+    image_size=(12, 12), crop='center', precrop_size=(14, 14)
+  )
+  images = {}
+  for name, stored in ('turned', STORED), ('upright', dict.fromkeys(STORED)):
+    (tmp_path / name / 'c').mkdir(parents=True)
+    for orientation, pixels in stored.items():
+      pixels = UPRIGHT if pixels is None else np.ascontiguousarray(pixels)
+      tag = orientation if name == 'turned' else None
+      file = tmp_path / name / 'c' / f'{orientation}.png'
+      file.write_bytes(encode(pixels, tag, 'PNG'))
+    source = folder.open_folder(str(tmp_path / name), 'train+test')
+    (batch,) = pipeline.eval_batches(source, transform, batch_size=8)
+    images[name] = batch['image']
+    # Prediction reads single files.
+    paths = [source.describe(i) for i in range(8)]
+    predicted = [photos.read(path, transform) for path in paths]
+    np.testing.assert_array_equal(predicted, batch['image'])
+  np.testing.assert_array_equal(images['turned'], images['upright'])
+
+
 def test_without_a_graph():
   for kind in ('JPEG', *LOSSLESS):
     for orientation in (None, 6):
@@ -124,17 +154,17 @@ COMMENT = (0xFE, b'Exif\0\0')
   ],
 )
 def test_segments_before_exif(segments):
-  of_jpeg = tf.function(exif.of_jpeg, [tf.TensorSpec((), tf.string)])
+  orientation_of = tf.function(exif.orientation, [tf.TensorSpec((), tf.string)])
   without = with_segments(encode(UPRIGHT), *segments)
-  assert of_jpeg(without) == 1
+  assert orientation_of(without) == 1
   for orientation in (3, 8):
     file = with_segments(encode(UPRIGHT, orientation), *segments)
-    assert of_jpeg(file) == orientation
+    assert orientation_of(file) == orientation
   # Pillow writes no EXIF data if there are no tags.
   plain = io.BytesIO()
   Image.fromarray(UPRIGHT).save(plain, 'JPEG')
   file = with_segments(plain.getvalue(), *segments)
-  assert of_jpeg(file) == 1
+  assert orientation_of(file) == 1
   np.testing.assert_array_equal(to_rgb(file), tf.io.decode_jpeg(file))
 
 
@@ -154,8 +184,7 @@ def test_damaged_exif_is_ignored(kind):
     for byte in (b'\0', b'\xff'):
       bad = good[:start] + byte * length + good[start + length :]
       # The checksum of the chunk in a PNG file no longer fits.
-      of_kind = exif.of_jpeg if kind == 'JPEG' else exif.of_png
-      assert of_kind(tf.constant(bad)) == 1
+      assert exif.orientation(tf.constant(bad)) == 1
       if kind == 'JPEG':
         np.testing.assert_array_equal(to_rgb(bad), tf.io.decode_jpeg(bad))
 
@@ -164,8 +193,7 @@ def test_files_that_are_cut():
   for kind in ('JPEG', 'PNG'):
     good = encode(UPRIGHT, 6, kind)
     for length in range(0, len(good), 7):
-      of_kind = exif.of_jpeg if kind == 'JPEG' else exif.of_png
-      assert 0 <= of_kind(tf.constant(good[:length])) <= 8
+      assert 0 <= exif.orientation(tf.constant(good[:length])) <= 8
   for file in (b'', b'words', encode(UPRIGHT, kind='PNG')[:40]):
     with pytest.raises(tf.errors.OpError):
       to_rgb(file)

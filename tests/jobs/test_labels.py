@@ -189,6 +189,9 @@ def kept_head(forms, photos, tmp_path_factory):
   runs.override(
     config,
     job='finetune',
+    loss='softmax',
+    data__eval_crop='resize',
+    data__eval_interpolation='bilinear',
     model__name='ViT-Ti/8',
     **{f'model__{key}': value for key, value in weights.SIZES.items()},
     init_head='keep',

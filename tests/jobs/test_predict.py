@@ -1,6 +1,7 @@
 """Prediction end to end, on a model of photos and what users hand it."""
 
 import json
+import os
 
 import numpy as np
 from PIL import Image
@@ -100,6 +101,17 @@ def test_orientation_is_honoured(trained, tmp_path):
   upright, turned, not_turned = predicted(config, tmp_path / 'run')
   assert turned['top'] == upright['top']
   assert not_turned['top'] != upright['top']
+
+
+def test_a_name_that_is_not_utf8_is_shown_escaped(trained, tmp_path):
+  write_photo(tmp_path / 'photos' / 'a.png', (0, 0, 99))
+  name = os.fsencode(tmp_path / 'photos') + b'/caf\xe9.png'
+  os.rename(tmp_path / 'photos' / 'a.png', name)
+  (line,) = predicted(
+    prediction(trained, tmp_path / 'photos'), tmp_path / 'run'
+  )
+  assert line['example'] == rf'{tmp_path}/photos/caf\xe9.png'
+  assert len(line['top']) == 3
 
 
 def test_printed_lines(trained, photos, tmp_path, capsys):

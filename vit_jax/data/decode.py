@@ -43,13 +43,7 @@ def to_rgb(raw: tf.Tensor) -> UInt8[tf.Tensor, 'h w 3']:
   """
   if raw.dtype != tf.string:
     return _pixels_to_rgb(raw)
-
-  orientation = exif.of_jpeg(raw)
-  return tf.cond(
-    orientation == 1,
-    lambda: tf.io.decode_jpeg(raw, channels=3),
-    functions.separate(lambda: _decode_any(raw, orientation)),
-  )
+  return _decode(raw, exif.orientation(raw))
 
 
 def cropped_to_rgb(
@@ -65,8 +59,7 @@ def cropped_to_rgb(
       window's (top, left, height, width), all int32.
   """
 
-  def decode_then_crop():
-    image = to_rgb(raw)
+  def crop(image):
     top, left, height, width = tf.unstack(choose_window(tf.shape(image)[:2]))
     return image[top : top + height, left : left + width]
 
@@ -75,11 +68,12 @@ def cropped_to_rgb(
     return tf.io.decode_and_crop_jpeg(raw, choose_window(size), channels=3)
 
   if raw.dtype != tf.string:
-    return decode_then_crop()
+    return crop(to_rgb(raw))
+  orientation = exif.orientation(raw)
   return tf.cond(
-    exif.of_jpeg(raw) == 1,
+    _is(raw, 'JPEG') & (orientation == 1),
     crop_while_decoding,
-    functions.separate(decode_then_crop),
+    functions.separate(lambda: crop(_decode(raw, orientation))),
   )
 
 
@@ -115,24 +109,27 @@ def _pillow_to_rgb(image: Image.Image) -> np.ndarray:
   return np.asarray(image.convert('RGB'))
 
 
-def _decode_any(raw: tf.Tensor, orientation_of_jpeg: tf.Tensor) -> tf.Tensor:
-  """Decodes what is not an upright JPEG file."""
+def _decode(raw: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+  """Decodes a file; `orientation` is that of `exif.orientation`."""
 
   def decode_with_tensorflow():
-    image = tf.io.decode_image(raw, channels=3, expand_animations=False)
-    orientation = tf.cond(
-      _is(raw, 'PNG'), lambda: exif.of_png(raw), lambda: orientation_of_jpeg
+    return tf.io.decode_image(raw, channels=3, expand_animations=False)
+
+  def decode_others():
+    return tf.cond(
+      _is(raw, 'BMP'),
+      lambda: _decode_bmp(raw),
+      lambda: tf.cond(
+        _is(raw, 'WebP') | _is(raw, 'TIFF'),
+        lambda: _decode_with_pillow(raw),
+        lambda: exif.turn(decode_with_tensorflow(), orientation),
+      ),
     )
-    return exif.turn(image, orientation)
 
   return tf.cond(
-    _is(raw, 'BMP'),
-    lambda: _decode_bmp(raw),
-    lambda: tf.cond(
-      _is(raw, 'WebP') | _is(raw, 'TIFF'),
-      lambda: _decode_with_pillow(raw),
-      decode_with_tensorflow,
-    ),
+    orientation == 1,  # Upright JPEG and PNG files.
+    decode_with_tensorflow,
+    functions.separate(decode_others),
   )
 
 
