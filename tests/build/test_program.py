@@ -50,7 +50,13 @@ def squeeze(shape):
 
 def weight_shapes(arrays):
   """Returns shapes of weights, whole and with one side halved by fsdp=2."""
-  whole = {squeeze(array.shape) for array in arrays}
+  whole = {array.shape for array in arrays.values()}
+  # Queries, keys and values are one product, with joined weights.
+  for name, array in arrays.items():
+    if '/query/' in name:
+      *width, heads, size = array.shape
+      whole |= {(*width, 3, heads, size), (3, heads, size, *width)}
+  whole = {squeeze(shape) for shape in whole}
   halves = {
     (*shape[:i], side // 2, *shape[i + 1 :])
     for shape in whole
@@ -67,7 +73,7 @@ def weight_shapes(arrays):
 def test_activations_stay_on_the_devices_of_their_images(results, folder, case):
   """Devices exchange weights and gradients but no activations."""
   arrays = load(folder, case)
-  allowed = weight_shapes(arrays.values())
+  allowed = weight_shapes(arrays)
   (tokens,) = {
     array.shape[1] for name, array in arrays.items() if 'pos_emb' in name
   }

@@ -141,6 +141,29 @@ def test_an_unknown_class_is_named(forms, photos, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+def test_checkpoints_of_other_orders_are_not_averaged(params, forms, tmp_path):
+  checkpoints.export(params, tmp_path / 'sorted' / 'final.npz')
+  path = tmp_path / 'sorted' / 'results.json'
+  path.write_text(json.dumps({'class_names': CLASSES}))
+  paths = f'{forms["npz"]},{tmp_path / "sorted" / "final.npz"}'
+  config = runs.load_config('interpolate', paths)
+  config.data.update(image_size=SIZE[0], image_width=SIZE[1])
+  with pytest.raises(ValueError, match="class 0 is 'cat' in .* but 'ant' in"):
+    main.run(config, tmp_path / 'run')
+
+
+def test_names_for_predictions_have_the_order_of_labels(
+  forms, photos, tmp_path
+):
+  (tmp_path / 'names.txt').write_text('\n'.join(CLASSES))
+  config = runs.load_config('predict', str(photos[0]))
+  config.init_from = str(forms['npz'])
+  config.data.update(image_size=SIZE[0], image_width=SIZE[1])
+  config.predict.class_names = str(tmp_path / 'names.txt')
+  with pytest.raises(ValueError, match='lists the classes of .* another order'):
+    main.run(config, tmp_path / 'run')
+
+
 def test_folders_of_numbers_are_labels(tmp_path, caplog):
   model = weights.tiny(num_classes=12)
   params = weights.random_params(model)
@@ -189,6 +212,9 @@ def kept_head(forms, photos, tmp_path_factory):
   runs.override(
     config,
     job='finetune',
+    loss='softmax',
+    data__eval_crop='resize',
+    data__eval_interpolation='bilinear',
     model__name='ViT-Ti/8',
     **{f'model__{key}': value for key, value in weights.SIZES.items()},
     init_head='keep',

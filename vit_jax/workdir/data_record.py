@@ -33,7 +33,9 @@ def write(
 ) -> None:
   """Writes `data.json`; `class_names` are those of the model."""
   content = {'class_names': list(class_names), **record}
-  files.write_json(workdir / files.DATA, content)
+  path = workdir / files.DATA
+  if files.read_json(path) != content:  # A resumed run leaves it untouched.
+    files.write_json(path, content)
 
 
 def check(workdir: epath.Path, record: Record) -> None:
