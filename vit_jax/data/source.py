@@ -177,7 +177,29 @@ class RandomAccessSource(Source):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class InMemorySource(RandomAccessSource):
+class _DerivedSource(Source):
+  """The examples of another source, `stored`, read or labelled differently."""
+
+  stored: Source
+
+  def describe(self, index: int) -> str:
+    return self.stored.describe(index)
+
+  def locate(self, index: int) -> str:
+    return self.stored.locate(index)
+
+  def stable_id(self, index: int) -> str:
+    return self.stored.stable_id(index)
+
+  def fingerprint(self) -> dict[str, Any]:
+    return self.stored.fingerprint()
+
+  def file_names(self) -> list[str]:
+    return self.stored.file_names()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class InMemorySource(_DerivedSource, RandomAccessSource):
   """The undecoded records of another source, held in memory.
 
   A few examples of a large file are then read once instead of in every epoch:
@@ -188,7 +210,6 @@ class InMemorySource(RandomAccessSource):
     records: its records, each field stacked (n, ...).
   """
 
-  stored: Source
   records: dict[str, tf.Tensor]
 
   @classmethod
@@ -211,24 +232,9 @@ class InMemorySource(RandomAccessSource):
       {name: tf.gather(values, index) for name, values in self.records.items()}
     )
 
-  def describe(self, index: int) -> str:  # noqa: D102
-    return self.stored.describe(index)
-
-  def locate(self, index: int) -> str:  # noqa: D102
-    return self.stored.locate(index)
-
-  def stable_id(self, index: int) -> str:  # noqa: D102
-    return self.stored.stable_id(index)
-
-  def fingerprint(self) -> dict[str, Any]:  # noqa: D102
-    return self.stored.fingerprint()
-
-  def file_names(self) -> list[str]:  # noqa: D102
-    return self.stored.file_names()
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class RelabelledSource(Source):
+class RelabelledSource(_DerivedSource):
   """Another source with the labels of a model.
 
   Attributes:
@@ -236,7 +242,6 @@ class RelabelledSource(Source):
     new_labels: the model's label for each label of `stored`.
   """
 
-  stored: Source
   new_labels: tuple[int, ...]
 
   @classmethod
@@ -283,21 +288,6 @@ class RelabelledSource(Source):
         valid, tf.gather(new_labels, tf.where(valid, label, 0)), -1
       )
     return image, label
-
-  def describe(self, index: int) -> str:  # noqa: D102
-    return self.stored.describe(index)
-
-  def locate(self, index: int) -> str:  # noqa: D102
-    return self.stored.locate(index)
-
-  def stable_id(self, index: int) -> str:  # noqa: D102
-    return self.stored.stable_id(index)
-
-  def fingerprint(self) -> dict[str, Any]:  # noqa: D102
-    return self.stored.fingerprint()
-
-  def file_names(self) -> list[str]:  # noqa: D102
-    return self.stored.file_names()
 
 
 def digest(content: bytes) -> str:
