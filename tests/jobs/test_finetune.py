@@ -9,7 +9,7 @@ from vit_jax import checkpoints, main
 
 @pytest.fixture(scope='module')
 def pretrained(tmp_path_factory):
-  """A run at 64 px with the hidden layer of a pre-training head."""
+  """A run at 8 px with the hidden layer of a pre-training head."""
   workdir = tmp_path_factory.mktemp('pretrained')
   config = runs.shrink(runs.load_config('digits'))
   runs.override(config, model__representation_size=-1, optim__ema_decay=0.9)
@@ -21,22 +21,13 @@ def finetuning(pretrained, **values):
   config = runs.shrink(runs.load_config('finetune'))
   config.init_from = str(pretrained / 'final.npz')
   config.model.name = 'ViT-Ti/2'
-  config.data.image_size = 64
-  config.model.patch_size = 16
+  config.data.image_size = 8
   return runs.override(config, **values)
 
 
 def test_starts_from_the_weights_at_a_higher_resolution(pretrained, tmp_path):
-  config = runs.shrink(runs.load_config('digits'))
-  patch_size = 2
   before = checkpoints.load(pretrained / 'final.npz')
-  config = finetuning(
-    pretrained,
-    model__name='ViT-Ti/2',
-    model__patch_size=patch_size,
-    data__image_size=72,
-    optim__lr=0.0,
-  )
+  config = finetuning(pretrained, data__image_size=12, optim__lr=0.0)
   runs.run(config, tmp_path)
   after = checkpoints.load(tmp_path / 'final.npz')
   assert 'pre_logits' not in after
@@ -48,16 +39,14 @@ def test_starts_from_the_weights_at_a_higher_resolution(pretrained, tmp_path):
   old, new = before, after
   for name in positions:
     old, new = old[name], new[name]
-  assert old.shape == (1, 1 + 32 * 32, 16)
-  assert new.shape == (1, 1 + 36 * 36, 16)
-  corners = [1, 32, -32, -1], [1, 36, -36, -1]
+  assert old.shape == (1, 1 + 4 * 4, 16)
+  assert new.shape == (1, 1 + 6 * 6, 16)
+  corners = [1, 4, -4, -1], [1, 6, -6, -1]
   np.testing.assert_allclose(new[0, corners[1]], old[0, corners[0]], rtol=1e-6)
 
 
 def test_linear_probe_trains_only_the_head(pretrained, tmp_path):
-  config = finetuning(
-    pretrained, model__patch_size=2, optim__freeze='(?!head/).*'
-  )
+  config = finetuning(pretrained, optim__freeze='(?!head/).*')
   runs.run(config, tmp_path)
   before = checkpoints.load(pretrained / 'final.npz')
   after = checkpoints.load(tmp_path / 'final.npz')
@@ -71,7 +60,6 @@ def test_linear_probe_trains_only_the_head(pretrained, tmp_path):
 def test_bit_recipe_and_class_weights_run(pretrained, tmp_path):
   config = finetuning(
     pretrained,
-    model__patch_size=2,
     mixup=0.1,
     class_weights='balanced',
     data__crop='random',
@@ -97,7 +85,6 @@ def test_bit_recipe_and_class_weights_run(pretrained, tmp_path):
   ],
 )
 def test_invalid_configs_are_refused(pretrained, tmp_path, values, message):
-  values = {'model__patch_size': 2} | values
   with pytest.raises(ValueError, match=message):
     main.run(finetuning(pretrained, **values), tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
