@@ -66,7 +66,7 @@ def test_metrics_to_draw():
   config = runs.load_config('digits')
   assert summaries.metrics_to_draw(config, SUMMARIES) == [METRIC]
   config.study.metrics = ('val/accuracy',)
-  with pytest.raises(ValueError, match='test/accuracy were'):
+  with pytest.raises(ValueError, match='choose from test/accuracy'):
     summaries.metrics_to_draw(config, SUMMARIES)
 
 

@@ -41,17 +41,15 @@ def check(tree: PyTree, place: str, advice: str = '') -> None:
 
 def non_finite(tree: PyTree) -> list[str]:
   """Returns the paths of the arrays that hold a NaN or an infinity."""
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  # One small program per shape. A single program for all arrays of a large
-  # model would take seconds to compile.
-  finite = [
-    _all_finite(x) if isinstance(x, jax.Array) else np.isfinite(x).all()
-    for _, x in leaves
-  ]
+  # One small program per shape: a single program for all arrays of a large model
+  # would take seconds to compile. They run one after another, since collectives
+  # of several programs at once can block each other forever on CPUs.
   return [
     jax.tree_util.keystr(path, simple=True, separator='/')
-    for (path, _), is_finite in zip(leaves, jax.device_get(finite), strict=True)
-    if not is_finite
+    for path, x in jax.tree_util.tree_leaves_with_path(tree)
+    if not (
+      _all_finite(x) if isinstance(x, jax.Array) else np.isfinite(x).all()
+    )
   ]
 
 

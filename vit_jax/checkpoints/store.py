@@ -247,8 +247,9 @@ class Store:
     except Exception as error:
       step, self._saving = self._saving, None
       cause = (str(error) or type(error).__name__).splitlines()[0]
-      if system := re.search(r'.*: (.*) \[os_error_code=', cause):
-        cause = system[1]  # Drop the dozen paths before it.
+      details = r' \[(?:tensorstore_spec|os_error_code)='
+      if system := re.search(rf'.*: (.*?){details}', cause):
+        cause = system[1]  # Drop a dozen paths before it, and settings after.
       if jax.process_count() == 1:
         # The remains would take up space that other files need.
         with contextlib.suppress(OSError):
