@@ -41,7 +41,7 @@ def check(tree: PyTree, place: str, advice: str = '') -> None:
 
 def non_finite(tree: PyTree) -> list[str]:
   """Returns the paths of the arrays that hold a NaN or an infinity."""
-  # One small program per shape: a single program for all arrays of a large model
+  # One small program per shape: a single one for all arrays of a large model
   # would take seconds to compile. They run one after another, since collectives
   # of several programs at once can block each other forever on CPUs.
   return [
