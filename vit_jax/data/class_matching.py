@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import dataclasses
 import re
 
+from vit_jax.data import shortened
+
 # How the classes are matched, with the meaning of each choice.
 CHOICES = ('name', 'index')
 
@@ -205,6 +207,4 @@ def _repeated(names):
 
 
 def _listed(names):
-  more = len(names) - _MAX_LISTED
-  shown = ', '.join(map(repr, names[:_MAX_LISTED]))
-  return f'{shown} and {more} more' if more > 0 else shown
+  return shortened.join(list(map(repr, names)), _MAX_LISTED)

@@ -23,7 +23,7 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from vit_jax.data import decode, listing, splits
+from vit_jax.data import decode, listing, shortened, splits
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import RandomAccessSource, digest
@@ -323,9 +323,8 @@ def _check_image_files(paths: list[bytes]) -> None:
     images = pool.map(is_image, paths)
   bad = sorted(path for path, ok in zip(paths, images, strict=True) if not ok)
   if bad:
-    more = f' and {len(bad) - 5} more' if len(bad) > 5 else ''
+    named = shortened.join(list(map(listing.shown, bad)), 5)
     raise ValueError(
       f'unreadable, or not {", ".join(decode.MAGIC)} according to their'
-      f' first bytes: {", ".join(map(listing.shown, bad[:5]))}{more}; remove or'
-      ' convert these files.'
+      f' first bytes: {named}; remove or convert these files.'
     )

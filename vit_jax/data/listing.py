@@ -8,6 +8,8 @@ import os
 
 from etils import epath
 
+from vit_jax.data import shortened
+
 EXTENSIONS = (
   '.jpg', '.jpeg', '.png', '.bmp', '.gif', '.webp', '.tif', '.tiff',
 )  # fmt: skip
@@ -72,11 +74,9 @@ class LeftOut:
       for reason, count in sorted(self._files.items())
     ]
     for reason, folders in sorted(self._folders.items()):
-      named = ', '.join(map(shown, sorted(folders)[:_MAX_NAMED]))
-      more = f' and {len(folders) - _MAX_NAMED} more'
+      named = shortened.join(list(map(shown, sorted(folders))), _MAX_NAMED)
       parts.append(
-        f'{"folder" if len(folders) == 1 else "folders"} {named}'
-        f'{more if len(folders) > _MAX_NAMED else ""} ({reason})'
+        f'{"folder" if len(folders) == 1 else "folders"} {named} ({reason})'
       )
     return '; '.join(parts)
 

@@ -11,6 +11,7 @@ from typing import Any
 from etils import epath
 
 from vit_jax.checkpoints import run_folder
+from vit_jax.data import shortened
 from vit_jax.data.source import Source
 from vit_jax.distributed import processes
 from vit_jax.workdir import files
@@ -102,11 +103,11 @@ def _class_changes(earlier: Record, now: Record) -> list[str]:
   found = []
   if renamed:
     pairs = [f'{a!r} is now {b!r}' for a, b in renamed.items()]
-    found.append(f'renamed classes: {_listed(pairs)}')
+    found.append(f'renamed classes: {shortened.join(pairs, _MAX_LISTED)}')
   for what, names in (('removed', removed), ('added', added)):
     known = {*renamed, *renamed.values()}
     if rest := [repr(name) for name in names if name not in known]:
-      found.append(f'{what} classes: {_listed(rest)}')
+      found.append(f'{what} classes: {shortened.join(rest, _MAX_LISTED)}')
   if not found and old != new:
     found.append('the order of the classes')
   return found
@@ -138,13 +139,9 @@ def _file_changes(split: str, old: Record, new: Record) -> list[str]:
       parts.append(f'{name!r} {before} -> {after} images')
     else:
       parts.append(f'{name!r} other files or sizes')
-  return [f'{split}, files: {_listed(parts)}'] if parts else []
-
-
-def _listed(texts: Sequence[str]) -> str:
-  more = len(texts) - _MAX_LISTED
-  shown = ', '.join(texts[:_MAX_LISTED])
-  return f'{shown} and {more} more' if more > 0 else shown
+  return (
+    [f'{split}, files: {shortened.join(parts, _MAX_LISTED)}'] if parts else []
+  )
 
 
 def _short(value: Any) -> str:
