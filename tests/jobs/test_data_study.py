@@ -73,7 +73,7 @@ def test_regularisation_is_chosen_by_the_best_validation_accuracy(study):
       deepest[setting] = sorted(p.name for p in folder.parent.iterdir())
     chosen = max(scores, key=scores.get)
     assert point['chosen'] == chosen
-    # It alone is transferred, by the weights of the best moment.
+    # Only the chosen setting is transferred, with its best weights.
     other = next(s for s in scores if s != chosen)
     assert deepest == {chosen: ['few_shot', 'train'], other: ['train']}
     name = points.Point(f'{point["name"]}, {chosen}', '', None).folder
@@ -136,7 +136,7 @@ def test_mistakes_are_refused_before_anything_is_written(
 
 
 def test_resnets_are_tried_without_dropout(tmp_path):
-  """Which they do not have."""
+  """ResNets have no dropout, so a grid over it trains them once per size."""
   config = small_study(
     sweep__grid='model.dropout=0.0|0.1',
     data_study__sizes='20',
