@@ -38,16 +38,27 @@ SPLITS = {
 }
 _THREADS = 32  # Mostly waiting for the file system.
 _Listing = dict[str, list[str]]  # The files of every class, relative to it.
+_NOT_AN_IMAGE = (
+  f'unreadable, or not {", ".join(decode.MAGIC)} according to the first bytes'
+)
 _LAYOUT = 'expected PATH/{train,val,test}/CLASS/* or PATH/CLASS/*'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class FolderSource(RandomAccessSource):
-  """Image files with one label each."""
+  """Image files with one label each.
+
+  Attributes:
+    paths: path of every file.
+    labels: class of every file.
+    are_images: whether the first bytes of each file are those of an image; None
+      if all are. The other files are never read.
+  """
 
   # Tensors, because arrays would be copied into every graph.
   paths: tf.Tensor
   labels: tf.Tensor
+  are_images: tf.Tensor | None = None
 
   @property
   def _root(self) -> epath.Path:
@@ -55,8 +66,13 @@ class FolderSource(RandomAccessSource):
 
   def load(self, record):  # noqa: D102
     index = record['index']
-    raw = tf.io.read_file(tf.gather(self.paths, index))
-    return raw, tf.gather(self.labels, index)
+    path = tf.gather(self.paths, index)
+    if self.are_images is not None:
+      is_image = tf.gather(self.are_images, index)
+      check = tf.debugging.Assert(is_image, [_NOT_AN_IMAGE])
+      with tf.control_dependencies([check]):
+        path = tf.identity(path)
+    return tf.io.read_file(path), tf.gather(self.labels, index)
 
   def describe(self, index: int) -> str:  # noqa: D102
     return listing.shown(self.paths[index].numpy())
@@ -112,6 +128,9 @@ class FolderSource(RandomAccessSource):
       class_names=tuple(self.class_names[k] for k in kept_classes),
       paths=tf.boolean_mask(self.paths, kept),
       labels=tf.constant(labels, tf.int32),
+      are_images=None
+      if self.are_images is None
+      else tf.boolean_mask(self.are_images, kept),
     )
 
 
@@ -122,13 +141,15 @@ def open_folder(
   subset: int = 0,
   seed: int = 0,
   exclude: Exclusions | None = None,
+  skip_corrupt: bool = False,
 ) -> FolderSource:
   """Opens a folder of class folders.
 
   The classes of train, sorted by name, are those of every split. If there are
   folders for train and val but none for test, `test` is val. What is left out,
   such as hidden files, is logged, see `listing.find_images`. The first bytes of
-  every image of the split are checked.
+  every image of the split are checked; with `skip_corrupt`, files that are not
+  images are logged, keep their place, and cannot be loaded.
 
   Raises:
     ValueError: if the folder or its classes are missing, a class folder has no
@@ -185,7 +206,12 @@ def open_folder(
   if subset:
     files = files[splits.random_subset(subset, len(files), seed, name)]
   paths = [os.fsencode(root / file) for file in files]
-  _check_image_files(paths)
+  are_images = _are_images(paths)
+  _report_other_files(
+    [path for path, ok in zip(paths, are_images, strict=True) if not ok],
+    f'{name} {split}',
+    skip_corrupt,
+  )
   depth = 1 if split_folders else 0  # Of the class in the path of a file.
   return FolderSource(
     name=name,
@@ -194,13 +220,14 @@ def open_folder(
     class_names=tuple(map(listing.shown, class_ids)),
     paths=tf.constant(paths),
     labels=tf.constant([class_ids[f.split('/')[depth]] for f in files]),
+    are_images=None if all(are_images) else tf.constant(are_images),
   )
 
 
 # A folder is opened once per split.
 @functools.cache
-def _log_once(message: str) -> None:
-  _log.info('%s', message)
+def _log_once(message: str, level: int = logging.INFO) -> None:
+  _log.log(level, '%s', message)
 
 
 def _find_split_folders(
@@ -307,24 +334,37 @@ def _sizes(paths: Iterable[bytes]) -> list[int]:
   return list(map(size, paths))
 
 
-def _check_image_files(paths: list[bytes]) -> None:
-  """Raises an error that lists up to five files that are not images."""
+def _are_images(paths: list[bytes]) -> list[bool]:
+  """Returns whether each file begins as an image does.
 
+  FIFOs, sockets and devices are not opened.
+  """
   magic = tuple(itertools.chain(*decode.MAGIC.values()))
 
   def is_image(path):
     try:
+      if listing.is_special(path):
+        return False
       with epath.Path(os.fsdecode(path)).open('rb') as file:
         return file.read(max(map(len, magic))).startswith(magic)
     except OSError:
       return False
 
   with futures.ThreadPoolExecutor(_THREADS) as pool:
-    images = pool.map(is_image, paths)
-  bad = sorted(path for path, ok in zip(paths, images, strict=True) if not ok)
-  if bad:
-    named = shortened.join(list(map(listing.shown, bad)), 5)
+    return list(pool.map(is_image, paths))
+
+
+def _report_other_files(
+  paths: list[bytes], where: str, skip_corrupt: bool
+) -> None:
+  """Raises an error that lists up to five files, or logs it as a warning."""
+  if not paths:
+    return
+  named = shortened.join(list(map(listing.shown, sorted(paths))), 5)
+  message = f'{where}: {_NOT_AN_IMAGE}: {named}'
+  if not skip_corrupt:
     raise ValueError(
-      f'unreadable, or not {", ".join(decode.MAGIC)} according to their'
-      f' first bytes: {named}; remove or convert these files.'
+      f'{message}; remove or convert these files, or set'
+      ' data.skip_corrupt=true to skip them.'
     )
+  _log_once(f'skipping {len(paths)} files of {message}', logging.WARNING)

@@ -202,7 +202,9 @@ def make_train_step(
     `(state, batch, seed) -> (state, metrics)`, to be jitted with a donated
     state. Every step and micro-batch gets its own key from the dropout stream
     of the seed. The seed is an argument so that runs with different seeds share
-    one compiled program.
+    one compiled program. A batch without examples, whose loss has count 0,
+    advances the step and the learning-rate schedule; everything else in the
+    state keeps its value.
   """
   value_and_grad = jax.value_and_grad(objective, has_aux=True)
 
@@ -231,6 +233,8 @@ def make_train_step(
     else:
       grads, metrics = accumulated_gradients(state.params, batch, key)
     _, count = metrics['loss']
+    has_examples = count > 0
+    count = jnp.where(has_examples, count, 1)
     grads = jax.tree.map(lambda g: g / count, grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -244,10 +248,8 @@ def make_train_step(
       'grad_norm': (optax.tree.norm(grads), one),
       'learning_rate': (learning_rate(state.step), one),
     }
-    return (
-      state_lib.State(state.step + 1, params, ema_params, opt_state),
-      metrics,
-    )
+    new = state_lib.State(state.step + 1, params, ema_params, opt_state)
+    return state_lib.keep_unless(has_examples, new, state), metrics
 
   return train_step
 
