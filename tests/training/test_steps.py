@@ -107,7 +107,12 @@ def test_a_step_without_examples_only_counts():
   step = jax.jit(
     functools.partial(
       steps.make_train_step(
-        objective, optimizer, constant, ema_decay=0.5, accumulate=2
+        objective,
+        optimizer,
+        constant,
+        ema_decay=0.5,
+        accumulate=2,
+        may_lack_examples=True,
       ),
       seed=np.uint32(0),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 import contextlib
 
+from vit_jax.data import reading_errors
 from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import Source
 
@@ -40,9 +41,23 @@ def errors_name_example(
           reason = record_error
           break
     raise ValueError(
-      f'cannot read {where}: {reason.message} Repair or remove the file, or set'
-      ' data.skip_corrupt=true to skip corrupt examples.'
+      f'cannot read {where}: {reading_errors.reason(reason)}. Repair or remove'
+      ' the file, or set data.skip_corrupt=true to skip corrupt examples.'
     ) from error
+
+
+def why(
+  source: Source,
+  index: int,
+  read: Callable[[dict[str, tf.Tensor]], object],
+) -> str:
+  """Returns why `read` fails for an example, by trying it again."""
+  try:
+    for record in source.ordered(index, index + 1):
+      read({'epoch': tf.constant(0, tf.int64), **record})
+  except tf.errors.OpError as error:
+    return reading_errors.reason(error)
+  return 'its file was read only at the second attempt'
 
 
 def or_blank(

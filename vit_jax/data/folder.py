@@ -23,7 +23,7 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from vit_jax.data import decode, listing, shortened, splits
+from vit_jax.data import decode, listing, reading_errors, shortened, splits
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import RandomAccessSource, digest
@@ -69,9 +69,9 @@ class FolderSource(RandomAccessSource):
     path = tf.gather(self.paths, index)
     if self.are_images is not None:
       is_image = tf.gather(self.are_images, index)
-      check = tf.debugging.Assert(is_image, [_NOT_AN_IMAGE])
-      with tf.control_dependencies([check]):
-        path = tf.identity(path)
+      if tf.executing_eagerly():  # For the message of an error.
+        reading_errors.require(is_image, _NOT_AN_IMAGE)
+      path = tf.where(is_image, path, '')  # Cannot be read.
     return tf.io.read_file(path), tf.gather(self.labels, index)
 
   def describe(self, index: int) -> str:  # noqa: D102

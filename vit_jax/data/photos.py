@@ -10,7 +10,7 @@ from etils import epath
 from jaxtyping import Float
 import numpy as np
 
-from vit_jax.data import listing
+from vit_jax.data import listing, reading_errors
 from vit_jax.data.lazy_tensorflow import tf
 
 _log = logging.getLogger(__name__)
@@ -71,9 +71,11 @@ def read(
   Raises:
     ValueError: if the file cannot be read or decoded, with the reason.
   """
+  if listing.is_special(path):
+    raise ValueError('it is a FIFO, a socket or a device')
   try:
     return transform(tf.constant(epath.Path(path).read_bytes())).numpy()
   except tf.errors.OpError as error:
-    raise ValueError(error.message.splitlines()[0]) from error
+    raise ValueError(reading_errors.reason(error)) from error
   except OSError as error:
     raise ValueError(str(error)) from error

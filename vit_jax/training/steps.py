@@ -185,6 +185,7 @@ def make_train_step(
   *,
   accumulate: int = 1,
   ema_decay: float = 0.0,
+  may_lack_examples: bool = False,
   constrain: Callable[[PyTree], PyTree] = lambda grads: grads,
 ) -> SeededStep:
   """Returns a function that updates weights, optimizer state and average once.
@@ -195,6 +196,9 @@ def make_train_step(
     learning_rate: reported as a metric.
     accumulate: micro-batches per step; must divide the batch size.
     ema_decay: decay of the averaged weights, if the state has them.
+    may_lack_examples: whether batches may have no example that counts. Such a
+      step advances the step and the learning-rate schedule, and keeps the rest
+      of the state. If False, it divides by zero.
     constrain: applied to the gradients of every micro-batch; constrains their
       sharding.
 
@@ -202,9 +206,7 @@ def make_train_step(
     `(state, batch, seed) -> (state, metrics)`, to be jitted with a donated
     state. Every step and micro-batch gets its own key from the dropout stream
     of the seed. The seed is an argument so that runs with different seeds share
-    one compiled program. A batch without examples, whose loss has count 0,
-    advances the step and the learning-rate schedule; everything else in the
-    state keeps its value.
+    one compiled program.
   """
   value_and_grad = jax.value_and_grad(objective, has_aux=True)
 
@@ -234,7 +236,8 @@ def make_train_step(
       grads, metrics = accumulated_gradients(state.params, batch, key)
     _, count = metrics['loss']
     has_examples = count > 0
-    count = jnp.where(has_examples, count, 1)
+    if may_lack_examples:
+      count = jnp.where(has_examples, count, 1)
     grads = jax.tree.map(lambda g: g / count, grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -249,7 +252,9 @@ def make_train_step(
       'learning_rate': (learning_rate(state.step), one),
     }
     new = state_lib.State(state.step + 1, params, ema_params, opt_state)
-    return state_lib.keep_unless(has_examples, new, state), metrics
+    if may_lack_examples:
+      new = state_lib.keep_unless(has_examples, new, state)
+    return new, metrics
 
   return train_step
 

@@ -185,6 +185,7 @@ def _open_images(
     build.eval_transform(config),
     batch_size=mesh_lib.round_up(min(config.batch_size, len(rows)), mesh),
     only=rows,
+    skip_corrupt=config.data.skip_corrupt,
   )
   return _Images(len(rows), examined, pictured, captions)
 
@@ -222,8 +223,19 @@ def _pictured(
   """Returns some images of the split, and the names of their classes."""
   rows = _spread(source.num_examples, config.inspect.pictures)
   (batch,) = pipeline.eval_batches(
-    source, build.eval_transform(config), batch_size=len(rows), only=rows
+    source,
+    build.eval_transform(config),
+    batch_size=len(rows),
+    only=rows,
+    skip_corrupt=config.data.skip_corrupt,
   )
+  readable = batch['mask'] > 0
+  if not readable.any():
+    raise ValueError(
+      f'none of the images to draw of {source.name} {source.split} can be read;'
+      ' the log lists them.'
+    )
+  batch = {name: values[readable] for name, values in batch.items()}
   names = np.array(source.class_names)
   captions = [
     ', '.join(names[label > 0] if label.ndim else [names[label]])
