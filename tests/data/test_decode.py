@@ -10,7 +10,8 @@ from PIL import Image
 import pytest
 import tensorflow as tf
 
-from vit_jax.data import decode, reading_errors
+from vit_jax import foreign_errors
+from vit_jax.data import decode
 
 
 def photo(height=24, width=32):
@@ -145,13 +146,13 @@ def test_size_in_the_header_is_checked_before_decoding(kind):
     decode.to_rgb(tf.constant(raw))  # Eagerly.
   with pytest.raises(tf.errors.OpError) as error:
     to_rgb(raw)
-  assert re.search(message, reading_errors.reason(error.value))
+  assert re.search(message, foreign_errors.message(error.value))
   window = tf.function(
     lambda raw: decode.cropped_to_rgb(raw, lambda size: tf.zeros(4, tf.int32))
   )
   with pytest.raises(tf.errors.OpError) as error:
     window(tf.constant(raw))
-  assert re.search(message, reading_errors.reason(error.value))
+  assert re.search(message, foreign_errors.message(error.value))
 
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'GIF', 'BMP', 'TIFF', 'WEBP'])

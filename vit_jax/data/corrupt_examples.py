@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 import contextlib
 
-from vit_jax.data import reading_errors
+from vit_jax import foreign_errors
 from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import Source
 
@@ -30,6 +30,8 @@ def errors_name_example(
   try:
     yield
   except tf.errors.OpError as error:
+    if foreign_errors.is_out_of_memory(error):
+      raise
     where, reason = f'{source.name} {source.split}', error
     with contextlib.suppress(tf.errors.OpError):  # A file cannot be opened.
       for record in records():
@@ -41,8 +43,9 @@ def errors_name_example(
           reason = record_error
           break
     raise ValueError(
-      f'cannot read {where}: {reading_errors.reason(reason)}. Repair or remove'
-      ' the file, or set data.skip_corrupt=true to skip corrupt examples.'
+      f'cannot read {where}: {foreign_errors.message(reason).rstrip(".")}.'
+      ' Repair or remove the file, or set'
+      ' data.skip_corrupt=true to skip corrupt examples.'
     ) from error
 
 
@@ -56,7 +59,7 @@ def why(
     for record in source.ordered(index, index + 1):
       read({'epoch': tf.constant(0, tf.int64), **record})
   except tf.errors.OpError as error:
-    return reading_errors.reason(error)
+    return foreign_errors.message(error)
   return 'its file was read only at the second attempt'
 
 

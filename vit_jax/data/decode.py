@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vit_jax.data import branches, exif, reading_errors
+from vit_jax.data import branches, exif, assertions
 from vit_jax.data.lazy_tensorflow import tf
 
 # Default of the largest height times width. Pillow refuses larger images unless
@@ -105,7 +105,7 @@ def _checked(size: tf.Tensor, max_pixels: int) -> tf.Tensor:
   height, width = tf.unstack(size)
   # In float64, since a product of two integers may overflow.
   pixels = tf.cast(height, tf.float64) * tf.cast(width, tf.float64)
-  check = reading_errors.require(
+  check = assertions.require(
     (pixels > 0) & (pixels <= max_pixels),
     *_wrong_size(height, width, max_pixels),
   )

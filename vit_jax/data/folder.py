@@ -23,7 +23,7 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from vit_jax.data import decode, listing, reading_errors, shortened, splits
+from vit_jax.data import decode, listing, assertions, shortened, splits
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import RandomAccessSource, digest
@@ -70,7 +70,7 @@ class FolderSource(RandomAccessSource):
     if self.are_images is not None:
       is_image = tf.gather(self.are_images, index)
       if tf.executing_eagerly():  # For the message of an error.
-        reading_errors.require(is_image, _NOT_AN_IMAGE)
+        assertions.require(is_image, _NOT_AN_IMAGE)
       path = tf.where(is_image, path, '')  # Cannot be read.
     return tf.io.read_file(path), tf.gather(self.labels, index)
 

@@ -10,7 +10,8 @@ from etils import epath
 from jaxtyping import Float
 import numpy as np
 
-from vit_jax.data import listing, reading_errors
+from vit_jax import foreign_errors
+from vit_jax.data import listing
 from vit_jax.data.lazy_tensorflow import tf
 
 _log = logging.getLogger(__name__)
@@ -76,6 +77,8 @@ def read(
   try:
     return transform(tf.constant(epath.Path(path).read_bytes())).numpy()
   except tf.errors.OpError as error:
-    raise ValueError(reading_errors.reason(error)) from error
+    if foreign_errors.is_out_of_memory(error):
+      raise
+    raise ValueError(foreign_errors.message(error)) from error
   except OSError as error:
     raise ValueError(str(error)) from error
