@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vit_jax.data import branches, exif, assertions
+from vit_jax.data import assertions, branches, exif
 from vit_jax.data.lazy_tensorflow import tf
 
 # Default of the largest height times width. Pillow refuses larger images unless

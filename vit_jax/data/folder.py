@@ -23,7 +23,7 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from vit_jax.data import decode, listing, assertions, shortened, splits
+from vit_jax.data import assertions, decode, listing, shortened, splits
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import RandomAccessSource, digest

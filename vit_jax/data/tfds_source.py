@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax.data import decode, assertions, splits, tfds_builders
+from vit_jax.data import assertions, decode, splits, tfds_builders
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.label_rules import LabelRule
 from vit_jax.data.lazy_tensorflow import tf, tfds
