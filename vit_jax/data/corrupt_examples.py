@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 import contextlib
 
-from vit_jax import foreign_errors
+from vit_jax import foreign_errors, printing
 from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import Source
 
@@ -42,6 +42,7 @@ def errors_name_example(
           where = f'{source.locate(index)}, example {index} of {where}'
           reason = record_error
           break
+    where = printing.printable(where)
     raise ValueError(
       f'cannot read {where}: {foreign_errors.message(reason).rstrip(".")}.'
       ' Repair or remove the file, or set'

@@ -75,13 +75,13 @@ class FolderSource(RandomAccessSource):
     return tf.io.read_file(path), tf.gather(self.labels, index)
 
   def describe(self, index: int) -> str:  # noqa: D102
-    return listing.printable(self.paths[index].numpy())
+    return listing.as_text(self.paths[index].numpy())
 
   def stable_id(self, index: int) -> str:  # noqa: D102
     return self.describe(index).removeprefix(f'{self._root}/')
 
   def file_names(self) -> list[str]:  # noqa: D102
-    return [listing.printable(os.path.basename(p)) for p in self.paths.numpy()]
+    return [listing.as_text(os.path.basename(p)) for p in self.paths.numpy()]
 
   def fingerprint(self) -> dict[str, Any]:
     """Returns the number of images and a hash of their files, by class.
@@ -98,7 +98,7 @@ class FolderSource(RandomAccessSource):
       paths, sizes, self.labels.numpy(), strict=True
     ):
       folder = f'/{self.class_names[label]}/'
-      _, _, below = listing.printable(path)[root:].partition(folder)
+      _, _, below = listing.as_text(path)[root:].partition(folder)
       lines[label].append(f'{below}\t{size}\n'.encode())
     return {
       'classes': {
@@ -177,7 +177,7 @@ def open_folder(
     _log_once(f'{root}: skipped {skipped}')
   class_ids = {label: k for k, label in enumerate(listings['train'])}
   for split_name, classes in listings.items():
-    unknown = [listing.printable(k) for k in classes if k not in class_ids]
+    unknown = [listing.as_text(k) for k in classes if k not in class_ids]
     if unknown:
       raise ValueError(
         f'{root / split_folders[split_name]} has classes that are missing in'
@@ -202,7 +202,7 @@ def open_folder(
   files = splits.select(split, files_by_split, name)
   if exclude:
     excluded = np.flatnonzero(
-      [listing.printable(f) in exclude.ids for f in files]
+      [listing.as_text(f) in exclude.ids for f in files]
     )
     files = files[exclude.remaining(excluded, len(files))]
   if subset:
@@ -219,7 +219,7 @@ def open_folder(
     name=name,
     split=split,
     num_examples=len(files),
-    class_names=tuple(map(listing.printable, class_ids)),
+    class_names=tuple(map(listing.as_text, class_ids)),
     paths=tf.constant(paths),
     labels=tf.constant([class_ids[f.split('/')[depth]] for f in files]),
     are_images=None if all(are_images) else tf.constant(are_images),
@@ -291,7 +291,7 @@ def _list_classes(folder: epath.Path, skipped: listing.Skipped) -> _Listing:
   for _, skipped_here in listings.values():
     skipped.update(skipped_here)
   empty = [
-    listing.printable(k) for k, (images, _) in listings.items() if not images
+    listing.as_text(k) for k, (images, _) in listings.items() if not images
   ]
   if empty:
     raise ValueError(
@@ -362,7 +362,7 @@ def _report_other_files(
   """Raises an error that lists up to five files, or logs it as a warning."""
   if not paths:
     return
-  listed = shortened.join(list(map(listing.printable, sorted(paths))), 5)
+  listed = shortened.join(list(map(listing.as_text, sorted(paths))), 5)
   message = f'{where}: {_NOT_AN_IMAGE}: {listed}'
   if not skip_corrupt:
     raise ValueError(

@@ -31,6 +31,7 @@ import math
 
 import numpy as np
 
+from vit_jax import printing
 from vit_jax.data import corrupt_examples
 from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import AUGMENT_STREAM, Source, part_bounds, random_key
@@ -329,7 +330,7 @@ class _Loader:
         if skipped <= MAX_LOGGED:
           _log.warning(
             'skipped %s, which cannot be read: %s%s',
-            self.source.locate(int(index)),
+            printing.printable(self.source.locate(int(index))),
             corrupt_examples.why(self.source, int(index), self.example),
             '; further ones are not logged' if skipped == MAX_LOGGED else '',
           )
@@ -344,7 +345,8 @@ class _Loader:
     if wrong.any():
       row = int(wrong.argmax())
       raise ValueError(
-        f'{self.source.describe(int(batch["index"][row]))} has label'
+        f'{printing.printable(self.source.describe(int(batch["index"][row])))}'
+        ' has label'
         f' {label[row]}, but the classes of {self.source.name} are 0 to'
         f' {self.source.num_classes - 1}; use a split that was published with'
         ' labels.'

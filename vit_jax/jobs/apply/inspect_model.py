@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 import ml_collections
 import numpy as np
 
-from vit_jax import build
+from vit_jax import build, printing
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
 from vit_jax.checkpoints import finite
@@ -208,7 +208,7 @@ def _read_photos(
       images.append(photos.read(path, transform))
       names.append(epath.Path(path).name)
     except ValueError as error:
-      _log.warning('%s cannot be read: %s', path, error)
+      _log.warning('%s cannot be read: %s', printing.printable(path), error)
   if paths and not images:
     raise ValueError(
       f'none of {len(paths)} files can be read as an image; the first is'
