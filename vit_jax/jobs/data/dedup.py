@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vit_jax import build
+from vit_jax import build, printing
 from vit_jax import config as config_lib
 from vit_jax.data import decode, exclusions, pipeline
 from vit_jax.data.near_duplicates import Match, Matcher, thumbnail
@@ -230,7 +230,10 @@ def _draw(
     for i, image in enumerate(images):
       thumbnail = Image.fromarray(image).resize((_SIDE_PX, _SIDE_PX))
       sheet.paste(thumbnail, (left + i * _SIDE_PX, top))
-    captions = (f'{item.similarity:.3f}', source.stable_id(item.index)[-40:])
+    name = printing.printable(source.stable_id(item.index)[-40:])
+    # The font may lack other characters.
+    name = name.encode('ascii', 'backslashreplace').decode()
+    captions = (f'{item.similarity:.3f}', name)
     for i, line in enumerate(captions):
       draw.text((left + 2, top + _SIDE_PX + 1 + 12 * i), line, fill='black')
   files.write_png(path, sheet)
