@@ -11,7 +11,7 @@ from vit_jax.inspection import labels
 
 
 def draw(name, path, **options):
-  """Saves a figure with a name as label, title and legend; returns its texts."""
+  """Saves a figure with a name as label, title and legend; returns it."""
   figure = Figure(figsize=(2, 2), layout='constrained')
   axes = figure.add_subplot()
   axes.plot([0, 1], label=labels.plain(name))
