@@ -37,6 +37,7 @@ MAGIC = {
   'WebP': (b'RIFF',),
   'TIFF': (b'II*\0', b'MM\0*'),
 }
+_PIXELS_AT_ONCE = 2**22
 _FORMATS = tuple(name.upper() for name in MAGIC)  # As Pillow names them.
 
 
@@ -163,16 +164,25 @@ def _decode_with_pillow(raw: tf.Tensor, max_pixels: int) -> tf.Tensor:
 def _pillow_to_rgb(image: Image.Image) -> np.ndarray:
   # Transparent pixels of a GIF file are black, as in TensorFlow.
   has_holes = image.format == 'GIF' and 'transparency' in image.info
-  image = ImageOps.exif_transpose(image)
-  if image.mode.startswith('I;16'):
-    gray = (np.asarray(image) // 256).astype(np.uint8)
-    return np.repeat(gray[..., None], 3, -1)
+  ImageOps.exif_transpose(image, in_place=True)
   if image.mode in ('I', 'F'):
     raise ValueError('images with 32 bits per channel are not supported')
-  if has_holes:
-    rgba = np.asarray(image.convert('RGBA'))
-    return rgba[..., :3] * (rgba[..., 3:] > 0)
-  return np.asarray(image.convert('RGB'))
+
+  def convert(part):
+    if part.mode.startswith('I;16'):
+      return np.asarray(part)[..., None] // 256
+    if has_holes:
+      rgba = np.asarray(part.convert('RGBA'))
+      return rgba[..., :3] * (rgba[..., 3:] > 0)
+    return np.asarray(part.convert('RGB'))
+
+  width, height = image.size
+  pixels = np.empty((height, width, 3), np.uint8)
+  rows = max(1, _PIXELS_AT_ONCE // width)  # Converting them copies them twice.
+  for top in range(0, height, rows):
+    bottom = min(top + rows, height)
+    pixels[top:bottom] = convert(image.crop((0, top, width, bottom)))
+  return pixels
 
 
 def _decode(
