@@ -43,7 +43,11 @@ def to_rgb(raw: tf.Tensor) -> UInt8[tf.Tensor, 'h w 3']:
   """
   if raw.dtype != tf.string:
     return _pixels_to_rgb(raw)
-  return _decode(raw, exif.orientation(raw))
+  return _by_orientation(
+    raw,
+    lambda: _decode(raw),
+    lambda orientation: _decode_others(raw, orientation),
+  )
 
 
 def cropped_to_rgb(
@@ -69,12 +73,25 @@ def cropped_to_rgb(
 
   if raw.dtype != tf.string:
     return crop(to_rgb(raw))
-  orientation = exif.orientation(raw)
-  return tf.cond(
-    _is(raw, 'JPEG') & (orientation == 1),
+  return _by_orientation(
+    raw,
     crop_while_decoding,
-    branches.rare(lambda: crop(_decode(raw, orientation))),
+    lambda orientation: crop(_decode_others(raw, orientation)),
   )
+
+
+def _by_orientation(raw, upright_jpeg, others):
+  """Returns `upright_jpeg()` for such files, else `others(orientation)`."""
+
+  def search():
+    orientation = exif.orientation(raw)
+    return tf.cond(
+      _is(raw, 'JPEG') & (orientation == 1),
+      upright_jpeg,
+      lambda: others(orientation),
+    )
+
+  return tf.cond(exif.is_plain_jpeg(raw), upright_jpeg, branches.rare(search))
 
 
 def _is(raw: tf.Tensor, kind: str) -> tf.Tensor:
@@ -109,27 +126,20 @@ def _pillow_to_rgb(image: Image.Image) -> np.ndarray:
   return np.asarray(image.convert('RGB'))
 
 
-def _decode(raw: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-  """Decodes a file with the given `exif.orientation`."""
+def _decode(raw: tf.Tensor) -> tf.Tensor:
+  return tf.io.decode_image(raw, channels=3, expand_animations=False)
 
-  def decode_with_tensorflow():
-    return tf.io.decode_image(raw, channels=3, expand_animations=False)
 
-  def decode_others():
-    return tf.cond(
-      _is(raw, 'BMP'),
-      lambda: _decode_bmp(raw),
-      lambda: tf.cond(
-        _is(raw, 'WebP') | _is(raw, 'TIFF'),
-        lambda: _decode_with_pillow(raw),
-        lambda: exif.turn(decode_with_tensorflow(), orientation),
-      ),
-    )
-
+def _decode_others(raw: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+  """Decodes a file; `orientation` is that of `exif.orientation`."""
   return tf.cond(
-    orientation == 1,  # Upright JPEG and PNG files.
-    decode_with_tensorflow,
-    branches.rare(decode_others),
+    _is(raw, 'BMP'),
+    lambda: _decode_bmp(raw),
+    lambda: tf.cond(
+      _is(raw, 'WebP') | _is(raw, 'TIFF'),
+      lambda: _decode_with_pillow(raw),
+      lambda: exif.turn(_decode(raw), orientation),
+    ),
   )
 
 
