@@ -57,7 +57,11 @@ def to_rgb(
   """
   if raw.dtype != tf.string:
     return _pixels_to_rgb(raw)
-  return _decode(raw, exif.orientation(raw), max_pixels)
+  return _by_orientation(
+    raw,
+    lambda: _decode(raw, _jpeg_size(raw), max_pixels),
+    lambda orientation: _decode_others(raw, orientation, max_pixels),
+  )
 
 
 def cropped_to_rgb(
@@ -81,18 +85,31 @@ def cropped_to_rgb(
     return image[top : top + height, left : left + width]
 
   def crop_while_decoding():
-    size = _checked(tf.io.extract_jpeg_shape(raw)[:2], max_pixels)
+    size = _checked(_jpeg_size(raw), max_pixels)
     with tf.control_dependencies([size]):
       return tf.io.decode_and_crop_jpeg(raw, choose_window(size), channels=3)
 
   if raw.dtype != tf.string:
     return crop(_pixels_to_rgb(raw))
-  orientation = exif.orientation(raw)
-  return tf.cond(
-    _is(raw, 'JPEG') & (orientation == 1),
+  return _by_orientation(
+    raw,
     crop_while_decoding,
-    branches.rare(lambda: crop(_decode(raw, orientation, max_pixels))),
+    lambda orientation: crop(_decode_others(raw, orientation, max_pixels)),
   )
+
+
+def _by_orientation(raw, upright_jpeg, others):
+  """Returns `upright_jpeg()` for such files, else `others(orientation)`."""
+
+  def search():
+    orientation = exif.orientation(raw)
+    return tf.cond(
+      _is(raw, 'JPEG') & (orientation == 1),
+      upright_jpeg,
+      lambda: others(orientation),
+    )
+
+  return tf.cond(exif.is_plain_jpeg(raw), upright_jpeg, branches.rare(search))
 
 
 def _is(raw: tf.Tensor, kind: str) -> tf.Tensor:
@@ -120,6 +137,11 @@ def _wrong_size(height, width, max_pixels: int) -> tuple:
     'an image of', height, 'x', width, 'px is not decoded, because it has more'
     f' than data.max_pixels={max_pixels} pixels, or none',
   )  # fmt: skip
+
+
+def _jpeg_size(raw: tf.Tensor) -> tf.Tensor:
+  """Returns (height, width) in the header of a JPEG file."""
+  return tf.io.extract_jpeg_shape(raw)[:2]
 
 
 def _png_size(raw: tf.Tensor) -> tf.Tensor:
@@ -185,31 +207,26 @@ def _pillow_to_rgb(image: Image.Image) -> np.ndarray:
   return pixels
 
 
-def _decode(
+def _decode(raw: tf.Tensor, size: tf.Tensor, max_pixels: int) -> tf.Tensor:
+  with tf.control_dependencies([_checked(size, max_pixels)]):
+    return tf.io.decode_image(raw, channels=3, expand_animations=False)
+
+
+def _decode_others(
   raw: tf.Tensor, orientation: tf.Tensor, max_pixels: int
 ) -> tf.Tensor:
   """Decodes a file with the given `exif.orientation`."""
 
   def decode_jpeg_or_png():
     size = tf.cond(
-      _is(raw, 'JPEG'),
-      lambda: tf.io.extract_jpeg_shape(raw)[:2],
-      lambda: _png_size(raw),
+      _is(raw, 'JPEG'), lambda: _jpeg_size(raw), lambda: _png_size(raw)
     )
-    with tf.control_dependencies([_checked(size, max_pixels)]):
-      return tf.io.decode_image(raw, channels=3, expand_animations=False)
-
-  def decode_others():
-    return tf.cond(
-      _is(raw, 'JPEG') | _is(raw, 'PNG'),
-      lambda: exif.turn(decode_jpeg_or_png(), orientation),
-      lambda: _decode_with_pillow(raw, max_pixels),
-    )
+    return exif.turn(_decode(raw, size, max_pixels), orientation)
 
   return tf.cond(
-    orientation == 1,  # Upright JPEG and PNG files.
+    _is(raw, 'JPEG') | _is(raw, 'PNG'),
     decode_jpeg_or_png,
-    branches.rare(decode_others),
+    lambda: _decode_with_pillow(raw, max_pixels),
   )
 
 
