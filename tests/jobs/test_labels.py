@@ -249,10 +249,10 @@ CHANGES = {
     lambda folder: (folder / 'cat').rename(folder / 'tiger'),
     "classes: 'cat'.*'tiger'",
   ),
-  'added': (add, r"'cat' \d -> \d images"),
+  'added': (add, r"\d -> \d images of 'cat'"),
   'removed': (
     lambda folder: next((folder / 'ant').iterdir()).unlink(),
-    r"'ant' \d -> \d images",
+    r"\d -> \d images of 'ant'",
   ),
 }
 

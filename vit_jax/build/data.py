@@ -125,12 +125,12 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
 
 
 def _check_names(config: ml_collections.ConfigDict) -> None:
-  """Refuses splits whose metrics would be taken for others of the run."""
+  """Refuses split names that are prefixes of the run's other metrics."""
   for name, split in config_lib.eval_splits(config).items():
     if name in metrics.RESERVED:
       raise ValueError(
-        f'data.eval={config.data.eval!r}: the metrics of training start with'
-        f' {name}/, so the split {split!r} needs another name, as in'
+        f'data.eval={config.data.eval!r}: {name}/ is the prefix of other'
+        f' metrics, so the split {split!r} needs another name, as in'
         f' {name}_split={split}.'
       )
 

@@ -89,7 +89,7 @@ def parse_datasets(config: ml_collections.ConfigDict) -> list[Item]:
 
 
 def short_name(dataset: str) -> str:
-  """Returns the last folder of a path, the builder of TFDS, or the name."""
+  """Returns the last folder of a path, the TFDS builder, or the name."""
   kind, _, path = dataset.partition(':')
   if kind == 'folder':
     return os.path.basename(os.path.abspath(path))
@@ -235,7 +235,7 @@ def _warn_of_small_classes(item, counts, shots):
 def summary(
   accuracies: Accuracies, statistic: Callable[[list[float]], float]
 ) -> dict[str, float]:
-  """Returns a statistic over the draws by `few_shot/DATASET/SHOTSshot`."""
+  """Returns a statistic over the draws, by metric, few_shot/DATASET/5shot."""
   return {
     f'few_shot/{name}/{shots}shot': statistic(values)
     for name, by_shots in accuracies.items()

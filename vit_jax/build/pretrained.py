@@ -24,8 +24,8 @@ class PretrainedModel:
   """A model with its weights, from `load_classifier` or `load_backbone`.
 
   Attributes:
-    config: the job's config, completed by image size, preprocessing and loss of
-      the checkpoint.
+    config: the job's config, completed with the checkpoint's image size,
+      preprocessing and loss.
     model: the module; its logits are those of the checkpoint's classes.
     params: weights of the module, on the host.
     num_classes: size of the head; 0 without a head.
@@ -146,9 +146,9 @@ def _fitted(
 def _use_evaluation(
   config: ml_collections.ConfigDict, stored: checkpoints.Description
 ) -> None:
-  """Sets the keys of evaluation that the config leaves to the checkpoint.
+  """Sets the evaluation keys that the config leaves to the checkpoint.
 
-  A precrop size is scaled if the images are not of the checkpoint's size.
+  The precrop size is scaled if the image size differs from the checkpoint's.
 
   Raises:
     ValueError: if the config cannot express the checkpoint's precrop size.
@@ -168,8 +168,8 @@ def _use_evaluation(
   height, width = (math.floor(px * scale) for px in found.precrop_size)
   if height != width:
     raise ValueError(
-      f'{config.init_from} was evaluated on crops from images of'
-      f' {height}x{width} px, which is not a square; choose data.eval_crop and'
+      f'{config.init_from} was evaluated on crops of images resized to'
+      f' {height}x{width} px, which is not a square; set data.eval_crop and'
       ' data.precrop_size.'
     )
   data.precrop_size = height

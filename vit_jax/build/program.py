@@ -142,11 +142,11 @@ class Program:
     return create(params)
 
   def to_file_layout(self, state: PyTree) -> PyTree:
-    """Returns a state or parameters in file layout; keeps the argument."""
+    """Returns a state or parameters in file layout; does not consume them."""
     return sharding.unstack_blocks(state)
 
   def to_training_layout(self, state: PyTree) -> PyTree:
-    """Returns a state in training layout; may delete the argument's arrays."""
+    """Returns a state in training layout; may consume the argument."""
     return sharding.stack_blocks(state) if self._is_stacked else state
 
   def _seed_array(self) -> jax.Array:

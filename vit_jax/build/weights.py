@@ -36,7 +36,7 @@ class Weights:
       return names
     if number:
       _log.warning(
-        '%s has %d class names but %d classes; the names are not used',
+        '%s has %d class names but %d classes; ignoring the names',
         self.path, len(names), number,
       )  # fmt: skip
     return None

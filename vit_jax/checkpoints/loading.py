@@ -43,10 +43,10 @@ def load_with_description(
 ) -> tuple[Params, description.Description]:
   """Loads weights and a description of their model.
 
-  The content of a file determines its format; its name does not matter. What
-  the files next to it record about the model and its images is used, and a line
-  of the log says what was found and what was assumed. Weights for images of
-  another mean and standard deviation are converted to images in [-1, 1].
+  The content of a file determines its format; its name does not matter.
+  Settings in files next to it are used; a log line lists them and those that
+  are assumed. Weights for images normalized with another mean and standard
+  deviation are converted to weights for images in [-1, 1].
 
   Args:
     path: path, or URL such as gs://bucket/file.npz, of an .npz file of the
@@ -63,7 +63,7 @@ def load_with_description(
     ImportError: if the library for the format is not installed.
     ValueError: if the path does not exist; if the file is damaged, incomplete,
       of unknown format or contains anything but arrays of finite floats; or if
-      a setting beside it is not supported. The message starts with the path.
+      a setting is not supported. The message starts with the path.
   """
   path = epath.Path(path).expanduser()
   try:
@@ -196,7 +196,7 @@ def _complete(path, params, format, settings, ignored=()):
 
 
 def _log_settings(path, format, params, values, sources):
-  """Logs in one line where each setting is from, and what is converted."""
+  """Logs in one line where each setting comes from and what is converted."""
   listed = {}
   for name, value in values.items():
     if name != 'std':  # In one item with the mean.

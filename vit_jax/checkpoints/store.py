@@ -249,7 +249,7 @@ class Store:
       cause = (str(error) or type(error).__name__).splitlines()[0]
       details = r' \[(?:tensorstore_spec|os_error_code)='
       if system := re.search(rf'.*: (.*?){details}', cause):
-        cause = system[1]  # Drop a dozen paths before it, and settings after.
+        cause = system[1]  # Without paths before it and settings after it.
       if jax.process_count() == 1:
         # The remains would take up space that other files need.
         with contextlib.suppress(OSError):
