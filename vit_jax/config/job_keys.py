@@ -129,8 +129,8 @@ JOB_KEYS = {
   ),
   'evaluate.restricted': Key(
     False,
-    'Whether the model chooses only among the classes of the data, which may'
-    ' be some of those of the checkpoint.',
+    'Whether the model chooses only among the classes of the data, if these are'
+    ' some of its own.',
   ),
   'evaluate.real_json': Key(
     '',

@@ -174,7 +174,7 @@ def dense_to_heads(
   """Applies a dense layer per name, whose d outputs are divided among heads.
 
   Heads come before tokens, which makes the products of attention twice as fast
-  on CPUs. On CPUs and GPUs, all layers are computed as one product of matrices,
+  on CPUs. On CPUs and GPUs, all layers are computed as one matrix product,
   which is faster than several.
 
   Args:

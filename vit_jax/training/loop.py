@@ -88,8 +88,8 @@ def train(
 
   Raises:
     finite.NonFiniteError: at the first step with a metric that is not finite,
-      or before the evaluation or the save of a state that is not finite; this
-      state is neither evaluated nor saved.
+      or when a state to evaluate or save is not finite; this state is neither
+      evaluated nor saved.
   """
   pending = collections.deque()
   fetched = {}

@@ -80,7 +80,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     drawn |= part.figures
     metrics |= part.metrics
   numbers = {name: x for name, x in arrays.items() if x.dtype.kind != 'U'}
-  finite.check(numbers | metrics, 'the inspection', '.')
+  finite.check(numbers | metrics, 'results of the inspection', '.')
   with console.phase(f'drawing {len(drawn)} pictures'):
     archive = io.BytesIO()
     np.savez(archive, **arrays)
