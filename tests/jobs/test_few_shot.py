@@ -108,7 +108,7 @@ def test_accuracy_from_whole_arrays(run_of_ours, tmp_path):
 
 
 def few_shot_resize(raw):
-  """Bilinear from 8 to 9 px between pixel centres, then whole values."""
+  """Bilinear from 8 to 9 px between pixel centers, then whole values."""
   at = np.clip((np.arange(9) + 0.5) * 8 / 9 - 0.5, 0, 7)
   low = np.floor(at).astype(int)
   high = np.minimum(low + 1, 7)

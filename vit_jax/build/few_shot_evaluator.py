@@ -58,7 +58,7 @@ def parse_datasets(config: ml_collections.ConfigDict) -> list[Item]:
   """Parses `few_shot.datasets`.
 
   The default name of a dataset is `short_name`. The default splits are those of
-  the catalogue, or train and test.
+  the catalog, or train and test.
 
   Raises:
     ValueError: if the list is empty or malformed, or a name occurs twice.

@@ -207,7 +207,7 @@ def supervised(
     multi_label: whether labels are rows of zeros and ones.
     class_weights: (k,) weight of each class in the loss; None weights all
       classes by 1.
-    start: weights from which the parameters will be initialised.
+    start: weights from which the parameters will be initialized.
 
   Raises:
     ValueError: if parts of the config do not match each other or the mesh.

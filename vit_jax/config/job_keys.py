@@ -125,7 +125,7 @@ JOB_KEYS = {
   'prepare.datasets': Key(
     ('vtab',),
     'Datasets to download and prepare with TFDS: vtab for all of its tasks,'
-    ' vtab:TASK, tfds:BUILDER or names in the catalogue.',
+    ' vtab:TASK, tfds:BUILDER or names in the catalog.',
   ),
   'evaluate.restricted': Key(
     False,
@@ -164,7 +164,7 @@ JOB_KEYS = {
     3, 'Random draws of the examples, the same for every model.', low=1
   ),
   'few_shot.l2': Key(
-    1024.0, 'L2 regularisation of the least-squares fit.', low=1e-6
+    1024.0, 'L2 regularization of the least-squares fit.', low=1e-6
   ),
   'interpolate.paths': Key((), 'Checkpoints with the same shapes.'),
   'interpolate.alphas': Key(

@@ -159,7 +159,7 @@ _DATA = {
   'data.name': Key(
     'digits',
     'Dataset: digits, folder:PATH, tfds:BUILDER, vtab:TASK or a name in the'
-    ' catalogue; vtab for the job of that name.',
+    ' catalog; vtab for the job of that name.',
   ),
   'data.train': Key('train', 'Training split, such as train[:98%].'),
   'data.eval': Key(

@@ -1,6 +1,6 @@
 """Decodes image files and pixel arrays of any kind to RGB, uint8.
 
-File types are recognised by content, never by name. Images are turned upright
+File types are recognized by content, never by name. Images are turned upright
 according to their EXIF orientation. Alpha channels are dropped, gray is
 repeated, palettes are looked up, CMYK is converted, the upper 8 of 16 bits are
 kept, and an animation yields its first frame.

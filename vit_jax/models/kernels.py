@@ -92,7 +92,7 @@ def late_division(
   value: Float[Array, 'b h k s'],
   bias: Float[Array, 'b h q k'] | None = None,
 ) -> Float[Array, 'b h q s']:
-  """Computes `vit.attention`, but normalises the softmax after the product.
+  """Computes `vit.attention`, but normalizes the softmax after the product.
 
   This makes fewer passes over arrays of the size of the attention weights, and
   is the fastest implementation on CPUs. Its derivative subtracts a multiple of

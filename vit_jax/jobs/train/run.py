@@ -155,7 +155,7 @@ def train(
       state = program.to_training_layout(restored.state)
     else:
       step, skipped = 0, 0
-      with console.phase('initialising the parameters'):
+      with console.phase('initializing the parameters'):
         state = program.create_state(params)
     del start, params, restored
     with metrics_lib.MetricLog(workdir, resume_step=step) as metric_log:
