@@ -71,8 +71,8 @@ def test_form_of_gelu_travels_with_the_weights(tmp_path):
 @pytest.mark.parametrize(
   ('alphas', 'number', 'message'),
   [
-    ('', 1, 'lists 1 checkpoints'),
-    ('0.5', 3, 'lists 3 checkpoints; give two'),
+    ('', 1, 'expected two checkpoints, .* got 1'),
+    ('0.5', 3, 'expected two checkpoints, .* got 3'),
     ('nan', 2, 'holds numbers that are not finite'),
     ('half', 2, "interpolate.alphas='half' is not a list"),
   ],

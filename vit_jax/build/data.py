@@ -233,7 +233,7 @@ def open_split(
 
 
 def eval_transform(config: ml_collections.ConfigDict) -> Callable:
-  """Returns the preprocessing of images outside training.
+  """Returns the preprocessing of evaluation images.
 
   Raises:
     ValueError: if an image size is invalid.

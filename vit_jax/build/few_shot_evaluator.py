@@ -116,7 +116,7 @@ class FewShotDataset:
 
 
 class FewShotEvaluator:
-  """Computes few-shot accuracies; the model is compiled once.
+  """Few-shot accuracies of a model, which is compiled once.
 
   Attributes:
     datasets: the datasets by their names in metrics.
@@ -226,8 +226,8 @@ def _warn_of_small_classes(item, counts, shots):
   small = int(np.sum(counts < shots))
   if small:
     _log.warning(
-      '%s %s: %d of %d classes have fewer than %d examples (minimum %d); all of'
-      ' their examples are used',
+      '%s %s: using all examples of the classes with too few: %d of %d classes'
+      ' have fewer than %d (minimum %d)',
       item.dataset, item.train, small, len(counts), shots, counts.min(),
     )  # fmt: skip
 

@@ -74,7 +74,7 @@ def load_classifier(config: ml_collections.ConfigDict) -> PretrainedModel:
 
 
 def load_backbone(config: ml_collections.ConfigDict) -> PretrainedModel:
-  """Same as `load_classifier`, but the checkpoint need not have a head.
+  """Loads a model as `load_classifier` does, but possibly without a head.
 
   Without `init_from`, the weights are the random initial weights of a run with
   this model and seed.

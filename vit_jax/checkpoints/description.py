@@ -66,7 +66,7 @@ class Description:
     class_names: names in the order of the labels, if recorded.
     image_size: height and width in pixels that the position embeddings are for,
       if recorded.
-    evaluation: preprocessing that the logits were evaluated with, if recorded.
+    evaluation: preprocessing of evaluation images, if recorded.
     loss: key of `steps.LOSSES`, which determines probabilities.
     axial: whether the model uses axial attention.
     ignored: names of arrays in the file that do not belong to an image model,

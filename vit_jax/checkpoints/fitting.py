@@ -168,7 +168,7 @@ def _select(weights, old_shapes, expected, removed):
   problems = []
   if 'pre_logits' in removed and 'pre_logits/kernel' in expected:
     problems.append(
-      "a new head has no hidden layer 'pre_logits', but the model does; use"
+      "a new head has no hidden layer 'pre_logits', but the model has one; use"
       " head='keep_pre_logits', or a model with representation_size=None"
     )
   loaded = {}

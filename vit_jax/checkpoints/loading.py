@@ -111,7 +111,7 @@ def _read_npz(path):
     params = FORMATS[name].read(archive)
     if archive.unread:
       _log.info(
-        '%s: ignored %d arrays that do not belong to an image model, such as'
+        '%s: ignored arrays that do not belong to an image model: %d, such as'
         ' %s',
         path,
         len(archive.unread),

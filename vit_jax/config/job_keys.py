@@ -182,7 +182,7 @@ JOB_KEYS = {
   ),
   'inspect.paths': Key(
     (),
-    'Image files, and folders of them, to visualise attention for; empty:'
+    'Image files, and folders of them, to visualize attention for; empty:'
     ' images of the split.',
   ),
   'inspect.num_images': Key(
@@ -192,7 +192,7 @@ JOB_KEYS = {
     low=0,
   ),
   'inspect.pictures': Key(
-    8, 'Largest number of images to visualise attention for.', low=1
+    8, 'Largest number of images to visualize attention for.', low=1
   ),
   'inspect.renormalise': Key(
     False,

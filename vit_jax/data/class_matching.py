@@ -177,7 +177,7 @@ def _reason_for_index(model_names, data_names, model, data) -> str:
 
 
 def _are_shuffled_labels(names, num_classes):
-  """Returns whether the names are 0 to num_classes - 1 in another order."""
+  """Returns whether the names are 0 to num_classes - 1, but out of order."""
   return (
     not _is_unnamed(names)
     and len(names) == num_classes

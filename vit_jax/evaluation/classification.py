@@ -80,8 +80,8 @@ class Predictions:
     correct = self.correct[self.labelled]
     if not len(correct):
       raise ValueError(
-        f'none of {len(self.index)} examples has a label, so accuracy is not'
-        ' defined; choose a split with labels.'
+        'no example has a label, so accuracy is not defined; choose a split'
+        ' with labels.'
       )
     metrics['accuracy'] = int(correct[:, 0].sum()) / len(correct)
     if num_classes > TOP:

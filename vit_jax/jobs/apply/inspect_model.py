@@ -210,7 +210,7 @@ def _read_photos(
       _log.warning('%s cannot be read: %s', path, error)
   if paths and not images:
     raise ValueError(
-      f'none of {len(paths)} files can be read as an image; the first is'
+      f'no file can be read as an image; the first of {len(paths)} is'
       f' {paths[0]}.'
     )
   return np.array(images), names

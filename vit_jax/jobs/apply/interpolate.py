@@ -85,9 +85,9 @@ def _load_all(
   paths = config.interpolate.paths
   if len(paths) < 2 or (config.interpolate.alphas and len(paths) > 2):
     raise ValueError(
-      f'interpolate.paths={paths!r} lists {len(paths)} checkpoints; give two,'
-      ' separated by commas, for interpolate.alphas, or two or more for their'
-      ' mean.'
+      f'interpolate.paths={paths!r}: expected two checkpoints, separated by'
+      ' commas, for interpolate.alphas, or two or more for their mean; got'
+      f' {len(paths)}.'
     )
   models = []
   for path in paths:

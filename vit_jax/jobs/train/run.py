@@ -250,7 +250,7 @@ def train(
 
 
 class _Batches:
-  """Iterates over training batches on the mesh; counts unreadable examples."""
+  """Training batches on the mesh, and the number of unreadable examples."""
 
   def __init__(
     self,
