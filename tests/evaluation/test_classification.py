@@ -139,6 +139,6 @@ def test_outputs_that_are_not_finite_are_named():
   spoiled[1]['image'][0, ..., 2] = np.inf
   with pytest.raises(finite.NonFiniteError) as error:
     classification.predict(step, {}, spoiled, lambda b: b)
-  assert 'for 5 images: NaN or infinite values in' in str(error.value)
+  assert 'outputs of the model: NaN or infinite values in' in str(error.value)
   for name in ('loss', 'top_probabilities'):
     assert name in str(error.value)
