@@ -20,7 +20,7 @@ import ml_collections
 from ml_collections import config_flags
 
 from vit_jax import config as config_lib
-from vit_jax import jobs
+from vit_jax import foreign_errors, jobs
 from vit_jax.build import summary
 from vit_jax.distributed import processes
 from vit_jax.page import report
@@ -190,6 +190,8 @@ def main(argv: list[str]) -> None:
   except (ValueError, OSError) as e:
     _exit(e, str(e) if _SHOW.value else processes.explain(e))
   except BaseException as e:
+    if foreign_errors.is_foreign(e):
+      _exit(e, processes.explain(e))
     if not jax.distributed.is_initialized():
       raise
     if not processes.is_lost_connection(e):

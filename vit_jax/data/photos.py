@@ -10,6 +10,7 @@ from etils import epath
 from jaxtyping import Float
 import numpy as np
 
+from vit_jax import foreign_errors
 from vit_jax.data import listing
 from vit_jax.data.lazy_tensorflow import tf
 
@@ -74,6 +75,8 @@ def read(
   try:
     return transform(tf.constant(epath.Path(path).read_bytes())).numpy()
   except tf.errors.OpError as error:
-    raise ValueError(error.message.splitlines()[0]) from error
+    if foreign_errors.is_out_of_memory(error):
+      raise
+    raise ValueError(foreign_errors.message(error)) from error
   except OSError as error:
     raise ValueError(str(error)) from error
