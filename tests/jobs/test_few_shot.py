@@ -73,7 +73,7 @@ def test_results_are_those_of_the_draws_whatever_the_batch(
 
 
 def test_accuracy_from_whole_arrays(run_of_ours, tmp_path):
-  """The same without pipeline, batches and the choice of what to compute."""
+  """Computes the accuracy without pipeline and batches, for every image."""
   workdir, _ = run_of_ours
   params, description = checkpoints.load_with_description(workdir / 'final.npz')
   model = models.create(

@@ -91,7 +91,9 @@ def test_other_forms_of_gelu_are_refused(two_runs, tmp_path):
   config.model.gelu = 'erf'
   runs.run(config, tmp_path / 'other')
   two = [two_runs[0], tmp_path / 'other']
-  with pytest.raises(ValueError, match="has gelu='tanh', that .* has 'erf'"):
+  with pytest.raises(
+    ValueError, match="has gelu='tanh', but that .* has 'erf'"
+  ):
     main.run(interpolation(two), tmp_path / 'run')
   runs.run(interpolation(two, model__gelu='tanh'), tmp_path / 'run')
 

@@ -188,7 +188,7 @@ def test_folders_of_numbers_are_labels(tmp_path, caplog):
 
 
 def test_case_hf_perm(tmp_path):
-  """134 of 180 photos, as prediction names them."""
+  """Evaluation counts as many correct photos as prediction does: 134."""
   case = runs.SHARED / 'cases' / 'hf_perm'
   flowers = runs.SHARED / 'data' / 'flowers12' / 'train'
   if not case.exists():
