@@ -94,7 +94,7 @@ def _decode_with_pillow(raw: tf.Tensor) -> tf.Tensor:
     except Exception as error:
       raise tf.errors.InvalidArgumentError(None, None, str(error)) from error
 
-  if tf.executing_eagerly():  # A NumPy function would not get a string.
+  if tf.executing_eagerly():  # `numpy_function` would pass an array, not bytes.
     return tf.constant(decode(raw.numpy()))
   image = tf.numpy_function(decode, [raw], tf.uint8, stateful=False)
   return tf.ensure_shape(image, (None, None, 3))
