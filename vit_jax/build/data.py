@@ -90,7 +90,7 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
   Raises:
     ValueError: if data is missing or does not match the rest of the config.
   """
-  _check_names(config)
+  _check_split_names(config)
   c = config.data
   train = open_split(
     config,
@@ -124,7 +124,7 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
   )
 
 
-def _check_names(config: ml_collections.ConfigDict) -> None:
+def _check_split_names(config: ml_collections.ConfigDict) -> None:
   """Refuses split names that are prefixes of the run's other metrics."""
   for name, split in config_lib.eval_splits(config).items():
     if name in metrics.RESERVED:

@@ -93,7 +93,7 @@ def load_backbone(config: ml_collections.ConfigDict) -> PretrainedModel:
     )
   _log.warning('init_from is empty: the weights are random')
   config = config.copy_and_resolve_references()
-  _use_evaluation(config, checkpoints.Description('', {}, 0))
+  _set_evaluation_keys(config, checkpoints.Description('', {}, 0))
   model = build.create_model(config, num_classes=0)
   init = functools.partial(
     build.initial_params, model, config_lib.image_size(config)
@@ -124,7 +124,7 @@ def _fitted(
     size = stored.evaluation.image_size or stored.image_size
     height, width = size or _image_size(start, model)
     config.data.update(image_size=height, image_width=width)
-  _use_evaluation(config, stored)
+  _set_evaluation_keys(config, stored)
   if config.model.name:
     config.model.update(
       pool=stored.sizes.get('pool', 'token'),
@@ -143,7 +143,7 @@ def _fitted(
   )
 
 
-def _use_evaluation(
+def _set_evaluation_keys(
   config: ml_collections.ConfigDict, stored: checkpoints.Description
 ) -> None:
   """Sets the evaluation keys that the config leaves to the checkpoint.

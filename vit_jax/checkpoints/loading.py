@@ -76,7 +76,7 @@ def _read(path, heads):
   if path.is_dir():
     if run_folder.is_run(path):
       params = run_folder.read(path)
-      return _complete(path, params, 'run', run_folder.settings(path))
+      return _apply_settings(path, params, 'run', run_folder.settings(path))
     if (path / huggingface.WEIGHTS).exists():
       return _read_safetensors(path / huggingface.WEIGHTS, heads)
     raise ValueError(
@@ -118,7 +118,7 @@ def _read_npz(path):
         archive.unread[0],
       )
     settings = FORMATS[name].settings(path, {})
-    return _complete(path, params, name, settings, archive.unread)
+    return _apply_settings(path, params, name, settings, archive.unread)
 
 
 def _read_safetensors(path, heads):
@@ -140,7 +140,7 @@ def _read_safetensors(path, heads):
   if not recorded:
     usual = description.sizes(params).get('heads')
     settings.setdefault(description.ASSUMED, {})['heads'] = usual
-  return _complete(path, params, name, settings)
+  return _apply_settings(path, params, name, settings)
 
 
 def _match(suffix, arrays):
@@ -156,7 +156,7 @@ def _match(suffix, arrays):
   )
 
 
-def _complete(path, params, format, settings, ignored=()):
+def _apply_settings(path, params, format, settings, ignored=()):
   """Applies the settings; returns float32 weights and their description."""
   official.check_blocks(params)
   sizes = description.sizes(params)

@@ -63,13 +63,13 @@ _INTERPOLATIONS = {
 _CROPS = {'center': 'center', 'squash': 'resize_center'}
 _POOLS = {'': None, 'token': 'token', 'avg': 'gap'}
 # Architectures for which the default of an argument may be wrong.
-_UNUSUAL = {
+_UNRELIABLE_DEFAULTS = {
   'siglip|quickgelu': 'act_layer',
   r'_base_patch\d+_gap_': 'num_heads',
 }
 # Arguments of timm's VisionTransformer that its parameters determine, or that
 # do not affect predictions. Others are refused.
-_EVIDENT = (
+_IMPLIED = (
   'img_size', 'patch_size', 'in_chans', 'num_classes', 'embed_dim', 'depth',
   'mlp_ratio', 'qkv_bias', 'qk_norm', 'scale_attn_norm', 'scale_mlp_norm',
   'proj_bias', 'init_values', 'class_token', 'no_embed_class', 'reg_tokens',
@@ -138,7 +138,7 @@ def _model_settings(arguments, pool, architecture):
     'global_pool': (None, *_POOLS),
     'num_heads': None,
     'pos_embed': ('learn', None),
-  } | dict.fromkeys(_EVIDENT)
+  } | dict.fromkeys(_IMPLIED)
   for name, value in (arguments | {'global_pool': pool}).items():
     allowed = supported.get(name, (None,))
     if value and allowed and value not in allowed:
@@ -147,7 +147,7 @@ def _model_settings(arguments, pool, architecture):
         + f'; known: {", ".join(filter(None, allowed))}' * (len(allowed) > 1)
         + '.'
       )
-  for pattern, name in _UNUSUAL.items():
+  for pattern, name in _UNRELIABLE_DEFAULTS.items():
     if re.search(pattern, architecture or '') and not arguments.get(name):
       raise ValueError(
         f'{pytorch.CONFIG} does not specify {name}, whose default may be wrong'

@@ -94,11 +94,11 @@ def _load_all(
     path_config = config.copy_and_resolve_references()
     path_config.init_from = path
     models.append(pretrained.load_classifier(path_config))
-  _check_equal_models(paths, models)
+  _check_same_model(paths, models)
   return models
 
 
-def _check_equal_models(
+def _check_same_model(
   paths: Sequence[str], models: Sequence[pretrained.PretrainedModel]
 ) -> None:
   """Checks settings and classes, which the shapes of weights do not show."""
