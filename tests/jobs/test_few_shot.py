@@ -230,7 +230,7 @@ def test_small_classes_take_part_with_all_they_have(tmp_path, caplog):
   )
   results = runs.run(config, tmp_path / 'run')
   assert results['num_examples'] == {'photos': {'train': 7, 'test': 7}}
-  assert '1 of 2 classes have fewer than 4 examples (minimum 2)' in (
+  assert 'classes with fewer than 4 examples: 1 of 2 (minimum 2)' in (
     caplog.text
   )
 

@@ -226,9 +226,9 @@ def _warn_of_small_classes(item, counts, shots):
   small = int(np.sum(counts < shots))
   if small:
     _log.warning(
-      '%s %s: using all examples of the classes with too few: %d of %d classes'
-      ' have fewer than %d (minimum %d)',
-      item.dataset, item.train, small, len(counts), shots, counts.min(),
+      '%s %s: classes with fewer than %d examples: %d of %d (minimum %d); all of'
+      ' their examples are used',
+      item.dataset, item.train, shots, small, len(counts), counts.min(),
     )  # fmt: skip
 
 
