@@ -226,8 +226,8 @@ def _warn_of_small_classes(item, counts, shots):
   small = int(np.sum(counts < shots))
   if small:
     _log.warning(
-      '%s %s: classes with fewer than %d examples: %d of %d (minimum %d); all of'
-      ' their examples are used',
+      '%s %s: classes with fewer than %d examples: %d of %d (minimum %d); all'
+      ' of their examples are used',
       item.dataset, item.train, shots, small, len(counts), counts.min(),
     )  # fmt: skip
 
