@@ -1,6 +1,6 @@
 """Decodes image files and pixel arrays of any kind to RGB, uint8.
 
-File types are recognised by content, never by name. Images are turned upright
+File types are recognized by content, never by name. Images are turned upright
 according to their EXIF orientation. Alpha channels are dropped, gray is
 repeated, palettes are looked up, CMYK is converted, the upper 8 of 16 bits are
 kept, and an animation yields its first frame; only this frame is decoded.
@@ -177,7 +177,7 @@ def _decode_with_pillow(raw: tf.Tensor, max_pixels: int) -> tf.Tensor:
         message = f'it is not a {", ".join(MAGIC)} file'
       raise tf.errors.InvalidArgumentError(None, None, message) from error
 
-  if tf.executing_eagerly():  # A NumPy function would not get a string.
+  if tf.executing_eagerly():  # `numpy_function` would pass an array, not bytes.
     return tf.constant(decode(raw.numpy()))
   image = tf.numpy_function(decode, [raw], tf.uint8, stateful=False)
   return tf.ensure_shape(image, (None, None, 3))
