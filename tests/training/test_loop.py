@@ -99,6 +99,7 @@ def test_nan_is_reported_with_its_step_and_not_saved(bad_at):
 
 
 def test_metrics_of_a_batch_without_examples_are_left_out():
+  @jax.jit
   def step(state, batch):
     new, metrics = count_step(state, batch)
     count = jnp.minimum(batch['x'], 1)  # Only the first batch has none.
