@@ -30,7 +30,7 @@ TINY = (
 )
 ARGUMENTS = (
   '--config=configs/digits.py',
-  '--config.total_steps=1500',
+  '--config.total_steps=800',
   '--config.log_every=10',
   '--config.eval_every=200',
   '--config.checkpoint_every=50',
