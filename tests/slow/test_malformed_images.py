@@ -59,7 +59,7 @@ def encode(image, kind, **options):
 
 def smooth(height=40, width=56):
   y, x = np.mgrid[:height, :width]
-  channels = [x * 255 // width, y * 255 // height, (x + y) * 4 % 256]
+  channels = [x * 255 // width, y * 255 // height, 255 - x * 255 // width]
   return Image.fromarray(np.stack(channels, -1).astype(np.uint8))
 
 
@@ -398,8 +398,8 @@ def test_prediction_has_a_line_for_every_file(data, read, tmp_path, capsys):
   model = models.create('ViT-Ti/16', num_classes=3, **runs.SMALL)
   checkpoints.export(weights.random_params(model, SIZE), tmp_path / 'model.npz')
   config = runs.override(
-    runs.load_config('predict', str(tmp_path / 'model.npz')),
-    predict__paths=str(images),
+    runs.load_config('predict', str(images)),
+    init_from=str(tmp_path / 'model.npz'),
     batch_size=16,
   )
   main.run(config, tmp_path / 'run')
