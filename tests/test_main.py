@@ -266,7 +266,13 @@ def dotted(**values):
     ({'data__eval': 'best=test'}, 'start with best/'),
     ({'data__eval': 'few_shot=test'}, 'start with few_shot/'),
     ({'data__eval': 'train/x=test'}, 'a unique name without a slash'),
+    ({'data__eval': 'a/b=test'}, 'is not a file name'),
+    ({'data__trim_px': 4}, r'trim_px=4 leaves nothing of .* of 8x8 px'),
+    ({'data__exclude': 's3://bucket/list'}, "'s3://bucket/list' is a URL"),
+    ({'batch_size': 2**31 - 8}, r'at least 1,552.0 GiB .* 2147483640x8x8x3'),
+    ({'model__width': 2**20, 'model__mlp_dim': 2**20}, 'GiB for weights and'),
     ({'profile_steps': 'x'}, 'FIRST:LAST'),
+    ({'profile_steps': '2:3'}, 'begins after the run, .* 0 to 1;'),
     ({'data__precrop_size': 7}, 'precrop_size=7 is smaller'),
   ],
 )

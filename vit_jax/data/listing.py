@@ -21,22 +21,6 @@ def shown(path: str | bytes) -> str:
   return os.fsencode(path).decode(errors='backslashreplace')
 
 
-def expand(path: str) -> epath.Path:
-  """Returns a path given by the user, with ~ replaced by the home folder.
-
-  Raises:
-    ValueError: if the path is not UTF-8.
-  """
-  try:
-    path.encode()
-    return epath.Path(path).expanduser()
-  except UnicodeEncodeError as error:
-    raise ValueError(
-      f'path {shown(path)} is not UTF-8; rename that file or folder, or give a'
-      ' folder above it.'
-    ) from error
-
-
 class LeftOut:
   """Files and folders that are not listed, by reason."""
 

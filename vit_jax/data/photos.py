@@ -10,6 +10,7 @@ from etils import epath
 from jaxtyping import Float
 import numpy as np
 
+from vit_jax.checkpoints import location
 from vit_jax.data import listing
 from vit_jax.data.lazy_tensorflow import tf
 
@@ -33,7 +34,7 @@ def find(paths: Iterable[str]) -> list[str]:
   while remaining:
     # The shortest name that exists.
     for count in range(1, len(remaining) + 1):
-      path = listing.expand(','.join(remaining[:count]))
+      path = location.expand(','.join(remaining[:count]))
       if path.exists():
         break
     else:

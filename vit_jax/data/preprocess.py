@@ -107,6 +107,11 @@ def eval_transform(
   def transform(raw):
     if trim_px:
       image = decode.to_rgb(raw)
+      tf.debugging.assert_greater(
+        tf.reduce_min(tf.shape(image)[:2]),
+        2 * trim_px,
+        f'data.trim_px={trim_px} leaves nothing of the image.',
+      )
       raw = image[trim_px:-trim_px, trim_px:-trim_px]
     return _to_unit_range(crop_image(raw), image_size)
 
