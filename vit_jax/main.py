@@ -13,6 +13,11 @@ import re
 import sys
 import traceback
 
+from vit_jax.distributed import interrupt
+
+if __name__ == '__main__':  # The other imports take seconds.
+  interrupt.exit_during_imports()
+
 from absl import app, flags
 from absl import logging as absl_logging
 from etils import epath
@@ -21,7 +26,7 @@ import ml_collections
 from ml_collections import config_flags
 
 from vit_jax import config as config_lib
-from vit_jax import jobs
+from vit_jax import foreign_errors, jobs
 from vit_jax.build import summary
 from vit_jax.checkpoints import location
 from vit_jax.distributed import processes
@@ -106,10 +111,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
         f' {config!r}; return a config that starts from vit_jax.config.base().'
       )
     config_lib.set_keys(config, keys)
-  except (flags.Error, TypeError, ValueError, OSError) as e:
+  except (flags.Error, AttributeError, TypeError, ValueError, OSError) as e:
     if of_user := _error_of_user(e):
       raise of_user from None
-    _exit(e, _without_traceback(str(e)))
+    _exit(e, _without_traceback(str(e).removeprefix('ERROR:: ')))
   return rest
 
 
@@ -148,12 +153,13 @@ def _error_of_user(error: BaseException | None) -> BaseException | None:
   """
   while error is not None:
     frames = traceback.extract_tb(error.__traceback__)
-    # ml_collections catches it, and absl and ml_collections raise others.
-    if frames and pathlib.Path(frames[0].filename).parent == _ML_COLLECTIONS:
-      raised_in = pathlib.Path(frames[-1].filename).resolve()
+    files = [pathlib.Path(frame.filename) for frame in frames]
+    loaders = [k for k, f in enumerate(files) if f.parent == _ML_COLLECTIONS]
+    if loaders and loaders[-1] + 1 < len(files):
+      raised_in = files[-1].resolve()
       ours = any(raised_in.is_relative_to(folder) for folder in _OURS)
-      return None if ours or len(frames) == 1 else error
-    error = error.__context__
+      return None if ours else error
+    error = error.__context__  # absl and ml_collections raise others instead.
   return None
 
 
@@ -227,9 +233,13 @@ def main(argv: list[str]) -> None:
         return
       _log.info('%s', '\n'.join(lines))
     run(config, workdir)
+  except KeyboardInterrupt:
+    raise
   except (ValueError, OSError) as e:
     _exit(e, str(e) if _SHOW.value else processes.explain(e))
   except BaseException as e:
+    if foreign_errors.is_foreign(e):
+      _exit(e, processes.explain(e))
     if not jax.distributed.is_initialized():
       raise
     if not processes.is_lost_connection(e):
@@ -238,4 +248,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=_parse_flags)
+  with interrupt.one_line():
+    app.run(main, flags_parser=_parse_flags)

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 import numpy as np
 from PIL import Image, ImageOps
 
-from vit_jax.data import exif, functions
+from vit_jax.data import branches, exif
 from vit_jax.data.lazy_tensorflow import tf
 
 # Photos may have any size, as with TensorFlow.
@@ -73,7 +73,7 @@ def cropped_to_rgb(
   return tf.cond(
     _is(raw, 'JPEG') & (orientation == 1),
     crop_while_decoding,
-    functions.separate(lambda: crop(_decode(raw, orientation))),
+    branches.rare(lambda: crop(_decode(raw, orientation))),
   )
 
 
@@ -84,7 +84,7 @@ def _is(raw: tf.Tensor, kind: str) -> tf.Tensor:
 
 
 def _decode_with_pillow(raw: tf.Tensor) -> tf.Tensor:
-  """Decodes types that TensorFlow cannot decode, or not all variants of."""
+  """Decodes file types that TensorFlow does not fully support."""
 
   def decode(file):
     try:
@@ -110,7 +110,7 @@ def _pillow_to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def _decode(raw: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-  """Decodes a file; `orientation` is that of `exif.orientation`."""
+  """Decodes a file with the given `exif.orientation`."""
 
   def decode_with_tensorflow():
     return tf.io.decode_image(raw, channels=3, expand_animations=False)
@@ -129,7 +129,7 @@ def _decode(raw: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
   return tf.cond(
     orientation == 1,  # Upright JPEG and PNG files.
     decode_with_tensorflow,
-    functions.separate(decode_others),
+    branches.rare(decode_others),
   )
 
 

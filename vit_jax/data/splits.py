@@ -75,7 +75,7 @@ def order_key(purpose: str, name: str) -> bytes:
   The key of a name does not depend on the other names. Different purposes give
   unrelated orders.
   """
-  # Names of files may contain bytes that are not UTF-8.
+  # File names may contain bytes that are not UTF-8.
   text = f'{purpose}/{name}'.encode(errors='surrogateescape')
   return hashlib.blake2b(text, digest_size=8).digest()
 

@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 
+from vit_jax import foreign_errors
 from vit_jax.checkpoints import location
 from vit_jax.data import splits
 from vit_jax.data.lazy_tensorflow import tfds
@@ -116,7 +117,7 @@ def find_shards(
   try:
     shards = builder.info.splits[split].file_instructions
   except (ValueError, KeyError, AssertionError) as error:
-    reason = str(error).splitlines()[0]
+    reason = foreign_errors.message(error)
     raise ValueError(
       f'{name}: cannot read split {split!r} ({reason}); {splits.SYNTAX}.'
       f' Splits: {_sizes(_num_examples(builder))}.'

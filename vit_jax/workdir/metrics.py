@@ -21,7 +21,7 @@ from vit_jax.workdir import console, files
 with epy.lazy_imports(success_callback=lazy_tensorflow.hide_accelerators):
   from clu import metric_writers
 
-# First parts of the names of metrics that are not measured on a split.
+# Prefixes of metrics that are not named after a split.
 RESERVED = ('train', 'perf', 'best', 'few_shot')
 
 _log = logging.getLogger(__name__)

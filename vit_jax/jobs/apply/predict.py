@@ -127,13 +127,13 @@ class _Predictor:
         tops = iter(self._top(images, batch_size) if images else ())
         for path, image_or_error in zip(batch, loaded, strict=True):
           if isinstance(image_or_error, str):
-            yield {'example': listing.shown(path), 'error': image_or_error}
+            yield {'example': listing.printable(path), 'error': image_or_error}
           else:
             top = [
               {'class': names[k], 'probability': round(float(p), 4)}
               for k, p in zip(*next(tops), strict=True)
             ]
-            yield {'example': listing.shown(path), 'top': top}
+            yield {'example': listing.printable(path), 'top': top}
 
   def _load(self, path: str) -> np.ndarray | str:
     """Returns the preprocessed image, or why it cannot be read."""
