@@ -58,9 +58,10 @@ def check(workdir: epath.Path, record: Record) -> None:
   """
 
   def compare():
+    earlier = run_folder.read_json(workdir / files.DATA) or {}
     if not run_folder.has_checkpoint(workdir):
       return []
-    return changes(run_folder.read_json(workdir / files.DATA) or {}, record)
+    return changes(earlier, record)
 
   if changed := processes.from_first(compare):
     raise ValueError(

@@ -23,6 +23,7 @@ _REAL = '-real/accuracy'
 _IMAGENET = 'imagenet2012'
 # Names of other metrics and folders.
 _RESERVED = ('mean', 'few_shot', 'train')
+_NAME = re.compile(r'\w[\w.:+ -]{0,99}')
 
 # Keys of `model` that belong to pre-training, or that the recipe sets.
 _NOT_TRANSFERRED = (
@@ -94,10 +95,10 @@ def finetune_datasets(config: ml_collections.ConfigDict) -> dict[str, str]:
     name, equals, dataset = item.partition('=')
     if not equals:
       name, dataset = few_shot_evaluator.short_name(item), item
-    if name in (*datasets, *_RESERVED) or not re.fullmatch(r'\w[\w.-]*', name):
+    if name in (*datasets, *_RESERVED) or not _NAME.fullmatch(name):
       raise ValueError(
         f'study.finetune={config.study.finetune!r}: each dataset needs a unique'
-        ' name of letters, digits and _.- other than'
+        ' name of letters, digits, spaces and _.:+- other than'
         f' {", ".join(_RESERVED)}, as in NAME={dataset}; got {name!r}.'
       )
     datasets[name] = dataset
