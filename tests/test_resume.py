@@ -205,7 +205,11 @@ def test_another_config_in_the_same_folder_is_refused(tmp_path):
 
 def test_evaluation_and_micro_batches_may_change_on_a_resume(tmp_path):
   config = runs.override(
-    small_run(), eval_every=1, best_metric='test/accuracy', seed=3
+    small_run(),
+    eval_every=1,
+    best_metric='test/accuracy',
+    optim__name='sgd',  # Adam amplifies gradients that are zero but rounded.
+    optim__lr=0.1,
   )
   runs.run(config, tmp_path)
   weights = dict(np.load(tmp_path / 'final.npz'))

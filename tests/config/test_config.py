@@ -58,7 +58,7 @@ def test_base_with_a_length_passes_the_check():
 def test_bad_values_are_named(key, value, message):
   config = config_lib.base(total_steps=10)
   config.optim.accumulate = 2
-  config[key] = value
+  config.update_from_flattened_dict({key: value})
   with pytest.raises(ValueError, match=message):
     config_lib.check(config)
 
