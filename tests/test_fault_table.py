@@ -107,8 +107,7 @@ TESTS = {
     ),
   },
   'the data has changed since the run began': {
-    'the same command is refused, with a list of the changed classes and'
-    ' files': (
+    'the command fails and lists the changes': (
       'tests/jobs/test_labels.py::test_a_run_resumes_only_on_its_data',
       'tests/workdir/test_data_record.py::test_changes_of_folders',
     ),

@@ -104,7 +104,7 @@ def profiled_steps(
 
 
 def model_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Returns the options for `models.create`, except those at `Key.unset`."""
+  """Returns the options for `models.create` that the config sets."""
   options = {
     name: value
     for name, value in config.model.items()

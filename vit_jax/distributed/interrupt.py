@@ -34,8 +34,8 @@ def exit_during_imports() -> None:
 def one_line() -> Iterator[None]:
   """Turns Ctrl-C inside into one line that says how to continue.
 
-  The first one raises KeyboardInterrupt, or saves during training; a second one
-  exits at once, even from native code.
+  The first one raises KeyboardInterrupt or, during training, saves and stops; a
+  second one exits at once, even from native code.
   """
   if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     yield
@@ -66,7 +66,7 @@ def _raise(*unused) -> NoReturn:
 
 
 def _unraisable(unraisable) -> None:
-  # Python would print the traceback and go on.
+  # Python would print the traceback and continue.
   if issubclass(unraisable.exc_type, KeyboardInterrupt):
     _exit()
   sys.__unraisablehook__(unraisable)

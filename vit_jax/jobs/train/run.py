@@ -154,7 +154,7 @@ def train(
       state = program.to_training_layout(restored.state)
     else:
       step, skipped = 0, 0
-      with console.phase('initialising the parameters'):
+      with console.phase('initializing the parameters'):
         state = program.create_state(params)
     del start, params, restored
     with metrics_lib.MetricLog(workdir, resume_step=step) as metric_log:
@@ -257,7 +257,7 @@ def train(
 
 
 class _Batches:
-  """Iterates over training batches on the mesh; counts unreadable examples."""
+  """Training batches on the mesh, and the number of unreadable examples."""
 
   def __init__(
     self,
