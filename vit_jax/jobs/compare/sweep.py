@@ -35,7 +35,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   candidates = settings_lib.settings(config)
   configs = [settings_lib.run_config(config, setting) for setting in candidates]
   if len(candidates) > 1:
-    configs += map(selection.held_out_config, configs)
+    configs += [selection.held_out_config(c) for c in configs]
   settings_lib.check_data((c, workdir) for c in configs)
   claim.start(config_lib.flatten(config), workdir)
 
