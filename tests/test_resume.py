@@ -243,7 +243,9 @@ def test_evaluation_and_micro_batches_may_change_on_a_resume(tmp_path):
         evaluated[event['step']]['test/loss'], event['test/loss'], rtol=1e-5
       )
   # Once finished, the results would lack what is asked for.
-  with pytest.raises(ValueError, match='eval_every: 0 -> 3.*configs/evaluate.py'):
+  with pytest.raises(
+    ValueError, match='eval_every: 0 -> 3.*configs/evaluate.py'
+  ):
     runs.run(runs.override(changed, eval_every=3), tmp_path)
   # A split of the same name is of the same images.
   (tmp_path / 'results.json').unlink()

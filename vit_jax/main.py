@@ -153,10 +153,9 @@ def _error_of_user(error: BaseException | None) -> BaseException | None:
   """
   while error is not None:
     frames = traceback.extract_tb(error.__traceback__)
-    files = [pathlib.Path(frame.filename) for frame in frames]
-    loaders = [k for k, f in enumerate(files) if f.parent == _ML_COLLECTIONS]
-    if loaders and loaders[-1] + 1 < len(files):
-      raised_in = files[-1].resolve()
+    names = [(pathlib.Path(f.filename).parent, f.name) for f in frames]
+    if (_ML_COLLECTIONS, 'parse') in names[:-1]:  # It loads the file.
+      raised_in = pathlib.Path(frames[-1].filename).resolve()
       ours = any(raised_in.is_relative_to(folder) for folder in _OURS)
       return None if ours else error
     error = error.__context__  # absl and ml_collections raise others instead.

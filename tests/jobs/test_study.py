@@ -250,7 +250,6 @@ def test_curves_of_an_ablation(tmp_path):
     ({'study__points': '..: total_steps=2'}, r"'\.\.' cannot be the folder"),
     ({'study__points': '$: total_steps=2'}, "'-' cannot be the folder"),
     ({'study__points': 'compiled: total_steps=2'}, 'must not be compiled or'),
-    ({'study__points': 'a: seed=2'}, 'set seed and sweep.seeds for the whole'),
     ({'study__points': 'a: model.heads=3'}, 'heads'),
     ({'study__points': 'a: optim.warmup_steps=4'}, 'all of a run of 4 steps'),
     ({'study__points': 'a: data.train=learn'}, "no split 'learn'"),

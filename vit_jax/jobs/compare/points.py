@@ -83,7 +83,7 @@ def list_points(config: ml_collections.ConfigDict) -> list[Point]:
       )
     settings.check_folder(point.folder)
     if not point.finished_runs:
-      settings.check(point.config)
+      config_lib.check(point.config)
   return points
 
 
@@ -105,6 +105,9 @@ def check(
   """
   folders = [workdir / p.folder / f'seed-{config.seed}' for p in points]
   configs = [point.config for point in points]
+  for point in points:
+    if not point.finished_runs:
+      settings.check(point.config)
   settings.check_data(
     (point.config, folder / 'train')
     for point, folder in zip(points, folders, strict=True)
@@ -140,11 +143,6 @@ def _listed(config) -> Iterator[Point]:
   if config.study.points:
     for name, point in config.study.points.items():
       setting = tuple(item for item in point.items() if item[0] != FAMILY)
-      if 'seed' in point:
-        raise ValueError(
-          f'point {name!r} sets seed, but all points run with the same seeds;'
-          ' set seed and sweep.seeds for the whole study.'
-        )
       yield _point(config, name, point.get(FAMILY, ''), setting)
   elif config.sweep.grid or config.sweep.also or not config.study.collect:
     for setting in settings.settings(config):
