@@ -127,6 +127,7 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
       rotate_degrees=c.rotate_degrees,
       scale=c.scale,
       shift=c.shift,
+      max_pixels=c.max_pixels,
     ),
   )
 
@@ -242,6 +243,7 @@ def open_split(
       data_dir=c.dir,
       manual_dir=c.manual_dir,
       download=download,
+      skip_corrupt=c.skip_corrupt,
       **options,
     )
 
@@ -268,6 +270,7 @@ def eval_transform(config: ml_collections.ConfigDict) -> Callable:
     precrop_size=_precrop_size(config),
     interpolation=config.data.eval_interpolation,
     trim_px=config.data.trim_px,
+    max_pixels=config.data.max_pixels,
   )
 
 

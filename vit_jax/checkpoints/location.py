@@ -8,6 +8,8 @@ import urllib.request
 
 from etils import epath
 
+from vit_jax import printing
+
 _GOOGLE_CLOUD = 'https://storage.googleapis.com'
 _TIMEOUT = 10  # Seconds.
 
@@ -25,8 +27,8 @@ def expand(path: str | os.PathLike[str]) -> epath.Path:
   except UnicodeEncodeError as error:
     shown = os.fsencode(text).decode(errors='backslashreplace')
     raise ValueError(
-      f'path {shown} is not UTF-8; rename that file or folder, or give a'
-      ' folder above it.'
+      f'path {printing.printable(shown)} is not UTF-8; rename this file or'
+      ' folder, or give a folder that contains it.'
     ) from error
   if not re.match(r'[A-Za-z][A-Za-z0-9+.-]*://', text):
     return epath.Path(text).expanduser()
