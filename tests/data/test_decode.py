@@ -155,6 +155,13 @@ def test_size_in_the_header_is_checked_before_decoding(kind):
   assert re.search(message, foreign_errors.message(error.value))
 
 
+def test_a_jpeg_file_cannot_hold_more_than_a_block_per_bit():
+  raw = encode(Image.new('L', (4096, 4096)), 'JPEG', optimize=True)
+  assert decode.to_rgb(tf.constant(raw)).shape == (4096, 4096, 3)
+  with pytest.raises(tf.errors.OpError, match='more than its file can hold'):
+    decode.to_rgb(tf.constant(claims('JPEG', 1_000, 1_000)))
+
+
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'GIF', 'BMP', 'TIFF', 'WEBP'])
 def test_limit_of_pixels(kind):
   raw = tf.constant(encode(RGB, kind))

@@ -6,7 +6,7 @@ repeated, palettes are looked up, CMYK is converted, the upper 8 of 16 bits are
 kept, and an animation yields its first frame; only this frame is decoded.
 
 The size in the header of a file is checked before any pixel is decoded. This
-bounds memory: decoding and resizing take at most 15 bytes per pixel.
+bounds memory: reading, decoding and resizing take at most 16 bytes per pixel.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def to_rgb(
     return _pixels_to_rgb(raw)
   return _by_orientation(
     raw,
-    lambda: _decode(raw, _jpeg_size(raw), max_pixels),
+    lambda: _decode(raw, _jpeg_size(raw, max_pixels)),
     lambda orientation: _decode_others(raw, orientation, max_pixels),
   )
 
@@ -85,7 +85,7 @@ def cropped_to_rgb(
     return image[top : top + height, left : left + width]
 
   def crop_while_decoding():
-    size = _checked(_jpeg_size(raw), max_pixels)
+    size = _jpeg_size(raw, max_pixels)
     with tf.control_dependencies([size]):
       return tf.io.decode_and_crop_jpeg(raw, choose_window(size), channels=3)
 
@@ -118,14 +118,40 @@ def _is(raw: tf.Tensor, kind: str) -> tf.Tensor:
   return functools.reduce(operator.or_, starts)
 
 
-def _checked(size: tf.Tensor, max_pixels: int) -> tf.Tensor:
-  """Returns (height, width) if there are few enough pixels, or fails."""
+def _jpeg_size(raw: tf.Tensor, max_pixels: int) -> tf.Tensor:
+  """Returns (height, width) in the header of a JPEG file, or fails.
+
+  A file that is too short for its size is damaged: every block of 8x8 pixels
+  takes at least one bit. The decoder would return gray pixels.
+  """
+  return _checked(
+    tf.io.extract_jpeg_shape(raw)[:2],
+    max_pixels,
+    tf.minimum(max_pixels, 512.0 * tf.cast(tf.strings.length(raw), tf.float64)),
+  )
+
+
+def _png_size(raw: tf.Tensor, max_pixels: int) -> tf.Tensor:
+  """Returns (height, width) in the header of a PNG file, or fails."""
+  start = tf.minimum(16, tf.strings.length(raw))
+  size = tf.io.decode_raw(
+    tf.strings.substr(raw, start, 8),
+    tf.int32,
+    little_endian=False,
+    fixed_length=8,
+  )
+  return _checked(size[::-1], max_pixels, max_pixels)
+
+
+def _checked(
+  size: tf.Tensor, max_pixels: int, most: int | tf.Tensor
+) -> tf.Tensor:
+  """Returns (height, width) if there are at most so many pixels, or fails."""
   height, width = tf.unstack(size)
   # In float64, since a product of two integers may overflow.
   pixels = tf.cast(height, tf.float64) * tf.cast(width, tf.float64)
   check = assertions.require(
-    (pixels > 0) & (pixels <= max_pixels),
-    *_wrong_size(height, width, max_pixels),
+    (pixels > 0) & (pixels <= most), *_wrong_size(height, width, max_pixels)
   )
   with tf.control_dependencies([check]):
     return tf.identity(size)
@@ -134,26 +160,9 @@ def _checked(size: tf.Tensor, max_pixels: int) -> tf.Tensor:
 def _wrong_size(height, width, max_pixels: int) -> tuple:
   """Returns the parts of the message about an image of a wrong size."""
   return (
-    'an image of', height, 'x', width, 'px is not decoded, because it has more'
-    f' than data.max_pixels={max_pixels} pixels, or none',
+    'an image of', height, 'x', width, 'px is not decoded, because it has none,'
+    f' more than data.max_pixels={max_pixels}, or more than its file can hold',
   )  # fmt: skip
-
-
-def _jpeg_size(raw: tf.Tensor) -> tf.Tensor:
-  """Returns (height, width) in the header of a JPEG file."""
-  return tf.io.extract_jpeg_shape(raw)[:2]
-
-
-def _png_size(raw: tf.Tensor) -> tf.Tensor:
-  """Returns (height, width) of a PNG file, which begins with them."""
-  start = tf.minimum(16, tf.strings.length(raw))
-  size = tf.io.decode_raw(
-    tf.strings.substr(raw, start, 8),
-    tf.int32,
-    little_endian=False,
-    fixed_length=8,
-  )
-  return size[::-1]
 
 
 def _decode_with_pillow(raw: tf.Tensor, max_pixels: int) -> tf.Tensor:
@@ -207,8 +216,9 @@ def _pillow_to_rgb(image: Image.Image) -> np.ndarray:
   return pixels
 
 
-def _decode(raw: tf.Tensor, size: tf.Tensor, max_pixels: int) -> tf.Tensor:
-  with tf.control_dependencies([_checked(size, max_pixels)]):
+def _decode(raw: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+  """Decodes a JPEG or PNG file after its size is checked."""
+  with tf.control_dependencies([size]):
     return tf.io.decode_image(raw, channels=3, expand_animations=False)
 
 
@@ -219,9 +229,11 @@ def _decode_others(
 
   def decode_jpeg_or_png():
     size = tf.cond(
-      _is(raw, 'JPEG'), lambda: _jpeg_size(raw), lambda: _png_size(raw)
+      _is(raw, 'JPEG'),
+      lambda: _jpeg_size(raw, max_pixels),
+      lambda: _png_size(raw, max_pixels),
     )
-    return exif.turn(_decode(raw, size, max_pixels), orientation)
+    return exif.turn(_decode(raw, size), orientation)
 
   return tf.cond(
     _is(raw, 'JPEG') | _is(raw, 'PNG'),
