@@ -127,7 +127,10 @@ def _jpeg_size(raw: tf.Tensor, max_pixels: int) -> tf.Tensor:
   return _checked(
     tf.io.extract_jpeg_shape(raw)[:2],
     max_pixels,
-    tf.minimum(max_pixels, 512.0 * tf.cast(tf.strings.length(raw), tf.float64)),
+    tf.minimum(
+      tf.constant(max_pixels, tf.float64),
+      512 * tf.cast(tf.strings.length(raw), tf.float64),
+    ),
   )
 
 
