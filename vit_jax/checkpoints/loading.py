@@ -12,13 +12,14 @@ import numpy as np
 from vit_jax.checkpoints import (
   description,
   normalization,
+  regular_file,
   run_folder,
+  structure,
 )
 from vit_jax.checkpoints.formats import (
   FORMATS,
   huggingface,
   npz,
-  official,
   safetensors_file,
 )
 
@@ -83,6 +84,7 @@ def _read(path, heads):
       f'the folder contains neither {huggingface.WEIGHTS} nor the checkpoints'
       ' of a run; give the path of a weight file in it.'
     )
+  regular_file.check(path)
   if not path.exists():
     raise ValueError(
       'no such file or folder; give the path of an .npz or .safetensors file,'
@@ -108,7 +110,9 @@ def _read(path, heads):
 def _read_npz(path):
   with npz.open_archive(path) as archive:
     name = _match('.npz', archive)
-    params = FORMATS[name].read(archive)
+    read = FORMATS[name].read
+    _check_unread(read(archive.placeholders()))
+    params = read(archive)
     if archive.unread:
       _log.info(
         '%s: ignored %d arrays that do not belong to an image model, such as'
@@ -122,7 +126,12 @@ def _read_npz(path):
 
 
 def _read_safetensors(path, heads):
-  arrays, metadata = safetensors_file.read(path)
+  regular_file.check(path)
+  with safetensors_file.open_file(path) as (arrays, metadata):
+    return _from_safetensors(path, arrays, metadata, heads)
+
+
+def _from_safetensors(path, arrays, metadata, heads):
   name = _match('.safetensors', arrays)
   settings = FORMATS[name].settings(path, metadata)
   if heads:
@@ -136,7 +145,10 @@ def _read_safetensors(path, heads):
     raise ValueError(
       f'conflicting numbers of attention heads: {listed}; correct one of them.'
     )
-  params = FORMATS[name].read(arrays, next(iter(recorded), None))
+  heads = next(iter(recorded), None)
+  read = FORMATS[name].read
+  _check_unread(read(arrays.placeholders(), heads))
+  params = read(arrays, heads)
   if not recorded:
     usual = description.sizes(params).get('heads')
     settings.setdefault(description.ASSUMED, {})['heads'] = usual
@@ -156,9 +168,21 @@ def _match(suffix, arrays):
   )
 
 
+def _check_unread(placeholders):
+  """Checks the parameters of a file before their data are read."""
+  structure.check(placeholders)
+  needed = sum(x.nbytes for x in jax.tree.leaves(placeholders))
+  memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  if needed > memory:
+    raise ValueError(
+      f'the weights take {needed / 2**30:,.1f} GiB, but this host has only'
+      f' {memory / 2**30:,.1f} GiB of memory.'
+    )
+
+
 def _complete(path, params, format, settings, ignored=()):
   """Applies the settings; returns float32 weights and their description."""
-  official.check_blocks(params)
+  structure.check(params)
   sizes = description.sizes(params)
   if sizes.get('positions') == 'none' and format in _ALWAYS_WITH_POSITIONS:
     raise ValueError(

@@ -91,7 +91,9 @@ def test_flipped_byte_is_reported_by_parameter(tmp_path):
 def test_pickled_objects_are_refused(tmp_path):
   path = tmp_path / 'params.npz'
   np.savez(path, **{'head/bias': np.array([{}])}, cls=ARRAYS['cls'])
-  with pytest.raises(ValueError, match=r"params\.npz.*'head/bias'.*Object"):
+  with pytest.raises(
+    ValueError, match=r"params\.npz.*'head/bias'.*pickled Python objects"
+  ):
     checkpoints.load(path)
 
 

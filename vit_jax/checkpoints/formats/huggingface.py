@@ -103,7 +103,8 @@ def read(
 ) -> dict[str, Any]:
   """Returns the parameters; `heads` defaults to the usual number."""
   patches = _PATCHES if _PATCHES in tensors else _PREFIX + _PATCHES
-  heads = heads or pytorch.usual_heads(len(tensors[patches]))
+  width = pytorch.outputs(patches, tensors[patches])
+  heads = heads or pytorch.usual_heads(width)
   layers = _LAYERS | _READ_ONLY
   layers |= {name.removeprefix(_PREFIX): x for name, x in layers.items()}
   return pytorch.read(tensors, layers, heads)

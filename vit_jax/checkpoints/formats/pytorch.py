@@ -53,6 +53,19 @@ def usual_heads(width: int) -> int:
   )
 
 
+def outputs(name: str, tensor: np.ndarray) -> int:
+  """Returns the length of the first axis, that of the outputs of a layer.
+
+  Raises:
+    ValueError: if there is no axis.
+  """
+  if tensor.ndim == 0:
+    raise ValueError(
+      f'parameter {name!r} is a single number; expected one axis or more.'
+    )
+  return len(tensor)
+
+
 def read_json(weights: epath.Path, name: str) -> dict[str, Any] | None:
   """Returns the content of a JSON file next to a weight file; None without one.
 
@@ -64,10 +77,12 @@ def read_json(weights: epath.Path, name: str) -> dict[str, Any] | None:
     return None
   try:
     content = json.loads(path.read_text())
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(f'{name} is not valid JSON ({error}).') from error
   if not isinstance(content, dict):
-    raise ValueError(f'{name} holds {content!r}; expected a JSON object.')
+    raise ValueError(
+      f'{name} holds a {type(content).__name__}; expected a JSON object.'
+    )
   return content
 
 
@@ -112,7 +127,9 @@ def read(
   """
   flat = {}
   for name, tensor in tensors.items():
-    layer, leaf = re.fullmatch(r'(.+?)(?:\.(weight|bias))?', name).groups()
+    layer, leaf = re.fullmatch(
+      r'(.*?)(?:\.(weight|bias))?', name, re.DOTALL
+    ).groups()
     block = re.search(r'\.(\d+)\.', layer)
     our_layers = layers.get(re.sub(r'\.\d+\.', '.{}.', layer))
     if our_layers is None:
@@ -121,10 +138,16 @@ def read(
         f'parameter {name!r} has no counterpart in the Vision Transformer;'
         f' models with {next(reasons, "such parts")} are not supported.'
       )
+    if outputs(name, tensor) % len(our_layers):
+      raise ValueError(
+        f'parameter {name!r} of shape {tensor.shape} cannot be split into'
+        f' {len(our_layers)} equal parts, one for each of our layers.'
+      )
     parts = np.split(tensor, len(our_layers))
     for our_layer, part in zip(our_layers, parts, strict=True):
       our_name = _join(our_layer.format(block and block[1]), leaf)
-      flat[our_name] = _from_pytorch(our_name, part, heads)
+      part = _from_pytorch(our_name, part, heads)
+      official.add(flat, our_name, part, name)
   return official.unflatten(flat)
 
 

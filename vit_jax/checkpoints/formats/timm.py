@@ -88,7 +88,8 @@ def read(
   tensors: Mapping[str, np.ndarray], heads: int | None = None
 ) -> dict[str, Any]:
   """Returns the parameters; `heads` defaults to the usual number."""
-  heads = heads or pytorch.usual_heads(len(tensors[_PATCHES]))
+  width = pytorch.outputs(_PATCHES, tensors[_PATCHES])
+  heads = heads or pytorch.usual_heads(width)
   return pytorch.read(tensors, _LAYERS | _READ_ONLY, heads)
 
 
