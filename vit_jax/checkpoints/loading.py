@@ -77,7 +77,9 @@ def _read(path, heads):
   if path.is_dir():
     if run_folder.is_run(path):
       params = run_folder.read(path)
-      return _complete(path, params, 'run', run_folder.settings(path))
+      settings = run_folder.settings(path)
+      _check_settings(settings)
+      return _complete(path, params, 'run', settings)
     if (path / huggingface.WEIGHTS).exists():
       return _read_safetensors(path / huggingface.WEIGHTS, heads)
     raise ValueError(
@@ -121,7 +123,7 @@ def _read_npz(path):
         len(archive.unread),
         archive.unread[0],
       )
-    settings = FORMATS[name].settings(path, {})
+    settings = _settings(name, path, {})
     return _complete(path, params, name, settings, archive.unread)
 
 
@@ -133,7 +135,7 @@ def _read_safetensors(path, heads):
 
 def _from_safetensors(path, arrays, metadata, heads):
   name = _match('.safetensors', arrays)
-  settings = FORMATS[name].settings(path, metadata)
+  settings = _settings(name, path, metadata)
   if heads:
     settings['the argument `heads`'] = {'heads': heads}
   recorded = {}
@@ -166,6 +168,19 @@ def _match(suffix, arrays):
     ' patch embedding under the names of these libraries; it contains'
     f' {", ".join(list(arrays)[:3])}.'
   )
+
+
+def _settings(format, path, metadata):
+  """Returns the settings recorded in and next to a file, after a check."""
+  settings = FORMATS[format].settings(path, metadata)
+  _check_settings(settings)
+  return settings
+
+
+def _check_settings(settings):
+  for source, found in settings.items():
+    for name, value in found.items():
+      description.check_setting(name, value, source)
 
 
 def _check_unread(placeholders):

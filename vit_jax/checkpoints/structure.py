@@ -58,6 +58,13 @@ def check(params: Mapping[str, Any]) -> None:
   """
   flat = traverse_util.flatten_dict(params, sep='/')
   shapes = {name: tuple(x.shape) for name, x in flat.items()}
+  if not shapes:
+    raise ValueError(f'there are no parameters of a model; {_INCOMPLETE}')
+  for layer in ('head', 'pre_logits'):
+    kernel, bias = f'{layer}/kernel', f'{layer}/bias'
+    if (kernel in shapes) != (bias in shapes):
+      missing = bias if kernel in shapes else kernel
+      raise ValueError(f'parameter {missing!r} is missing; {_INCOMPLETE}')
   _check_blocks(shapes)
   if any(name.startswith('Transformer/') for name in shapes):
     for name in _TRANSFORMER:

@@ -17,6 +17,7 @@ import zipfile
 from etils import epath
 import numpy as np
 
+from vit_jax import foreign_errors
 from vit_jax.checkpoints import atomic
 from vit_jax.checkpoints.formats import stored
 
@@ -45,12 +46,13 @@ def open_archive(path: epath.Path) -> Iterator[stored.Arrays]:
     except MemoryError:
       raise
     except Exception as error:  # The library raises errors of many types.
+      reason = stored.shortened(str(error))
       raise ValueError(
-        f'not a readable .npz archive ({error}); the file is truncated or in'
-        ' another format. Download or write it again.'
+        f'not a readable .npz archive ({reason}); the file is truncated or in'
+        f' another format. {_ADVICE}'
       ) from error
     num_bytes = file.seek(0, os.SEEK_END)
-    members = [x for x in archive.infolist() if not x.is_dir()]
+    members = [x for x in archive.infolist() if not x.filename.endswith('/')]
     names = collections.Counter(
       x.filename.removesuffix(_SUFFIX) for x in members
     )
@@ -149,7 +151,7 @@ def _damage_explained(name: str) -> Iterator[None]:
   except MemoryError:
     raise
   except Exception as error:  # The libraries raise errors of many types.
-    reason = (str(error) or type(error).__name__).splitlines()[0]
+    reason = stored.shortened(foreign_errors.message(error))
     raise ValueError(
       f'parameter {name!r} cannot be read ({reason}); expected a plain array.'
       f' {_ADVICE}'

@@ -14,7 +14,8 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from vit_jax.checkpoints.formats import official
+from vit_jax.checkpoints import regular_file
+from vit_jax.checkpoints.formats import official, stored
 from vit_jax.models import vit
 
 # PyTorch layers, with `{}` for the number of a block, and our layers in each.
@@ -66,15 +67,24 @@ def outputs(name: str, tensor: np.ndarray) -> int:
   return len(tensor)
 
 
-def read_json(weights: epath.Path, name: str) -> dict[str, Any] | None:
+def read_json(
+  weights: epath.Path, name: str, types: Mapping[str, Any]
+) -> dict[str, Any] | None:
   """Returns the content of a JSON file next to a weight file; None without one.
 
+  Args:
+    weights: path of the weight file.
+    name: name of the JSON file.
+    types: a type, or a tuple of types, by key. A key may be missing or null.
+
   Raises:
-    ValueError: if the file does not hold a JSON object.
+    ValueError: if the file does not hold a JSON object, or a value is not of
+      its type.
   """
   path = weights.parent / name
   if not path.exists():
     return None
+  regular_file.check(path)
   try:
     content = json.loads(path.read_text())
   except (ValueError, RecursionError) as error:
@@ -83,7 +93,22 @@ def read_json(weights: epath.Path, name: str) -> dict[str, Any] | None:
     raise ValueError(
       f'{name} holds a {type(content).__name__}; expected a JSON object.'
     )
+  check_types(content, types, name)
   return content
+
+
+def check_types(
+  content: Mapping[str, Any], types: Mapping[str, Any], place: str
+) -> None:
+  """Checks values from JSON, see `read_json`; `place` is for messages."""
+  for key, expected in types.items():
+    value = content.get(key)
+    if value is not None and not isinstance(value, expected):
+      names = expected if isinstance(expected, tuple) else (expected,)
+      raise ValueError(
+        f'{place} specifies {key}={stored.shortened(repr(value))}; expected a'
+        f' value of type {" or ".join(t.__name__ for t in names)}.'
+      )
 
 
 def interpolation(value: Any, known: Mapping[Any, str], setting: str) -> str:

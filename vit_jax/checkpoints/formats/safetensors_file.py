@@ -49,8 +49,9 @@ def open_file(
       entries = {name: _entry(name, x) for name, x in header.items()}
       _check_layout(entries, end - start)
     except (ValueError, RecursionError) as error:
+      reason = stored.shortened(str(error))
       raise ValueError(
-        f'not a readable .safetensors file ({error}); it is truncated or'
+        f'not a readable .safetensors file ({reason}); it is truncated or'
         ' damaged. Download or write it again.'
       ) from error
     yield (

@@ -119,13 +119,18 @@ def check_header(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     ValueError: if a parameter cannot have this shape and type.
   """
   array_check.check_type(name, dtype)
-  if len(shape) > _MAX_AXES or not all(side > 0 for side in shape):
-    text = str(shape)
+  is_valid = all(type(side) is int and 0 < side < 2**62 for side in shape)
+  if len(shape) > _MAX_AXES or not is_valid:
     raise ValueError(
-      f'parameter {name!r} declares the shape'
-      f' {text[:80]}{"..." * (len(text) > 80)}; expected at most {_MAX_AXES}'
-      ' axes, none of them empty. Download or write the file again.'
+      f'parameter {name!r} declares the shape {shortened(str(shape))}; expected'
+      f' at most {_MAX_AXES} axes, none of them empty. Download or write the'
+      ' file again.'
     )
+
+
+def shortened(text: str) -> str:
+  """Returns text from a file in a length that suits a message."""
+  return text if len(text) <= 120 else f'{text[:120]}...'
 
 
 def native_type(dtype: np.dtype) -> np.dtype:
