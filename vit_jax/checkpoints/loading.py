@@ -44,10 +44,10 @@ def load_with_description(
 ) -> tuple[Params, description.Description]:
   """Loads weights and a description of their model.
 
-  The content of a file determines its format; its name does not matter. What
-  the files next to it record about the model and its images is used, and a line
-  of the log says what was found and what was assumed. Weights for images of
-  another mean and standard deviation are converted to images in [-1, 1].
+  The content of a file determines its format; its name does not matter.
+  Settings in files next to it are used; a log line lists them and those that
+  are assumed. Weights for images normalized with another mean and standard
+  deviation are converted to weights for images in [-1, 1].
 
   Args:
     path: path, or URL such as gs://bucket/file.npz, of an .npz file of the
@@ -64,7 +64,7 @@ def load_with_description(
     ImportError: if the library for the format is not installed.
     ValueError: if the path does not exist; if the file is damaged, incomplete,
       of unknown format or contains anything but arrays of finite floats; or if
-      a setting beside it is not supported. The message starts with the path.
+      a setting is not supported. The message starts with the path.
   """
   path = epath.Path(path).expanduser()
   try:
@@ -79,7 +79,7 @@ def _read(path, heads):
       params = run_folder.read(path)
       settings = run_folder.settings(path)
       _check_settings(settings)
-      return _complete(path, params, 'run', settings)
+      return _apply_settings(path, params, 'run', settings)
     if (path / huggingface.WEIGHTS).exists():
       return _read_safetensors(path / huggingface.WEIGHTS, heads)
     raise ValueError(
@@ -117,14 +117,14 @@ def _read_npz(path):
     params = read(archive)
     if archive.unread:
       _log.info(
-        '%s: ignored %d arrays that do not belong to an image model, such as'
+        '%s: ignored arrays that do not belong to an image model: %d, such as'
         ' %s',
         path,
         len(archive.unread),
         archive.unread[0],
       )
     settings = _settings(name, path, {})
-    return _complete(path, params, name, settings, archive.unread)
+    return _apply_settings(path, params, name, settings, archive.unread)
 
 
 def _read_safetensors(path, heads):
@@ -154,7 +154,7 @@ def _from_safetensors(path, arrays, metadata, heads):
   if not recorded:
     usual = description.sizes(params).get('heads')
     settings.setdefault(description.ASSUMED, {})['heads'] = usual
-  return _complete(path, params, name, settings)
+  return _apply_settings(path, params, name, settings)
 
 
 def _match(suffix, arrays):
@@ -195,7 +195,7 @@ def _check_unread(placeholders):
     )
 
 
-def _complete(path, params, format, settings, ignored=()):
+def _apply_settings(path, params, format, settings, ignored=()):
   """Applies the settings; returns float32 weights and their description."""
   structure.check(params)
   sizes = description.sizes(params)
@@ -235,7 +235,7 @@ def _complete(path, params, format, settings, ignored=()):
 
 
 def _log_settings(path, format, params, values, sources):
-  """Logs in one line where each setting is from, and what is converted."""
+  """Logs in one line where each setting comes from and what is converted."""
   listed = {}
   for name, value in values.items():
     if name != 'std':  # In one item with the mean.

@@ -38,8 +38,8 @@ def open_archive(path: epath.Path) -> Iterator[stored.Arrays]:
   with path.open('rb') as file:
     if file.read(6) == np.lib.format.MAGIC_PREFIX:
       raise ValueError(
-        'a single array without a name; expected an .npz archive with one array'
-        ' per parameter.'
+        'the file holds a single array without a name; expected an .npz archive'
+        ' with one array per parameter.'
       )
     try:
       archive = zipfile.ZipFile(file)
