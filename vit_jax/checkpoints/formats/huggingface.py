@@ -180,7 +180,7 @@ def _model_settings(config):
     'class_names': names,
     'image_size': None
     if size is None
-    else description.check_size('image_size', size),
+    else description.check_size(f'{pytorch.CONFIG}: image_size', size),
   }
 
 

@@ -143,7 +143,7 @@ def settings(
       'class_names': names and tuple(names),
     }
     if (size := arguments.get('img_size')) is not None:
-      size = description.check_size('img_size', size)
+      size = description.check_size(f'{pytorch.CONFIG}: img_size', size)
       found[pytorch.CONFIG]['image_size'] = size
   found['its metadata'] = {
     k: _parse(k, metadata[k]) for k in _METADATA if k in metadata
@@ -216,7 +216,9 @@ def _image_settings(cfg):
   )
   if 'input_size' not in given:
     return recorded
-  size = description.check_size('input_size', given['input_size'][1:])
+  size = description.check_size(
+    f'{pytorch.CONFIG}: input_size', given['input_size'][1:]
+  )
   evaluation = description.Evaluation(
     _CROPS[kind],
     interpolation,
