@@ -46,6 +46,7 @@ def read(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     name.removeprefix(prefix): arrays[name]
     for name in arrays
     if name.startswith(prefix)
+    and not name.removeprefix(prefix).startswith(official.OPTIMIZER_STATE)
   }
   if _POSITIONS in flat:
     positions = flat.pop(_POSITIONS)

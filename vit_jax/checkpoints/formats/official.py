@@ -23,6 +23,8 @@ _LINEN_NAMES = {
   'LayerNorm_2': 'LayerNorm_1',
   'MlpBlock_3': 'MlpBlock_0',
 }
+# Names that begin so belong to no model.
+OPTIMIZER_STATE = ('opt/', 'opt_state/', 'optimizer/')
 _GROUP_NORM = re.compile(r'(.*/)?gn(\d+|_root|_proj)/(scale|bias)')
 
 
@@ -32,11 +34,15 @@ def read(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
   Renames the parts of blocks as in Linen, and reshapes GroupNorm parameters
   from (1, 1, 1, c) to (c,).
 
+  Optimizer state is not read.
+
   Raises:
     ValueError: if two arrays belong to one parameter.
   """
   flat = {}
   for old_name in arrays:
+    if old_name.startswith(OPTIMIZER_STATE):
+      continue
     name = '/'.join(_LINEN_NAMES.get(p, p) for p in old_name.split('/'))
     add(flat, name, arrays[old_name], old_name)
     if _GROUP_NORM.fullmatch(name):

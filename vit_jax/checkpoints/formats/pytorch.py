@@ -84,9 +84,8 @@ def read_json(
   path = weights.parent / name
   if not path.exists():
     return None
-  regular_file.check(path)
   try:
-    content = json.loads(path.read_text())
+    content = json.loads(regular_file.read_text(path))
   except (ValueError, RecursionError) as error:
     raise ValueError(f'{name} is not valid JSON ({error}).') from error
   if not isinstance(content, dict):
