@@ -11,7 +11,7 @@ import pytest
 from vit_jax import checkpoints, models
 import weights
 
-PARAMS = {'head': {'kernel': np.eye(4, dtype='f4'), 'bias': np.ones(4, 'f4')}}
+PARAMS = {'head': {'kernel': np.eye(4, dtype='f4')}}
 
 
 def test_content_takes_precedence_over_the_suffix(tmp_path):

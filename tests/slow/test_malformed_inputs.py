@@ -61,7 +61,7 @@ def use(path):
   checkpoints.load_with_description(path, heads=3)
   config = runs.load_config('evaluate')
   config.init_from = str(path)
-  config.model.heads = 3
+  config.model.update(name='', heads=3)
   config.data.update(image_size=16, image_width=24)
   params = pretrained.load_classifier(config).params
   assert jax.tree.map(np.shape, params) == SHAPES
@@ -679,6 +679,7 @@ def paths(start):
     json_values, run_folders, paths,
   ],
 )  # fmt: skip
+@pytest.mark.filterwarnings('ignore:Duplicate name')
 def test_malformed_weights(make, start, tmp_path):
   counts = malformed.run(make(start), tmp_path, use)
   assert counts.total() > 10

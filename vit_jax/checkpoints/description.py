@@ -15,16 +15,18 @@ from vit_jax.models import vit
 ASSUMED = 'assumed'
 
 
-def check_size(name: str, size: Any) -> tuple[int, int]:
+def check_size(name: str, size: Any) -> tuple[int, int] | None:
   """Returns a size in pixels as (height, width).
 
   Args:
     name: name of the setting, for messages.
-    size: one number or two.
+    size: one number or two; None if it is not recorded.
 
   Raises:
     ValueError: if the size is anything else, or not positive.
   """
+  if size is None:
+    return None
   pair = tuple(size) if isinstance(size, (list, tuple)) else (size,) * 2
   if len(pair) != 2 or not all(type(x) is int and 0 < x < 2**31 for x in pair):
     raise ValueError(
@@ -99,8 +101,8 @@ class Evaluation:
       ValueError: if a field is not of its type.
     """
     for name in ('image_size', 'precrop_size'):
-      if (size := getattr(self, name)) is not None:
-        object.__setattr__(self, name, check_size(name, size))
+      size = check_size(name, getattr(self, name))
+      object.__setattr__(self, name, size)
     for name, is_valid in {
       'crop': isinstance(self.crop, str),
       'interpolation': isinstance(self.interpolation, str),

@@ -61,7 +61,6 @@ def load_with_description(
     NumPy arrays, with narrow floats widened to float32, and the description.
 
   Raises:
-    ImportError: if the library for the format is not installed.
     ValueError: if the path does not exist; if the file is damaged, incomplete,
       of unknown format or contains anything but arrays of finite floats; or if
       a setting is not supported. The message starts with the path.

@@ -60,16 +60,13 @@ def check(params: Mapping[str, Any]) -> None:
   shapes = {name: tuple(x.shape) for name, x in flat.items()}
   if not shapes:
     raise ValueError(f'there are no parameters of a model; {_INCOMPLETE}')
-  for layer in ('head', 'pre_logits'):
-    kernel, bias = f'{layer}/kernel', f'{layer}/bias'
-    if (kernel in shapes) != (bias in shapes):
-      missing = bias if kernel in shapes else kernel
-      raise ValueError(f'parameter {missing!r} is missing; {_INCOMPLETE}')
   _check_blocks(shapes)
   if any(name.startswith('Transformer/') for name in shapes):
-    for name in _TRANSFORMER:
-      if name not in shapes:
-        raise ValueError(f'parameter {name!r} is missing; {_INCOMPLETE}')
+    required = set(_TRANSFORMER)
+    for part in {'head', 'pre_logits'}.intersection(params):
+      required |= {f'{part}/kernel', f'{part}/bias'}
+    for name in sorted(required.difference(shapes)):
+      raise ValueError(f'parameter {name!r} is missing; {_INCOMPLETE}')
   _check_units(shapes)
   _check_shapes(shapes)
 

@@ -65,28 +65,18 @@ _GELUS = {
   'gelu_fast': 'tanh',
   'gelu_python': 'erf',
 }
-
-
 _LOSSES = {
   'single_label_classification': 'softmax',
   'multi_label_classification': 'sigmoid',
 }
 # Filters of PIL by their numbers.
-_RESAMPLES = {
-  2: 'bilinear',
-  3: 'bicubic_antialias',
-  1: 'lanczos_antialias',
-}
+_RESAMPLES = {2: 'bilinear', 3: 'bicubic_antialias', 1: 'lanczos_antialias'}
 # Types of the keys that are read.
 _CONFIG_TYPES = {
-  'id2label': dict,
-  'image_size': (int, list),
-  'hidden_act': str,
-  'pooler_act': str,
-  'problem_type': str,
-  'layer_norm_eps': (float, int),
+  'id2label': dict, 'image_size': (int, list), 'hidden_act': str,
+  'pooler_act': str, 'problem_type': str, 'layer_norm_eps': (float, int),
   'num_attention_heads': int,
-}
+}  # fmt: skip
 _PREPROCESSOR_TYPES = {'rescale_factor': (float, int), 'resample': int}
 # Keys of preprocessor_config.json that do not change the pixels of RGB images.
 _NO_EFFECT = (
@@ -178,9 +168,7 @@ def _model_settings(config):
     'norm_eps': config.get('layer_norm_eps'),
     'heads': config.get('num_attention_heads'),
     'class_names': names,
-    'image_size': None
-    if size is None
-    else description.check_size(f'{pytorch.CONFIG}: image_size', size),
+    'image_size': description.check_size(f'{pytorch.CONFIG}: image_size', size),
   }
 
 
