@@ -269,6 +269,8 @@ def archives(start):
   """Whole archives: members that are missing, repeated or too many."""
   del start
   for name in NAMES:
+    if 'pos_embedding' in name:  # A model may have no positions.
+      continue
     rest = {k: v for k, v in ARRAYS.items() if k != name}
     yield _archive('missing member', name, rest, ending='error')
   for name in NAMES:
@@ -281,7 +283,7 @@ def archives(start):
     yield _archive('one more axis', name, wide, ending='error')
     long = np.concatenate([ARRAYS[name]] * 2, -1)
     yield _archive('longer axis', name, ARRAYS | {name: long})
-  for name in ('..', '../../x', '/etc/x', '', 'a//b', '\x1b[31m', 'x' * 3000):
+  for name in ('..', '../../x', '/etc/x', '', 'a//b', '\x1b[31m', 'x' * 300):
     extra = ARRAYS | {name: np.zeros(3, 'f4')}
     yield _archive('name of a member', repr(name[:9]), extra, ending='error')
   for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
