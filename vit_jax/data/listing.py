@@ -22,22 +22,6 @@ def as_text(path: str | bytes) -> str:
   return os.fsencode(path).decode(errors='backslashreplace')
 
 
-def expand_user(path: str) -> epath.Path:
-  """Returns a path given by the user, with ~ replaced by the home folder.
-
-  Raises:
-    ValueError: if the path is not UTF-8.
-  """
-  try:
-    path.encode()
-    return epath.Path(path).expanduser()
-  except UnicodeEncodeError as error:
-    raise ValueError(
-      f'path {printing.printable(as_text(path))} is not UTF-8; rename this file'
-      ' or folder, or give a folder that contains it.'
-    ) from error
-
-
 class Skipped:
   """Files and folders that are skipped, by reason."""
 

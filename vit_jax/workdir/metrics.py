@@ -39,7 +39,7 @@ class MetricLog:
 
   def __init__(self, workdir: epath.Path, *, resume_step: int):
     self._path = workdir / files.METRICS
-    events = processes.from_first(lambda: files.read_json_lines(self._path))
+    events = processes.from_first(lambda: files.read_events(self._path))
     self.events = [e for e in events if e['step'] <= resume_step]
     self._incomplete = False  # Whether the file lacks events.
     self._tensorboard = None

@@ -15,7 +15,7 @@ import numpy as np
 from vit_jax import build, printing
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
-from vit_jax.checkpoints import regular_file
+from vit_jax.checkpoints import location, regular_file
 from vit_jax.data import listing, photos
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
@@ -174,7 +174,7 @@ def read_class_names(path: str) -> tuple[str, ...]:
   Raises:
     ValueError: if the file is missing or has another format.
   """
-  file = epath.Path(path).expanduser()
+  file = location.expand(path)
   if not file.is_file():
     raise ValueError(f'predict.class_names: there is no file {path!r}.')
   text = regular_file.read_text(file)
