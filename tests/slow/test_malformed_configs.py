@@ -379,6 +379,8 @@ def faults(answer, workdir, arguments):
   code, log = answer['code'], answer['log']
   if answer['seconds'] > SECONDS:
     return f'took {answer["seconds"]:.0f} s'
+  if answer['mebibytes'] > MEBIBYTES:
+    return f'took {answer["mebibytes"]} MiB'
   if code not in (0, 1):
     return f'ended with {code}'
   if left := [
