@@ -8,7 +8,7 @@ from etils import epath
 
 from vit_jax.checkpoints import description, finite
 from vit_jax.checkpoints.formats import FORMATS
-from vit_jax.models import vit
+from vit_jax.models import layers
 
 # Default format of a file, by suffix.
 _DEFAULT_FORMATS = {'.npz': 'official', '.safetensors': 'timm'}
@@ -66,8 +66,10 @@ def export(
   }
   try:
     name = _format_name(path, format)
-    if gelu not in vit.GELUS:
-      raise ValueError(f'unknown gelu {gelu!r}; known: {", ".join(vit.GELUS)}.')
+    if gelu not in layers.GELUS:
+      raise ValueError(
+        f'unknown gelu {gelu!r}; known: {", ".join(layers.GELUS)}.'
+      )
     for part in drop:
       if part not in params and part not in settings:
         raise ValueError(
@@ -92,7 +94,13 @@ def export(
 def _check_standard(params, format):
   """Refuses model variants that only this project supports."""
   sizes = description.sizes(params)
-  variants = [f'{k}={v!r}' for k, v in sizes.items() if 'positions' in k]
+  variants = [
+    f'{name}={value!r}'
+    for name, value in sizes.items()
+    if 'positions' in name
+    or name == 'registers'
+    or (name, value) in (('pool', 'map'), ('pool', 'gap_norm'))
+  ]
   if description.is_axial(params):
     variants.append('attention along rows and columns')
   if variants:

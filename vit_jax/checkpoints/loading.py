@@ -177,12 +177,14 @@ def _complete(path, params, format, settings, ignored=()):
     for name, value in found.items():
       if value is not None:
         values[name], sources[name] = value, source
-  if (pool := values.pop('pool', sizes.get('pool'))) != sizes.get('pool'):
-    raise ValueError(
-      f'{sources["pool"]} specifies pool={pool!r}, but these are weights for'
-      f' pool={sizes["pool"]!r}; the combination is not supported.'
-    )
+  pool = values.pop('pool', None)
   _log_settings(path, format, params, values, sources)
+  recorded = {'pool': pool, 'positions': values.pop('positions', None)}
+  for name, value in recorded.items():
+    try:
+      sizes = description.add_recorded(sizes, name, value)
+    except ValueError as error:
+      raise ValueError(f'{sources[name]} {error}') from error
   params = normalization.fold(params, values.pop('mean'), values.pop('std'))
   values.pop('heads', None)
   return jax.tree.map(_widened, params), description.Description(
