@@ -50,8 +50,8 @@ def test_out_of_memory_names_the_size_and_remedies(allocate, asked_for):
   assert foreign_errors.is_foreign(error)
   assert foreign_errors.message(error) == (
     f'out of memory: {asked_for}. To use less, lower batch_size,'
-    ' eval_batch_size or data.image_size, or train in parts with a larger'
-    ' optim.accumulate or model.remat=full.'
+    ' eval_batch_size or data.image_size, raise optim.accumulate, or set'
+    ' model.remat=full.'
   )
 
 

@@ -1,14 +1,14 @@
 """Errors of other libraries, in one line that a user can act on.
 
-JAX, NumPy, TensorFlow and Orbax report errors in several lines, with the
-operations, threads and settings of their own. `message` keeps the reason.
+JAX, NumPy, TensorFlow and Orbax report errors in several lines that also list
+their own operations, threads and settings. `message` keeps only the reason.
 """
 
 import re
 
 _REMEDIES = (
-  'lower batch_size, eval_batch_size or data.image_size, or train in parts with'
-  ' a larger optim.accumulate or model.remat=full'
+  'lower batch_size, eval_batch_size or data.image_size, raise'
+  ' optim.accumulate, or set model.remat=full'
 )
 # What TensorFlow and TensorStore write around the reason.
 _NOISE = re.compile(
@@ -26,8 +26,8 @@ _LIBRARIES = ('tensorflow', 'orbax')
 def message(error: BaseException) -> str:
   """Returns the message of an error in one line.
 
-  If the memory of a device or of the host was not sufficient, the message says
-  how much was asked for, as far as known, and what lowers it.
+  If a device or the host ran out of memory, the message says how much was
+  requested, if known, and how to use less.
   """
   lines = _NOISE.sub('', str(error)).strip().splitlines()
   reason = lines[0].rstrip() if lines else type(error).__name__
@@ -46,8 +46,9 @@ def message(error: BaseException) -> str:
 def is_out_of_memory(error: BaseException) -> bool:
   """Returns whether a device or the host could not allocate memory."""
   text = str(error)
-  if type(error).__name__ == 'ResourceExhaustedError':  # Of TensorFlow, which
-    return 'OOM' in text or 'memory' in text  # also reports full disks so.
+  # TensorFlow raises the same error for full disks.
+  if type(error).__name__ == 'ResourceExhaustedError':
+    return 'OOM' in text or 'memory' in text
   is_from_jax = type(error).__name__ in ('JaxRuntimeError', 'XlaRuntimeError')
   return isinstance(error, MemoryError) or (
     is_from_jax and 'RESOURCE_EXHAUSTED' in text
@@ -55,7 +56,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_foreign(error: BaseException) -> bool:
-  """Returns whether an error is one whose traceback would not help the user.
+  """Returns whether the traceback of an error would not help the user.
 
   Errors of TensorFlow come from reading data, those of Orbax from checkpoints.
   """

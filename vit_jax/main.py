@@ -12,6 +12,11 @@ import re
 import sys
 import traceback
 
+from vit_jax.distributed import interrupt
+
+if __name__ == '__main__':  # The other imports take seconds.
+  interrupt.exit_during_imports()
+
 from absl import app, flags
 from absl import logging as absl_logging
 from etils import epath
@@ -187,6 +192,8 @@ def main(argv: list[str]) -> None:
         return
       _log.info('%s', '\n'.join(lines))
     run(config, workdir)
+  except KeyboardInterrupt:
+    raise
   except (ValueError, OSError) as e:
     _exit(e, str(e) if _SHOW.value else processes.explain(e))
   except BaseException as e:
@@ -200,4 +207,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=_parse_flags)
+  with interrupt.one_line():
+    app.run(main, flags_parser=_parse_flags)

@@ -1,4 +1,4 @@
-"""Which label of a model is which label of a dataset."""
+"""Matching of the classes of a dataset with those of a model."""
 
 import pytest
 

@@ -39,7 +39,7 @@ assert not calls
 assert metrics.metric_writers.SummaryWriter
 assert calls == [([], 'GPU')], calls
 
-tensorflow.constant(1)  # Initialises TensorFlow.
+tensorflow.constant(1)  # Initializes TensorFlow.
 from vit_jax.data.lazy_tensorflow import tf
 assert tf.constant(2).numpy() == 2
 assert calls == 2 * [([], 'GPU')], calls

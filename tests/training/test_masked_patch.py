@@ -130,7 +130,7 @@ def test_untrained_loss_is_that_of_a_uniform_guess():
   np.testing.assert_allclose(total / count, np.log(512), rtol=1e-6)
 
 
-def test_mask_token_and_donors_are_learnt():
+def test_mask_token_and_donors_are_learned():
   grads, _ = jax.jit(jax.grad(make_objective('mean_colour'), has_aux=True))(
     make_params('mean_colour'), make_batch(), KEY
   )

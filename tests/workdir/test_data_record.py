@@ -1,4 +1,4 @@
-"""What a run records of its data, and which changes it finds."""
+"""The record of a run's data, and the changes that it reveals."""
 
 import pathlib
 import shutil

@@ -10,7 +10,7 @@ from flax import traverse_util
 from vit_jax.checkpoints import position_tables
 from vit_jax.models import pooling
 
-# Source of settings that are recorded nowhere.
+# Source of settings that no file records.
 ASSUMED = 'assumed'
 
 # The last norm of a transformer, in the encoder or after pooling.
@@ -19,13 +19,13 @@ _NORMS = {'Transformer/encoder_norm/scale', 'fc_norm/scale'}
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """Preprocessing of images outside training.
+  """Preprocessing of images for evaluation and prediction.
 
   Attributes:
     crop: key of `data.preprocess.EVAL_CROPS`.
     interpolation: key of `data.preprocess.INTERPOLATIONS`.
-    image_size: height and width in pixels of the result; None for the size that
-      the position embeddings are for.
+    image_size: height and width in pixels of the result; None for the size of
+      the position embeddings.
     precrop_size: height and width in pixels before a center crop; None for the
       default, 7/6 of the image size.
     trim_px: width in pixels of a border that is removed first.
@@ -51,7 +51,7 @@ class Evaluation:
     if self.image_size:
       parts.append('to {}x{}'.format(*self.image_size))
     if self.trim_px:
-      parts.append(f'without a border of {self.trim_px}')
+      parts.append(f'after trimming {self.trim_px} px')
     return f'{" ".join(parts)} ({self.interpolation})'
 
 
@@ -70,7 +70,7 @@ class Description:
     class_names: names in the order of the labels, if recorded.
     image_size: height and width in pixels that the position embeddings are for,
       if recorded.
-    evaluation: preprocessing that the logits were evaluated with, if recorded.
+    evaluation: preprocessing of evaluation images, if recorded.
     loss: key of `steps.LOSSES`, which determines probabilities.
     axial: whether the model uses axial attention.
     ignored: names of arrays in the file that do not belong to an image model,

@@ -90,7 +90,7 @@ def match(
   else:
     reason = _reason_for_index(model_names, data_names, model, data)
     if not reason:
-      raise ValueError(_unknown(model_names, data_names, model, data))
+      raise ValueError(_describe_unknown(model_names, data_names, model, data))
   if len(data_names) != num_classes:
     raise ValueError(
       f'{model} has {num_classes} classes, but {data} has {len(data_names)},'
@@ -145,7 +145,7 @@ def _by_name(model_names, data_names, model, data) -> Match:
   return Match(labels, model_names, 'name', note)
 
 
-def _unknown(model_names, data_names, model, data) -> str:
+def _describe_unknown(model_names, data_names, model, data) -> str:
   known = set(model_names)
   unknown = [name for name in data_names if name not in known]
   others = [name for name in model_names if name not in set(data_names)]
@@ -177,7 +177,7 @@ def _reason_for_index(model_names, data_names, model, data) -> str:
 
 
 def _are_shuffled_labels(names, num_classes):
-  """Returns whether the names are 0 to num_classes - 1 in another order."""
+  """Returns whether the names are 0 to num_classes - 1, but out of order."""
   return (
     not _is_unnamed(names)
     and len(names) == num_classes

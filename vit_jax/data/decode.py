@@ -1,6 +1,6 @@
 """Decodes image files and pixel arrays of any kind to RGB, uint8.
 
-File types are recognised by content, never by name. Images are turned upright
+File types are recognized by content, never by name. Images are turned upright
 according to their EXIF orientation. Alpha channels are dropped, gray is
 repeated, palettes are looked up, CMYK is converted, the upper 8 of 16 bits are
 kept, and an animation yields its first frame.
@@ -94,7 +94,7 @@ def _decode_with_pillow(raw: tf.Tensor) -> tf.Tensor:
     except Exception as error:
       raise tf.errors.InvalidArgumentError(None, None, str(error)) from error
 
-  if tf.executing_eagerly():  # A NumPy function would not get a string.
+  if tf.executing_eagerly():  # `numpy_function` would pass an array, not bytes.
     return tf.constant(decode(raw.numpy()))
   image = tf.numpy_function(decode, [raw], tf.uint8, stateful=False)
   return tf.ensure_shape(image, (None, None, 3))

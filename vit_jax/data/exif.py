@@ -116,7 +116,7 @@ def _find_in_png(raw):
   """
 
   def is_skipped(start):
-    kind = tf.strings.substr(raw, _inside(raw, start + 4), 4)
+    kind = tf.strings.substr(raw, _clip(raw, start + 4), 4)
     return tf.reduce_all(kind != [b'eXIf', b'IDAT', b''])
 
   (start,) = tf.while_loop(
@@ -154,17 +154,17 @@ def _read(raw, start):
 
 
 def _has(raw, start, text: bytes) -> Bool[tf.Tensor, '']:
-  return tf.strings.substr(raw, _inside(raw, start), len(text)) == text
+  return tf.strings.substr(raw, _clip(raw, start), len(text)) == text
 
 
 def _bytes(raw, start, count) -> Int32[tf.Tensor, ' count']:
   """Returns bytes as numbers; zeros outside the file."""
-  text = tf.strings.substr(raw, _inside(raw, start), count)
+  text = tf.strings.substr(raw, _clip(raw, start), count)
   numbers = tf.io.decode_raw(text, tf.uint8, fixed_length=count)
   return tf.cast(numbers, tf.int32)
 
 
-def _inside(raw, start):
+def _clip(raw, start):
   """Moves positions outside the file, which `substr` refuses, to its end."""
   if isinstance(start, int) and start == 0:
     return start

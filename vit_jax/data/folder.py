@@ -51,7 +51,7 @@ class FolderSource(RandomAccessSource):
 
   @property
   def _root(self) -> epath.Path:
-    return listing.expand(self.name.removeprefix('folder:'))
+    return listing.expand_user(self.name.removeprefix('folder:'))
 
   def load(self, record):  # noqa: D102
     index = record['index']
@@ -135,7 +135,7 @@ def open_folder(
       images or is missing in train, a file is not an image, the split is
       unknown or empty, or `exclude` does not match it.
   """
-  root = listing.expand(path)
+  root = listing.expand_user(path)
   if not root.is_dir():
     raise ValueError(f'folder {str(root)!r} does not exist; {_LAYOUT}.')
   skipped = listing.Skipped()

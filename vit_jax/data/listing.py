@@ -21,7 +21,7 @@ def printable(path: str | bytes) -> str:
   return os.fsencode(path).decode(errors='backslashreplace')
 
 
-def expand(path: str) -> epath.Path:
+def expand_user(path: str) -> epath.Path:
   """Returns a path given by the user, with ~ replaced by the home folder.
 
   Raises:

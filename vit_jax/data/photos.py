@@ -34,7 +34,7 @@ def find(paths: Iterable[str]) -> list[str]:
   while remaining:
     # The shortest path that exists.
     for count in range(1, len(remaining) + 1):
-      path = listing.expand(','.join(remaining[:count]))
+      path = listing.expand_user(','.join(remaining[:count]))
       if path.exists():
         break
     else:

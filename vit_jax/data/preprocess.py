@@ -121,7 +121,7 @@ def affine(
   down: float | tf.Tensor = 0.0,
   right: float | tf.Tensor = 0.0,
 ) -> Float[tf.Tensor, 'h w c']:
-  """Rotates and zooms an image about its centre, then shifts it.
+  """Rotates and zooms an image about its center, then shifts it.
 
   The result has the same size and is sampled bilinearly; pixels from outside
   the image are zero.

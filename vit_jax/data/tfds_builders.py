@@ -80,8 +80,8 @@ def check_prepared(
         f' {" ".join(instructions.split())}'
       )
     raise NotPreparedError(
-      f'{name}: TFDS has prepared nothing in {builder.data_path}. Set data.dir'
-      ' to the folder of the prepared data, or data.download=true to prepare it'
+      f'{name}: no prepared data in {builder.data_path}. Set data.dir to the'
+      ' folder of the prepared data, or data.download=true to prepare it'
       f' there.{manual}'
     )
   sizes = _num_examples(builder)

@@ -30,7 +30,7 @@ SINGLE_PROCESS = 'none'  # Value of `coordinator` that disables detection.
 
 
 class StartError(OSError):
-  """The processes could not be connected."""
+  """The processes could not connect."""
 
 
 def start(
@@ -101,7 +101,7 @@ def start(
         ' a single process.'
       ) from error
     raise StartError(
-      f'the processes could not be connected ({described}): {error}. For a run'
+      f'the processes could not connect ({described}): {error}. For a run'
       f' with a single process, set distributed.coordinator={SINGLE_PROCESS}.'
     ) from error
   _log.info(

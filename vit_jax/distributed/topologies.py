@@ -110,7 +110,7 @@ def describe(name: str) -> Slice:
   except Exception as error:  # JAX raises many types of error.
     reason = foreign_errors.message(error)
     raise ValueError(
-      f'libtpu does not know the slice {name!r} ({reason}); use sides that'
-      ' hosts of 2x2 chips divide, such as v3:4x4 or v4:2x2x2.'
+      f'libtpu does not know the slice {name!r} ({reason}); a slice consists of'
+      ' hosts with 2x2 chips, such as v3:4x4 or v4:2x2x2.'
     ) from error
   return Slice(topology.devices, core)

@@ -75,7 +75,7 @@ class MetricLog:
       self._incomplete = False
     except OSError as error:  # Such as a full disk; later writes may succeed.
       _log.warning(
-        '%s lacks the metrics of step %d: %s', self._path, step, error
+        'cannot write the metrics of step %d to %s: %s', step, self._path, error
       )
       self._incomplete = True
     self._tensorboard.write_scalars(step, metrics)

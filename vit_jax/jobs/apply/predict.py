@@ -76,7 +76,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
         unreadable.append(line['example'])
   if len(unreadable) == len(paths):
     raise ValueError(
-      f'none of {len(paths)} files can be read as an image; the first is'
+      f'no file can be read as an image; the first of {len(paths)} is'
       f' {unreadable[0]}; see {path} for the reasons.'
     )
   results.write(
@@ -93,7 +93,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       '%d of %d files could not be read: %s',
       len(unreadable), len(paths), ', '.join(unreadable),
     )  # fmt: skip
-  _log.info('%d predictions in %s', len(paths) - len(unreadable), path)
+  _log.info('wrote %s; predictions: %d', path, len(paths) - len(unreadable))
 
 
 class _Predictor:
