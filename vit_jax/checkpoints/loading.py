@@ -26,8 +26,9 @@ _log = logging.getLogger(__name__)
 
 Params = dict[str, Any]
 
-# In these formats, a model without learned positions has fixed ones.
-_ALWAYS_WITH_POSITIONS = ('big_vision', 'timm', 'huggingface')
+# In these formats, a model without learned positions has computed ones; those
+# of big_vision are always the same.
+_ALWAYS_WITH_POSITIONS = ('timm', 'huggingface')
 
 
 def load(path: str | os.PathLike[str], *, heads: int | None = None) -> Params:
@@ -166,6 +167,8 @@ def _apply_settings(path, params, format, settings, ignored=()):
       ' sinusoidal or rotary ones, are not supported.'
     )
   assumed = {'mean': normalization.NONE, 'std': normalization.NONE}
+  if sizes.get('positions') == 'none' and format == 'big_vision':
+    assumed['positions'] = 'sincos2d'
   if 'heads' in sizes:
     assumed |= {'gelu': 'tanh', 'norm_eps': 1e-6}
   if 'head' in params:

@@ -26,7 +26,7 @@ def embeddings(params: Mapping[str, Any]) -> Float[np.ndarray, 'n d']:
   )
   tables = next(filter(None, candidates), None)
   if tables is None:
-    raise ValueError('the model adds no learned positions to its tokens.')
+    raise ValueError('the model adds no learned position embeddings.')
   if 'pos_embedding' not in tables:
     return np.asarray(
       positions.concatenate_tables(
