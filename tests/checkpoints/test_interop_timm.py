@@ -1,14 +1,14 @@
-"""Exchange of Vision Transformers with timm: its own classes, random weights."""
+"""Exchange of Vision Transformers with timm, with random weights."""
 
-import contextlib
+import importlib.util
 import json
 import sys
-import types
 
 import jax
 import numpy as np
 import pytest
 
+import runs
 from vit_jax import checkpoints, models
 import weights
 
@@ -40,42 +40,20 @@ MODELS = {
 }
 
 
-@contextlib.contextmanager
-def stub_of_torchvision():
-  """timm imports torchvision, of which its ViT uses nothing."""
-
-  class Stub(types.ModuleType):
-    __path__ = ()
-
-    def __getattr__(self, name):
-      if name.startswith('__'):
-        raise AttributeError(name)
-      return type(name, (), {'__getattr__': lambda self, name: name})
-
-  names = [
-    'torchvision' + part
-    for part in (
-      '', '.ops', '.ops.misc', '.models', '.models.feature_extraction',
-      '.transforms', '.transforms.functional', '.datasets', '.datasets.folder',
-    )
-  ]  # fmt: skip
-  saved = {name: sys.modules.get(name) for name in names}
-  sys.modules.update({name: Stub(name) for name in names})
-  try:
-    yield
-  finally:
-    for name, module in saved.items():
-      if module is None:
-        del sys.modules[name]
-      else:
-        sys.modules[name] = module
-
-
 @pytest.fixture(scope='module')
 def create():
   """A function that creates timm's module with random weights."""
-  with stub_of_torchvision():
-    module = pytest.importorskip('timm.models.vision_transformer')
+  pytest.importorskip('timm')
+  path = runs.ROOT / 'benchmarks' / 'peers.py'
+  spec = importlib.util.spec_from_file_location('peers', path)
+  peers = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(peers)
+  finders = list(sys.meta_path)
+  module = peers.import_timm()
+  if finders != sys.meta_path:  # Other tests must not find the stub.
+    sys.meta_path[:] = finders
+    for name in [n for n in sys.modules if n.split('.')[0] == 'torchvision']:
+      del sys.modules[name]
 
   def create(**options):
     torch.manual_seed(0)

@@ -246,7 +246,8 @@ def test_evaluation_of_timm(tmp_path, params):
     ({'model_args': {'act_layer': 'silu'}}, "act_layer='silu'"),
     ({'model_args': {'norm_layer': 'rmsnorm'}}, "norm_layer='rmsnorm'"),
     ({'model_args': {'block_fn': 'ResPostBlock'}}, "block_fn='ResPostBlock'"),
-    ({'model_args': {'global_pool': 'map'}}, "global_pool='map'"),
+    ({'model_args': {'global_pool': 'max'}}, "global_pool='max'"),
+    ({'global_pool': 'map'}, "pool='map', but these .* pool='token'"),
     (
       {'architecture': 'vit_base_patch32_siglip_gap_256'},
       'does not specify act_layer',

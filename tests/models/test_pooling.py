@@ -87,13 +87,13 @@ def tokens_of(model, params):
 
 @pytest.mark.parametrize('kind', ['1d', '2d', 'sincos2d', 'none'])
 def test_registers_have_no_positions(kind):
-  model = weights.tiny(positions=kind, registers=2, depth=0)
+  model = weights.tiny(positions=kind, registers=2).clone(depth=0)
   params = weights.random_params(model)
   tokens = tokens_of(model, params)
   registers = params.pop('registers')
   assert registers.shape == (1, 2, 12)
   np.testing.assert_array_equal(tokens[:, 1:3], np.repeat(registers, 2, 0))
-  others = tokens_of(weights.tiny(positions=kind, depth=0), params)
+  others = tokens_of(weights.tiny(positions=kind).clone(depth=0), params)
   np.testing.assert_array_equal(np.delete(tokens, [1, 2], axis=1), others)
 
 

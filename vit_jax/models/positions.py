@@ -126,7 +126,9 @@ class LearnedPositions(nn.Module):
     shape = 1, length - registers, width
     embedding = self.param('pos_embedding', _initial, shape)
     if registers:
-      head, patches = jnp.split(embedding, [self.prefix.class_token], axis=1)
+      head, patches = jnp.split(
+        embedding, [int(self.prefix.class_token)], axis=1
+      )
       zeros = jnp.zeros((1, registers, width))
       embedding = jnp.concatenate([head, zeros, patches], axis=1)
     return embedding.astype(tokens.dtype)
