@@ -20,23 +20,18 @@ SIZES = {
   'img_size': SIDE,
   'patch_size': 8,
   'embed_dim': 16,
-  'depth': 2,
+  'depth': 1,
   'num_heads': 4,
   'mlp_ratio': 2,
   'num_classes': 5,
 }
 MODELS = {
   'norm after mean': {'global_pool': 'avg'},
-  'norm after mean, no class token': {
-    'global_pool': 'avg',
-    'class_token': False,
-  },
   'mean, with class token': {'global_pool': 'avg', 'fc_norm': False},
   'attention': {'global_pool': 'map'},
   'attention, no class token': {'global_pool': 'map', 'class_token': False},
-  'registers': {'reg_tokens': 2},
+  'registers': {'reg_tokens': 2, 'global_pool': 'avg'},
   'registers without positions': {'reg_tokens': 4, 'no_embed_class': True},
-  'all': {'reg_tokens': 1, 'global_pool': 'avg'},
 }
 
 

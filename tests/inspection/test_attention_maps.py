@@ -98,15 +98,15 @@ def probe_weights(model, params, images):
   return (terms / terms.sum(axis=1, keepdims=True)).mean(axis=-1)
 
 
-@pytest.mark.parametrize('renormalise', [False, True])
 @pytest.mark.parametrize(
-  ('name', 'pool', 'options'),
+  ('name', 'pool', 'options', 'renormalise'),
   [
-    ('ViT-Ti/16', 'token', {}),
-    ('ViT-Ti/16', 'gap', {}),
-    ('R50+ViT-B/32', 'token', {}),  # The ResNet has a stride of 8.
-    ('ViT-Ti/16', 'gap_norm', {'class_token': True, 'registers': 2}),
-    ('ViT-Ti/16', 'map', {'registers': 2}),
+    ('ViT-Ti/16', 'token', {}, False),
+    ('ViT-Ti/16', 'gap', {}, True),
+    # The ResNet has a stride of 8.
+    ('R50+ViT-B/32', 'token', {}, True),
+    ('ViT-Ti/16', 'gap_norm', {'class_token': True, 'registers': 2}, True),
+    ('ViT-Ti/16', 'map', {'registers': 2}, False),
   ],
 )
 def test_summary_of_all_layers(name, pool, options, renormalise):

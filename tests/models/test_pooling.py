@@ -51,15 +51,18 @@ def attention_pooling(x, p):
   return pooled + dense(hidden, mlp['Dense_1'])
 
 
-@pytest.mark.parametrize('prefix', [{}, PREFIX])
-@pytest.mark.parametrize('pool', list(pooling.POOLS))
+@pytest.mark.parametrize(
+  ('pool', 'prefix'),
+  [('map', {}), *((pool, PREFIX) for pool in pooling.POOLS)],
+)
 def test_pooled_features(pool, prefix):
-  model = weights.tiny(pool=pool, **prefix)
+  options = {'pool': pool, 'depth': 1, **prefix}
+  model = weights.tiny(**options)
   params = weights.random_params(model)
-  logits, features = apply(params, pool=pool, **prefix)
+  logits, features = apply(params, **options)
   encoded = np.asarray(features['encoded'])
   first = len(model.prefix)
-  assert first == (3 if prefix else int(pool == 'token'))
+  assert first == (3 if prefix else 0)
   assert encoded.shape == (2, first + 6, 12)
   expected = {
     'token': lambda: encoded[:, 0],
@@ -71,9 +74,9 @@ def test_pooled_features(pool, prefix):
   close(features['pooled'], expected)
   close(logits, dense(expected, params['head']))
   assert ('encoder_norm' in params['Transformer']) == (pool != 'gap_norm')
-  if prefix and pool == 'gap_norm':  # The encoder ends without its norm.
+  if pool == 'gap_norm':  # The encoder ends without its norm.
     params['Transformer']['encoder_norm'] = p = params.pop('fc_norm')
-    _, after = apply(params, pool='gap', **prefix)
+    _, after = apply(params, **options | {'pool': 'gap'})
     close(after['encoded'], norm(encoded, p))
 
 
