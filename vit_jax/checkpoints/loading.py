@@ -4,13 +4,13 @@ import logging
 import os
 from typing import Any
 
-from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vit_jax.checkpoints import (
   description,
+  location,
   normalization,
   run_folder,
 )
@@ -66,7 +66,7 @@ def load_with_description(
       of unknown format or contains anything but arrays of finite floats; or if
       a setting is not supported. The message starts with the path.
   """
-  path = epath.Path(path).expanduser()
+  path = location.expand(path)
   try:
     return _read(path, heads)
   except ValueError as error:

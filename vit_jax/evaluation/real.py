@@ -10,9 +10,10 @@ import json
 import os
 import re
 
-from etils import epath
 from jaxtyping import Bool
 import numpy as np
+
+from vit_jax.checkpoints import location
 
 NUM_CLASSES = 1000
 _NUMBERED = re.compile(r'ILSVRC2012_val_(\d{8})(?!\d)')
@@ -26,7 +27,7 @@ def read(path: str | os.PathLike[str]) -> list[list[int]]:
   Raises:
     ValueError: if the file is missing or does not contain lists of classes.
   """
-  path = epath.Path(path).expanduser()
+  path = location.expand(path)
   expected = (
     'expected the real.json of github.com/google-research/reassessed-imagenet'
   )

@@ -4,11 +4,12 @@ Callbacks report, evaluate and save.
 """
 
 import collections
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import math
 import time
+import types
 
 import jax
 
@@ -22,8 +23,8 @@ Evaluation = Callable[[int, state_lib.State], None]  # Gets the step and state.
 
 _ADVICE = (
   '; the run stops, and its checkpoints are from earlier steps. Common'
-  ' remedies: lower optim.lr, raise optim.warmup_steps, set optim.clip_norm=1,'
-  ' or keep optim.b1 and optim.b2 below 1.'
+  ' remedies: lower optim.lr, raise optim.warmup_steps, or set'
+  ' optim.clip_norm=1.'
 )
 
 
@@ -34,7 +35,8 @@ class Progress:
   Attributes:
     step: number of steps taken.
     metrics: metrics of this step's batch only, so that they do not depend on
-      where a run was interrupted.
+      where a run was interrupted; without loss and accuracy if no example of
+      the batch can be read.
     seconds_per_step: mean since the last report, excluding evaluation and
       saving.
     data_wait: share of that time spent waiting for data.
@@ -56,6 +58,7 @@ def train(
   log_every: int,
   report: Callable[[Progress], None],
   evaluations: Sequence[tuple[int, Evaluation]] = (),
+  also_at: Mapping[int, Evaluation] = types.MappingProxyType({}),
   checkpoint_every: int = 0,
   save: Callable[[int, state_lib.State], None],
   before_step: Callable[[int], None] = lambda step: None,
@@ -77,6 +80,7 @@ def train(
     report: called with the progress.
     evaluations: pairs of an interval in steps (0: never) and a function to call
       with the step and the state.
+    also_at: further evaluations, by their steps.
     checkpoint_every: steps between saves; 0 saves only the last step.
     save: called with the step and the state.
     before_step: called before each step with the number of steps taken.
@@ -119,6 +123,8 @@ def train(
     log_now = last or step % log_every == 0
     save_now = last or stop or _is_due(step, checkpoint_every)
     due = [] if last else [e for n, e in evaluations if _is_due(step, n)]
+    if not last and step in also_at and also_at[step] not in due:
+      due.append(also_at[step])
     if not (log_now or save_now or due):
       continue
     settle(0)
@@ -141,10 +147,11 @@ def _is_due(step: int, every: int) -> bool:
 
 
 def _divide(metrics: steps.Metrics) -> dict[str, float]:
-  # A batch may have no readable example.
+  # A metric is not defined for a batch without examples.
   return {
-    name: float(total) / float(count) if count else math.nan
+    name: float(total) / float(count)
     for name, (total, count) in metrics.items()
+    if count
   }
 
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from vit_jax import printing
 from vit_jax.checkpoints import atomic, finite, run_folder
 from vit_jax.distributed import processes
 
@@ -23,6 +24,7 @@ CHECKPOINTS = run_folder.CHECKPOINTS
 ENVIRONMENT = 'environment.json'
 FINAL_WEIGHTS = run_folder.FINAL_WEIGHTS
 BEST_WEIGHTS = 'best.npz'
+BEST_STEP = 'best.json'  # The step of the best weights.
 METRICS = 'metrics.jsonl'
 PAGE = 'report.html'
 TABLE = 'table.txt'
@@ -67,11 +69,12 @@ def json_text(content: Any, place: str = 'JSON', **options: Any) -> str:
     finite.NonFiniteError: if a number is NaN or infinite; the message names it.
   """
   try:
-    return json.dumps(content, allow_nan=False, **options)
+    text = json.dumps(content, allow_nan=False, **options)
   except ValueError:
     numbers = jax.tree.map(lambda x: x if isinstance(x, float) else 0, content)
     finite.check(numbers, place, '.')
     raise
+  return printing.printable_json(text)
 
 
 def write_png(path: epath.Path, picture: Image.Image | np.ndarray) -> None:
@@ -91,13 +94,36 @@ def read_json(path: epath.Path) -> Any:
   return processes.from_first(lambda: run_folder.read_json(path))
 
 
-def read_json_lines(path: epath.Path) -> list[Any]:
+def read_json_lines(path: epath.Path, expected: type = dict) -> list[Any]:
   """Returns the lines of a JSON Lines file; none if there is no file.
 
   A last line without a line break was cut off when its writer was killed, and
   is dropped.
+
+  Raises:
+    ValueError: if another line is damaged or not of the expected type.
   """
   if not path.exists():
     return []
-  *lines, _ = path.read_text().split('\n')
-  return [json.loads(line) for line in lines]
+  *lines, _ = path.read_bytes().split(b'\n')
+  return [
+    run_folder.parse_json(line, path, f', line {number},', expected)
+    for number, line in enumerate(lines, 1)
+  ]
+
+
+def read_events(path: epath.Path) -> list[dict[str, float]]:
+  """Returns the events in a `metrics.jsonl`; none if there is no file.
+
+  Raises:
+    ValueError: if a line is not an event.
+  """
+  events = read_json_lines(path)
+  for event in events:
+    for name, value in {'step': event['step'], **event}.items():
+      if not isinstance(value, (int, float)):
+        raise ValueError(
+          f'{path}: {name}={value!r} at step {event["step"]!r} is not a number;'
+          ' restore the file, or remove it.'
+        )
+  return events
