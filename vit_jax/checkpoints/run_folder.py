@@ -3,6 +3,7 @@
 import json
 import logging
 import numbers
+import re
 from typing import Any
 
 from etils import epath
@@ -10,7 +11,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from vit_jax.checkpoints import checksums, finite
+from vit_jax import foreign_errors
+from vit_jax.checkpoints import checksums, finite, regular_file, structure
 from vit_jax.checkpoints.description import Evaluation
 
 _log = logging.getLogger(__name__)
@@ -80,7 +82,7 @@ def read(folder: epath.Path) -> dict[str, Any]:
   for step in _steps(folder):
     damage = checksums.find_damage(folder / str(step))
     if damage is None:
-      params = _restore(folder / str(step) / 'state')
+      params = _restore(step, folder / str(step) / 'state')
       finite.check(params, f'checkpoint {step}', '; use another checkpoint.')
       return params
     damages.append(f'{step}: {damage}')
@@ -145,25 +147,36 @@ def _steps(folder):
   steps = [
     int(path.name)
     for path in folder.iterdir()
-    if path.name.isdigit() and (path / checksums.MANIFEST).exists()
+    if re.fullmatch('[0-9]{1,15}', path.name)
+    and (path / checksums.MANIFEST).exists()
   ]
   return sorted(steps, reverse=True)
 
 
-def _restore(state):
+def _restore(step, state):
   handler = ocp.PyTreeCheckpointHandler()
-  saved = handler.metadata(state).tree
-  part = 'ema_params' if saved.get('ema_params') else 'params'
-  item = {part: saved[part]}
-  as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-  restored = handler.restore(
-    state,
-    args=ocp.args.PyTreeRestore(
-      item=item,
-      restore_args=jax.tree.map(lambda _: as_numpy, item),
-      partial_restore=True,
-    ),
-  )
+  try:
+    saved = handler.metadata(state).tree
+    part = 'ema_params' if saved.get('ema_params') else 'params'
+    item = {part: saved[part]}
+    structure.check(item[part])
+    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+    restored = handler.restore(
+      state,
+      args=ocp.args.PyTreeRestore(
+        item=item,
+        restore_args=jax.tree.map(lambda _: as_numpy, item),
+        partial_restore=True,
+      ),
+    )
+  except MemoryError:
+    raise
+  except Exception as error:  # Orbax raises errors of many types.
+    raise ValueError(
+      f'checkpoint {step} cannot be restored'
+      f' ({foreign_errors.message(error).rstrip(".")}); give another checkpoint'
+      ' or weight file.'
+    ) from error
   return restored[part]
 
 
@@ -185,7 +198,10 @@ def read_json(path: epath.Path) -> Any:
     ValueError: if the file is damaged, a field is not of its type, or, later,
       if a field that is looked up is missing.
   """
-  return parse_json(path.read_bytes(), path) if path.exists() else None
+  if not path.exists():
+    return None
+  regular_file.check(path)
+  return parse_json(path.read_bytes(), path)
 
 
 def parse_json(

@@ -14,7 +14,7 @@ from typing import Any
 from jaxtyping import Int64
 import numpy as np
 
-from vit_jax.checkpoints import location
+from vit_jax.checkpoints import location, regular_file
 from vit_jax.data import splits
 
 _log = logging.getLogger(__name__)
@@ -86,10 +86,10 @@ def read(path: str, data: str, split: str) -> Exclusions:
       ' such a list.'
     )
   try:
-    fields = json.loads(file.read_text())
+    fields = json.loads(regular_file.read_text(file))
     listed_data, listed_split = str(fields['data']), str(fields['split'])
     ids = frozenset(map(str, fields['examples']))
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, RecursionError) as error:
     raise ValueError(
       f'data.exclude: {path} is not a list written by configs/dedup.py;'
       ' expected JSON with `data`, `split` and `examples`'

@@ -23,7 +23,7 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from vit_jax.checkpoints import location
+from vit_jax.checkpoints import location, regular_file
 from vit_jax.data import assertions, decode, listing, shortened, splits
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.lazy_tensorflow import tf
@@ -346,7 +346,7 @@ def _are_images(paths: list[bytes]) -> list[bool]:
 
   def is_image(path):
     try:
-      if listing.is_special(path):
+      if regular_file.is_special(path):
         return False
       with epath.Path(os.fsdecode(path)).open('rb') as file:
         return file.read(max(map(len, magic))).startswith(magic)

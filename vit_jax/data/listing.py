@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator
 import os
-import stat
 
 from etils import epath
 
@@ -131,18 +130,6 @@ def subfolders(folder: epath.Path, skipped: Skipped) -> list[str]:
 def is_image(name: str) -> bool:
   """Returns whether a file is an image according to its name."""
   return name.lower().endswith(EXTENSIONS) and not name.startswith('.')
-
-
-def is_special(path: str | bytes) -> bool:
-  """Returns whether a local path is a FIFO, a socket or a device.
-
-  Reading one may block, or never end.
-  """
-  try:
-    mode = os.stat(path).st_mode
-  except (OSError, ValueError):  # Does not exist, or is not local.
-    return False
-  return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _with_parents(folder: epath.Path) -> Iterator[str]:

@@ -13,7 +13,7 @@ import re
 from jaxtyping import Bool
 import numpy as np
 
-from vit_jax.checkpoints import location
+from vit_jax.checkpoints import location, regular_file
 
 NUM_CLASSES = 1000
 _NUMBERED = re.compile(r'ILSVRC2012_val_(\d{8})(?!\d)')
@@ -34,8 +34,8 @@ def read(path: str | os.PathLike[str]) -> list[list[int]]:
   if not path.exists():
     raise ValueError(f'no such file {os.fspath(path)!r}; {expected}.')
   try:
-    table = json.loads(path.read_text())
-  except ValueError as error:
+    table = json.loads(regular_file.read_text(path))
+  except (ValueError, RecursionError) as error:
     raise ValueError(f'{path} is not JSON ({error}); {expected}.') from error
   if not isinstance(table, list) or not all(map(_are_classes, table)):
     raise ValueError(
