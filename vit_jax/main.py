@@ -194,6 +194,7 @@ def _start_log() -> None:
   _log.propagate = False
   if not flags.FLAGS['verbosity'].present:
     absl_logging.set_verbosity(absl_logging.WARNING)
+    foreign_errors.hide_late_reads()
     # Orbax logs hundreds of lines for a failure that we report in one.
     logging.getLogger('absl').addFilter(
       lambda record: '/orbax/' not in record.pathname
