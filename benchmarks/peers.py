@@ -58,7 +58,7 @@ class _StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     module.__getattr__ = functools.partial(_Stub.__getattr__, _Stub)
 
 
-def import_timm():
+def _import_timm():
   """Imports timm's ViT.
 
   timm imports torchvision, of which its ViT uses nothing and which is not
@@ -97,7 +97,7 @@ def create(kind: str, name: str, image_size: int):
     )
     model = transformers.ViTForImageClassification(config)
     return model, lambda images: model(images).logits
-  model = import_timm().VisionTransformer(
+  model = _import_timm().VisionTransformer(
     img_size=image_size,
     patch_size=patch,
     embed_dim=size.width,
