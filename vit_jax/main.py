@@ -22,8 +22,10 @@ from ml_collections import config_flags
 from vit_jax import config as config_lib
 from vit_jax import jobs
 from vit_jax.build import summary
+from vit_jax.checkpoints import backlog
 from vit_jax.distributed import processes
 from vit_jax.page import report
+from vit_jax.workdir import lock
 
 # Keys are not parsed by ml_collections but by `config.set_keys`.
 _CONFIG = config_flags.DEFINE_config_file(
@@ -47,7 +49,9 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
   """Runs or resumes the job of a config in `workdir`.
 
   Raises:
-    ValueError: if the config or its data is invalid.
+    backlog.WriteError: if a file cannot be written at the end.
+    ValueError: if the config or its data is invalid, or another run uses the
+      work directory.
   """
   job = _check(config)
   if job.one_process and processes.is_multiprocess():
@@ -56,9 +60,14 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
       f' {jax.process_count()}; start it on one host only, with'
       f' distributed.coordinator={processes.SINGLE_PROCESS}.'
     )
-  job.run(config, epath.Path(workdir))
-  if job.writes_page and config.report.page:
-    report.finish(epath.Path(workdir))
+  workdir = epath.Path(workdir)
+  if not job.uses_workdir:
+    job.run(config, workdir)
+    return
+  with lock.hold(workdir), backlog.keeping():
+    job.run(config, workdir)
+    if config.report.page:
+      report.finish(workdir)
 
 
 def _check(config: ml_collections.ConfigDict) -> jobs.Job:

@@ -34,9 +34,7 @@ def write(
 ) -> None:
   """Writes `data.json`; `class_names` are those of the model."""
   content = {'class_names': list(class_names), **record}
-  path = workdir / files.DATA
-  if files.read_json(path) != content:  # A resumed run leaves it untouched.
-    files.write_json(path, content)
+  files.update_json(workdir / files.DATA, content)
 
 
 def check(workdir: epath.Path, record: Record) -> None:
