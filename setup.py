@@ -15,7 +15,8 @@ setuptools.setup(
   license='Apache-2.0',
   packages=setuptools.find_packages(include=['vit_jax', 'vit_jax.*']),
   package_data={'vit_jax.page': ['templates/*']},
-  python_requires='>=3.11',
+  # JAX requires 3.11; TensorFlow has no wheels for 3.14.
+  python_requires='>=3.11,<3.14',
   install_requires=[
     'absl-py>=2.1',
     'clu>=0.0.12',

@@ -30,7 +30,7 @@ def installed() -> list[str]:
 
 
 class _Stub(type):
-  """A class with any attribute, which is a class of this kind again."""
+  """A class whose attributes are all classes of this kind."""
 
   def __getattr__(cls, name: str):
     if name.startswith('__'):

@@ -5,7 +5,7 @@
 RUN is the work directory of a ViT. In every image of its test split, a quarter
 of the patches is painted grey: those with the largest rollout weights, those
 with the smallest, random ones, and those with the largest rollout weights of a
-randomly initialised network of the same shape. Prints the accuracy in each
+randomly initialized network of the same shape. Prints the accuracy in each
 case, and the correlation over patches between rollouts of the trained and of
 the random network.
 

@@ -134,7 +134,7 @@ def _optimizer(data: str) -> ml_collections.ConfigDict:
 
 
 def _recipes(config, data, *models: str) -> dict[str, studies.Setting]:
-  """Returns what the recipes of models change in a config, by their names."""
+  """Returns the keys that each model's recipe changes in a config, by model."""
   argument = studies.argument(data)
   return {model: studies.changes(config, model, argument) for model in models}
 

@@ -38,7 +38,7 @@ FIGURE_4_MODELS = ('R50x1', 'R152x2', 'ViT-B/32', 'ViT-L/32', 'ViT-L/16')
 FIGURE_4_SIZES = (9_000_000, 30_000_000, 90_000_000, 0)  # 0: all.
 TABLE_5_MODELS = ('ViT-B/16', 'ViT-B/32', 'ViT-L/16', 'ViT-L/32', 'ViT-H/14')
 TABLE_5_SETS = ('imagenet2012', 'imagenet21k', 'jft300m')
-FIGURE_3_REGULARISATION = {
+FIGURE_3_REGULARIZATION = {
   'optim.weight_decay': (0.03, 0.1, 0.3),
   'model.dropout': (0.0, 0.1),
   'label_smoothing': (0.0, 0.1),
@@ -65,7 +65,7 @@ def get_config(argument: str = 'figure4') -> ml_collections.ConfigDict:
     config = _table_5()
     if argument == 'figure3':
       config.study.finetune = ('imagenet2012',)
-      config.sweep.grid = FIGURE_3_REGULARISATION
+      config.sweep.grid = FIGURE_3_REGULARIZATION
   else:
     raise ValueError(
       f'there is no data study {argument!r}; choose figure3, figure4 or table5,'

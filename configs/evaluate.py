@@ -14,11 +14,11 @@ interpolation are those that the checkpoint records, unless
 
 Classes are matched by name, so the data may have them in another order, or only
 some of them; the model still chooses among all of its classes, unless
-`--config.evaluate.restricted=true` is set. Classes that the checkpoint does not
-have are an error. Folders named by class numbers, such as 0 to 999 of
-ImageNet-V2, are taken as labels. If the checkpoint or the data has no names,
-classes are matched by index, and the log says so;
-`--config.data.match_classes=index` asks for it.
+`--config.evaluate.restricted=true` is set. Classes that the checkpoint lacks
+are an error. Folder names that are numbers, such as 0 to 999 in ImageNet-V2,
+are taken as labels. If the checkpoint or the data has no class names, or with
+`--config.data.match_classes=index`, classes are matched by index, and the log
+says so.
 
 DATASET is a name in `vit_jax/data/catalog.py` (such as `imagenet_v2`),
 `tfds:BUILDER`, `folder:PATH` (its test split) or `objectnet:PATH`:

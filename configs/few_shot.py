@@ -18,7 +18,7 @@ split and a test split:
 
 From 1, 5, 10 and 25 images per class (`few_shot.shots`), drawn three times
 (`few_shot.seeds`), a linear map from the whitened features to {-1, 1}^K is
-fitted by regularised least squares (section 4.1). Classes with fewer images use
+fitted by regularized least squares (section 4.1). Classes with fewer images use
 all they have. Images are resized to 256 px and cropped to the central 224 px;
 other sizes are in proportion. The size is that at which the checkpoint was
 trained, or `--config.data.image_size`, to which position embeddings are

@@ -41,10 +41,10 @@ def get_config(argument: str = 'ViT-B/16,cifar10') -> ml_collections.ConfigDict:
   """Returns the config for 'MODEL,DATASET' or 'MODEL,DATASET,SETTING'."""
   config = recipes.finetuning(argument)
   if config.data.name.startswith('folder:'):
-    folder = listing.expand(config.data.name.removeprefix('folder:'))
+    folder = listing.expand_user(config.data.name.removeprefix('folder:'))
     images = ()
     if folder.is_dir():
-      images = listing.find_images(folder, listing.LeftOut())
+      images = listing.find_images(folder, listing.Skipped())
     if images:
       epochs = math.ceil(500 * config.batch_size / len(images))
       config.total_epochs = float(max(20, epochs))

@@ -4,9 +4,9 @@
 
 PATH has one folder per class, `PATH/CLASS/*.jpg`, and about a fifth of the
 images become the test split; or it has splits, `PATH/train/CLASS/*.jpg`,
-`PATH/test/CLASS/*.jpg` and optionally `PATH/val/CLASS/*.jpg`. Their names may
-also be training, testing, valid or validation, in upper or lower case. Without
-a folder for test, val is evaluated in its place. Subfolders of a class count.
+`PATH/test/CLASS/*.jpg` and optionally `PATH/val/CLASS/*.jpg`. These folders may
+also be named training, testing, valid or validation, in upper or lower case; if
+there is none for test, val is used instead. Subfolders of a class are included.
 Hardware: one GPU or TPU core; on a CPU use a smaller model, for example
 
   --config.model.name=ViT-Ti/16 --config.data.image_size=64

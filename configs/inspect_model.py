@@ -5,7 +5,7 @@
       --config.init_from=PATH
 
 RUN, MODEL, DATASET and PATH are the same as in configs/few_shot.py; a run is
-inspected on images of its own data. `--config.inspect.paths=PHOTOS` visualises
+inspected on images of its own data. `--config.inspect.paths=PHOTOS` visualizes
 attention on your own image files, and on no others if DATASET is empty, as in
 `:ViT-B/16,`. The image size is that at which the checkpoint was trained;
 position embeddings are interpolated to another `--config.data.image_size`, with

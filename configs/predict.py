@@ -4,12 +4,12 @@
       --config.init_from=PATH
 
 PHOTOS are image files and folders, separated by commas; folders are searched
-recursively, and the log says what is left out. PATH is a trained checkpoint
+recursively, and the log lists what is skipped. PATH is a trained checkpoint
 with its head, in any format that `vit_jax.checkpoints.load` reads; it
-determines the model, the image size, and the crop and interpolation with which
-it was evaluated. Photos are turned upright according to their EXIF orientation.
-Each image gets a line with its five most probable classes, which is printed and
-written to `predictions.jsonl`. Unreadable files are reported and skipped.
+determines the model, image size, crop and interpolation. Photos are turned
+upright according to their EXIF orientation. Each image gets a line with its
+five most probable classes, which is printed and written to `predictions.jsonl`.
+Unreadable files are reported and skipped.
 
 Class names are those recorded with the checkpoint, such as in `results.json` of
 a run or in `config.json` of Hugging Face, or else numbers. They can be set by
@@ -17,9 +17,9 @@ a run or in `config.json` of Hugging Face, or else numbers. They can be set by
   --config.predict.class_names=FILE
 
 with one name per line, or JSON: a list, {INDEX: NAME} or
-{INDEX: [WORDNET_ID, NAME]}. For a model trained with a sigmoid whose file does
-not record that, such as one of ImageNet-21k, add `--config.loss=sigmoid`.
-Hardware: any.
+{INDEX: [WORDNET_ID, NAME]}. For models that were trained with a sigmoid but do
+not record it, such as published ImageNet-21k weights, add
+`--config.loss=sigmoid`. Hardware: any.
 """
 
 import ml_collections

@@ -69,18 +69,18 @@ class Browser:
     }
 
   def count(self, selector):
-    """How many elements there are."""
+    """Returns the number of elements."""
     return len(self._driver.find_elements('css selector', selector))
 
   def colours(self):
-    """Background and text of the page."""
+    """Returns the colours of background and text of the page."""
     return self._driver.execute_script(
       'const s = getComputedStyle(document.body);'
       'return [s.backgroundColor, s.color];'
     )
 
   def screenshot(self, path):
-    """Of the whole page."""
+    """Saves a picture of the whole page."""
     shot = self._command('Page.captureScreenshot', captureBeyondViewport=True)
     path.write_bytes(base64.b64decode(shot['data']))
 

@@ -224,7 +224,7 @@ def same_bits(left, right):
 
 
 def base_model():
-  """Returns bytes of B/16 per device, in all, and while initialising it."""
+  """Returns bytes of B/16 per device, in all, and while initializing it."""
   config = make_config(
     {
       'model.name': 'ViT-B/16',
@@ -261,7 +261,7 @@ def main(folder):
   folder = pathlib.Path(folder)
   trainers, results = {}, {'losses': {}, 'exchanged': {}}
   for case in dict.fromkeys([*(c.reference for c in CASES), *CASES]):
-    # The parameters of a model are initialised once.
+    # The parameters of a model are initialized once.
     same = next((t for c, t in trainers.items() if c.model == case.model), None)
     trainers[case] = trainer = Trainer(case, same and same.params)
     results['losses'][case.name], state = trainer.train()
@@ -285,7 +285,7 @@ def run(folder):
     [sys.executable, path, folder],
     env=os.environ
     | {
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+      'JAX_NUM_CPU_DEVICES': '8',
       'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',  # Halves the compile time.
       'PYTHONPATH': str(path.parents[1]),
     },

@@ -143,11 +143,10 @@ def command(*arguments):
 
 def start(*arguments, devices=1, **kwargs):
   """Starts the program in a process of its own."""
-  flags = f'--xla_force_host_platform_device_count={devices}'
   return subprocess.Popen(
     command(*arguments),
     cwd=kwargs.pop('cwd', ROOT),
-    env=os.environ | {'XLA_FLAGS': flags},
+    env=os.environ | {'JAX_NUM_CPU_DEVICES': str(devices)},
     stderr=subprocess.PIPE,
     text=True,
     **kwargs,

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 ORDER = (  # A module may import from its own package or from one before it.
+  'foreign_errors',
   'models',
   'checkpoints',
   'distributed',

@@ -109,6 +109,16 @@ def test_config_keys_exist(name):
       config_lib.check_name(key)
 
 
+def test_readme_names_the_supported_versions_of_python():
+  setup = (runs.ROOT / 'setup.py').read_text()
+  first, end = re.search(
+    r"python_requires='>=3\.(\d+),<3\.(\d+)'", setup
+  ).groups()
+  *versions, last = [f'3.{n}' for n in range(int(first), int(end))]
+  assert f'Python {", ".join(versions)} or {last};' in TEXTS['README.md']
+  assert f'no wheels for 3.{end}.' in TEXTS['README.md']
+
+
 def test_reading_order_has_at_most_ten_files():
   section = TEXTS['docs/architecture.md'].partition('is ViT-L/16 pre-trained')
   order = re.findall(r'^(\d+)\. `([^`]+)`', section[2].partition('##')[0], re.M)

@@ -1,6 +1,7 @@
 """Runs that are killed, terminated or damaged end like undisturbed ones."""
 
 import pathlib
+import shlex
 import signal
 import time
 
@@ -106,14 +107,27 @@ def test_killed_three_times_and_resumed(undisturbed, tmp_path):
   assert (tmp_path / 'final.npz').stat().st_mtime_ns == before
 
 
-def test_sigterm_saves_and_exits_with_success(undisturbed, tmp_path):
-  process = start_until(tmp_path, lambda: steps_logged(tmp_path) > 30)
-  process.send_signal(signal.SIGTERM)
-  _, log = process.communicate(timeout=120)
-  assert process.returncode == 0, log
-  step = runs.events(tmp_path)[-1]['step']
-  assert f'stopped by SIGTERM at step {step}' in log
-  assert (tmp_path / 'checkpoints' / str(step)).exists()
+def test_sigterm_and_ctrl_c_save_the_step(undisturbed, tmp_path):
+  step = 0
+  for number, code, name in (
+    (signal.SIGTERM, 0, 'SIGTERM'),
+    (signal.SIGINT, 130, 'Ctrl-C'),
+  ):
+    target = step + 30
+    process = start_until(
+      tmp_path, lambda target=target: steps_logged(tmp_path) > target
+    )
+    process.send_signal(number)
+    _, log = process.communicate(timeout=120)
+    assert process.returncode == code, log
+    assert not step or f'resuming from step {step}' in log
+    step = runs.events(tmp_path)[-1]['step']
+    assert f'stopped by {name} at step {step}' in log
+    assert (tmp_path / 'checkpoints' / str(step)).exists()
+  (*_, line) = log.splitlines()
+  command = shlex.join(runs.command(*ARGUMENTS, f'--workdir={tmp_path}'))
+  assert line == f'interrupted; to continue, type: {command}'
+  assert 'Traceback' not in log
   log = runs.finish(*ARGUMENTS, f'--workdir={tmp_path}')
   assert f'resuming from step {step}' in log
   assert_same_end(tmp_path, undisturbed)

@@ -12,6 +12,11 @@ import re
 import sys
 import traceback
 
+from vit_jax.distributed import interrupt
+
+if __name__ == '__main__':  # The other imports take seconds.
+  interrupt.exit_during_imports()
+
 from absl import app, flags
 from absl import logging as absl_logging
 from etils import epath
@@ -20,7 +25,7 @@ import ml_collections
 from ml_collections import config_flags
 
 from vit_jax import config as config_lib
-from vit_jax import jobs
+from vit_jax import foreign_errors, jobs
 from vit_jax.build import summary
 from vit_jax.checkpoints import backlog
 from vit_jax.distributed import processes
@@ -196,9 +201,13 @@ def main(argv: list[str]) -> None:
         return
       _log.info('%s', '\n'.join(lines))
     run(config, workdir)
+  except KeyboardInterrupt:
+    raise
   except (ValueError, OSError) as e:
     _exit(e, str(e) if _SHOW.value else processes.explain(e))
   except BaseException as e:
+    if foreign_errors.is_foreign(e):
+      _exit(e, processes.explain(e))
     if not jax.distributed.is_initialized():
       raise
     if not processes.is_lost_connection(e):
@@ -207,4 +216,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=_parse_flags)
+  with interrupt.one_line():
+    app.run(main, flags_parser=_parse_flags)

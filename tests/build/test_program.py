@@ -105,7 +105,7 @@ def test_a_device_holds_only_its_shard_of_the_base_model(results):
   for name, (each, total) in found.items():
     assert total == pytest.approx(totals[name], abs=8)
     assert each <= total / 7
-  # No device needs memory for the whole state to initialise it.
+  # No device needs memory for the whole state to initialize it.
   assert temporary < whole / 7
 
 

@@ -110,15 +110,3 @@ def test_a_long_outage_is_repeated(monkeypatch, caplog):
   outage.succeeded('over')
   outage.failed('another')
   assert caplog.messages == ['failed at 0', 'failed at 600', 'over', 'another']
-
-
-@pytest.mark.parametrize(
-  ('error', 'cause'),
-  [
-    (OSError(errno.EIO, 'Input/output error', 'x'), 'Input/output error'),
-    (RuntimeError('first line.\nsecond'), 'first line'),
-    (TimeoutError(), 'TimeoutError'),
-  ],
-)
-def test_cause(error, cause):
-  assert backlog.cause(error) == cause

@@ -1,4 +1,4 @@
-"""Settings beside weight files: honoured, or refused by name."""
+"""Settings beside weight files: honored, or refused by name."""
 
 import json
 import logging
@@ -200,16 +200,16 @@ def test_evaluation_of_hugging_face(tmp_path, params):
   'changes, message',
   [
     ({'image_std': [0.2, 0, 0.2]}, r'image_std=.*above 0'),
-    ({'image_mean': 'zero'}, "image_mean='zero'; expected a number"),
+    ({'image_mean': 'zero'}, "image_mean='zero'; expected one number"),
     ({'image_mean': None}, 'has no image_mean'),
     ({'resample': 0}, 'resample=0 is not supported'),
     ({'do_pad': True}, 'do_pad=True, which is not supported'),
     (
       {'do_center_crop': False},
-      'shortest_edge.*does not give images one',
+      'shortest_edge.*does not give all images',
     ),
-    ({'do_resize': False}, 'does not give images one size'),
-    ({'crop_size': 64}, 'crop that is not larger'),
+    ({'do_resize': False}, 'does not give all images the same size'),
+    ({'crop_size': 64}, 'crop no larger than size'),
     ({'size': {'longest_edge': 32}}, 'expected height and width'),
   ],
 )
@@ -328,7 +328,7 @@ def test_settings_of_a_run(tmp_path, params, caplog):
   _, description = checkpoints.load_with_description(tmp_path / 'final.npz')
   assert description.gelu == 'erf'
   assert str(description.evaluation) == (
-    'center from 32x32 without a border of 2 (bilinear)'
+    'center from 32x32 after trimming 2 px (bilinear)'
   )
 
 
@@ -341,8 +341,11 @@ def test_settings_of_a_run(tmp_path, params, caplog):
     (np.ones(4, np.complex64), 'type C64|type complex64'),
     (np.array(list('abcd')), 'type <U1'),
     (np.array([1, np.nan, 1, -np.inf], 'f4'), r'2 of 4 .* such as nan at .1,'),
-    (np.array([1, 1, 1, 1e39]), r'1 of 4 numbers that are not finite'),
-    (np.array([1, 1, np.inf, 1], jnp.bfloat16), r'1 of 4 numbers that are not'),
+    (np.array([1, 1, 1, 1e39]), r'not finite in float32 \(1 of 4 values'),
+    (
+      np.array([1, 1, np.inf, 1], jnp.bfloat16),
+      r'1 of 4 values, such as inf at',
+    ),
   ],
 )
 def test_arrays_that_are_refused_by_name(

@@ -333,8 +333,7 @@ with tests.store_lib.Store(sys.argv[1]) as store:
 
 def test_one_device_to_eight_and_back(tmp_path):
   save_all(tmp_path, [1])
-  flags = '--xla_force_host_platform_device_count=8'
-  child = run_python(MOVE_TO_EIGHT_DEVICES, tmp_path, XLA_FLAGS=flags)
+  child = run_python(MOVE_TO_EIGHT_DEVICES, tmp_path, JAX_NUM_CPU_DEVICES='8')
   _, errors = child.communicate(timeout=60)
   assert child.returncode == 0, errors
   with store_lib.Store(tmp_path) as store:

@@ -1,4 +1,4 @@
-"""Which label of a model is which label of a dataset."""
+"""Matching of the classes of a dataset with those of a model."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_what_is_logged():
   match = class_matching.match('dcba', 4, 'bd', model='M', data='D')
   assert match.note == 'D has 2 of the 4 classes of M, matched by name'
   match = class_matching.match('cabd', 4, 'abcd', model='M', data='D')
-  assert match.note.endswith('by name; 3 of 4 have different labels')
+  assert match.note.endswith('by name; labels differ for 3 of 4 classes')
   match = class_matching.match(None, 2, 'ab', model='M', data='D')
   assert match.note.endswith('matched by index (M has no class names)')
   match = class_matching.match('ab', 2, '01', model='M', data='D')
@@ -64,19 +64,19 @@ def test_what_is_logged():
       'abc',
       3,
       'abx',
-      "1 of 3 classes of D are unknown to M: 'x'; .*'c'.*index",
+      "M lacks 1 of the 3 classes of D: 'x'; .*'c'.*index",
     ),
-    ('abc', 3, 'abcd', "unknown to M: 'd'"),
+    ('abc', 3, 'abcd', "M lacks 1 of the 4 classes of D: 'd'"),
     (None, 3, 'ab', 'M has 3 classes, but D has 2.*M has no class names'),
     ('abc', 3, '01', 'M has 3 classes, but D has 2.*D has no class names'),
-    ('abab', 4, 'ab', "'a', 'b' occurs more than once"),
-    ('abc', 3, 'abb', "'b' occurs more than once"),
+    ('abab', 4, 'ab', "repeated names: 'a', 'b'; rename"),
+    ('abc', 3, 'abb', "repeated names: 'b'; rename"),
     # Folders 1 to 3 are not the labels 0 to 2, whichever side has them.
-    ('012', 3, '123', "unknown to M: '3'"),
-    ('123', 3, '012', "unknown to M: '0'"),
+    ('012', 3, '123', "M lacks 1 of the 3 classes of D: '3'"),
+    ('123', 3, '012', "M lacks 1 of the 3 classes of D: '0'"),
     # Some of the numbers may be names of any kind.
     (None, 4, '013', 'M has 4 classes, but D has 3'),
-    (ENGLISH, 1000, WORDNET_IDS[:9], "9 of 9 classes of D.*'n00000000'"),
+    (ENGLISH, 1000, WORDNET_IDS[:9], "9 of the 9 classes of D.*'n00000000'"),
   ],
 )
 def test_refused(model_names, num_classes, data_names, message):

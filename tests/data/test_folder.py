@@ -91,7 +91,7 @@ def test_other_files_are_ignored(split_folders, caplog):
     source = folder.open_folder(str(split_folders), 'train')
   assert source.num_examples == 15
   assert (
-    f'{split_folders}: left out 2 files (.txt); 1 file (hidden); folder'
+    f'{split_folders}: skipped 2 files (.txt); 1 file (hidden); folder'
     f' {split_folders}/train/.hidden (hidden)'
   ) in caplog.text
 
@@ -232,11 +232,11 @@ def test_val_stands_in_for_a_missing_test_split(tmp_path, caplog):
   write_classes(tmp_path / 'extra')
   with caplog.at_level(logging.INFO, logger='vit_jax'):
     val = folder.open_folder(str(tmp_path), 'val')
-    assert 'evaluated' not in caplog.text
+    assert 'instead' not in caplog.text
     test = folder.open_folder(str(tmp_path), 'test')
   assert read(test) == read(val)
-  assert f'{tmp_path} has no split test: val, the folder valid' in caplog.text
-  assert f'{tmp_path}/extra (beside the folders of the splits)' in caplog.text
+  assert 'no folder for the split test; using valid instead' in caplog.text
+  assert f'{tmp_path}/extra (next to the split folders)' in caplog.text
 
 
 def test_classes_with_the_names_of_splits(tmp_path):

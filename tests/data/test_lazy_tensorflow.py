@@ -39,7 +39,7 @@ assert not calls
 assert tf.constant(2).numpy() == 2
 assert calls == [([], 'GPU')], calls
 
-assert tfds.__version__  # TensorFlow is initialised now.
+assert tfds.__version__  # TensorFlow is initialized now.
 assert calls == 2 * [([], 'GPU')], calls
 """)
 

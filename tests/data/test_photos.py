@@ -16,7 +16,7 @@ def test_files_and_folders_are_found(tmp_path, caplog):
   with caplog.at_level(logging.INFO, logger='vit_jax'):
     found = photos.find([f'{tmp_path}/other.image', f'{tmp_path}/b'])
   assert (
-    f'{tmp_path}/b: left out 1 file (.txt); 1 file (hidden); folder'
+    f'{tmp_path}/b: skipped 1 file (.txt); 1 file (hidden); folder'
     f' {tmp_path}/b/.x (hidden); folder {tmp_path}/b/c/up (link'
   ) in caplog.text
   names = ['other.image', 'b/2.jpg', 'b/a.gif', 'b/c/1.PNG']

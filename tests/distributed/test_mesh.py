@@ -47,7 +47,7 @@ def test_sizes(sizes, shape):
 @pytest.mark.parametrize(
   'sizes, message',
   [
-    ((16,), 'mesh.data=16, .*needs 16 devices, but there are 8'),
+    ((16,), 'mesh.data=16, .*needs 16 devices; available: 8'),
     ((-1, 3), 'mesh.fsdp=3, .*needs a multiple of 3 devices'),
     ((-1, -1), 'only one may be -1'),
     ((0,), 'mesh.data=0, .*a positive number of devices'),

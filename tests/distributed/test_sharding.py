@@ -134,7 +134,7 @@ def test_summary_lists_arrays_that_are_not_sharded():
   text = sharding.summary(sharding.place(state, mesh), mesh)
   # Only the patch embedding, 4 times 16 * 16 * 3 * 12, is sharded.
   assert text.startswith('data=1, fsdp=8, tensor=1: 0.1 MiB of 0.2 MiB')
-  assert '8 weights because no dimension is divisible by 8' in text
+  assert '8 of them because no dimension is divisible by 8' in text
   assert 'pos_embedding (1, 197, 12)' in text
 
 

@@ -88,7 +88,7 @@ def test_examples_without_labels_are_ignored():
   result = predictions([[2, 0, 1], [0, 1, 2], [0, 1, 2], [1, 0, 2]], label)
   assert result.metrics(3) == {'accuracy': 1 / 2}
   assert result.class_accuracy(3) == [0.0, 0.0, 1.0]
-  with pytest.raises(ValueError, match='none of 1 examples has a label'):
+  with pytest.raises(ValueError, match='no example has a label'):
     predictions([[2, 0, 1]], label[1:2]).metrics(3)
 
 
@@ -139,6 +139,6 @@ def test_outputs_that_are_not_finite_are_named():
   spoiled[1]['image'][0, ..., 2] = np.inf
   with pytest.raises(finite.NonFiniteError) as error:
     classification.predict(step, {}, spoiled, lambda b: b)
-  assert 'for 5 images: NaN or infinite values in' in str(error.value)
+  assert 'outputs of the model: NaN or infinite values in' in str(error.value)
   for name in ('loss', 'top_probabilities'):
     assert name in str(error.value)

@@ -31,7 +31,7 @@ def test_rollout_through_two_layers():
   np.testing.assert_allclose(found, a, rtol=1e-6)
 
 
-def test_rows_are_normalised():
+def test_rows_are_normalized():
   (found,) = rollout.rollout([heads([[2, 1], [0, 0]])])
   np.testing.assert_allclose(found, [[0.75, 0.25], [0, 1]], rtol=1e-6)
 

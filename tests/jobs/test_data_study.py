@@ -62,7 +62,7 @@ def test_every_model_learns_from_every_size(study):
   assert chart.name == 'study.png'
 
 
-def test_regularisation_is_chosen_by_the_best_validation_accuracy(study):
+def test_regularization_is_chosen_by_the_best_validation_accuracy(study):
   for point in read(study / 'results.json')['points']:
     scores, deepest = {}, {}
     for setting in ('label_smoothing=0.0', 'label_smoothing=0.5'):

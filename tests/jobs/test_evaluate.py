@@ -91,7 +91,7 @@ def test_a_run_scores_as_it_did_when_it_ended(run_of_ours, tmp_path, capsys):
     after = runs.run(config, tmp_path / str(size))
     results.add(after['metrics']['test/accuracy'])
   assert results == {before['metrics']['test/accuracy']}
-  assert 0.15 < min(results) < 1  # It has learnt something, not all.
+  assert 0.15 < min(results) < 1  # It has learned something, not all.
   assert after['class_accuracy'] == before['class_accuracy']
   assert after['class_names'] == list('0123456789')
   assert after['num_examples'] == {'test': 355}

@@ -73,7 +73,7 @@ def test_results_are_those_of_the_draws_whatever_the_batch(
 
 
 def test_accuracy_from_whole_arrays(run_of_ours, tmp_path):
-  """The same without pipeline, batches and the choice of what to compute."""
+  """Computes the accuracy without pipeline and batches, for every image."""
   workdir, _ = run_of_ours
   params, description = checkpoints.load_with_description(workdir / 'final.npz')
   model = models.create(
@@ -108,7 +108,7 @@ def test_accuracy_from_whole_arrays(run_of_ours, tmp_path):
 
 
 def few_shot_resize(raw):
-  """Bilinear from 8 to 9 px between pixel centres, then whole values."""
+  """Bilinear from 8 to 9 px between pixel centers, then whole values."""
   at = np.clip((np.arange(9) + 0.5) * 8 / 9 - 0.5, 0, 7)
   low = np.floor(at).astype(int)
   high = np.minimum(low + 1, 7)
@@ -230,7 +230,7 @@ def test_small_classes_take_part_with_all_they_have(tmp_path, caplog):
   )
   results = runs.run(config, tmp_path / 'run')
   assert results['num_examples'] == {'photos': {'train': 7, 'test': 7}}
-  assert '1 of 2 classes have fewer than 4 examples (minimum 2)' in (
+  assert 'classes with fewer than 4 examples: 1 of 2 (minimum 2)' in (
     caplog.text
   )
 

@@ -63,10 +63,13 @@ def test_one_nan_in_a_weight_file_is_an_error(job, tmp_path):
 @pytest.mark.parametrize(
   ('job', 'message'),
   [
-    ('evaluate', '45 images: NaN or infinite values in loss'),
+    ('evaluate', 'outputs of the model: NaN or infinite values in loss'),
     ('predict', 'photo.png: NaN or infinite values in top/0/probability'),
-    ('few_shot', 'images: NaN or infinite values in features'),
-    ('inspect_model', 'images: NaN or infinite values in distances'),
+    ('few_shot', 'outputs of the model: NaN or infinite values in features'),
+    (
+      'inspect_model',
+      'outputs of the model: NaN or infinite values in distances',
+    ),
   ],
 )
 def test_an_overflow_of_finite_weights_is_an_error(job, message, tmp_path):

@@ -71,8 +71,8 @@ def test_form_of_gelu_travels_with_the_weights(tmp_path):
 @pytest.mark.parametrize(
   ('alphas', 'number', 'message'),
   [
-    ('', 1, 'lists 1 checkpoints'),
-    ('0.5', 3, 'lists 3 checkpoints; give two'),
+    ('', 1, 'expected two checkpoints, .* got 1'),
+    ('0.5', 3, 'expected two checkpoints, .* got 3'),
     ('nan', 2, 'holds numbers that are not finite'),
     ('half', 2, "interpolate.alphas='half' is not a list"),
   ],
@@ -91,7 +91,9 @@ def test_other_forms_of_gelu_are_refused(two_runs, tmp_path):
   config.model.gelu = 'erf'
   runs.run(config, tmp_path / 'other')
   two = [two_runs[0], tmp_path / 'other']
-  with pytest.raises(ValueError, match="has gelu='tanh', that .* has 'erf'"):
+  with pytest.raises(
+    ValueError, match="has gelu='tanh', but that .* has 'erf'"
+  ):
     main.run(interpolation(two), tmp_path / 'run')
   runs.run(interpolation(two, model__gelu='tanh'), tmp_path / 'run')
 

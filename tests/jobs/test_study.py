@@ -236,7 +236,7 @@ def test_mistakes_are_refused_before_anything_is_written(
 
 
 def test_curves_of_an_ablation(tmp_path):
-  """Others: tests/test_main.py has the default, tests/slow all of them."""
+  """tests/test_main.py runs the default ablation, tests/slow runs all."""
   config = runs.shrink(runs.load_config('ablation', 'pooling'))
   results = runs.run(config, tmp_path)
   (metric,) = results['drawn']

@@ -45,7 +45,7 @@ def test_the_body_of_a_scan_counts_as_often_as_it_runs():
   assert flops.count(function, shape(2, 3), shape(6, 3, 3)) == 6 * 2 * 2 * 3 * 3
 
 
-def test_rematerialised_products_count_again():
+def test_rematerialized_products_count_again():
   def loss(x, w):
     return jnp.sum(jnp.sin(x @ w) @ w)
 

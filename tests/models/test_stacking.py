@@ -35,7 +35,7 @@ def test_layers_are_stacked_in_their_order():
 
 @pytest.mark.parametrize('pattern', ['head/.*', '(?!head/).*'])
 def test_a_state_with_frozen_weights_comes_back(pattern):
-  """Also where the optimiser has nothing of any block."""
+  """Also if the optimizer holds no state for any block."""
   params = make_params()
   optimizer = optim.create(
     'adam', lambda step: 0.1, frozen=optim.is_frozen(params, pattern)

@@ -31,7 +31,7 @@ def create(**overrides):
 
 
 def random_params(model):
-  """Parameters none of which is zero or one by initialisation."""
+  """Random parameters, so that none keeps an initial value of 0 or 1."""
   shapes = jax.eval_shape(model.init, jax.random.key(0), IMAGES)['params']
   rng = np.random.default_rng(1)
   return jax.tree.map(

@@ -61,8 +61,8 @@ def test_confusion_in_words_and_numbers():
   )
   drawing = ElementTree.fromstring(str(picture.markup))
   assert drawing.get('aria-label').endswith(
-    'most often eel mistaken for a "dog" 3 times, cat mistaken for eel 2 times,'
-    ' eel mistaken for cat 1 times.'
+    'most often eel mistaken for a "dog" (3), cat mistaken for eel (2), eel'
+    ' mistaken for cat (1).'
   )
   texts = [''.join(t.itertext()) for t in drawing.iter('text')]
   numbers = sorted(int(t) for t in texts if t.strip().isdigit())

@@ -60,7 +60,7 @@ def test_of_many_classes_those_are_drawn_that_are_confused():
   assert len(table.rows) == 200
   markup = str(matrix.pictures[0].markup)
   assert 'the 40 of 1000 classes most often confused' in markup
-  assert 'c7 mistaken for c9 3 times' in markup
+  assert 'c7 mistaken for c9 (3)' in markup
 
 
 def test_several_labels_have_no_confusion():

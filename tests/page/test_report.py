@@ -210,9 +210,7 @@ def test_what_a_training_run_shows(training):
   lines = (training / 'predictions_test.jsonl').read_text().splitlines()
   lines = [json.loads(line) for line in lines]
   wrong = [x for x in lines if x['label'] != x['predicted']]
-  assert (
-    f'{len(wrong)} of {len(lines)} images of test are misclassified' in html
-  )
+  assert f'Misclassified images of test: {len(wrong)} of {len(lines)}' in html
   first = max(wrong, key=lambda line: line['probability'])
   assert (
     f'Image {first["example"]} of class {first["label"]}, predicted' in html

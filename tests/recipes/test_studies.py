@@ -38,7 +38,7 @@ def test_table_6_is_pre_trained_as_table_3_has_it():
 
 
 @pytest.mark.parametrize('name', ['table5', 'figure3'])
-def test_sets_are_learnt_as_table_3_has_it(name):
+def test_sets_are_learned_as_table_3_has_it(name):
   found = points.list_points(runs.load_config('data_study', name))
   assert len(found) == 3 * 5
   for point in found:

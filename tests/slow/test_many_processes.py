@@ -6,6 +6,8 @@ Many programs start here, one after another, so it runs when it is asked for:
 """
 
 import json
+import resource
+import signal
 import time
 
 import numpy as np
@@ -150,6 +152,50 @@ def test_the_end_of_the_first_process_ends_the_others(tmp_path):
     killed = time.monotonic()
     assert processes.end()[1] != 0
     assert time.monotonic() - killed < 30
+
+
+def test_a_process_without_heartbeat_ends_the_others(tmp_path):
+  arguments = (
+    *DIGITS,
+    '--config.total_steps=100000',
+    '--config.distributed.heartbeat_timeout=10',
+    f'--workdir={tmp_path}',
+  )
+  with runs.Processes(2, *arguments, logs=tmp_path / 'logs') as processes:
+    processes.wait_until((tmp_path / 'checkpoints' / '20').exists)
+    # Its connections stay open, as those of a lost host do.
+    processes.started[1].send_signal(signal.SIGSTOP)
+    assert processes.started[0].wait(timeout=60) != 0
+
+
+@pytest.mark.parametrize('index', [0, 1])
+def test_ctrl_c_in_one_process_stops_all(index, tmp_path):
+  arguments = (*DIGITS, '--config.total_steps=100000', f'--workdir={tmp_path}')
+  with runs.Processes(2, *arguments, logs=tmp_path / 'logs') as processes:
+    processes.wait_until((tmp_path / 'checkpoints' / '20').exists)
+    processes.started[index].send_signal(signal.SIGINT)
+    assert processes.end() == [0, 0], processes.log()
+    log = processes.log()
+  step = runs.events(tmp_path)[-1]['step']
+  assert f'stopped by SIGTERM at step {step}' in log
+  assert 'Traceback' not in log
+  assert (tmp_path / 'checkpoints' / f'{step}').exists()
+
+
+def test_a_full_disk_ends_all_processes(tmp_path):
+  arguments = (*DIGITS, '--config.model.width=64', f'--workdir={tmp_path}')
+  with runs.Processes(2, *arguments, logs=tmp_path / 'full') as processes:
+    processes.wait_until((tmp_path / 'checkpoints' / '20').exists)
+    for process in processes.started:
+      # From now on, a checkpoint is too large for their disk.
+      limits = (100_000, 100_000)
+      resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limits)
+    assert 0 not in processes.end()
+    assert 'could not be saved in' in processes.log()
+  assert (tmp_path / 'checkpoints' / '20').exists()
+  assert not (tmp_path / 'results.json').exists()
+  log = runs.finish_processes(2, *arguments, logs=tmp_path / 'end')
+  assert 'resuming from step' in log
 
 
 def test_an_error_in_one_process_ends_all(tmp_path):

@@ -1,4 +1,4 @@
-"""What a run records of its data, and which changes it finds."""
+"""The record of a run's data, and the changes that it reveals."""
 
 import pathlib
 import shutil
@@ -46,16 +46,16 @@ CHANGES = {
   ],
   "removed classes: 'c'; training: 30 -> 20 examples; split 'test': 30 -> 20"
   ' examples': lambda p: [shutil.rmtree(x) for x in p.glob('*/c')],
-  "training: 30 -> 31 examples; training, files: 'a' 10 -> 11 images": (
+  "training: 30 -> 31 examples; training: 10 -> 11 images of 'a'": (
     lambda p: shutil.copy(p / 'train/b/1.png', p / 'train/a/x.png')
   ),
-  "split 'test': 30 -> 29 examples; split 'test', files: 'b' 10 -> 9 images": (
+  "split 'test': 30 -> 29 examples; split 'test': 10 -> 9 images of 'b'": (
     lambda p: (p / 'test/b/31.png').unlink()
   ),
-  "training, files: 'a' other files or sizes": (
+  "training: files of 'a' differ": (
     lambda p: shutil.copy(p / 'test/a/30.png', p / 'train/a/0.png')
   ),
-  "training, files: 'a' other files or sizes, 'b' other files or sizes": (
+  "training: files of 'a' differ, files of 'b' differ": (
     lambda p: [
       (p / 'train/a/0.png').rename(p / 'train/b/0.png'),
       (p / 'train/b/1.png').rename(p / 'train/a/1.png'),
@@ -85,7 +85,7 @@ def test_other_changes():
     "training: version 'cats/1.0.0' -> 'cats/2.0.0'"
   ]
   now = {**before, 'train': {**before['train'], 'class_names': ['b', 'a']}}
-  assert data_record.changes(before, now) == ['the order of the classes']
+  assert data_record.changes(before, now) == ['classes in another order']
   assert not data_record.changes({}, before)
 
 

@@ -35,7 +35,7 @@ def test_a_second_run_is_refused_by_the_name_of_the_first(tmp_path):
   assert [p.name for p in folder.iterdir()] == ['results.json']
 
 
-def test_the_command_is_refused_at_once_and_touches_nothing(tmp_path):
+def test_the_command_fails_at_once_and_touches_nothing(tmp_path):
   folder = tmp_path / 'run'
   with lock.hold(epath.Path(folder)):
     before = {p: p.stat().st_mtime_ns for p in (folder, *folder.iterdir())}

@@ -90,7 +90,7 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
   Raises:
     ValueError: if data is missing or does not match the rest of the config.
   """
-  _check_names(config)
+  _check_split_names(config)
   c = config.data
   train = open_split(
     config,
@@ -124,13 +124,13 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
   )
 
 
-def _check_names(config: ml_collections.ConfigDict) -> None:
-  """Refuses splits whose metrics would be taken for others of the run."""
+def _check_split_names(config: ml_collections.ConfigDict) -> None:
+  """Refuses split names that are prefixes of the run's other metrics."""
   for name, split in config_lib.eval_splits(config).items():
     if name in metrics.RESERVED:
       raise ValueError(
-        f'data.eval={config.data.eval!r}: the metrics of training start with'
-        f' {name}/, so the split {split!r} needs another name, as in'
+        f'data.eval={config.data.eval!r}: {name}/ is the prefix of other'
+        f' metrics, so the split {split!r} needs another name, as in'
         f' {name}_split={split}.'
       )
 
@@ -233,7 +233,7 @@ def open_split(
 
 
 def eval_transform(config: ml_collections.ConfigDict) -> Callable:
-  """Returns the preprocessing of images outside training.
+  """Returns the preprocessing of evaluation images.
 
   Raises:
     ValueError: if an image size is invalid.

@@ -25,7 +25,7 @@ class DatasetFacts:
 
 
 def look_up(config: ml_collections.ConfigDict) -> DatasetFacts | None:
-  """Returns the facts from the catalogue, or None if it lacks the dataset.
+  """Returns the facts from the catalog, or None if it lacks the dataset.
 
   Raises:
     ValueError: if the dataset has no such split.
@@ -52,7 +52,7 @@ def look_up(config: ml_collections.ConfigDict) -> DatasetFacts | None:
 
 
 def look_up_or_open(config: ml_collections.ConfigDict) -> DatasetFacts:
-  """Returns the facts; opens the data if the catalogue lacks the dataset.
+  """Returns the facts; opens the data if the catalog lacks the dataset.
 
   Raises:
     ValueError: if the dataset or its split is unknown, or its data is missing.

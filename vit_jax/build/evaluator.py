@@ -21,7 +21,7 @@ Predictions = dict[str, classification.Predictions]
 
 
 class Evaluator:
-  """Computes exact metrics by split; the model is compiled once."""
+  """Exact metrics of a model by split; the model is compiled once."""
 
   def __init__(
     self,

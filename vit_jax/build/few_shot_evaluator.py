@@ -58,7 +58,7 @@ def parse_datasets(config: ml_collections.ConfigDict) -> list[Item]:
   """Parses `few_shot.datasets`.
 
   The default name of a dataset is `short_name`. The default splits are those of
-  the catalogue, or train and test.
+  the catalog, or train and test.
 
   Raises:
     ValueError: if the list is empty or malformed, or a name occurs twice.
@@ -89,7 +89,7 @@ def parse_datasets(config: ml_collections.ConfigDict) -> list[Item]:
 
 
 def short_name(dataset: str) -> str:
-  """Returns the last folder of a path, the builder of TFDS, or the name."""
+  """Returns the last folder of a path, the TFDS builder, or the name."""
   kind, _, path = dataset.partition(':')
   if kind == 'folder':
     return os.path.basename(os.path.abspath(path))
@@ -116,7 +116,7 @@ class FewShotDataset:
 
 
 class FewShotEvaluator:
-  """Computes few-shot accuracies; the model is compiled once.
+  """Few-shot accuracies of a model, which is compiled once.
 
   Attributes:
     datasets: the datasets by their names in metrics.
@@ -226,16 +226,16 @@ def _warn_of_small_classes(item, counts, shots):
   small = int(np.sum(counts < shots))
   if small:
     _log.warning(
-      '%s %s: %d of %d classes have fewer than %d examples (minimum %d); all of'
-      ' their examples are used',
-      item.dataset, item.train, small, len(counts), shots, counts.min(),
+      '%s %s: classes with fewer than %d examples: %d of %d (minimum %d); all'
+      ' of their examples are used',
+      item.dataset, item.train, shots, small, len(counts), counts.min(),
     )  # fmt: skip
 
 
 def summary(
   accuracies: Accuracies, statistic: Callable[[list[float]], float]
 ) -> dict[str, float]:
-  """Returns a statistic over the draws by `few_shot/DATASET/SHOTSshot`."""
+  """Returns a statistic over the draws, by metric, few_shot/DATASET/5shot."""
   return {
     f'few_shot/{name}/{shots}shot': statistic(values)
     for name, by_shots in accuracies.items()

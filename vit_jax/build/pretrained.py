@@ -24,8 +24,8 @@ class PretrainedModel:
   """A model with its weights, from `load_classifier` or `load_backbone`.
 
   Attributes:
-    config: the job's config, completed by image size, preprocessing and loss of
-      the checkpoint.
+    config: the job's config, completed with the checkpoint's image size,
+      preprocessing and loss.
     model: the module; its logits are those of the checkpoint's classes.
     params: weights of the module, on the host.
     num_classes: size of the head; 0 without a head.
@@ -74,7 +74,7 @@ def load_classifier(config: ml_collections.ConfigDict) -> PretrainedModel:
 
 
 def load_backbone(config: ml_collections.ConfigDict) -> PretrainedModel:
-  """Same as `load_classifier`, but the checkpoint need not have a head.
+  """Loads a model as `load_classifier` does, but possibly without a head.
 
   Without `init_from`, the weights are the random initial weights of a run with
   this model and seed.
@@ -93,7 +93,7 @@ def load_backbone(config: ml_collections.ConfigDict) -> PretrainedModel:
     )
   _log.warning('init_from is empty: the weights are random')
   config = config.copy_and_resolve_references()
-  _use_evaluation(config, checkpoints.Description('', {}, 0))
+  _set_evaluation_keys(config, checkpoints.Description('', {}, 0))
   model = build.create_model(config, num_classes=0)
   init = functools.partial(
     build.initial_params, model, config_lib.image_size(config)
@@ -124,7 +124,7 @@ def _fitted(
     size = stored.evaluation.image_size or stored.image_size
     height, width = size or _image_size(start, model)
     config.data.update(image_size=height, image_width=width)
-  _use_evaluation(config, stored)
+  _set_evaluation_keys(config, stored)
   if config.model.name:
     config.model.update(
       pool=stored.sizes.get('pool', 'token'),
@@ -143,12 +143,12 @@ def _fitted(
   )
 
 
-def _use_evaluation(
+def _set_evaluation_keys(
   config: ml_collections.ConfigDict, stored: checkpoints.Description
 ) -> None:
-  """Sets the keys of evaluation that the config leaves to the checkpoint.
+  """Sets the evaluation keys that the config leaves to the checkpoint.
 
-  A precrop size is scaled if the images are not of the checkpoint's size.
+  The precrop size is scaled if the image size differs from the checkpoint's.
 
   Raises:
     ValueError: if the config cannot express the checkpoint's precrop size.
@@ -168,8 +168,8 @@ def _use_evaluation(
   height, width = (math.floor(px * scale) for px in found.precrop_size)
   if height != width:
     raise ValueError(
-      f'{config.init_from} was evaluated on crops from images of'
-      f' {height}x{width} px, which is not a square; choose data.eval_crop and'
+      f'{config.init_from} was evaluated on crops of images resized to'
+      f' {height}x{width} px, which is not a square; set data.eval_crop and'
       ' data.precrop_size.'
     )
   data.precrop_size = height

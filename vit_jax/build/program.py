@@ -142,11 +142,11 @@ class Program:
     return create(params)
 
   def to_file_layout(self, state: PyTree) -> PyTree:
-    """Returns a state or parameters in file layout; keeps the argument."""
+    """Returns a state or parameters in file layout; does not consume them."""
     return sharding.unstack_blocks(state)
 
   def to_training_layout(self, state: PyTree) -> PyTree:
-    """Returns a state in training layout; may delete the argument's arrays."""
+    """Returns a state in training layout; may consume the argument."""
     return sharding.stack_blocks(state) if self._is_stacked else state
 
   def _seed_array(self) -> jax.Array:
@@ -207,7 +207,7 @@ def supervised(
     multi_label: whether labels are rows of zeros and ones.
     class_weights: (k,) weight of each class in the loss; None weights all
       classes by 1.
-    start: weights from which the parameters will be initialised.
+    start: weights from which the parameters will be initialized.
 
   Raises:
     ValueError: if parts of the config do not match each other or the mesh.

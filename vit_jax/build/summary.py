@@ -65,8 +65,8 @@ def _training(config, facts) -> list[str]:
   size = f'{num_examples:,} examples' if facts else 'of unknown size'
   split = f'training split: {config.data.train} of {config.data.name}, {size}'
   if not facts and not config.total_steps:
-    epochs = f'{config.total_epochs:g} epochs'
-    return [split, f'steps: those of {epochs}, known once the data is opened']
+    epochs = f'epochs: {config.total_epochs:g}'
+    return [split, f'{epochs}; steps: known once the data is opened']
   steps = config_lib.total_steps(config, num_examples)
   length = f'{steps:,} of {config.batch_size:,} examples'
   if facts:

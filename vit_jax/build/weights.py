@@ -30,13 +30,13 @@ class Weights:
 
   @property
   def class_names(self) -> tuple[str, ...] | None:
-    """Names of the classes of the head; None if there are none."""
+    """Class names of the head; None without exactly one per class."""
     names, number = self.description.class_names, self.description.num_classes
     if names is None or len(names) == number:
       return names
     if number:
       _log.warning(
-        '%s has %d class names but %d classes; the names are not used',
+        '%s has %d class names but %d classes; ignoring the names',
         self.path, len(names), number,
       )  # fmt: skip
     return None

@@ -34,7 +34,7 @@ def interpolate(
       start,
       end,
     )
-  finite.check(result, f'weights at alpha={alpha}', '; it is too far from 0.')
+  finite.check(result, f'weights at alpha={alpha}', '; choose a smaller alpha.')
   return result
 
 

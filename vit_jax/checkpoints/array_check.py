@@ -1,4 +1,4 @@
-"""Check of the arrays of a weight file."""
+"""Checks the arrays of a weight file."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +16,7 @@ def check(name: str, array: np.ndarray) -> None:
   Raises:
     NonFiniteError: if a number is infinite or NaN, or would be infinite in
       float32.
-    ValueError: if the type of the array is not a floating-point one.
+    ValueError: if the array is not of a floating-point type.
   """
   if not jnp.issubdtype(array.dtype, jnp.floating):
     raise ValueError(
@@ -29,8 +29,8 @@ def check(name: str, array: np.ndarray) -> None:
   if not finite.all():
     where = np.unravel_index(np.argmin(finite), array.shape)
     raise NonFiniteError(
-      f'parameter {name!r} has {array.size - np.count_nonzero(finite)} of'
-      f' {array.size} numbers that are not finite, such as {array[where]} at'
-      f' {tuple(map(int, where))}; the weights are damaged, or their training'
-      ' diverged.'
+      f'parameter {name!r} is not finite in float32'
+      f' ({array.size - np.count_nonzero(finite)} of {array.size} values, such'
+      f' as {array[where]} at {tuple(map(int, where))}); the file is damaged,'
+      ' or training diverged.'
     )

@@ -14,6 +14,8 @@ import time
 
 from etils import epath
 
+from vit_jax import foreign_errors
+
 _log = logging.getLogger(__name__)
 
 _MOST_FILES = 256
@@ -142,20 +144,15 @@ def free_space(folder: epath.Path) -> int | None:
     return None
 
 
-def cause(error: Exception) -> str:
-  """Returns the first line of an error, without file names if it has a code."""
-  text = getattr(error, 'strerror', None) or str(error) or type(error).__name__
-  return text.splitlines()[0].rstrip('.')
-
-
 def _try(write: _Write) -> None:
   try:
     write.attempt()
   except Exception as error:  # Libraries for gs:// have types of their own.
+    cause = getattr(error, 'strerror', None) or foreign_errors.message(error)
     free = free_space(write.path.parent)
     space = '' if free is None else f', and {free:,} are free there'
     raise WriteError(
-      f'{write.path} could not be written: {cause(error)}. It takes'
+      f'{write.path} could not be written: {cause}. It takes'
       f' {write.size_bytes:,} bytes{space}.'
     ) from error
   if _kept:

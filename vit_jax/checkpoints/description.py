@@ -9,19 +9,19 @@ from flax import traverse_util
 
 from vit_jax.checkpoints import position_tables
 
-# Source of settings that are recorded nowhere.
+# Source of settings that no file records.
 ASSUMED = 'assumed'
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """Preprocessing of images outside training.
+  """Preprocessing of images for evaluation and prediction.
 
   Attributes:
     crop: key of `data.preprocess.EVAL_CROPS`.
     interpolation: key of `data.preprocess.INTERPOLATIONS`.
-    image_size: height and width in pixels of the result; None for the size that
-      the position embeddings are for.
+    image_size: height and width in pixels of the result; None for the size of
+      the position embeddings.
     precrop_size: height and width in pixels before a center crop; None for the
       default, 7/6 of the image size.
     trim_px: width in pixels of a border that is removed first.
@@ -47,7 +47,7 @@ class Evaluation:
     if self.image_size:
       parts.append('to {}x{}'.format(*self.image_size))
     if self.trim_px:
-      parts.append(f'without a border of {self.trim_px}')
+      parts.append(f'after trimming {self.trim_px} px')
     return f'{" ".join(parts)} ({self.interpolation})'
 
 
@@ -66,7 +66,7 @@ class Description:
     class_names: names in the order of the labels, if recorded.
     image_size: height and width in pixels that the position embeddings are for,
       if recorded.
-    evaluation: preprocessing that the logits were evaluated with, if recorded.
+    evaluation: preprocessing of evaluation images, if recorded.
     loss: key of `steps.LOSSES`, which determines probabilities.
     axial: whether the model uses axial attention.
     ignored: names of arrays in the file that do not belong to an image model,
@@ -98,13 +98,13 @@ class Description:
     if self.sizes.get('pool') == 'map':
       raise ValueError(
         f'the head pools by attention ({_ATTENTION_POOL}), which is not'
-        ' supported; fine-tune the encoder with another head, by'
-        ' init_head=replace and model.pool=gap.'
+        ' supported; to fine-tune with another head, set init_head=replace and'
+        ' model.pool=gap.'
       )
     return {**self.sizes, 'gelu': self.gelu, 'norm_eps': self.norm_eps}
 
 
-# Part of models of big_vision that pool by attention (arXiv 2106.04560).
+# Pooling layer of big_vision models that pool by attention (arXiv 2106.04560).
 _ATTENTION_POOL = 'MAPHead_0'
 
 

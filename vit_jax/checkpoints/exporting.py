@@ -35,7 +35,7 @@ def export(
 ) -> None:
   """Writes weights atomically.
 
-  Exported weights are for images in [-1, 1], and files that can say so do.
+  Exported weights expect images in [-1, 1]; formats that can record this do.
 
   Args:
     params: a tree under official names.
@@ -49,7 +49,7 @@ def export(
     image_size: side, or height and width, in pixels; 'huggingface' needs it if
       the grid of patches is not square.
     class_names: in the order of the labels.
-    evaluation: preprocessing of images outside training.
+    evaluation: preprocessing of images for evaluation and prediction.
 
   Raises:
     ImportError: if the library for the format is not installed.

@@ -1,4 +1,4 @@
-"""Checks that arrays hold no NaN and no infinity."""
+"""Checks arrays for NaN and infinity."""
 
 from collections.abc import Iterator
 import contextlib
@@ -23,11 +23,12 @@ def check(tree: PyTree, place: str, advice: str = '') -> None:
   Args:
     tree: numbers, NumPy arrays, or JAX arrays, which are checked on their
       devices.
-    place: what the arrays are, or when; the message starts with it.
-    advice: what to do; the message ends with it.
+    place: start of the message: what is checked, or at which step.
+    advice: end of the message: what to do.
 
   Raises:
-    NonFiniteError: if an array holds a NaN or an infinity; names the arrays.
+    NonFiniteError: if an array holds a NaN or an infinity; the message names
+      such arrays.
   """
   bad = non_finite(tree)
   if not bad:
@@ -43,7 +44,7 @@ def non_finite(tree: PyTree) -> list[str]:
   """Returns the paths of the arrays that hold a NaN or an infinity."""
   # One small program per shape: a single one for all arrays of a large model
   # would take seconds to compile. They run one after another, since collectives
-  # of several programs at once can block each other forever on CPUs.
+  # of concurrent programs can deadlock on CPUs.
   return [
     jax.tree_util.keystr(path, simple=True, separator='/')
     for path, x in jax.tree_util.tree_leaves_with_path(tree)
@@ -60,7 +61,7 @@ def _all_finite(x):
 
 @contextlib.contextmanager
 def located(place: str) -> Iterator[None]:
-  """Adds a place to the message of a NonFiniteError that is raised inside."""
+  """Prefixes the message of a NonFiniteError raised inside with a place."""
   try:
     yield
   except NonFiniteError as error:

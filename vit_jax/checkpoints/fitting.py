@@ -23,7 +23,7 @@ from vit_jax.models import positions
 _log = logging.getLogger(__name__)
 
 _HEAD_PARTS = ('pre_logits', 'head')
-# Parts of masked patch prediction, on which representations do not depend.
+# Parts of masked patch prediction that do not affect representations.
 _UNUSED_PARTS = ('mask_token', 'patch_head', 'decoder')
 # The parts of the checkpoint's head to keep, by the name of the choice.
 HEADS = {
@@ -108,8 +108,9 @@ def adapt(
   """Fits weights to a model and logs the status of every parameter.
 
   All parameters of the model except its head come from the checkpoint. Parts
-  that the model lacks are dropped if the head is replaced, or if they serve
-  masked patch prediction; a head that is kept would receive other features.
+  that the model lacks are dropped if the head is replaced, or if they are for
+  masked patch prediction. Otherwise they are an error, since a kept head may
+  depend on them.
 
   Args:
     params: a tree under official names, as returned by `load`.
@@ -167,7 +168,7 @@ def _select(weights, old_shapes, expected, removed):
   problems = []
   if 'pre_logits' in removed and 'pre_logits/kernel' in expected:
     problems.append(
-      "a new head has no hidden layer 'pre_logits', but the model does; use"
+      "a new head has no hidden layer 'pre_logits', but the model has one; use"
       " head='keep_pre_logits', or a model with representation_size=None"
     )
   loaded = {}

@@ -43,10 +43,10 @@ def load_with_description(
 ) -> tuple[Params, description.Description]:
   """Loads weights and a description of their model.
 
-  The content of a file determines its format; its name does not matter. What
-  the files next to it record about the model and its images is used, and a line
-  of the log says what was found and what was assumed. Weights for images of
-  another mean and standard deviation are converted to images in [-1, 1].
+  The content of a file determines its format; its name does not matter.
+  Settings in files next to it are used; a log line lists them and those that
+  are assumed. Weights for images normalized with another mean and standard
+  deviation are converted to weights for images in [-1, 1].
 
   Args:
     path: path, or URL such as gs://bucket/file.npz, of an .npz file of the
@@ -63,7 +63,7 @@ def load_with_description(
     ImportError: if the library for the format is not installed.
     ValueError: if the path does not exist; if the file is damaged, incomplete,
       of unknown format or contains anything but arrays of finite floats; or if
-      a setting beside it is not supported. The message starts with the path.
+      a setting is not supported. The message starts with the path.
   """
   path = epath.Path(path).expanduser()
   try:
@@ -76,7 +76,7 @@ def _read(path, heads):
   if path.is_dir():
     if run_folder.is_run(path):
       params = run_folder.read(path)
-      return _complete(path, params, 'run', run_folder.settings(path))
+      return _apply_settings(path, params, 'run', run_folder.settings(path))
     if (path / huggingface.WEIGHTS).exists():
       return _read_safetensors(path / huggingface.WEIGHTS, heads)
     raise ValueError(
@@ -111,14 +111,14 @@ def _read_npz(path):
     params = FORMATS[name].read(archive)
     if archive.unread:
       _log.info(
-        '%s: ignored %d arrays that do not belong to an image model, such as'
+        '%s: ignored arrays that do not belong to an image model: %d, such as'
         ' %s',
         path,
         len(archive.unread),
         archive.unread[0],
       )
     settings = FORMATS[name].settings(path, {})
-    return _complete(path, params, name, settings, archive.unread)
+    return _apply_settings(path, params, name, settings, archive.unread)
 
 
 def _read_safetensors(path, heads):
@@ -140,7 +140,7 @@ def _read_safetensors(path, heads):
   if not recorded:
     usual = description.sizes(params).get('heads')
     settings.setdefault(description.ASSUMED, {})['heads'] = usual
-  return _complete(path, params, name, settings)
+  return _apply_settings(path, params, name, settings)
 
 
 def _match(suffix, arrays):
@@ -156,7 +156,7 @@ def _match(suffix, arrays):
   )
 
 
-def _complete(path, params, format, settings, ignored=()):
+def _apply_settings(path, params, format, settings, ignored=()):
   """Applies the settings; returns float32 weights and their description."""
   official.check_blocks(params)
   sizes = description.sizes(params)
@@ -196,7 +196,7 @@ def _complete(path, params, format, settings, ignored=()):
 
 
 def _log_settings(path, format, params, values, sources):
-  """Logs in one line where each setting is from, and what is converted."""
+  """Logs in one line where each setting comes from and what is converted."""
   listed = {}
   for name, value in values.items():
     if name != 'std':  # In one item with the mean.

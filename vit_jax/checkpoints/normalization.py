@@ -1,8 +1,8 @@
 """Folds the normalization of images into the patch projection.
 
 Libraries for PyTorch subtract a mean per channel from images in [0, 1] and
-divide by a standard deviation, with numbers that are stored beside the weights.
-Here, images are in [-1, 1], which is a mean and a standard deviation of 0.5.
+divide by a standard deviation, both stored next to the weights. Here, images
+are in [-1, 1], which corresponds to a mean and a standard deviation of 0.5.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ Channels = tuple[float, float, float]
 
 
 def check(name: str, values: Any) -> Channels:
-  """Returns a mean or standard deviation, in RGB, after checking it.
+  """Checks a mean or standard deviation; returns one number per channel.
 
   Args:
     name: name of the setting, for messages; that of a standard deviation ends
@@ -34,8 +34,8 @@ def check(name: str, values: Any) -> Channels:
   )
   if not is_valid or (name.endswith('std') and min(numbers) <= 0):
     raise ValueError(
-      f'{name}={values!r}; expected a number for each of the three colour'
-      ' channels' + ', above 0.' * name.endswith('std')
+      f'{name}={values!r}; expected one number, or one for each of the three'
+      f' channels{", all above 0" * name.endswith("std")}.'
     )
   return numbers
 
@@ -43,7 +43,7 @@ def check(name: str, values: Any) -> Channels:
 def fold(
   params: Mapping[str, Any], mean: Channels, std: Channels
 ) -> dict[str, Any]:
-  """Returns equal parameters for images in [-1, 1].
+  """Returns equivalent parameters for images in [-1, 1].
 
   With x = 2 y - 1 for a pixel y in [0, 1],
 

@@ -51,7 +51,7 @@ def read(folder: epath.Path) -> dict[str, Any]:
     damage = checksums.find_damage(folder / str(step))
     if damage is None:
       params = _restore(folder / str(step) / 'state')
-      finite.check(params, f'checkpoint {step}', '; give another checkpoint.')
+      finite.check(params, f'checkpoint {step}', '; use another checkpoint.')
       return params
     damages.append(f'{step}: {damage}')
     _log.warning('skipping damaged checkpoint %s/%s', folder, damages[-1])
@@ -74,7 +74,7 @@ def settings(folder: epath.Path) -> dict[str, dict[str, Any]]:
       file, which need not belong to a run.
 
   Returns:
-    Fields of `Description`, by the file they are from: 'gelu', 'norm_eps',
+    Fields of `Description`, by the file that records them: 'gelu', 'norm_eps',
     'loss', 'image_size' and 'evaluation' from config.json, and 'class_names'
     from results.json, or from data.json while the run is in progress, each if
     recorded.

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import logging
-import re
 
 from etils import epath
 import jax
@@ -18,6 +17,7 @@ from jaxtyping import PyTree
 import numpy as np
 import orbax.checkpoint as ocp
 
+from vit_jax import foreign_errors
 from vit_jax.checkpoints import backlog, checksums
 
 _log = logging.getLogger(__name__)
@@ -250,10 +250,7 @@ class Store:
       yield
     except Exception as error:
       step, self._saving = self._saving, None
-      cause = backlog.cause(error)
-      details = r' \[(?:tensorstore_spec|os_error_code)='
-      if system := re.search(rf'.*: (.*?){details}', cause):
-        cause = system[1]  # Drop a dozen paths before it, and settings after.
+      cause = foreign_errors.message(error).rstrip('.')
       if jax.process_count() == 1:
         # The remains would take up space that other files need.
         with contextlib.suppress(OSError):

@@ -12,10 +12,10 @@ from vit_jax.config import values as values_lib
 from vit_jax.config.key import Adjustable
 from vit_jax.config.keys import KEYS
 
-# Empty values leave these to a checkpoint, except in jobs that train.
-_OF_CHECKPOINT = ('loss', 'data.eval_crop', 'data.eval_interpolation')
-# The run sets them, too, where it sets the crop.
-_OF_CROP = ('data.precrop_size', 'data.trim_px')
+# If empty, these come from the checkpoint, except in jobs that train.
+_FROM_CHECKPOINT = ('loss', 'data.eval_crop', 'data.eval_interpolation')
+# Set by the run, too, if it sets the crop.
+_WITH_CROP = ('data.precrop_size', 'data.trim_px')
 _LENGTHS = {'total_steps': 'total_epochs', 'total_epochs': 'total_steps'}
 
 
@@ -101,11 +101,11 @@ def check(
     )
   for name, value in flat.items():
     values_lib.check(name, value)
-  for name in _OF_CHECKPOINT:
+  for name in _FROM_CHECKPOINT:
     if takes_steps and not flat[name]:
       raise ValueError(
-        f'{name} is empty, which leaves it to a checkpoint, but the job'
-        f' {config.job} trains; choose {", ".join(KEYS[name].choices[1:])}.'
+        f'{name} is empty, but only jobs that do not train can take it from a'
+        f' checkpoint; expected {", ".join(KEYS[name].choices[1:])}.'
       )
   if takes_steps and bool(config.total_steps) == bool(config.total_epochs):
     raise ValueError(
@@ -147,7 +147,7 @@ def changed_keys(
 
 
 def _is_derived(name, keys):
-  return KEYS[name].derived or name in _OF_CROP and not keys['data.eval_crop']
+  return KEYS[name].derived or name in _WITH_CROP and not keys['data.eval_crop']
 
 
 def load_run(path: str) -> tuple[dict[str, Any], str]:

@@ -45,7 +45,7 @@ def eval_splits(config: ml_collections.ConfigDict) -> dict[str, str]:
   By default, the name is that of the dataset's split: test for test[:9].
 
   Raises:
-    ValueError: if two splits have the same name.
+    ValueError: if a name is missing, not unique or contains a slash.
   """
   splits = {}
   for item in filter(None, map(str.strip, config.data.eval.split(','))):
@@ -63,7 +63,7 @@ def eval_splits(config: ml_collections.ConfigDict) -> dict[str, str]:
 
 
 def model_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Returns the options for `models.create`, except those at `Key.unset`."""
+  """Returns the options for `models.create` that the config sets."""
   options = {
     name: value
     for name, value in config.model.items()

@@ -125,12 +125,12 @@ JOB_KEYS = {
   'prepare.datasets': Key(
     ('vtab',),
     'Datasets to download and prepare with TFDS: vtab for all of its tasks,'
-    ' vtab:TASK, tfds:BUILDER or names in the catalogue.',
+    ' vtab:TASK, tfds:BUILDER or names in the catalog.',
   ),
   'evaluate.restricted': Key(
     False,
-    'Whether the model chooses only among the classes of the data, which may'
-    ' be some of those of the checkpoint.',
+    'Whether the model chooses only among the classes of the data, if these are'
+    ' some of its own.',
   ),
   'evaluate.real_json': Key(
     '',
@@ -164,7 +164,7 @@ JOB_KEYS = {
     3, 'Random draws of the examples, the same for every model.', low=1
   ),
   'few_shot.l2': Key(
-    1024.0, 'L2 regularisation of the least-squares fit.', low=1e-6
+    1024.0, 'L2 regularization of the least-squares fit.', low=1e-6
   ),
   'interpolate.paths': Key((), 'Checkpoints with the same shapes.'),
   'interpolate.alphas': Key(
@@ -182,7 +182,7 @@ JOB_KEYS = {
   ),
   'inspect.paths': Key(
     (),
-    'Image files, and folders of them, to visualise attention for; empty:'
+    'Image files, and folders of them, to visualize attention for; empty:'
     ' images of the split.',
   ),
   'inspect.num_images': Key(
@@ -192,7 +192,7 @@ JOB_KEYS = {
     low=0,
   ),
   'inspect.pictures': Key(
-    8, 'Largest number of images to visualise attention for.', low=1
+    8, 'Largest number of images to visualize attention for.', low=1
   ),
   'inspect.renormalise': Key(
     False,

@@ -159,7 +159,7 @@ _DATA = {
   'data.name': Key(
     'digits',
     'Dataset: digits, folder:PATH, tfds:BUILDER, vtab:TASK or a name in the'
-    ' catalogue; vtab for the job of that name.',
+    ' catalog; vtab for the job of that name.',
   ),
   'data.train': Key('train', 'Training split, such as train[:98%].'),
   'data.eval': Key(
@@ -184,8 +184,8 @@ _DATA = {
   ),
   'data.match_classes': Key(
     'name',
-    "How classes of the data are matched with those of a checkpoint's head:"
-    ' name; index, if the names differ but not the order.',
+    "How classes of the data are matched with those of a checkpoint's head: by"
+    ' name, or by index if only the names differ.',
     choices=class_matching.CHOICES,
   ),
   'data.readers': Key(
@@ -230,7 +230,7 @@ _DATA = {
   ),
   'data.eval_crop': Key(
     'resize',
-    'Evaluation crop: resize, to the size; center; resize_center, to'
+    'Evaluation crop: resize, to the image size; center; resize_center, to'
     " data.precrop_size and then the center; empty: the checkpoint's, with its"
     ' precrop size and trimmed border, unless the job trains.',
     choices=('', *preprocess.EVAL_CROPS),
@@ -238,9 +238,9 @@ _DATA = {
   ),
   'data.eval_interpolation': Key(
     'bilinear',
-    "How evaluation images are resized: bilinear, as in the paper's code;"
-    ' others average over all pixels, as PIL and libraries for PyTorch do;'
-    " empty: the checkpoint's, unless the job trains.",
+    "How evaluation images are resized: bilinear, as in the paper's code, or"
+    ' with antialiasing, as in PIL and libraries for PyTorch; empty: the'
+    " checkpoint's, unless the job trains.",
     choices=('', *preprocess.INTERPOLATIONS),
     derived=True,
   ),

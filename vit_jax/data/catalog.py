@@ -13,7 +13,7 @@ from vit_jax.data.label_rules import LabelRule
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """A dataset.
+  """A dataset that data.name can refer to by a short name.
 
   Attributes:
     builder: TFDS builder, `name[/config][:version]`.

@@ -1,7 +1,7 @@
 """Matches the classes of a dataset with those of a model, by name.
 
-Two datasets may sort the same classes differently, or one may have only some of
-them, so the label of a class in one is not its label in the other.
+Two datasets may order the same classes differently, or one may have only some
+of them, so a class may have different labels in the two.
 """
 
 import collections
@@ -11,7 +11,7 @@ import re
 
 from vit_jax.data import shortened
 
-# How the classes are matched, with the meaning of each choice.
+# Ways to match classes.
 CHOICES = ('name', 'index')
 
 _MAX_LISTED = 10
@@ -20,7 +20,7 @@ _WORDNET_ID = re.compile(r'n\d{8}')
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-  """The classes of a dataset among those of a model.
+  """The model's label for every class of a dataset.
 
   Attributes:
     labels: the model's label for each label of the dataset.
@@ -28,7 +28,7 @@ class Match:
       model has no names.
     by: 'name', 'number' (the dataset's names are the model's labels) or
       'index' (label k of the dataset is label k of the model).
-    note: what to log.
+    note: message for the log.
   """
 
   labels: tuple[int, ...]
@@ -53,12 +53,12 @@ def match(
 ) -> Match:
   """Finds the classes of a dataset among those of a model.
 
-  They are matched by name. If the model lacks these names, and they are the
-  numbers 0 to num_classes - 1 in the order of text, as of folders, the numbers
-  are labels. If one side has no names, label k is label k, and both must have
-  the same number of classes. So it is for ImageNet's 1,000 classes if the
-  dataset has their WordNet IDs and the model other names: their labels follow
-  the order of these IDs everywhere.
+  They are matched by name. Names that the model lacks are taken as its labels
+  if they are the numbers 0 to num_classes - 1 in an order such as 0, 1, 10, 2,
+  the order of class folders. If either side has no names, classes are matched
+  by index, which requires as many classes on both sides. The same applies to
+  ImageNet if the dataset has WordNet IDs and the model other names: ImageNet's
+  labels always follow the order of these IDs.
 
   Args:
     model_names: names in the order of the model's labels; None, or '0', '1' and
@@ -71,8 +71,8 @@ def match(
     data: the dataset, for messages.
 
   Raises:
-    ValueError: if classes of the dataset are unknown to the model, a name is
-      ambiguous, or the numbers of classes differ where labels are compared.
+    ValueError: if the model lacks classes of the dataset, a name is ambiguous,
+      or the numbers of classes differ and classes are matched by index.
   """
   data_names = tuple(data_names)
   model_names = tuple(model_names or ())
@@ -90,12 +90,12 @@ def match(
   else:
     reason = _reason_for_index(model_names, data_names, model, data)
     if not reason:
-      raise ValueError(_unknown(model_names, data_names, model, data))
+      raise ValueError(_describe_unknown(model_names, data_names, model, data))
   if len(data_names) != num_classes:
     raise ValueError(
       f'{model} has {num_classes} classes, but {data} has {len(data_names)},'
       f' and they can only be matched by index ({reason}); use data with the'
-      ' classes that the model was trained on, or fine-tune the model on it.'
+      ' classes that the model was trained on, or fine-tune it on this data.'
     )
   return Match(
     tuple(range(num_classes)),
@@ -106,10 +106,10 @@ def match(
 
 
 def may_be_imagenet(names: Sequence[str]) -> bool:
-  """Returns whether names can be those of ImageNet's classes in their order.
+  """Returns whether these can be the names of ImageNet's classes, in order.
 
-  WordNet IDs and numbers have to increase. The order of other names is unknown,
-  but a folder of class folders has sorted them.
+  WordNet IDs must be sorted, and numbers must be 0, 1, 2 and so on. Other names
+  must not be sorted alphabetically, as those of class folders are.
   """
   names = list(names)
   if all(map(_WORDNET_ID.fullmatch, names)):
@@ -126,9 +126,9 @@ def _by_name(model_names, data_names, model, data) -> Match:
     repeated = _repeated(model_names) & set(data_names) | _repeated(data_names)
     if repeated:
       raise ValueError(
-        f'{data} and {model} cannot be matched by class name, since'
-        f' {_listed(sorted(repeated))} occurs more than once; rename these'
-        ' classes, or set data.match_classes=index if the labels are the same.'
+        f'{data} and {model} cannot be matched by class name, because of'
+        f' repeated names: {_listed(sorted(repeated))}; rename them, or set'
+        ' data.match_classes=index if the labels are the same.'
       )
     labels = tuple(label[name] for name in data_names)
   if len(data_names) < len(model_names):
@@ -140,18 +140,18 @@ def _by_name(model_names, data_names, model, data) -> Match:
     moved = sum(k != label for k, label in enumerate(labels))
     note = (
       f'the classes of {data} and {model} are matched by name;'
-      f' {moved or "none"} of {len(labels)} have different labels'
+      f' labels differ for {moved} of {len(labels)} classes'
     )
   return Match(labels, model_names, 'name', note)
 
 
-def _unknown(model_names, data_names, model, data) -> str:
+def _describe_unknown(model_names, data_names, model, data) -> str:
   known = set(model_names)
   unknown = [name for name in data_names if name not in known]
   others = [name for name in model_names if name not in set(data_names)]
   message = (
-    f'{len(unknown)} of {len(data_names)} classes of {data} are unknown to'
-    f' {model}: {_listed(unknown)}; its other classes are'
+    f'{model} lacks {len(unknown)} of the {len(data_names)} classes of {data}:'
+    f' {_listed(unknown)}; its own unmatched classes:'
     f' {_listed(others) or "none"}. Name the classes as in the checkpoint'
   )
   if len(data_names) == len(model_names):
@@ -172,12 +172,12 @@ def _reason_for_index(model_names, data_names, model, data) -> str:
   if _is_imagenet(data_names) and not any(
     map(_WORDNET_ID.fullmatch, model_names)
   ):
-    return f'{data} has WordNet IDs and {model} other names'
+    return f'{data} has WordNet IDs, and {model} has other names'
   return ''
 
 
 def _are_shuffled_labels(names, num_classes):
-  """Returns whether the names are 0 to num_classes - 1 as sorted by text."""
+  """Returns whether the names are 0 to num_classes - 1, but out of order."""
   return (
     not _is_unnamed(names)
     and len(names) == num_classes

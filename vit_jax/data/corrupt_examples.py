@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 import contextlib
 
+from vit_jax import foreign_errors
 from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import Source
 
@@ -29,6 +30,8 @@ def errors_name_example(
   try:
     yield
   except tf.errors.OpError as error:
+    if foreign_errors.is_out_of_memory(error):
+      raise
     where, reason = f'{source.name} {source.split}', error
     with contextlib.suppress(tf.errors.OpError):  # A file cannot be opened.
       for record in records():
@@ -40,7 +43,8 @@ def errors_name_example(
           reason = record_error
           break
     raise ValueError(
-      f'cannot read {where}: {reason.message} Repair or remove the file, or set'
+      f'cannot read {where}: {foreign_errors.message(reason).rstrip(".")}.'
+      ' Repair or remove the file, or set'
       ' data.skip_corrupt=true to skip corrupt examples.'
     ) from error
 

@@ -1,6 +1,6 @@
 """Decodes image files and pixel arrays of any kind to RGB, uint8.
 
-File types are recognised by content, never by name. Images are turned upright
+File types are recognized by content, never by name. Images are turned upright
 according to their EXIF orientation. Alpha channels are dropped, gray is
 repeated, palettes are looked up, CMYK is converted, the upper 8 of 16 bits are
 kept, and an animation yields its first frame.
@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 import numpy as np
 from PIL import Image, ImageOps
 
-from vit_jax.data import exif, functions
+from vit_jax.data import branches, exif
 from vit_jax.data.lazy_tensorflow import tf
 
 # Photos may have any size, as with TensorFlow.
@@ -73,7 +73,7 @@ def cropped_to_rgb(
   return tf.cond(
     _is(raw, 'JPEG') & (orientation == 1),
     crop_while_decoding,
-    functions.separate(lambda: crop(_decode(raw, orientation))),
+    branches.rare(lambda: crop(_decode(raw, orientation))),
   )
 
 
@@ -84,7 +84,7 @@ def _is(raw: tf.Tensor, kind: str) -> tf.Tensor:
 
 
 def _decode_with_pillow(raw: tf.Tensor) -> tf.Tensor:
-  """Decodes types that TensorFlow cannot decode, or not all variants of."""
+  """Decodes file types that TensorFlow does not fully support."""
 
   def decode(file):
     try:
@@ -94,7 +94,7 @@ def _decode_with_pillow(raw: tf.Tensor) -> tf.Tensor:
     except Exception as error:
       raise tf.errors.InvalidArgumentError(None, None, str(error)) from error
 
-  if tf.executing_eagerly():  # A NumPy function would not get a string.
+  if tf.executing_eagerly():  # `numpy_function` would pass an array, not bytes.
     return tf.constant(decode(raw.numpy()))
   image = tf.numpy_function(decode, [raw], tf.uint8, stateful=False)
   return tf.ensure_shape(image, (None, None, 3))
@@ -110,7 +110,7 @@ def _pillow_to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def _decode(raw: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-  """Decodes a file; `orientation` is that of `exif.orientation`."""
+  """Decodes a file with the given `exif.orientation`."""
 
   def decode_with_tensorflow():
     return tf.io.decode_image(raw, channels=3, expand_animations=False)
@@ -129,7 +129,7 @@ def _decode(raw: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
   return tf.cond(
     orientation == 1,  # Upright JPEG and PNG files.
     decode_with_tensorflow,
-    functions.separate(decode_others),
+    branches.rare(decode_others),
   )
 
 

@@ -55,9 +55,9 @@ class Exclusions:
     """
     if self.same_split and len(excluded) != len(self.ids):
       raise ValueError(
-        f'{self.path} lists {len(self.ids)} examples of this split, but the'
-        f' split contains only {len(excluded)} of them. The data has changed;'
-        ' make a new list with configs/dedup.py.'
+        f'{self.path} lists examples that are no longer in this split'
+        f' ({len(self.ids) - len(excluded)} of {len(self.ids)}). The data has'
+        ' changed; make a new list with configs/dedup.py.'
       )
     remaining = np.setdiff1d(np.arange(num_examples), excluded)
     if not len(remaining):
@@ -66,7 +66,7 @@ class Exclusions:
         ' data.exclude to a list that leaves some for training.'
       )
     _log.info(
-      'excluded %d of %d examples listed in %s',
+      'excluded %d of %d examples, as listed in %s',
       len(excluded), num_examples, self.path,
     )  # fmt: skip
     return remaining

@@ -1,17 +1,17 @@
 """EXIF orientation of encoded images, with TensorFlow operations only.
 
 The tag says how to turn the stored pixels for display (EXIF 2.3, section 4.6.4,
-tag 0x0112): 1 not at all, 3 by 180 degrees, 6 and 8 by a quarter clockwise and
-counterclockwise; 2, 4, 5 and 7 also mirror. In JPEG files it is in a segment
-APP1 before the tables, in PNG files in a chunk eXIf before the pixels. What
-cannot be parsed counts as orientation 1.
+tag 0x0112): 1 not at all, 3 by 180 degrees, 6 and 8 by 90 degrees clockwise and
+counterclockwise; 2, 4, 5 and 7 also mirror. In JPEG files, it is in an APP1
+segment before the tables; in PNG files, in an eXIf chunk before the pixels. If
+the EXIF data cannot be parsed, the orientation is 1.
 """
 
 from __future__ import annotations
 
 from jaxtyping import Bool, Int32, UInt8
 
-from vit_jax.data import functions
+from vit_jax.data import branches
 from vit_jax.data.lazy_tensorflow import tf
 
 _JPEG = b'\xff\xd8\xff'
@@ -20,15 +20,15 @@ _PNG = b'\x89PNG\r\n\x1a\n'
 _APP1 = 0xFFE1
 _SKIPPED = [0xFFE0, *range(0xFFE2, 0xFFF0), 0xFFFE]
 _TAG = 0x0112
-_ENTRY_BYTES = 12  # Of a directory: tag, type, number of values, value.
+_ENTRY_BYTES = 12  # Directory entry: tag, type, number of values, value.
 _MAX_ENTRIES = 1_000  # Damaged files may claim more.
 
 
 def orientation(raw: tf.Tensor) -> Int32[tf.Tensor, '']:
   """Returns the orientation of a JPEG or PNG file, 1 to 8; 0 for other files.
 
-  Decoding a photo takes just 1 ms, a loop over its segments 0.1 ms. The loop is
-  left out if the first segments show that there is no EXIF data.
+  Decoding a photo takes only 1 ms, and looping over its segments 0.1 ms. The
+  loop is skipped if the first segments show that there is no EXIF data.
   """
   signature = tf.strings.substr(raw, 0, 6)
   has_jfif = signature == b'\xff\xd8\xff\xe0\0\x10'
@@ -46,15 +46,15 @@ def orientation(raw: tf.Tensor) -> Int32[tf.Tensor, '']:
       & tf.reduce_all(tf.stack(markers) != _APP1)
       & tf.reduce_all(markers[-1] != tf.constant(_SKIPPED, tf.uint16))
     )
-    # The pixels of most PNG files follow the header.
+    # In most PNG files, the pixels directly follow the header.
     is_usual_png = (signature == _PNG[:6]) & _has(raw, 37, b'IDAT')
     return tf.cond(
       has_no_exif | is_usual_png,
       lambda: 1,
-      functions.separate(lambda: _walk(raw)),
+      branches.rare(lambda: _walk(raw)),
     )
 
-  # In most photos of datasets, the tables follow a segment JFIF of this size.
+  # In most photos of datasets, the tables follow a JFIF segment of this size.
   is_usual_jpeg = has_jfif & (marker == b'\xff\xdb')
   return tf.cond(is_usual_jpeg, lambda: 1, search)
 
@@ -116,7 +116,7 @@ def _find_in_png(raw):
   """
 
   def is_skipped(start):
-    kind = tf.strings.substr(raw, _inside(raw, start + 4), 4)
+    kind = tf.strings.substr(raw, _clip(raw, start + 4), 4)
     return tf.reduce_all(kind != [b'eXIf', b'IDAT', b''])
 
   (start,) = tf.while_loop(
@@ -129,13 +129,13 @@ def _find_in_png(raw):
 
 
 def _head(raw, start):
-  """Returns marker and size of a JPEG segment; its size excludes the marker."""
+  """Returns a JPEG segment's marker and its size without the marker."""
   text = tf.strings.substr(raw, tf.minimum(start, tf.strings.length(raw)), 4)
   return tf.io.decode_raw(text, tf.uint16, little_endian=False, fixed_length=4)
 
 
 def _read(raw, start):
-  """Reads the tag from the first directory of EXIF data, a TIFF header."""
+  """Reads the tag from EXIF data: a TIFF header, then the first directory."""
   is_little_endian = _has(raw, start, b'II*\0')
   is_valid = is_little_endian | _has(raw, start, b'MM\0*')
 
@@ -154,18 +154,18 @@ def _read(raw, start):
 
 
 def _has(raw, start, text: bytes) -> Bool[tf.Tensor, '']:
-  return tf.strings.substr(raw, _inside(raw, start), len(text)) == text
+  return tf.strings.substr(raw, _clip(raw, start), len(text)) == text
 
 
 def _bytes(raw, start, count) -> Int32[tf.Tensor, ' count']:
   """Returns bytes as numbers; zeros outside the file."""
-  text = tf.strings.substr(raw, _inside(raw, start), count)
+  text = tf.strings.substr(raw, _clip(raw, start), count)
   numbers = tf.io.decode_raw(text, tf.uint8, fixed_length=count)
   return tf.cast(numbers, tf.int32)
 
 
-def _inside(raw, start):
-  """Moves a position outside the file, which `substr` refuses, to its end."""
+def _clip(raw, start):
+  """Moves positions outside the file, which `substr` refuses, to its end."""
   if isinstance(start, int) and start == 0:
     return start
   length = tf.strings.length(raw)
@@ -174,6 +174,6 @@ def _inside(raw, start):
 
 
 def _number(values: Int32[tf.Tensor, '*n b']) -> Int32[tf.Tensor, '*n']:
-  """Returns the number of which these are the bytes, the highest first."""
+  """Returns big-endian bytes as a number."""
   weights = [1 << 8 * i for i in reversed(range(values.shape[-1]))]
   return tf.reduce_sum(values * weights, -1)

@@ -1,7 +1,7 @@
 """Images in folders, one folder per class.
 
-Either `PATH/{train,val,test}/CLASS/*`, or `PATH/CLASS/*`; images may lie at any
-depth below CLASS. In the latter case, a fifth of the images of every class
+Either `PATH/{train,val,test}/CLASS/*` or `PATH/CLASS/*`, with images at any
+depth below CLASS. In the second layout, a fifth of the images of every class
 (rounded, but at least one of two or more) form the split `test`, the rest
 `train`. Test images are chosen by a hash of `CLASS/FILE`, so that adding images
 moves few of the others. PATH may be any path supported by TensorFlow and etils,
@@ -37,7 +37,7 @@ SPLITS = {
   'test': ('test', 'testing'),
 }
 _THREADS = 32  # Mostly waiting for the file system.
-_Listing = dict[str, list[str]]  # The files of every class, relative to it.
+_Listing = dict[str, list[str]]  # Paths below the class folder, by class.
 _LAYOUT = 'expected PATH/{train,val,test}/CLASS/* or PATH/CLASS/*'
 
 
@@ -51,7 +51,7 @@ class FolderSource(RandomAccessSource):
 
   @property
   def _root(self) -> epath.Path:
-    return listing.expand(self.name.removeprefix('folder:'))
+    return listing.expand_user(self.name.removeprefix('folder:'))
 
   def load(self, record):  # noqa: D102
     index = record['index']
@@ -59,18 +59,18 @@ class FolderSource(RandomAccessSource):
     return raw, tf.gather(self.labels, index)
 
   def describe(self, index: int) -> str:  # noqa: D102
-    return listing.shown(self.paths[index].numpy())
+    return listing.printable(self.paths[index].numpy())
 
   def stable_id(self, index: int) -> str:  # noqa: D102
     return self.describe(index).removeprefix(f'{self._root}/')
 
   def file_names(self) -> list[str]:  # noqa: D102
-    return [listing.shown(os.path.basename(p)) for p in self.paths.numpy()]
+    return [listing.printable(os.path.basename(p)) for p in self.paths.numpy()]
 
   def fingerprint(self) -> dict[str, Any]:
     """Returns the number of images and a hash of their files, by class.
 
-    A file counts with its path below the class folder and its size in bytes.
+    The hash covers every path below the class folder and the size in bytes.
     """
     paths = self.paths.numpy()
     with futures.ThreadPoolExecutor(_THREADS) as pool:
@@ -82,7 +82,7 @@ class FolderSource(RandomAccessSource):
       paths, sizes, self.labels.numpy(), strict=True
     ):
       folder = f'/{self.class_names[label]}/'
-      _, _, below = listing.shown(path)[root:].partition(folder)
+      _, _, below = listing.printable(path)[root:].partition(folder)
       lines[label].append(f'{below}\t{size}\n'.encode())
     return {
       'classes': {
@@ -126,20 +126,20 @@ def open_folder(
   """Opens a folder of class folders.
 
   The classes of train, sorted by name, are those of every split. If there are
-  folders for train and val but none for test, `test` is val. What is left out,
-  such as hidden files, is logged, see `listing.find_images`. The first bytes of
-  every image of the split are checked.
+  folders for train and val but none for test, `test` is val. Skipped files and
+  folders, such as hidden ones, are logged; see `listing.find_images`. The first
+  bytes of every image of the split are checked.
 
   Raises:
     ValueError: if the folder or its classes are missing, a class folder has no
       images or is missing in train, a file is not an image, the split is
       unknown or empty, or `exclude` does not match it.
   """
-  root = listing.expand(path)
+  root = listing.expand_user(path)
   if not root.is_dir():
     raise ValueError(f'folder {str(root)!r} does not exist; {_LAYOUT}.')
-  left_out = listing.LeftOut()
-  split_folders = _find_split_folders(root, left_out)
+  skipped = listing.Skipped()
+  split_folders = _find_split_folders(root, skipped)
   if split_folders:
     if 'train' not in split_folders:
       raise ValueError(
@@ -147,16 +147,16 @@ def open_folder(
         f' the classes; {_LAYOUT}.'
       )
     listings = {
-      name: _list_classes(root / split_folder, left_out)
+      name: _list_classes(root / split_folder, skipped)
       for name, split_folder in split_folders.items()
     }
   else:
-    listings = _split_by_hash(_list_classes(root, left_out))
-  if left_out:
-    _log_once(f'{root}: left out {left_out}')
+    listings = _split_by_hash(_list_classes(root, skipped))
+  if skipped:
+    _log_once(f'{root}: skipped {skipped}')
   class_ids = {label: k for k, label in enumerate(listings['train'])}
   for split_name, classes in listings.items():
-    unknown = [listing.shown(k) for k in classes if k not in class_ids]
+    unknown = [listing.printable(k) for k in classes if k not in class_ids]
     if unknown:
       raise ValueError(
         f'{root / split_folders[split_name]} has classes that are missing in'
@@ -174,59 +174,61 @@ def open_folder(
     files_by_split['test'] = files_by_split['val']
     if 'test' in map(splits.plain_name, split.split('+')):
       _log_once(
-        f'{root} has no split test: val, the folder {split_folders["val"]}, is'
-        ' evaluated as test'
+        f'{root} has no folder for the split test; using'
+        f' {split_folders["val"]} instead'
       )
   name = f'folder:{path}'
   files = splits.select(split, files_by_split, name)
   if exclude:
-    excluded = np.flatnonzero([listing.shown(f) in exclude.ids for f in files])
+    excluded = np.flatnonzero(
+      [listing.printable(f) in exclude.ids for f in files]
+    )
     files = files[exclude.remaining(excluded, len(files))]
   if subset:
     files = files[splits.random_subset(subset, len(files), seed, name)]
   paths = [os.fsencode(root / file) for file in files]
   _check_image_files(paths)
-  depth = 1 if split_folders else 0  # Of the class in the path of a file.
+  depth = 1 if split_folders else 0  # Position of the class in a file's path.
   return FolderSource(
     name=name,
     split=split,
     num_examples=len(files),
-    class_names=tuple(map(listing.shown, class_ids)),
+    class_names=tuple(map(listing.printable, class_ids)),
     paths=tf.constant(paths),
     labels=tf.constant([class_ids[f.split('/')[depth]] for f in files]),
   )
 
 
-# A folder is opened once per split.
+# A folder is opened for every split, but its messages are logged once.
 @functools.cache
 def _log_once(message: str) -> None:
   _log.info('%s', message)
 
 
 def _find_split_folders(
-  root: epath.Path, left_out: listing.LeftOut
+  root: epath.Path, skipped: listing.Skipped
 ) -> dict[str, str]:
-  """Returns the folders of the splits; empty if the folders are classes.
+  """Returns the folder of each split; empty if the folders are classes.
 
-  Names in any case count. Folders are classes if none has the name of a split,
-  or if those that do contain no folders and others exist.
+  Case is ignored. Folders are classes if none is named after a split, or if
+  those that are have no subfolders and there are other folders.
 
   Raises:
-    ValueError: if there are two folders for a split.
+    ValueError: if a split has several folders.
   """
-  left_out_here = listing.LeftOut()
-  folders = listing.subfolders(root, left_out_here)
+  skipped_here = listing.Skipped()
+  folders = listing.subfolders(root, skipped_here)
   found = {
     split: [name for name in folders if name.lower() in names]
     for split, names in SPLITS.items()
   }
   found = {split: names for split, names in found.items() if names}
   others = sorted(set(folders).difference(*found.values()))
-  nothing = listing.LeftOut()
+  unused = listing.Skipped()
   if not found or (
     others
     and not any(
-      listing.subfolders(root / name, nothing)
+      listing.subfolders(root / name, unused)
       for names in found.values()
       for name in names
     )
@@ -238,31 +240,31 @@ def _find_split_folders(
         f'{root} has several folders for the split {split}:'
         f' {", ".join(names)}; keep one of them.'
       )
-  left_out.update(left_out_here)
+  skipped.update(skipped_here)
   for name in others:
-    left_out.add_folder(root / name, 'beside the folders of the splits')
+    skipped.add_folder(root / name, 'next to the split folders')
   return {split: name for split, (name,) in found.items()}
 
 
-def _list_classes(folder: epath.Path, left_out: listing.LeftOut) -> _Listing:
+def _list_classes(folder: epath.Path, skipped: listing.Skipped) -> _Listing:
   """Returns the image files of every class folder, all sorted by name."""
-  labels = listing.subfolders(folder, left_out)
+  labels = listing.subfolders(folder, skipped)
   if not labels:
     raise ValueError(
       f'{folder} contains no class folders; {_LAYOUT}.'
-      + (f' It contains {left_out}.' if left_out else '')
+      + (f' It contains {skipped}.' if skipped else '')
     )
 
   def list_images(label):
-    left_out_here = listing.LeftOut()
-    return listing.find_images(folder / label, left_out_here), left_out_here
+    skipped_here = listing.Skipped()
+    return listing.find_images(folder / label, skipped_here), skipped_here
 
   with futures.ThreadPoolExecutor(_THREADS) as pool:
     listings = dict(zip(labels, pool.map(list_images, labels), strict=True))
-  for _, left_out_here in listings.values():
-    left_out.update(left_out_here)
+  for _, skipped_here in listings.values():
+    skipped.update(skipped_here)
   empty = [
-    listing.shown(k) for k, (images, _) in listings.items() if not images
+    listing.printable(k) for k, (images, _) in listings.items() if not images
   ]
   if empty:
     raise ValueError(
@@ -287,20 +289,20 @@ def _split_by_hash(classes: _Listing) -> dict[str, _Listing]:
 
 
 def _in_fixed_order(classes: _Listing, prefix: str) -> np.ndarray:
-  """Returns all files, mixed so that slices contain all classes."""
+  """Returns all files, shuffled so that slices contain all classes."""
   files = [f'{label}/{name}' for label in classes for name in classes[label]]
   files.sort(key=lambda file: splits.order_key('order', file))
   return np.array([prefix + file for file in files], object)
 
 
 def _sizes(paths: Iterable[bytes]) -> list[int]:
-  """Returns the sizes of files in bytes, -1 for one that cannot be read."""
+  """Returns file sizes in bytes, -1 for files that cannot be read."""
 
   def size(path):
     try:
       if b'://' in path:
         return epath.Path(os.fsdecode(path)).stat().length
-      return os.path.getsize(path)  # Forty times as fast.
+      return os.path.getsize(path)  # 40 times as fast as with epath.
     except OSError:
       return -1
 
@@ -323,8 +325,8 @@ def _check_image_files(paths: list[bytes]) -> None:
     images = pool.map(is_image, paths)
   bad = sorted(path for path, ok in zip(paths, images, strict=True) if not ok)
   if bad:
-    named = shortened.join(list(map(listing.shown, bad)), 5)
+    listed = shortened.join(list(map(listing.printable, bad)), 5)
     raise ValueError(
-      f'unreadable, or not {", ".join(decode.MAGIC)} according to their'
-      f' first bytes: {named}; remove or convert these files.'
+      f'files that are unreadable, or not {", ".join(decode.MAGIC)} according'
+      f' to their first bytes: {listed}; remove or convert these files.'
     )

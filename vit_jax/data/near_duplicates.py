@@ -207,7 +207,7 @@ class Match(NamedTuple):
 
 
 class Matcher:
-  """Finds near-duplicates of test images, which take 6 KB of memory each."""
+  """Test images to find near-duplicates of; each takes 6 KB of memory."""
 
   def __init__(self, batches: Iterable[UInt8[np.ndarray, 'b 64 64 3']]):
     """Indexes batches of thumbnails of the test images.

@@ -10,6 +10,7 @@ from etils import epath
 from jaxtyping import Float
 import numpy as np
 
+from vit_jax import foreign_errors
 from vit_jax.data import listing
 from vit_jax.data.lazy_tensorflow import tf
 
@@ -19,11 +20,11 @@ _log = logging.getLogger(__name__)
 def find(paths: Iterable[str]) -> list[str]:
   """Returns the given image files, and those in given folders at any depth.
 
-  What is left out of folders is logged, see `listing.find_images`.
+  Skipped files and folders are logged; see `listing.find_images`.
 
   Args:
-    paths: files and folders. A name that contains commas may be given as the
-      parts between them.
+    paths: files and folders. A path that contains commas may be given as its
+      comma-separated parts.
 
   Raises:
     ValueError: if a path does not exist, or a folder contains no images.
@@ -31,9 +32,9 @@ def find(paths: Iterable[str]) -> list[str]:
   files = []
   remaining = list(paths)
   while remaining:
-    # The shortest name that exists.
+    # The shortest path that exists.
     for count in range(1, len(remaining) + 1):
-      path = listing.expand(','.join(remaining[:count]))
+      path = listing.expand_user(','.join(remaining[:count]))
       if path.exists():
         break
     else:
@@ -44,16 +45,16 @@ def find(paths: Iterable[str]) -> list[str]:
     if not path.is_dir():
       files.append(os.fspath(path))
       continue
-    left_out = listing.LeftOut()
-    images = listing.find_images(path, left_out)
+    skipped = listing.Skipped()
+    images = listing.find_images(path, skipped)
     if not images:
       raise ValueError(
         f'folder {str(path)!r} contains no images; expected files that end in'
         f' {", ".join(listing.EXTENSIONS)}.'
-        + (f' It contains {left_out}.' if left_out else '')
+        + (f' It contains {skipped}.' if skipped else '')
       )
-    if left_out:
-      _log.info('%s: left out %s', path, left_out)
+    if skipped:
+      _log.info('%s: skipped %s', path, skipped)
     files += [os.fspath(path / name) for name in images]
   return files
 
@@ -61,7 +62,7 @@ def find(paths: Iterable[str]) -> list[str]:
 def read(
   path: str, transform: Callable[[tf.Tensor], tf.Tensor]
 ) -> Float[np.ndarray, 'h w 3']:
-  """Reads an image file as evaluation does.
+  """Reads an image file and preprocesses it as in evaluation.
 
   Args:
     path: a local or gs:// path.
@@ -74,6 +75,8 @@ def read(
   try:
     return transform(tf.constant(epath.Path(path).read_bytes())).numpy()
   except tf.errors.OpError as error:
-    raise ValueError(error.message.splitlines()[0]) from error
+    if foreign_errors.is_out_of_memory(error):
+      raise
+    raise ValueError(foreign_errors.message(error)) from error
   except OSError as error:
     raise ValueError(str(error)) from error

@@ -255,7 +255,7 @@ def _row(source, record, transform):
 
 
 def _own_rows(batch_size, process_index, process_count):
-  """Returns (begin, end) of the rows of a global batch of one process."""
+  """Returns (begin, end) of the rows of a global batch on one process."""
   if not 0 <= process_index < process_count:
     raise ValueError(
       f'process_index {process_index} must be in [0, {process_count}) for'

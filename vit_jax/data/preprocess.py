@@ -2,7 +2,7 @@
 
 Every random choice is a function of a key. Results are float32 (h, w, 3).
 Resizing is bilinear without antialiasing, as in the public code of BiT and ViT;
-evaluation images can be resized as other libraries do.
+evaluation can also use the filters of other libraries.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def affine(
   down: float | tf.Tensor = 0.0,
   right: float | tf.Tensor = 0.0,
 ) -> Float[tf.Tensor, 'h w c']:
-  """Rotates and zooms an image about its centre, then shifts it.
+  """Rotates and zooms an image about its center, then shifts it.
 
   The result has the same size and is sampled bilinearly; pixels from outside
   the image are zero.
@@ -174,7 +174,7 @@ def _inception_crop(raw, *, key, image_size, area, **_):
 def _interpolate(image, size, interpolation):
   method, antialias = INTERPOLATIONS[interpolation]
   image = tf.image.resize(image, size, method, antialias=antialias)
-  if antialias:  # PIL returns whole numbers.
+  if antialias:  # PIL returns integers from 0 to 255.
     image = tf.round(tf.clip_by_value(image, 0, 255))
   return image
 
@@ -230,8 +230,8 @@ EVAL_CROPS: Mapping[str, Callable] = {
   'center': _center_crop,
   'resize_center': _resize_center_crop,
 }
-# Filter of `tf.image.resize`, and whether it is widened to average over all
-# pixels when an image is reduced, as in PIL and in libraries for PyTorch.
+# Method of `tf.image.resize`, and whether it antialiases when it downsamples,
+# as PIL and libraries for PyTorch do.
 INTERPOLATIONS: Mapping[str, tuple[str, bool]] = {
   'bilinear': ('bilinear', False),
   'bilinear_antialias': ('bilinear', True),

@@ -122,7 +122,7 @@ class Source(abc.ABC):
   def fingerprint(self) -> dict[str, Any]:
     """Returns JSON values that change if examples or labels change.
 
-    They do not depend on the order of the examples or the place of the data.
+    They depend neither on the order of the examples nor on where the data is.
     """
 
   def file_names(self) -> list[str]:
@@ -251,7 +251,7 @@ class RelabelledSource(_DerivedSource):
     new_labels: tuple[int, ...],
     class_names: tuple[str, ...],
   ) -> RelabelledSource:
-    """Changes the labels of a source; the classes are those of the model."""
+    """Returns a source with the labels and class names of the model."""
     return cls(
       name=source.name,
       split=source.split,

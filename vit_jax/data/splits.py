@@ -43,8 +43,8 @@ def select(
     end = _boundary(stop, len(items), len(items))
     if not 0 <= begin <= len(items) or not 0 <= end <= len(items):
       raise ValueError(
-        f'{source}: {term.strip()!r} exceeds the {len(items)} examples of'
-        f' {name!r}; choose boundaries within them.'
+        f'{source}: {term.strip()!r} exceeds the split {name!r} of size'
+        f' {len(items)}; choose boundaries within it.'
       )
     chosen.append(items[begin:end])
   selected = np.concatenate(chosen)
@@ -75,7 +75,7 @@ def order_key(purpose: str, name: str) -> bytes:
   The key of a name does not depend on the other names. Different purposes give
   unrelated orders.
   """
-  # Names of files may contain bytes that are not UTF-8.
+  # File names may contain bytes that are not UTF-8.
   text = f'{purpose}/{name}'.encode(errors='surrogateescape')
   return hashlib.blake2b(text, digest_size=8).digest()
 

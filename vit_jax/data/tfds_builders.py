@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 
+from vit_jax import foreign_errors
 from vit_jax.data import splits
 from vit_jax.data.lazy_tensorflow import tfds
 from vit_jax.data.source import NotPreparedError
@@ -79,8 +80,8 @@ def check_prepared(
         f' {" ".join(instructions.split())}'
       )
     raise NotPreparedError(
-      f'{name}: TFDS has prepared nothing in {builder.data_path}. Set data.dir'
-      ' to the folder of the prepared data, or data.download=true to prepare it'
+      f'{name}: no prepared data in {builder.data_path}. Set data.dir to the'
+      ' folder of the prepared data, or data.download=true to prepare it'
       f' there.{manual}'
     )
   sizes = _num_examples(builder)
@@ -115,7 +116,7 @@ def find_shards(
   try:
     shards = builder.info.splits[split].file_instructions
   except (ValueError, KeyError, AssertionError) as error:
-    reason = str(error).splitlines()[0]
+    reason = foreign_errors.message(error)
     raise ValueError(
       f'{name}: cannot read split {split!r} ({reason}); {splits.SYNTAX}.'
       f' Splits: {_sizes(_num_examples(builder))}.'

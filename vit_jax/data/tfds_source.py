@@ -50,7 +50,7 @@ class TfdsSource(Source):
       to `take`, the position in the split of the `first` one taken, the number
       of those `kept`, and the `index` of the first one kept.
     version: builder, config and version, such as `cifar10/3.0.2`.
-    split_sizes: examples of every split of the builder.
+    split_sizes: number of examples in every split of the builder.
     kept: positions in the split of the examples that are neither excluded nor
       outside the subset, in increasing order; None if all are kept.
   """

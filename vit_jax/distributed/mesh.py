@@ -81,9 +81,9 @@ def _shape(sizes, devices):
     )
   if known > total or (unknown and total % known):
     raise ValueError(
-      f'{_describe(sizes)} needs {"a multiple of " * unknown}{known} devices,'
-      f' but there are {total} ({devices[0].device_kind}); set one size to -1'
-      ' to use the remaining devices.'
+      f'{_describe(sizes)} needs {"a multiple of " * unknown}{known} devices;'
+      f' available: {total} ({devices[0].device_kind}). Set one size to -1 to'
+      ' use the remaining devices.'
     )
   return tuple(total // known if size == -1 else size for size in sizes)
 

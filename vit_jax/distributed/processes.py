@@ -22,13 +22,15 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 import numpy as np
 
+from vit_jax import foreign_errors
+
 _log = logging.getLogger(__name__)
 
 SINGLE_PROCESS = 'none'  # Value of `coordinator` that disables detection.
 
 
 class StartError(OSError):
-  """The processes could not be connected."""
+  """The processes could not connect."""
 
 
 def start(
@@ -99,7 +101,7 @@ def start(
         ' a single process.'
       ) from error
     raise StartError(
-      f'the processes could not be connected ({described}): {error}. For a run'
+      f'the processes could not connect ({described}): {error}. For a run'
       f' with a single process, set distributed.coordinator={SINGLE_PROCESS}.'
     ) from error
   _log.info(
@@ -240,6 +242,8 @@ def is_lost_connection(error: Exception) -> bool:
 def explain(error: Exception) -> str:
   """Returns the message of an error with the process and a likely cause."""
   message = str(error)
+  if foreign_errors.is_foreign(error):
+    message = foreign_errors.message(error)
   if isinstance(error, StartError) or not is_multiprocess():
     return message
   if is_lost_connection(error):

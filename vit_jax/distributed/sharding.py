@@ -90,14 +90,14 @@ def summary(placed: PyTree, mesh: Mesh) -> str:
       if FSDP not in leaf.sharding.spec
     ]
     size = sum(leaf.size * leaf.dtype.itemsize for _, leaf in whole)
-    text += f'; {len(whole)} of {len(leaves)} arrays, {_mib(size)}, are not'
-    text += ' sharded over fsdp'
+    text += f'; not sharded over fsdp: {len(whole)} of {len(leaves)} arrays,'
+    text += f' {_mib(size)}'
     indivisible = {
       name: leaf.shape for name, leaf in whole if re.fullmatch(FSDP_RULE, name)
     }
     if indivisible:
       name, shape = max(indivisible.items(), key=lambda x: math.prod(x[1]))
-      text += f', {len(indivisible)} weights because no dimension is divisible'
+      text += f', {len(indivisible)} of them because no dimension is divisible'
       text += f' by {mesh.shape[FSDP]}, such as {name} {shape}'
   return text
 

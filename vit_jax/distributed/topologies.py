@@ -15,6 +15,8 @@ import re
 import jax
 from jax.experimental import topologies
 
+from vit_jax import foreign_errors
+
 GIB = 2**30
 
 
@@ -106,9 +108,9 @@ def describe(name: str) -> Slice:
       platform='tpu', topology_name=name, **options
     )
   except Exception as error:  # JAX raises many types of error.
-    reason = str(error).strip().splitlines()[0]
+    reason = foreign_errors.message(error)
     raise ValueError(
-      f'libtpu does not know the slice {name!r} ({reason}); use sides that'
-      ' hosts of 2x2 chips divide, such as v3:4x4 or v4:2x2x2.'
+      f'libtpu does not know the slice {name!r} ({reason}); a slice consists of'
+      ' hosts with 2x2 chips, such as v3:4x4 or v4:2x2x2.'
     ) from error
   return Slice(topology.devices, core)

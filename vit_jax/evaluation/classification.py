@@ -1,4 +1,4 @@
-"""Exact classification metrics: each example counts once, padding not."""
+"""Exact classification metrics: each example counts once, padding never."""
 
 from collections.abc import Callable, Iterable, Iterator
 import dataclasses
@@ -80,8 +80,8 @@ class Predictions:
     correct = self.correct[self.labelled]
     if not len(correct):
       raise ValueError(
-        f'none of {len(self.index)} examples has a label, so accuracy is not'
-        ' defined; choose a split with labels.'
+        'no example has a label, so accuracy is not defined; choose a split'
+        ' with labels.'
       )
     metrics['accuracy'] = int(correct[:, 0].sum()) / len(correct)
     if num_classes > TOP:
@@ -172,7 +172,7 @@ def collect(
   rows = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
   order = np.argsort(rows['index'])
   rows = {name: values[order] for name, values in rows.items()}
-  finite.check(rows, f'outputs of the model for {len(order)} images', _ADVICE)
+  finite.check(rows, 'outputs of the model', _ADVICE)
   return rows
 
 

@@ -1,4 +1,4 @@
-"""Mean attention distance (Figure 7 right, Appendix D.7).
+"""Mean attention distance (Figure 7, right; Appendix D.7).
 
 The distance in the image between a token and the tokens that it attends to,
 weighted by attention: "analogous to receptive field size in CNNs".

@@ -22,7 +22,7 @@ _GAP = 0.15  # Between tiles of a mosaic, relative to their side.
 def filters(
   components: Float[np.ndarray, 'm h w 3'], shares: Float[np.ndarray, ' m']
 ) -> Figure:
-  """Draws the first principal components of RGB filters, as in Figure 7 left.
+  """Draws the first principal components of RGB filters, as in Figure 7, left.
 
   Grey is zero; each component is scaled by its largest weight. The arguments
   are the results of `filters.principal_components`.
@@ -71,7 +71,7 @@ def position_similarity(
 def attention_distance(
   distances: Float[np.ndarray, 'l heads'], *, uniform: float | None = None
 ) -> Figure:
-  """Draws mean attention distance by depth, as in Figure 7 right.
+  """Draws mean attention distance by depth, as in Figure 7, right.
 
   Distances are means over images, in px. `uniform`, the distance for uniform
   attention, is drawn as a line if given.

@@ -1,4 +1,4 @@
-"""Principal components of the filters of the first layer (Figure 7 left).
+"""Principal components of the filters of the first layer (Figure 7, left).
 
 "The components resemble plausible basis functions for a low-dimensional
 representation of the fine structure within each patch" (section 4.5).

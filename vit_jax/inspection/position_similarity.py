@@ -1,4 +1,4 @@
-"""Similarity of position embeddings (Figure 7 centre, Figure 10)."""
+"""Similarity of position embeddings (Figure 7, center; Figure 10)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -131,7 +131,7 @@ def _check_names_and_types(options: dict[str, Any]) -> None:
       )
     is_valid = isinstance(value, _TYPES.get(field.type, object))
     if isinstance(value, bool) and field.type in (int, float):
-      is_valid = False  # To Python, a bool is a number.
+      is_valid = False  # In Python, bool is a subclass of int.
     if not is_valid:
       raise ValueError(
         f'{name} of a model must be of type {field.type.__name__}, got'

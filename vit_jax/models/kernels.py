@@ -92,7 +92,7 @@ def late_division(
   value: Float[Array, 'b h k s'],
   bias: Float[Array, 'b h q k'] | None = None,
 ) -> Float[Array, 'b h q s']:
-  """Computes `vit.attention`, but normalises the softmax after the product.
+  """Computes `vit.attention`, but normalizes the softmax after the product.
 
   This makes fewer passes over arrays of the size of the attention weights, and
   is the fastest implementation on CPUs. Its derivative subtracts a multiple of
@@ -174,7 +174,7 @@ def dense_to_heads(
   """Applies a dense layer per name, whose d outputs are divided among heads.
 
   Heads come before tokens, which makes the products of attention twice as fast
-  on CPUs. On CPUs and GPUs, all layers are computed as one product of matrices,
+  on CPUs. On CPUs and GPUs, all layers are computed as one matrix product,
   which is faster than several.
 
   Args:

@@ -160,7 +160,7 @@ class OffsetPositions(nn.Module):
 
   @nn.compact
   def __call__(self, length: int) -> Float[Array, 'n n s']:
-    """Returns the vectors of offsets q - k of `length` positions, by (q, k)."""
+    """Returns the vector of each offset q - k, indexed by (q, k)."""
     table = self.param(
       'pos_embedding_offsets', _initial, (2 * length - 1, self.size)
     )

@@ -31,7 +31,7 @@ REMAT_POLICIES = {
 def remat(
   apply: Callable[..., Array], policy: str, *, in_scan: bool
 ) -> Callable[..., Array]:
-  """Wraps `apply` to keep for the backward pass only what the policy allows.
+  """Wraps `apply` to rematerialize values that the policy does not save.
 
   Args:
     apply: called with a module and its arguments.

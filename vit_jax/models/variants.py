@@ -1,10 +1,11 @@
 """Names of models and the sizes that they stand for.
 
 - `ViT-B/16`, `ViT-H/14`, `ViT-b/4`: a model size and a patch size in pixels.
-- `R50x1`, `R152x2`: layers of a ResNet and a width factor from 1 to 4.
+- `R50x1`, `R152x2`: the number of layers of a ResNet and a width factor from 1
+  to 4.
 - `R50+ViT-B/32`: a hybrid, whose tokens are the positions of a ResNet's last
-  map; each covers 32x32 pixels. `R50+ViT-B/16` has the units of the fourth
-  stage in the third, so each token covers 16x16 pixels (section 4.1).
+  map; each covers 32x32 pixels. `R50+ViT-B/16` moves the units of the fourth
+  stage to the third, so each token covers 16x16 pixels (section 4.1).
 - `R+ViT-Ti/16`: patches of 8x8 on the map of a ResNet's root, as released with
   Steiner et al. (2021), arXiv 2106.10270. The root reduces each side to a
   quarter, so each token covers 32x32 pixels, despite the name; patches of 4x4

@@ -188,8 +188,7 @@ def confusion(
   wrong = counts - np.diag(np.diag(counts))
   pairs = sorted(zip(*wrong.nonzero(), strict=True), key=lambda p: -wrong[p])
   mistakes = ', '.join(
-    f'{names[i]} mistaken for {names[j]} {wrong[i, j]} times'
-    for i, j in pairs[:3]
+    f'{names[i]} mistaken for {names[j]} ({wrong[i, j]})' for i, j in pairs[:3]
   )
   words += f'; most often {mistakes}.' if mistakes else '.'
   return pictures.drawing(figure, words, title)

@@ -44,7 +44,7 @@ def mistakes(run: finished_run.FinishedRun) -> list[content.Part]:
     wrong = wrong_lines(lines)
     parts.append(
       content.Text(
-        f'{len(wrong)} of {len(lines)} images of {split} are misclassified.'
+        f'Misclassified images of {split}: {len(wrong)} of {len(lines)}.'
       )
     )
     if wrong := wrong[:_MAX_MISTAKES]:

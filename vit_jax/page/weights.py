@@ -83,7 +83,7 @@ def _positions(similarity: np.ndarray) -> content.Picture:
   figure.axes[0].set_title('')
   caption = (
     'Cosine similarity of position embeddings, one map per patch (Figure 7,'
-    ' centre)'
+    ' center)'
   )
   means = ', '.join(
     f'{name.replace("_", " ")} {value:.2f}'

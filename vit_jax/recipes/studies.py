@@ -74,7 +74,7 @@ def vit(name: str, depth: int, width: int) -> Setting:
 
 
 def resnet(*stage_depths: int) -> Setting:
-  """Returns the keys of a small ResNet, and the higher rate that it needs."""
+  """Returns the keys of a small ResNet, with a higher learning rate."""
   return {
     'model.name': 'R50x1',
     'model.stage_depths': stage_depths,
@@ -84,7 +84,7 @@ def resnet(*stage_depths: int) -> Setting:
 
 
 def hybrid(*stage_depths: int, depth: int, width: int) -> Setting:
-  """Returns the keys of a small hybrid with one token per map position."""
+  """Returns the keys of a small hybrid with 1x1 patches of its feature map."""
   return vit('R50+ViT-Ti/32', depth, width) | {
     'model.stage_depths': stage_depths,
     'model.width_factor': 0.5,

@@ -88,8 +88,8 @@ def train(
 
   Raises:
     finite.NonFiniteError: at the first step with a metric that is not finite,
-      or before the evaluation or the save of a state that is not finite; this
-      state is neither evaluated nor saved.
+      or when a state to evaluate or save is not finite; this state is neither
+      evaluated nor saved.
   """
   pending = collections.deque()
   fetched = {}
@@ -156,7 +156,7 @@ def _check_finite(step: int, metrics: dict[str, float]) -> None:
 
 
 class _Timer:
-  """Measures the time per step and the share of it spent waiting for data."""
+  """Time per step, and the share of it spent waiting for data."""
 
   def __init__(self):
     self._reset()
@@ -181,7 +181,7 @@ class _Timer:
     self._paused += time.perf_counter() - begin
 
   def lap(self) -> tuple[float, float]:
-    """Returns seconds per step and share of waiting since the last call."""
+    """Returns seconds per step and the share of waiting since the last call."""
     busy = time.perf_counter() - self._begin - self._paused
     result = busy / max(self.steps, 1), self._waited / busy
     self._reset()

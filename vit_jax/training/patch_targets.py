@@ -93,7 +93,7 @@ def quantize(colours: Float[Array, '*a 3']) -> Int[Array, '*a']:
 
 
 def colour(indices: Int[Array, '*a']) -> Float[Array, '*a 3']:
-  """Returns the colours at the centres of the bins."""
+  """Returns the colours at the centers of the bins."""
   bins = jnp.stack(
     [indices // BINS**2, indices // BINS % BINS, indices % BINS], axis=-1
   )

@@ -1,4 +1,4 @@
-"""Which run a work directory belongs to, and whether that run is finished."""
+"""Claims a work directory for a run; finds out whether it has finished."""
 
 from collections.abc import Mapping
 import logging

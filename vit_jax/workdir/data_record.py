@@ -1,8 +1,8 @@
-"""The data of a run: `data.json`, by which a resumed run knows its data again.
+"""The data of a run, in `data.json`: a resumed run must have the same.
 
-It holds `class_names`, those of the model in the order of its labels; for
-`train`, the class names of the data; and for `train` and each of `evals`, the
-number of examples and `Source.fingerprint`.
+It holds `class_names`, those of the model in label order; for `train`, the
+class names of the data; and for `train` and each of `evals`, the number of
+examples and `Source.fingerprint`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ Record = Mapping[str, Any]
 
 
 def describe(train: Source, evals: Mapping[str, Source]) -> Record:
-  """Returns what a run records of its splits."""
+  """Returns the record of a run's splits."""
   return {
     'train': {'class_names': list(train.class_names), **_describe(train)},
     'evals': {name: _describe(source) for name, source in evals.items()},
@@ -40,7 +40,7 @@ def write(
 def check(workdir: epath.Path, record: Record) -> None:
   """Checks that a run with checkpoints resumes on the data it started with.
 
-  A run that was started before data was recorded passes.
+  A run without a record passes.
 
   Args:
     workdir: folder of the run.
@@ -57,14 +57,14 @@ def check(workdir: epath.Path, record: Record) -> None:
 
   if changed := processes.from_first(compare):
     raise ValueError(
-      f'{workdir} holds a run that was trained on other data:'
+      f'{workdir} holds a run that was trained on different data:'
       f' {"; ".join(changed)}. Restore the data to resume it, or choose another'
       ' --workdir.'
     )
 
 
 def changes(earlier: Record, now: Record) -> list[str]:
-  """Returns the differences between two records, for people.
+  """Describes the differences between two records.
 
   Fields that the earlier record lacks are not compared.
   """
@@ -83,9 +83,9 @@ def _describe(source: Source) -> dict[str, Any]:
 
 
 def _class_changes(earlier: Record, now: Record) -> list[str]:
-  """Returns changes of the class names.
+  """Describes changes of the class names.
 
-  A class whose training files are the same under a new name is a renamed one.
+  A class is renamed if its training files are the same under a new name.
   """
   old, new = earlier['class_names'], now['class_names']
   removed = [name for name in old if name not in set(new)]
@@ -107,7 +107,7 @@ def _class_changes(earlier: Record, now: Record) -> list[str]:
     if rest := [repr(name) for name in names if name not in known]:
       found.append(f'{what} classes: {shortened.join(rest, _MAX_LISTED)}')
   if not found and old != new:
-    found.append('the order of the classes')
+    found.append('classes in another order')
   return found
 
 
@@ -127,20 +127,18 @@ def _split_changes(split: str, earlier: Record, now: Record) -> list[str]:
 
 
 def _file_changes(split: str, old: Record, new: Record) -> list[str]:
-  """Returns changes of the files of classes that exist before and now."""
+  """Describes changes of the files of classes that are in both records."""
   parts = []
   for name in old:
     if name not in new or old[name] == new[name]:
       continue
     (before, _), (after, _) = old[name], new[name]
     if before != after:
-      parts.append(f'{name!r} {before} -> {after} images')
+      parts.append(f'{before} -> {after} images of {name!r}')
     else:
-      parts.append(f'{name!r} other files or sizes')
-  return (
-    [f'{split}, files: {shortened.join(parts, _MAX_LISTED)}'] if parts else []
-  )
+      parts.append(f'files of {name!r} differ')
+  return [f'{split}: {shortened.join(parts, _MAX_LISTED)}'] if parts else []
 
 
 def _short(value: Any) -> str:
-  return repr(value) if value is not None else 'nothing'
+  return repr(value) if value is not None else 'none'

@@ -63,15 +63,15 @@ def update_json(path: epath.Path, content: Any) -> None:
 
 
 def json_text(content: Any, place: str = 'JSON', **options: Any) -> str:
-  """Returns JSON, which has no NaN and no infinity.
+  """Returns content as JSON, which allows neither NaN nor infinity.
 
   Args:
     content: the value.
-    place: what it is, for the message of an error.
+    place: first words of the error message.
     **options: options of `json.dumps`.
 
   Raises:
-    finite.NonFiniteError: if a number is NaN or infinite; names it.
+    finite.NonFiniteError: if a number is NaN or infinite; the message names it.
   """
   try:
     return json.dumps(content, allow_nan=False, **options)

@@ -16,7 +16,7 @@ from vit_jax.distributed import processes
 from vit_jax.training import loop
 from vit_jax.workdir import appended_file, console, event_file, files
 
-# First parts of the names of metrics that are not measured on a split.
+# Prefixes of metrics that are not named after a split.
 RESERVED = ('train', 'perf', 'best', 'few_shot')
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ _log = logging.getLogger(__name__)
 
 
 class Profiler:
-  """Records a profiler trace of some steps in the work directory."""
+  """A profiler trace of some steps, written to the work directory."""
 
   def __init__(self, workdir: epath.Path, steps: tuple[int, int] | None):
     """Takes the first and the last step to record, counted from 0, or None."""

@@ -34,9 +34,9 @@ class Format:
       PyTorch's shapes do not determine.
     write: writes parameters to a path, given `gelu`, `norm_eps`, `class_names`,
       `evaluation` and `image_size`; None for formats that can only be read.
-    settings: given the path and the metadata of a file, returns a dict of what
-      it and the files next to it record, by source; later sources take
-      precedence. Besides fields of `Description` these are 'heads', 'pool', and
+    settings: given the path and the metadata of a file, returns the settings
+      that it and the files next to it record, by source; later sources take
+      precedence. Settings are fields of `Description`, 'heads', 'pool', and
       'mean' and 'std' of images in [0, 1].
     stores_settings: whether `write` stores `gelu`, `norm_eps`, `class_names`
       and `evaluation`.

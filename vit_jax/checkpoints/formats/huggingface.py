@@ -117,7 +117,7 @@ def to_tensors(params: dict[str, Any]) -> dict[str, np.ndarray]:
 def settings(
   path: epath.Path, metadata: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-  """Returns the settings next to a file, and transformers' defaults.
+  """Returns the settings recorded next to a file, and transformers' defaults.
 
   Raises:
     ValueError: if a setting is not supported.
@@ -175,10 +175,10 @@ def _image_settings(config):
   if mean is None or std is None:
     raise ValueError(
       f'{_PREPROCESSOR} has no {"image_mean" if mean is None else "image_std"};'
-      ' add it, or write do_normalize=false.'
+      ' add it, or set do_normalize=false.'
     )
   recorded = {
-    # Pixels are normalized as `pixel * scale`; our numbers are for scale 1/255.
+    # These are for `pixel * scale`, ours for `pixel / 255`.
     name: tuple(
       x / (255 * scale)
       for x in normalization.check(f'{_PREPROCESSOR}: image_{name}', values)
@@ -196,7 +196,7 @@ def _image_settings(config):
 
 
 def _evaluation(given):
-  """Returns the resize and crop, whose keys are removed from `given`."""
+  """Returns resize and crop, and removes their keys from `given`."""
   size = given.pop('size', None) if given.pop('do_resize', True) else None
   crop = given.pop('crop_size', None)
   crop = crop if given.pop('do_center_crop', False) else None
@@ -208,8 +208,8 @@ def _evaluation(given):
   target = _sides(crop, True)
   if sides is None or (target is None and len(sides) == 1):
     raise ValueError(
-      f'{text}, which does not give images one size; write size as {{"height":'
-      ' ..., "width": ...}, or add do_center_crop and crop_size.'
+      f'{text}, which does not give all images the same size; set size to'
+      ' {"height": ..., "width": ...}, or add do_center_crop and crop_size.'
     )
   interpolation = 'bilinear'
   if resample is not None:
@@ -219,7 +219,7 @@ def _evaluation(given):
     return description.Evaluation('resize', interpolation, sides)
   precrop = sides * 2 if len(sides) == 1 else sides
   if len(target) == 1 or target[0] > precrop[0] or target[1] > precrop[1]:
-    raise ValueError(f'{text}; expected a crop that is not larger than size.')
+    raise ValueError(f'{text}; expected a crop no larger than size.')
   kind = 'center' if len(sides) == 1 else 'resize_center'
   return description.Evaluation(kind, interpolation, target, precrop)
 

@@ -80,8 +80,8 @@ def open_archive(path: epath.Path) -> Iterator[Archive]:
       ) from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
       raise ValueError(
-        'a single array without a name; expected an .npz archive with one array'
-        ' per parameter.'
+        'the file holds a single array without a name; expected an .npz archive'
+        ' with one array per parameter.'
       )
     yield Archive(archive)
 

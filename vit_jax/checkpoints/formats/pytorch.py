@@ -20,7 +20,7 @@ from vit_jax.models import vit
 # PyTorch layers, with `{}` for the number of a block, and our layers in each.
 Layers = Mapping[str, tuple[str, ...]]
 
-# What a parameter without a counterpart belongs to, by a part of its name.
+# Unsupported parts of models, by a part of the names of their parameters.
 _UNSUPPORTED = {
   'layer_scale': 'LayerScale',
   '.ls1.': 'LayerScale',
@@ -74,9 +74,9 @@ def read_json(weights: epath.Path, name: str) -> dict[str, Any] | None:
 def interpolation(value: Any, known: Mapping[Any, str], setting: str) -> str:
   """Returns a key of `data.preprocess.INTERPOLATIONS`.
 
-  Bilinear is that of the paper's code, without antialiasing: files that specify
-  it hold weights that were trained with that code. PyTorch libraries themselves
-  apply an antialiased filter, 'bilinear_antialias'.
+  Bilinear is taken to be that of the paper's code, without antialiasing, which
+  the weights in such files were trained with. PyTorch libraries themselves
+  antialias, as 'bilinear_antialias' does.
 
   Raises:
     ValueError: if the value is unknown.

@@ -63,13 +63,13 @@ _INTERPOLATIONS = {
 _CROPS = {'center': 'center', 'squash': 'resize_center'}
 _POOLS = {'': None, 'token': 'token', 'avg': 'gap'}
 # Architectures for which the default of an argument may be wrong.
-_UNUSUAL = {
+_UNRELIABLE_DEFAULTS = {
   'siglip|quickgelu': 'act_layer',
   r'_base_patch\d+_gap_': 'num_heads',
 }
-# Arguments of timm's VisionTransformer that are evident from its parameters, or
-# without effect on predictions. Others are refused.
-_EVIDENT = (
+# Arguments of timm's VisionTransformer that its parameters determine, or that
+# do not affect predictions. Others are refused.
+_IMPLIED = (
   'img_size', 'patch_size', 'in_chans', 'num_classes', 'embed_dim', 'depth',
   'mlp_ratio', 'qkv_bias', 'qk_norm', 'scale_attn_norm', 'scale_mlp_norm',
   'proj_bias', 'init_values', 'class_token', 'no_embed_class', 'reg_tokens',
@@ -100,7 +100,7 @@ def to_tensors(params: dict[str, Any]) -> dict[str, np.ndarray]:
 def settings(
   path: epath.Path, metadata: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-  """Returns the settings in and next to a file, and timm's defaults.
+  """Returns the settings recorded in and next to a file, and timm's defaults.
 
   The metadata of the file takes precedence over the config.json.
 
@@ -111,7 +111,7 @@ def settings(
   if config := pytorch.read_json(path, pytorch.CONFIG):
     arguments = config.get('model_args') or {}
     cfg = config.get('pretrained_cfg')
-    if cfg is None:  # Older versions of timm write only its content.
+    if cfg is None:  # Older versions of timm write its keys at the top level.
       cfg = {k: config[k] for k in _CFG_KEYS if k in config}
     if cfg:
       found["timm's defaults"] = {k: _CFG_DEFAULTS[k] for k in ('mean', 'std')}
@@ -138,19 +138,20 @@ def _model_settings(arguments, pool, architecture):
     'global_pool': (None, *_POOLS),
     'num_heads': None,
     'pos_embed': ('learn', None),
-  } | dict.fromkeys(_EVIDENT)
+  } | dict.fromkeys(_IMPLIED)
   for name, value in (arguments | {'global_pool': pool}).items():
     allowed = supported.get(name, (None,))
     if value and allowed and value not in allowed:
       raise ValueError(
         f'{pytorch.CONFIG} specifies {name}={value!r}, which is not supported'
-        + f'; known: {", ".join(filter(None, allowed))}.' * (len(allowed) > 1)
+        + f'; known: {", ".join(filter(None, allowed))}' * (len(allowed) > 1)
+        + '.'
       )
-  for pattern, name in _UNUSUAL.items():
+  for pattern, name in _UNRELIABLE_DEFAULTS.items():
     if re.search(pattern, architecture or '') and not arguments.get(name):
       raise ValueError(
-        f'{pytorch.CONFIG} does not specify {name} of {architecture}, in which'
-        f' it is not the usual one; add it as timm defines it, as "model_args":'
+        f'{pytorch.CONFIG} does not specify {name}, whose default may be wrong'
+        f' for {architecture}; add the value that timm uses, as "model_args":'
         f' {{"{name}": ...}}.'
       )
   activation = arguments.get('act_layer')
@@ -174,7 +175,7 @@ def _image_settings(cfg):
   if kind not in _CROPS or not 0 < share <= 1:
     raise ValueError(
       f'{pytorch.CONFIG} specifies crop_mode={kind!r}, crop_pct={share!r};'
-      f' expected the mode {" or ".join(_CROPS)}, and a share up to 1.'
+      f' expected crop_mode={" or ".join(_CROPS)}, and 0 < crop_pct <= 1.'
     )
   interpolation = pytorch.interpolation(
     given['interpolation'],

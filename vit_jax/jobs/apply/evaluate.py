@@ -179,7 +179,7 @@ def _real_labels(
     )
   if model.config.evaluate.restricted:
     raise ValueError(
-      'evaluate.real_json needs predictions among all classes of ImageNet; set'
+      'evaluate.real_json needs predictions over all classes of ImageNet; set'
       ' evaluate.restricted=false.'
     )
   (source,) = data.evals.values()

@@ -80,7 +80,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     drawn |= part.figures
     metrics |= part.metrics
   numbers = {name: x for name, x in arrays.items() if x.dtype.kind != 'U'}
-  finite.check(numbers | metrics, 'the inspection', '.')
+  finite.check(numbers | metrics, 'results of the inspection', '.')
   with console.phase(f'drawing {len(drawn)} pictures'):
     archive = io.BytesIO()
     np.savez(archive, **arrays)
@@ -210,7 +210,7 @@ def _read_photos(
       _log.warning('%s cannot be read: %s', path, error)
   if paths and not images:
     raise ValueError(
-      f'none of {len(paths)} files can be read as an image; the first is'
+      f'no file can be read as an image; the first of {len(paths)} is'
       f' {paths[0]}.'
     )
   return np.array(images), names

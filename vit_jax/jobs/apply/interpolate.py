@@ -85,31 +85,31 @@ def _load_all(
   paths = config.interpolate.paths
   if len(paths) < 2 or (config.interpolate.alphas and len(paths) > 2):
     raise ValueError(
-      f'interpolate.paths={paths!r} lists {len(paths)} checkpoints; give two,'
-      ' separated by commas, for interpolate.alphas, or two or more for their'
-      ' mean.'
+      f'interpolate.paths={paths!r}: expected two checkpoints, separated by'
+      ' commas, for interpolate.alphas, or two or more for their mean; got'
+      f' {len(paths)}.'
     )
   models = []
   for path in paths:
     path_config = config.copy_and_resolve_references()
     path_config.init_from = path
     models.append(pretrained.load_classifier(path_config))
-  _check_equal_models(paths, models)
+  _check_same_model(paths, models)
   return models
 
 
-def _check_equal_models(
+def _check_same_model(
   paths: Sequence[str], models: Sequence[pretrained.PretrainedModel]
 ) -> None:
-  """Checks what the shapes of the weights do not show."""
+  """Checks settings and classes, which the shapes of weights do not show."""
   first = models[0]
   for path, model in zip(paths, models, strict=True):
     for name in ('gelu', 'norm_eps'):
       one, other = (getattr(m.model, name, None) for m in (first, model))
       if one != other:
         raise ValueError(
-          f'the model of {paths[0]} has {name}={one!r}, that of {path} has'
-          f' {other!r}; set model.{name} to evaluate all with one of them.'
+          f'the model of {paths[0]} has {name}={one!r}, but that of {path} has'
+          f' {other!r}; set model.{name} to use one of them for all.'
         )
     names = first.recorded_names or (), model.recorded_names or ()
     for k, (one, other) in enumerate(zip(*names, strict=False)):
@@ -128,15 +128,15 @@ def _interpolations(
     return {'mean': lambda: arithmetic.average(trees)}
   start, end = trees
   return {
-    f'alpha_{_name(alpha)}': lambda alpha=alpha: arithmetic.interpolate(
+    f'alpha_{_format(alpha)}': lambda alpha=alpha: arithmetic.interpolate(
       start, end, alpha
     )
     for alpha in alphas
   }
 
 
-def _name(alpha: float) -> str:
-  """Returns the shortest of these spellings that keeps numbers apart."""
+def _format(alpha: float) -> str:
+  """Returns alpha with six significant digits, or all if that is inexact."""
   return f'{alpha:g}' if float(f'{alpha:g}') == alpha else repr(alpha)
 
 

@@ -80,7 +80,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       unreadable.append(line['example'])
   if len(unreadable) == len(paths):
     raise ValueError(
-      f'none of {len(paths)} files can be read as an image; the first is'
+      f'no file can be read as an image; the first of {len(paths)} is'
       f' {unreadable[0]}; see {path} for the reasons.'
     )
   results.write(
@@ -97,7 +97,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       '%d of %d files could not be read: %s',
       len(unreadable), len(paths), ', '.join(unreadable),
     )  # fmt: skip
-  _log.info('%d predictions in %s', len(paths) - len(unreadable), path)
+  _log.info('wrote %s; predictions: %d', path, len(paths) - len(unreadable))
 
 
 class _Predictor:
@@ -130,13 +130,13 @@ class _Predictor:
         tops = iter(self._top(images, batch_size) if images else ())
         for path, image_or_error in zip(batch, loaded, strict=True):
           if isinstance(image_or_error, str):
-            yield {'example': listing.shown(path), 'error': image_or_error}
+            yield {'example': listing.printable(path), 'error': image_or_error}
           else:
             top = [
               {'class': names[k], 'probability': round(float(p), 4)}
               for k, p in zip(*next(tops), strict=True)
             ]
-            yield {'example': listing.shown(path), 'top': top}
+            yield {'example': listing.printable(path), 'top': top}
 
   def _load(self, path: str) -> np.ndarray | str:
     """Returns the preprocessed image, or why it cannot be read."""

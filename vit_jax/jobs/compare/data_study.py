@@ -2,7 +2,7 @@
 
 Every model of a list trains on subsets of several sizes. Each subset is part of
 the next larger one, and all models see the same subsets. On each subset, a
-model may select among settings of regularisation by the best accuracy on
+model may select among settings of regularization by the best accuracy on
 held-out images. Early stopping uses the same accuracy: the weights that reached
 its best value are transferred. Figures 3 and 4 of the paper are such studies;
 Table 5 is one with several complete pre-training sets.

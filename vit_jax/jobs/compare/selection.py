@@ -46,8 +46,8 @@ def select(
   finite = {setting: s for setting, s in scores.items() if s is not None}
   if not finite:
     raise AllDivergedError(
-      f'all {len(scores)} runs of the sweep diverged; try lower learning rates,'
-      ' or optim.clip_norm=1.'
+      'every run of the sweep diverged; try lower learning rates, or'
+      ' optim.clip_norm=1.'
     )
   return max(finite, key=finite.get), scores
 

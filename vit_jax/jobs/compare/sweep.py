@@ -80,7 +80,8 @@ def _table(scores, selected, metrics, num_seeds):
   lines = [
     selection.score_table(scores, selected, selection.HELD_OUT_METRIC),
     '',
-    f'{settings_lib.setting_name(selected)}, {num_seeds} seeds:',
+    f'{settings_lib.setting_name(selected)},'
+    f' {num_seeds} {"seed" if num_seeds == 1 else "seeds"}:',
   ]
   for name, mean in metrics.items():
     if not name.endswith('_std'):

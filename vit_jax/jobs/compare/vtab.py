@@ -98,13 +98,16 @@ def _split_by_data(config, names):
   present = [name for name in names if name not in reasons]
   if reasons:
     message = '\n  '.join(
-      [f'{len(reasons)} of {len(names)} tasks have no data:', *reasons.values()]
+      [
+        f'tasks without data, {len(reasons)} of {len(names)}:',
+        *reasons.values(),
+      ]
     )
     if not config.vtab.skip_missing or not present:
       message += '\nconfigs/prepare.py prepares the data that TFDS can prepare.'
       if present:
         message += (
-          f' To run only the {len(present)} other tasks, set'
+          f' To skip these tasks and run the rest ({len(present)}), set'
           ' vtab.skip_missing=true.'
         )
       raise ValueError(message)

@@ -80,9 +80,9 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   )
   print(_table(test_images, duplicates))
   _log.info(
-    '%d of %d examples of %s %s are near-duplicates; check %s, then train with'
+    'near-duplicates in %s %s: %d of %d examples; check %s, then train with'
     ' --config.data.exclude=%s',
-    len(pairs), source.num_examples, source.name, source.split,
+    source.name, source.split, len(pairs), source.num_examples,
     workdir / PICTURE, workdir / EXCLUDE,
   )  # fmt: skip
 

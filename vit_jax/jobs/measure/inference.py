@@ -11,7 +11,7 @@ from etils import epath
 import jax
 import ml_collections
 
-from vit_jax import build
+from vit_jax import build, foreign_errors
 from vit_jax import config as config_lib
 from vit_jax.evaluation import inference_table, throughput
 from vit_jax.inspection import figures, study_charts
@@ -182,7 +182,7 @@ class _Trials:
           return True
       self._time(compiled, shape)
     except jax.errors.JaxRuntimeError as error:
-      if 'RESOURCE_EXHAUSTED' not in str(error):
+      if not foreign_errors.is_out_of_memory(error):
         raise
       return False
     return True

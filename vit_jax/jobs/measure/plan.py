@@ -124,7 +124,7 @@ def _plan(
     'operations_per_step': flops.count(
       program.step, program.state, program.batch, program.seed
     ),
-    # Three forward passes; rematerialisation is not useful work.
+    # Three forward passes; rematerialization is not useful work.
     'useful_operations_per_step': 3 * forward * chosen.batch_size,
     'steps': program.total_steps,
     'given_utilisation': chosen.plan.utilisation,
@@ -254,8 +254,8 @@ def _details(row: Row) -> str:
   height, width = row['image_size']
   lines = [
     f'{row["model"]} on {row["topology"]}: {row["cores"]} cores ({mesh})',
-    f'{row["batch_size"]} images of {height}x{width} px per step, in'
-    f' {row["accumulate"]} micro-batches; {row["steps"]:,} steps',
+    f'{row["steps"]:,} steps of {row["batch_size"]} images, {height}x{width}'
+    f' px; micro-batches: {row["accumulate"]}',
     '',
   ]
   table = [

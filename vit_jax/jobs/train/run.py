@@ -135,12 +135,9 @@ def train(
   claim.check_shared(workdir)
   data_record.write(workdir, record, data.class_names)
   _log_sizes(program)
-  with (
-    preemption.StopSignal() as stop_signal,
-    store_lib.Store(
-      workdir / files.CHECKPOINTS, keep=config.keep_checkpoints
-    ) as store,
-  ):
+  with store_lib.Store(
+    workdir / files.CHECKPOINTS, keep=config.keep_checkpoints
+  ) as store:
     with console.phase('looking for a checkpoint'):
       restored = store.restore(program.file_state)
     if restored:
@@ -155,7 +152,7 @@ def train(
       state = program.to_training_layout(restored.state)
     else:
       step, skipped = 0, 0
-      with console.phase('initialising the parameters'):
+      with console.phase('initializing the parameters'):
         state = program.create_state(params)
     del start, params, restored
     metric_log = metrics_lib.MetricLog(workdir, resume_step=step)
@@ -202,7 +199,7 @@ def train(
     if step < program.total_steps:
       with console.phase('compiling the training step'):
         train_step = program.compile()
-      with trace:
+      with preemption.StopSignal() as stop_signal, trace:
         state, step = loop.train(
           state,
           train_step,
@@ -220,16 +217,21 @@ def train(
           before_step=before_step,
           should_stop=stop_signal.received,
         )
-    store.wait()
-    if step < program.total_steps:
-      _log.info('stopped by SIGTERM at step %d; the same command resumes', step)
-      return
+        store.wait()
+        if stop_signal.stopped:
+          _log.info(
+            'stopped by %s at step %d; the same command resumes',
+            stop_signal.name,
+            step,
+          )
+      if stop_signal.stopped:
+        return
 
     # The last step is evaluated, and the results are written.
     metrics, predictions = evaluate(step, state)
     for _, evaluation in evaluations:
       more = on_weights(evaluation)(step, state)
-      metrics = metrics | more  # A thread may be writing the old dict.
+      metrics = metrics | more
     _export(state, workdir / files.FINAL_WEIGHTS)
     if best := config.best_metric and metric_log.best(config.best_metric):
       name = f'best/{config.best_metric}'
@@ -248,7 +250,7 @@ def train(
 
 
 class _Batches:
-  """Iterates over training batches on the mesh; counts unreadable examples."""
+  """Training batches on the mesh, and the number of unreadable examples."""
 
   def __init__(
     self,
