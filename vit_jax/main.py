@@ -6,6 +6,7 @@ several hosts, start the same command on each; `distributed.*` or the cluster
 gives each process its index.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -50,8 +51,18 @@ _KEY = re.compile(r'--?(no)?config\.([\w.]+)(?:=(.*))?', re.DOTALL)
 _log = logging.getLogger('vit_jax')
 
 
-def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
+def run(
+  config: ml_collections.ConfigDict,
+  workdir: epath.PathLike,
+  *,
+  log_summary: bool = False,
+) -> None:
   """Runs or resumes the job of a config in `workdir`.
+
+  Args:
+    config: the config.
+    workdir: the work directory; may not exist yet.
+    log_summary: whether to log first what runs, as `--show` prints it.
 
   Raises:
     backlog.WriteError: if a file cannot be written at the end.
@@ -66,13 +77,30 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
       f' distributed.coordinator={processes.SINGLE_PROCESS}.'
     )
   workdir = epath.Path(workdir)
-  if not job.uses_workdir:
+  with contextlib.ExitStack() as at_the_end:
+    if job.uses_workdir:
+      at_the_end.enter_context(lock.hold(workdir))
+      at_the_end.enter_context(backlog.keeping())
+    if log_summary and processes.is_first():
+      _log.info('%s', _describe(config, workdir))
     job.run(config, workdir)
-    return
-  with lock.hold(workdir), backlog.keeping():
-    job.run(config, workdir)
-    if config.report.page:
+    if job.uses_workdir and config.report.page:
       report.finish(workdir)
+
+
+def _describe(
+  config: ml_collections.ConfigDict, workdir: epath.PathLike
+) -> str:
+  """Returns what runs, in lines for the user."""
+  job = jobs.JOBS[config.job]
+  return '\n'.join(
+    summary.describe(
+      config,
+      str(workdir),
+      has_model=job.has_model,
+      reads_weights=job.reads_weights,
+    )
+  )
 
 
 def _check(config: ml_collections.ConfigDict) -> jobs.Job:
@@ -186,21 +214,12 @@ def main(argv: list[str]) -> None:
     _WORKDIR.value or default_workdir(flags.FLAGS['config'].config_filename)
   )
   try:
-    job = _check(config)
-    if not _SHOW.value:
-      _join_processes(config)
-    if _SHOW.value or processes.is_first():
-      lines = summary.describe(
-        config,
-        workdir,
-        has_model=job.has_model,
-        reads_weights=job.reads_weights,
-      )
-      if _SHOW.value:
-        print('\n'.join(lines))
-        return
-      _log.info('%s', '\n'.join(lines))
-    run(config, workdir)
+    _check(config)
+    if _SHOW.value:
+      print(_describe(config, workdir))
+      return
+    _join_processes(config)
+    run(config, workdir, log_summary=True)
   except KeyboardInterrupt:
     raise
   except (ValueError, OSError) as e:

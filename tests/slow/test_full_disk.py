@@ -102,7 +102,7 @@ def test_a_disk_that_stays_full_is_one_error(disk, undisturbed):
   assert len(problems(lines)) <= 5
   (error,) = [line for line in lines if line.startswith('error: ')]
   assert error == lines[-1]
-  assert 'the checkpoint of step 150 (2.4 MiB) could not be saved' in error
+  assert 'the checkpoint of step 150 (3.1 MiB) could not be saved' in error
   assert 'No space left on device' in error
   assert not (disk / 'run' / 'results.json').exists()
 
