@@ -60,7 +60,7 @@ _kept: dict[str, _Write] | None = None  # By path; None outside of `keeping`.
 
 @contextlib.contextmanager
 def keeping() -> Iterator[None]:
-  """Keeps failed writes inside, and repeats them at the end.
+  """Keeps the writes that fail in this context; repeats them at its end.
 
   Raises:
     WriteError: at the end, if a write fails again.
@@ -83,7 +83,7 @@ def keeping() -> Iterator[None]:
 def write(
   path: epath.Path, size_bytes: int, attempt: Callable[[], None]
 ) -> None:
-  """Writes a file; replaces a kept write to the same path.
+  """Writes a file, in place of a kept write to the same path.
 
   Args:
     path: the file.
@@ -92,7 +92,7 @@ def write(
 
   Raises:
     WriteError: if it fails and is not kept, since this is outside of `keeping`
-      or there are too many kept ones.
+      or too many writes are kept already.
   """
   keep(path, size_bytes, attempt)
   if _kept is None:

@@ -1,11 +1,11 @@
 """The lock of a work directory: one run per folder.
 
-The file `lock` names the host and the process that use the folder, and since
-when. It is removed at the end of the run. Where the file system supports
+The file `lock` holds the host and the process that use the folder, and the time
+since when. It is removed at the end of the run. Where the file system supports
 `flock`, as local ones and NFS do, the kernel releases the lock when the process
-dies, however it dies. Elsewhere, such as on gs://, the process renews the file
-every 5 seconds, and a lock is stale if its process on this host is dead, or if
-it has not been renewed for 60 seconds.
+dies, for whatever reason. Elsewhere, such as on gs://, the process renews the
+file every 5 seconds; a lock is stale if its process was on this host and is
+dead, or if it has not been renewed for 60 seconds.
 """
 
 from collections.abc import Callable, Iterator
