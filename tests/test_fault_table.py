@@ -14,6 +14,7 @@ MANY_PROCESSES = 'tests/slow/test_many_processes.py'
 RESUME = 'tests/test_resume.py'
 RANDOM = 'tests/slow/test_random_signals.py'
 INTERRUPT = 'tests/distributed/test_interrupt.py'
+DECODE = 'tests/data/test_decode.py'
 PIPELINE = 'tests/data/test_pipeline.py'
 STORE = 'tests/checkpoints/test_store.py'
 BACKLOG = 'tests/checkpoints/test_backlog.py'
@@ -141,6 +142,19 @@ TESTS = {
     ' counted in `train/skipped`, and no other example changes its position': (
       f'{FAULTS}::test_bad_images_stop_the_run_or_are_counted',
       f'{PIPELINE}::test_corrupt_examples_are_skipped_and_named',
+    ),
+    'A batch in which no example can be read changes neither weights nor'
+    ' optimizer': (
+      'tests/training/test_steps.py::test_a_step_without_examples_only_counts',
+      'tests/slow/test_malformed_images.py'
+      '::test_batches_without_images_are_skipped',
+    ),
+    'Files that are no images, and images of more than `data.max_pixels`, are'
+    ' never decoded': (
+      f'{DECODE}::test_size_in_the_header_is_checked_before_decoding',
+      f'{DECODE}::test_other_files_are_not_images',
+      'tests/data/test_folder.py'
+      '::test_files_that_are_not_images_can_be_skipped',
     ),
   },
   'the data has changed since the run began': {

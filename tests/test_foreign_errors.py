@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vit_jax import foreign_errors
+from vit_jax.data import assertions
 from vit_jax.data.lazy_tensorflow import tf
 
 TERABYTES = (10**6, 10**7)
@@ -66,6 +67,22 @@ def test_messages_of_tensorflow_keep_the_reason():
   assert '{{' not in foreign_errors.message(error)
   missing = raised_by(lambda: tf.io.read_file('/absent'))
   assert foreign_errors.message(missing) == '/absent; No such file or directory'
+
+
+def test_failed_assertions_in_graphs():
+  def check(x):
+    with tf.control_dependencies(
+      [assertions.require(x < 3, x, 'is too large')]
+    ):
+      return tf.identity(x)
+
+  values = tf.data.Dataset.from_tensors(4).map(check)
+  for run in (
+    lambda: next(iter(values)),
+    lambda: tf.function(check)(tf.constant(4)),
+    lambda: check(tf.constant(4)),
+  ):
+    assert foreign_errors.message(raised_by(run)) == '4 is too large'
 
 
 def test_other_errors_are_not_foreign():

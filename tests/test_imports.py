@@ -11,6 +11,7 @@ import pytest
 
 ORDER = (  # A module may import from its own package or from one before it.
   'foreign_errors',
+  'printing',
   'models',
   'checkpoints',
   'distributed',

@@ -15,7 +15,10 @@ _NOISE = re.compile(
   r'\{\{(function_)?node [^}]*\}\}\s*'
   r'|Error in user-defined function passed to .*? with iterator: \S+: '
   r'|\s*\[Op:\w+\]( name:.*)?'
+  r'|^Graph execution error:$|^Detected at node .*$|^ *File ".*$',
+  re.MULTILINE,
 )
+_ASSERTION = 'assertion failed: '  # Followed by the values, each in brackets.
 _TENSORSTORE = re.compile(
   r'(?:.*: )?(.*?) \[(?:tensorstore_spec|os_error_code)='
 )
@@ -31,6 +34,8 @@ def message(error: BaseException) -> str:
   """
   lines = _NOISE.sub('', str(error)).strip().splitlines()
   reason = lines[0].rstrip() if lines else type(error).__name__
+  if reason.startswith(_ASSERTION):
+    reason = ' '.join(re.findall(r'\[(.*?)\]', reason))
   if stored := _TENSORSTORE.match(reason):
     reason = stored[1]
   if not is_out_of_memory(error):

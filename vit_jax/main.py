@@ -26,7 +26,7 @@ import ml_collections
 from ml_collections import config_flags
 
 from vit_jax import config as config_lib
-from vit_jax import foreign_errors, jobs
+from vit_jax import foreign_errors, jobs, printing
 from vit_jax.build import summary
 from vit_jax.checkpoints import backlog
 from vit_jax.distributed import processes
@@ -171,10 +171,11 @@ def _without_traceback(message: str) -> str:
 def _exit(error: Exception, message: str) -> None:
   """Exits with the message; --verbosity=1 adds the traceback."""
   absl_logging.debug('the error was raised here', exc_info=error)
+  text = printing.printable(f'error: {message}', keep='\n')
   if jax.distributed.is_initialized():
-    print(f'error: {message}', file=sys.stderr)
+    print(text, file=sys.stderr)
     processes.exit_now(1)
-  sys.exit(f'error: {message}')
+  sys.exit(text)
 
 
 def _start_log() -> None:
@@ -191,8 +192,15 @@ def _start_log() -> None:
     )
 
 
+class _Formatter(logging.Formatter):
+  """Makes messages printable; tables have several lines."""
+
+  def format(self, record: logging.LogRecord) -> str:
+    return printing.printable(super().format(record), keep='\n')
+
+
 def _set_log_format(prefix: str = '') -> None:
-  formatter = logging.Formatter(f'{prefix}%(asctime)s %(message)s', '%H:%M:%S')
+  formatter = _Formatter(f'{prefix}%(asctime)s %(message)s', '%H:%M:%S')
   for handler in _log.handlers:
     handler.setFormatter(formatter)
 

@@ -1,13 +1,16 @@
 """Decoding every kind of image file that Pillow can write."""
 
 import io
+import re
 import struct
+import zlib
 
 import numpy as np
 from PIL import Image
 import pytest
 import tensorflow as tf
 
+from vit_jax import foreign_errors
 from vit_jax.data import decode
 
 
@@ -112,11 +115,73 @@ def test_bmp_with_top_row_first():
   np.testing.assert_array_equal(to_rgb(bytes(raw)), upside_down[::-1])
 
 
-def test_compressed_bmp_is_refused():
-  raw = bytearray(encode(RGB.quantize(200), 'BMP'))
-  raw[30:34] = struct.pack('<I', 1)
-  with pytest.raises(tf.errors.InvalidArgumentError, match='compressed BMP'):
-    to_rgb(bytes(raw))
+def test_compressed_bmp():
+  raw = encode(Image.fromarray(np.uint8([[7, 7, 7], [9, 9, 9]])), 'BMP')
+  rows = b'\x03\x09\0\0\x03\x07\0\1'  # Runs of 3, from the bottom up.
+  raw = raw[:30] + struct.pack('<II', 1, len(rows)) + raw[38:-8] + rows
+  np.testing.assert_array_equal(to_rgb(raw)[..., 0], [[7, 7, 7], [9, 9, 9]])
+
+
+def claims(kind, width, height):
+  """Returns a file whose header has these sizes, without such a body."""
+  raw = bytearray(encode(RGB.convert('P' if kind == 'GIF' else 'RGB'), kind))
+  place, form = {
+    'JPEG': (raw.find(b'\xff\xc0') + 5, '>HH'),  # Height, width.
+    'PNG': (16, '>II'),
+    'GIF': (6, '<HH'),
+    'BMP': (18, '<ii'),
+  }[kind]
+  size = (height, width) if kind == 'JPEG' else (width, height)
+  raw[place : place + struct.calcsize(form)] = struct.pack(form, *size)
+  if kind == 'PNG':
+    raw[29:33] = struct.pack('>I', zlib.crc32(raw[12:29]))
+  return bytes(raw)
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'GIF', 'BMP'])
+def test_size_in_the_header_is_checked_before_decoding(kind):
+  raw = claims(kind, 60_000, 50_000)
+  message = '50000 x 60000 px is not decoded.*data.max_pixels=178956970'
+  with pytest.raises(tf.errors.OpError, match=message):
+    decode.to_rgb(tf.constant(raw))  # Eagerly.
+  with pytest.raises(tf.errors.OpError) as error:
+    to_rgb(raw)
+  assert re.search(message, foreign_errors.message(error.value))
+  window = tf.function(
+    lambda raw: decode.cropped_to_rgb(raw, lambda size: tf.zeros(4, tf.int32))
+  )
+  with pytest.raises(tf.errors.OpError) as error:
+    window(tf.constant(raw))
+  assert re.search(message, foreign_errors.message(error.value))
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'GIF', 'BMP', 'TIFF', 'WEBP'])
+def test_limit_of_pixels(kind):
+  raw = tf.constant(encode(RGB, kind))
+  assert decode.to_rgb(raw, max_pixels=24 * 32).shape == (24, 32, 3)
+  with pytest.raises(tf.errors.OpError, match='of 24 x 32 px is not decoded'):
+    decode.to_rgb(raw, max_pixels=24 * 32 - 1)
+
+
+def test_only_one_frame_is_decoded():
+  raw = encode(GREY, 'GIF', save_all=True, append_images=[ALPHA])
+  # The second frame begins with its graphic control block.
+  cut = raw[: raw.rindex(b'\x21\xf9') + 12]
+  np.testing.assert_array_equal(to_rgb(cut), to_rgb(raw))
+
+
+def test_transparent_pixels_of_a_gif_are_black():
+  palette = RGB.quantize(8)
+  raw = encode(palette, 'GIF', transparency=3)
+  hole = np.asarray(palette)[..., None] == 3
+  expected = np.where(hole, 0, np.asarray(palette.convert('RGB')))
+  np.testing.assert_array_equal(to_rgb(raw), expected)
+
+
+def test_other_files_are_not_images():
+  for raw in (b'', b'text', b'\xff\x0a, JPEG XL', b'%!PS-Adobe-3.0 EPSF-3.0'):
+    with pytest.raises(tf.errors.OpError, match='not a JPEG, PNG, GIF, BMP'):
+      decode.to_rgb(tf.constant(raw))
 
 
 @pytest.mark.parametrize('mode', ['RGB', 'L', 'CMYK'])

@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 import pytest
+import tensorflow as tf
 
 from vit_jax.data import exclusions, folder
 
@@ -111,6 +112,33 @@ def test_file_types_are_recognized_by_content(split_folders):
     folder.open_folder(str(split_folders), 'train')
   assert str(error.value).count(str(bad)) == 5
   assert folder.open_folder(str(split_folders), 'val').num_examples == 10
+
+
+def test_files_that_are_not_images_can_be_skipped(split_folders, caplog):
+  bad = split_folders / 'train' / 'b'
+  (bad / 'text.jpg').write_text('not an image')
+  (bad / 'link.bmp').symlink_to('nowhere')
+  (bad / 'folder.gif').mkdir()
+  os.mkfifo(bad / 'pipe.png')  # Opening it would block.
+  with pytest.raises(ValueError, match=r'data\.skip_corrupt=true to skip them'):
+    folder.open_folder(str(split_folders), 'train')
+  source = folder.open_folder(str(split_folders), 'train', skip_corrupt=True)
+  assert source.num_examples == 19
+  (message,) = {r.getMessage() for r in caplog.records}
+  assert message.startswith(f'skipping 4 files of folder:{split_folders} train')
+  assert all(name in message for name in ('text.jpg', 'pipe.png'))
+  readable = 0
+  for record in source.ordered():
+    name = os.path.basename(source.describe(int(record['index'])))
+    if name in ('text.jpg', 'link.bmp', 'folder.gif', 'pipe.png'):
+      with pytest.raises(tf.errors.OpError, match='unreadable, or not JPEG'):
+        source.load(record)
+    else:
+      source.load(record)
+      readable += 1
+  assert readable == 15
+  labels = source.ordered().map(lambda record: source.load(record)[1])
+  assert len(list(labels)) == 19  # Known without reading the files.
 
 
 @pytest.mark.parametrize(

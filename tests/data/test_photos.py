@@ -1,6 +1,7 @@
 """Finding image files."""
 
 import logging
+import os
 
 import pytest
 
@@ -36,3 +37,10 @@ def test_a_comma_in_a_name(tmp_path):
   assert found == [f'{tmp_path}/a,b/1.tiff', f'{tmp_path}/c/1.tiff']
   with pytest.raises(ValueError, match="'e' does not exist"):
     photos.find([f'{tmp_path}/d', 'e'])
+
+
+def test_special_files_are_not_read(tmp_path):
+  os.mkfifo(tmp_path / 'pipe.jpg')
+  for path in (tmp_path / 'pipe.jpg', '/dev/zero'):
+    with pytest.raises(ValueError, match='a FIFO, a socket or a device'):
+      photos.read(str(path), lambda raw: raw)

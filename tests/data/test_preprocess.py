@@ -114,6 +114,21 @@ def test_center_crop_by_hand():
   np.testing.assert_allclose(image[20, 20, :2], [19.5, 39.5], atol=1e-3)
 
 
+@pytest.mark.parametrize('length', [100_000, 100_001])
+def test_only_the_middle_of_a_very_long_image_is_enlarged(length):
+  transform = preprocess.eval_transform(
+    image_size=(8, 8), crop='center', precrop_size=(10, 10)
+  )
+  line = np.zeros((1, length, 3), np.uint8)
+  line[0, length // 2 - 1 : length // 2 + 2] = [[30], [90], [210]]
+  ends = (length - 20) // 2
+  for image in (line, line.swapaxes(0, 1)):
+    short = image[:, ends:-ends] if len(image) == 1 else image[ends:-ends]
+    expected = transform(short)
+    assert np.ptp(expected) > 0.3
+    np.testing.assert_allclose(transform(image), expected, atol=1e-4)
+
+
 def test_resize_center_crop_by_hand():
   # Twice the height, the same width: the aspect ratio is not kept. Values are
   # truncated to integers.

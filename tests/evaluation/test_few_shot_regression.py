@@ -1,5 +1,7 @@
 """Few-shot regression against scikit-learn, and by hand."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -89,7 +91,9 @@ def clusters(n, *, classes=3, seed=0):
   rng = np.random.default_rng(seed)
   label = np.arange(n) % classes
   values = 3 * np.eye(classes)[label] + rng.normal(size=(n, classes), scale=0.4)
-  return few_shot_regression.Features(values.astype(np.float32), label)
+  return few_shot_regression.Features(
+    values.astype(np.float32), label, np.arange(n)
+  )
 
 
 def test_accuracy():
@@ -97,7 +101,7 @@ def test_accuracy():
   assert (
     few_shot_regression.accuracy(support, queries, num_classes=3, l2=L2) == 1
   )
-  wrong = few_shot_regression.Features(queries.values, (queries.label + 1) % 3)
+  wrong = dataclasses.replace(queries, label=(queries.label + 1) % 3)
   assert few_shot_regression.accuracy(support, wrong, num_classes=3, l2=L2) == 0
   # A class without examples is never predicted.
   two = support.take(np.flatnonzero(support.label != 1))

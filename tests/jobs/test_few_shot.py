@@ -88,7 +88,7 @@ def test_accuracy_from_whole_arrays(run_of_ours, tmp_path):
     images = np.stack(resized)[:, :8, :8] / np.float32(127.5) - 1
     _, found = model.apply({'params': params}, images, train=False)
     return few_shot_regression.Features(
-      np.asarray(found['pre_logits']), np.array(labels)
+      np.asarray(found['pre_logits']), np.array(labels), np.arange(len(labels))
     )
 
   support, queries = features('train'), features('test[:100]')

@@ -53,6 +53,25 @@ def test_bars_in_words():
   )
 
 
+def test_names_appear_as_they_are():
+  names = ['猫猫', '$x^2$', '🐈 cat', 'a\x1b[31m\n', '$\\frac{$', '中' * 12]
+  counts = np.eye(6, dtype=int)
+  lines = {name: [(1, 1.0), (2, 10.0)] for name in names}
+  values = dict.fromkeys(names, 1.0)
+  for picture in (
+    charts.confusion('$猫', counts, names),
+    charts.curves('$猫', lines, log_up=True),
+    charts.bars('$猫', values, marks={'$猫$': values}),
+  ):
+    drawing = ElementTree.fromstring(str(picture.markup))
+    texts = {''.join(t.itertext()) for t in drawing.iter('text')}
+    # Without what Matplotlib measures in their place.
+    assert not any('\u4dc0' <= c <= '\u4dff' for text in texts for c in text)
+    assert {'猫猫', '$x^2$', '🐈 cat', r'a\x1b[31m\n', r'$\frac{$'} <= texts
+  assert '中' * 10 + '…' in texts
+  assert '$猫$' in texts
+
+
 def test_confusion_in_words_and_numbers():
   counts = np.array([[5, 0, 2], [0, 7, 0], [1, 3, 4]])
   picture = charts.confusion('Confusion', counts, ['cat', 'a "dog"', 'eel'])

@@ -30,13 +30,13 @@ TINY = (
 )
 ARGUMENTS = (
   '--config=configs/digits.py',
-  '--config.total_steps=1500',
+  '--config.total_steps=800',
   '--config.log_every=10',
   '--config.eval_every=200',
   '--config.checkpoint_every=50',
   '--config.best_metric=test/accuracy',
   '--config.optim.accumulate=2',
-  '--config.ema_decay=0.9',
+  '--config.optim.ema_decay=0.9',
   *TINY,
 )
 STARTED = 0.2  # Seconds until Python has started and runs our first line.
@@ -165,7 +165,7 @@ def test_ctrl_c_in_other_jobs_is_one_line(undisturbed, photos, tmp_path):
       f'--config.init_from={run}/final.npz',
     ),
     'study': (
-      '--config=configs/ablation.py:pool,digits',
+      '--config=configs/ablation.py:pooling,digits',
       f'--config.study.points={points}',
       '--config.total_epochs=0',
       '--config.total_steps=100',

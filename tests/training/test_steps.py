@@ -99,6 +99,51 @@ def test_accumulation_equals_the_whole_batch():
   )
 
 
+def test_a_step_without_examples_only_counts():
+  optimizer = optim.create('adam', constant, weight_decay=0.1, clip_norm=1.0)
+  objective = steps.classification(
+    Linear(), num_classes=3, loss='softmax', mixup=0.4
+  )
+  step = jax.jit(
+    functools.partial(
+      steps.make_train_step(
+        objective,
+        optimizer,
+        constant,
+        ema_decay=0.5,
+        accumulate=2,
+        may_lack_examples=True,
+      ),
+      seed=np.uint32(0),
+    )
+  )
+  batch = linear_batch()
+  state, _ = step(state_lib.create(LINEAR, optimizer, average=True), batch)
+  for mask in ([0, 0, 0, 0], [1, 1, 0, 0]):  # The latter lack their partners.
+    empty = batch | {'mask': np.float32(mask), 'image': 0 * batch['image']}
+    new, metrics = step(state, empty)
+    assert new.step == 2
+    assert metrics['loss'] == metrics['accuracy'] == (0, 0)
+    assert metrics['grad_norm'] == (0, 1)
+    count = optax.tree.get_all_with_path(new.opt_state, 'count')
+    assert sorted(int(c) for _, c in count) == [1, 2]  # Adam's; the schedule's.
+    for name in ('params', 'ema_params'):
+      jax.tree.map(
+        np.testing.assert_array_equal, getattr(new, name), getattr(state, name)
+      )
+    for name in ('mu', 'nu'):
+      jax.tree.map(
+        np.testing.assert_array_equal,
+        optax.tree.get(new.opt_state, name),
+        optax.tree.get(state.opt_state, name),
+      )
+  # A micro-batch without examples has no effect on the other one.
+  mask = np.float32([1, 0, 1, 0])
+  half, metrics = step(state, batch | {'mask': mask})
+  assert metrics['loss'][1] == 2
+  assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(half.params))
+
+
 def test_every_micro_batch_has_its_own_dropout():
   def objective(params, batch, key):
     loss = jax.random.uniform(key) * jnp.sum(params['w'])

@@ -120,6 +120,7 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
       rotate_degrees=c.rotate_degrees,
       scale=c.scale,
       shift=c.shift,
+      max_pixels=c.max_pixels,
     ),
   )
 
@@ -218,6 +219,7 @@ def open_split(
       data_dir=c.dir,
       manual_dir=c.manual_dir,
       download=download,
+      skip_corrupt=c.skip_corrupt,
       **options,
     )
 
@@ -244,6 +246,7 @@ def eval_transform(config: ml_collections.ConfigDict) -> Callable:
     precrop_size=_precrop_size(config),
     interpolation=config.data.eval_interpolation,
     trim_px=config.data.trim_px,
+    max_pixels=config.data.max_pixels,
   )
 
 

@@ -130,6 +130,7 @@ class FewShotEvaluator:
     """
     self._batch_size = config.eval_batch_size or config.batch_size
     self._l2 = config.few_shot.l2
+    self._skip_corrupt = config.data.skip_corrupt
     self._mesh = mesh
     shots = config.few_shot.shots
     if not shots or min(shots) < 1:
@@ -147,6 +148,7 @@ class FewShotEvaluator:
       image_size=image_size,
       crop='resize_center',
       precrop_size=tuple(round(side * PRECROP) for side in image_size),
+      max_pixels=config.data.max_pixels,
     )
     self._feature_step = jax.jit(few_shot_regression.make_feature_step(model))
 
@@ -166,7 +168,7 @@ class FewShotEvaluator:
     return {
       shots: [
         few_shot_regression.accuracy(
-          support.take(rows),
+          support.take(dataset.rows[rows]),
           queries,
           num_classes=dataset.support.num_classes,
           l2=self._l2,
@@ -183,6 +185,7 @@ class FewShotEvaluator:
       self._mesh,
       batch_size=self._batch_size,
       only=only,
+      skip_corrupt=self._skip_corrupt,
     )
     return few_shot_regression.extract(
       self._feature_step,

@@ -109,6 +109,7 @@ class Program:
       learning_rate,
       accumulate=config.optim.accumulate,
       ema_decay=config.optim.ema_decay,
+      may_lack_examples=config.data.skip_corrupt,
       constrain=lambda grads: lax.with_sharding_constraint(
         grads, self._shardings.params
       ),

@@ -3,7 +3,7 @@
 from vit_jax.checkpoints import fitting
 from vit_jax.config.job_keys import JOB_KEYS
 from vit_jax.config.key import Adjustable, Key
-from vit_jax.data import class_matching, preprocess
+from vit_jax.data import class_matching, decode, preprocess
 from vit_jax.models import factory, positions, stacking, vit
 from vit_jax.training import optim, steps
 
@@ -198,6 +198,12 @@ _DATA = {
   ),
   'data.skip_corrupt': Adjustable(
     False, 'Whether to skip examples that cannot be read, and count them.'
+  ),
+  'data.max_pixels': Adjustable(
+    decode.MAX_PIXELS,
+    'Largest height times width of an image file. Larger ones are errors, or'
+    ' skipped, before they are decoded, which bounds memory and time.',
+    low=1,
   ),
   'data.image_size': Key(
     224,

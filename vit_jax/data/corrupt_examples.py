@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 import contextlib
 
-from vit_jax import foreign_errors
+from vit_jax import foreign_errors, printing
 from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import Source
 
@@ -42,11 +42,26 @@ def errors_name_example(
           where = f'{source.locate(index)}, example {index} of {where}'
           reason = record_error
           break
+    where = printing.printable(where)
     raise ValueError(
       f'cannot read {where}: {foreign_errors.message(reason).rstrip(".")}.'
       ' Repair or remove the file, or set'
       ' data.skip_corrupt=true to skip corrupt examples.'
     ) from error
+
+
+def why(
+  source: Source,
+  index: int,
+  read: Callable[[dict[str, tf.Tensor]], object],
+) -> str:
+  """Returns why `read` fails for an example, by trying it again."""
+  try:
+    for record in source.ordered(index, index + 1):
+      read({'epoch': tf.constant(0, tf.int64), **record})
+  except tf.errors.OpError as error:
+    return foreign_errors.message(error)
+  return 'its file was read only at the second attempt'
 
 
 def or_blank(

@@ -3,7 +3,10 @@
 File types are recognized by content, never by name. Images are turned upright
 according to their EXIF orientation. Alpha channels are dropped, gray is
 repeated, palettes are looked up, CMYK is converted, the upper 8 of 16 bits are
-kept, and an animation yields its first frame.
+kept, and an animation yields its first frame; only this frame is decoded.
+
+The size in the header of a file is checked before any pixel is decoded. This
+bounds memory: decoding and resizing take at most 15 bytes per pixel.
 """
 
 from __future__ import annotations
@@ -15,13 +18,15 @@ import operator
 
 from jaxtyping import UInt8
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vit_jax.data import branches, exif
+from vit_jax.data import assertions, branches, exif
 from vit_jax.data.lazy_tensorflow import tf
 
-# Photos may have any size, as with TensorFlow.
-Image.MAX_IMAGE_PIXELS = None
+# Default of the largest height times width. Pillow refuses larger images unless
+# it is told otherwise, so they are rare in datasets such as ImageNet-21k.
+MAX_PIXELS = 178_956_970
+Image.MAX_IMAGE_PIXELS = None  # The limit here is `max_pixels`.
 
 # First bytes of the supported file types.
 MAGIC = {
@@ -32,22 +37,37 @@ MAGIC = {
   'WebP': (b'RIFF',),
   'TIFF': (b'II*\0', b'MM\0*'),
 }
+_PIXELS_AT_ONCE = 2**22
+_FORMATS = tuple(name.upper() for name in MAGIC)  # As Pillow names them.
 
 
-def to_rgb(raw: tf.Tensor) -> UInt8[tf.Tensor, 'h w 3']:
+def to_rgb(
+  raw: tf.Tensor, max_pixels: int = MAX_PIXELS
+) -> UInt8[tf.Tensor, 'h w 3']:
   """Decodes an image and turns it upright.
 
   Args:
     raw: an encoded file (scalar string), or pixels (h, w, c) of type uint8 or
       uint16, with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA) channels.
+    max_pixels: largest height times width of a file.
+
+  Raises:
+    tf.errors.InvalidArgumentError: if a file has more pixels, or cannot be
+      decoded.
   """
   if raw.dtype != tf.string:
     return _pixels_to_rgb(raw)
-  return _decode(raw, exif.orientation(raw))
+  return _by_orientation(
+    raw,
+    lambda: _decode(raw, _jpeg_size(raw), max_pixels),
+    lambda orientation: _decode_others(raw, orientation, max_pixels),
+  )
 
 
 def cropped_to_rgb(
-  raw: tf.Tensor, choose_window: Callable[[tf.Tensor], tf.Tensor]
+  raw: tf.Tensor,
+  choose_window: Callable[[tf.Tensor], tf.Tensor],
+  max_pixels: int = MAX_PIXELS,
 ) -> UInt8[tf.Tensor, 'h w 3']:
   """Decodes a window of an image.
 
@@ -57,6 +77,7 @@ def cropped_to_rgb(
     raw: see `to_rgb`.
     choose_window: function from the upright image's (height, width) to the
       window's (top, left, height, width), all int32.
+    max_pixels: see `to_rgb`.
   """
 
   def crop(image):
@@ -64,17 +85,31 @@ def cropped_to_rgb(
     return image[top : top + height, left : left + width]
 
   def crop_while_decoding():
-    size = tf.io.extract_jpeg_shape(raw)[:2]
-    return tf.io.decode_and_crop_jpeg(raw, choose_window(size), channels=3)
+    size = _checked(_jpeg_size(raw), max_pixels)
+    with tf.control_dependencies([size]):
+      return tf.io.decode_and_crop_jpeg(raw, choose_window(size), channels=3)
 
   if raw.dtype != tf.string:
-    return crop(to_rgb(raw))
-  orientation = exif.orientation(raw)
-  return tf.cond(
-    _is(raw, 'JPEG') & (orientation == 1),
+    return crop(_pixels_to_rgb(raw))
+  return _by_orientation(
+    raw,
     crop_while_decoding,
-    branches.rare(lambda: crop(_decode(raw, orientation))),
+    lambda orientation: crop(_decode_others(raw, orientation, max_pixels)),
   )
+
+
+def _by_orientation(raw, upright_jpeg, others):
+  """Returns `upright_jpeg()` for such files, else `others(orientation)`."""
+
+  def search():
+    orientation = exif.orientation(raw)
+    return tf.cond(
+      _is(raw, 'JPEG') & (orientation == 1),
+      upright_jpeg,
+      lambda: others(orientation),
+    )
+
+  return tf.cond(exif.is_plain_jpeg(raw), upright_jpeg, branches.rare(search))
 
 
 def _is(raw: tf.Tensor, kind: str) -> tf.Tensor:
@@ -83,16 +118,64 @@ def _is(raw: tf.Tensor, kind: str) -> tf.Tensor:
   return functools.reduce(operator.or_, starts)
 
 
-def _decode_with_pillow(raw: tf.Tensor) -> tf.Tensor:
-  """Decodes file types that TensorFlow does not fully support."""
+def _checked(size: tf.Tensor, max_pixels: int) -> tf.Tensor:
+  """Returns (height, width) if there are few enough pixels, or fails."""
+  height, width = tf.unstack(size)
+  # In float64, since a product of two integers may overflow.
+  pixels = tf.cast(height, tf.float64) * tf.cast(width, tf.float64)
+  check = assertions.require(
+    (pixels > 0) & (pixels <= max_pixels),
+    *_wrong_size(height, width, max_pixels),
+  )
+  with tf.control_dependencies([check]):
+    return tf.identity(size)
+
+
+def _wrong_size(height, width, max_pixels: int) -> tuple:
+  """Returns the parts of the message about an image of a wrong size."""
+  return (
+    'an image of', height, 'x', width, 'px is not decoded, because it has more'
+    f' than data.max_pixels={max_pixels} pixels, or none',
+  )  # fmt: skip
+
+
+def _jpeg_size(raw: tf.Tensor) -> tf.Tensor:
+  """Returns (height, width) in the header of a JPEG file."""
+  return tf.io.extract_jpeg_shape(raw)[:2]
+
+
+def _png_size(raw: tf.Tensor) -> tf.Tensor:
+  """Returns (height, width) of a PNG file, which begins with them."""
+  start = tf.minimum(16, tf.strings.length(raw))
+  size = tf.io.decode_raw(
+    tf.strings.substr(raw, start, 8),
+    tf.int32,
+    little_endian=False,
+    fixed_length=8,
+  )
+  return size[::-1]
+
+
+def _decode_with_pillow(raw: tf.Tensor, max_pixels: int) -> tf.Tensor:
+  """Decodes file types that TensorFlow does not fully support.
+
+  Of a GIF file, TensorFlow decodes all frames.
+  """
 
   def decode(file):
     try:
-      with Image.open(io.BytesIO(file)) as image:
-        return _pillow_to_rgb(ImageOps.exif_transpose(image))
+      with Image.open(io.BytesIO(file), formats=_FORMATS) as image:
+        width, height = image.size
+        if not 0 < width * height <= max_pixels:
+          parts = _wrong_size(height, width, max_pixels)
+          raise ValueError(' '.join(map(str, parts)))
+        return _pillow_to_rgb(image)
     # Pillow raises errors of many types.
     except Exception as error:
-      raise tf.errors.InvalidArgumentError(None, None, str(error)) from error
+      message = ' '.join(f'{error}'.split()) or type(error).__name__
+      if isinstance(error, UnidentifiedImageError):
+        message = f'it is not a {", ".join(MAGIC)} file'
+      raise tf.errors.InvalidArgumentError(None, None, message) from error
 
   if tf.executing_eagerly():  # `numpy_function` would pass an array, not bytes.
     return tf.constant(decode(raw.numpy()))
@@ -101,35 +184,49 @@ def _decode_with_pillow(raw: tf.Tensor) -> tf.Tensor:
 
 
 def _pillow_to_rgb(image: Image.Image) -> np.ndarray:
-  if image.mode.startswith('I;16'):
-    gray = (np.asarray(image) // 256).astype(np.uint8)
-    return np.repeat(gray[..., None], 3, -1)
+  # Transparent pixels of a GIF file are black, as in TensorFlow.
+  has_holes = image.format == 'GIF' and 'transparency' in image.info
+  ImageOps.exif_transpose(image, in_place=True)
   if image.mode in ('I', 'F'):
     raise ValueError('images with 32 bits per channel are not supported')
-  return np.asarray(image.convert('RGB'))
+
+  def convert(part):
+    if part.mode.startswith('I;16'):
+      return np.asarray(part)[..., None] // 256
+    if has_holes:
+      rgba = np.asarray(part.convert('RGBA'))
+      return rgba[..., :3] * (rgba[..., 3:] > 0)
+    return np.asarray(part.convert('RGB'))
+
+  width, height = image.size
+  pixels = np.empty((height, width, 3), np.uint8)
+  rows = max(1, _PIXELS_AT_ONCE // width)  # Converting them copies them twice.
+  for top in range(0, height, rows):
+    bottom = min(top + rows, height)
+    pixels[top:bottom] = convert(image.crop((0, top, width, bottom)))
+  return pixels
 
 
-def _decode(raw: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-  """Decodes a file with the given `exif.orientation`."""
-
-  def decode_with_tensorflow():
+def _decode(raw: tf.Tensor, size: tf.Tensor, max_pixels: int) -> tf.Tensor:
+  with tf.control_dependencies([_checked(size, max_pixels)]):
     return tf.io.decode_image(raw, channels=3, expand_animations=False)
 
-  def decode_others():
-    return tf.cond(
-      _is(raw, 'BMP'),
-      lambda: _decode_bmp(raw),
-      lambda: tf.cond(
-        _is(raw, 'WebP') | _is(raw, 'TIFF'),
-        lambda: _decode_with_pillow(raw),
-        lambda: exif.turn(decode_with_tensorflow(), orientation),
-      ),
+
+def _decode_others(
+  raw: tf.Tensor, orientation: tf.Tensor, max_pixels: int
+) -> tf.Tensor:
+  """Decodes a file with the given `exif.orientation`."""
+
+  def decode_jpeg_or_png():
+    size = tf.cond(
+      _is(raw, 'JPEG'), lambda: _jpeg_size(raw), lambda: _png_size(raw)
     )
+    return exif.turn(_decode(raw, size, max_pixels), orientation)
 
   return tf.cond(
-    orientation == 1,  # Upright JPEG and PNG files.
-    decode_with_tensorflow,
-    branches.rare(decode_others),
+    _is(raw, 'JPEG') | _is(raw, 'PNG'),
+    decode_jpeg_or_png,
+    lambda: _decode_with_pillow(raw, max_pixels),
   )
 
 
@@ -140,49 +237,3 @@ def _pixels_to_rgb(pixels: tf.Tensor) -> tf.Tensor:
   return tf.cond(
     is_gray, lambda: tf.repeat(pixels[..., :1], 3, -1), lambda: pixels[..., :3]
   )
-
-
-def _decode_bmp(raw: tf.Tensor) -> tf.Tensor:
-  """Decodes BMP, including palettes, which `tf.io.decode_bmp` ignores.
-
-  File format: offset of the pixels at byte 10, size of the second header at 14,
-  width at 18, height at 22 (negative: top row first), bits per pixel at 28,
-  compression at 30; then the palette, 4 bytes per colour (blue, green, red,
-  unused), and the rows from the bottom up, each padded to 4 bytes.
-  """
-
-  def field(offset, dtype, length):
-    return tf.io.decode_raw(tf.strings.substr(raw, offset, length), dtype)[0]
-
-  bits = tf.cast(field(28, tf.uint16, 2), tf.int32)
-
-  def true_color():
-    return tf.io.decode_bmp(raw)[..., :3]
-
-  def palette():
-    start = field(10, tf.int32, 4)
-    palette_start = 14 + field(14, tf.int32, 4)
-    width, height = field(18, tf.int32, 4), field(22, tf.int32, 4)
-    is_uncompressed = tf.debugging.Assert(
-      field(30, tf.int32, 4) == 0, ['compressed BMP files are not supported']
-    )
-    with tf.control_dependencies([is_uncompressed]):
-      row_bytes = (width * bits + 31) // 32 * 4
-    rows = tf.abs(height)
-    data = tf.io.decode_raw(
-      tf.strings.substr(raw, start, rows * row_bytes), tf.uint8
-    )
-    data = tf.cast(tf.reshape(data, (rows, row_bytes, 1)), tf.int32)
-    shifts = tf.range(8 - bits, -1, -bits)
-    codes = tf.bitwise.right_shift(data, shifts) % tf.bitwise.left_shift(
-      1, bits
-    )
-    codes = tf.reshape(codes, (rows, -1))[:, :width]
-    codes = tf.cond(height > 0, lambda: codes[::-1], lambda: codes)
-    colors = tf.io.decode_raw(
-      tf.strings.substr(raw, palette_start, start - palette_start), tf.uint8
-    )
-    colors = tf.reshape(colors, (-1, 4))[:, 2::-1]
-    return tf.gather(colors, codes)
-
-  return tf.cond(bits <= 8, palette, true_color)

@@ -23,7 +23,7 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from vit_jax.data import decode, listing, shortened, splits
+from vit_jax.data import assertions, decode, listing, shortened, splits
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import RandomAccessSource, digest
@@ -38,16 +38,27 @@ SPLITS = {
 }
 _THREADS = 32  # Mostly waiting for the file system.
 _Listing = dict[str, list[str]]  # Paths below the class folder, by class.
+_NOT_AN_IMAGE = (
+  f'unreadable, or not {", ".join(decode.MAGIC)} according to the first bytes'
+)
 _LAYOUT = 'expected PATH/{train,val,test}/CLASS/* or PATH/CLASS/*'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class FolderSource(RandomAccessSource):
-  """Image files with one label each."""
+  """Image files with one label each.
+
+  Attributes:
+    paths: path of every file.
+    labels: class of every file.
+    are_images: whether the first bytes of each file are those of an image; None
+      if all are. The other files are never read.
+  """
 
   # Tensors, because arrays would be copied into every graph.
   paths: tf.Tensor
   labels: tf.Tensor
+  are_images: tf.Tensor | None = None
 
   @property
   def _root(self) -> epath.Path:
@@ -55,17 +66,22 @@ class FolderSource(RandomAccessSource):
 
   def load(self, record):  # noqa: D102
     index = record['index']
-    raw = tf.io.read_file(tf.gather(self.paths, index))
-    return raw, tf.gather(self.labels, index)
+    path = tf.gather(self.paths, index)
+    if self.are_images is not None:
+      is_image = tf.gather(self.are_images, index)
+      if tf.executing_eagerly():  # For the message of an error.
+        assertions.require(is_image, _NOT_AN_IMAGE)
+      path = tf.where(is_image, path, '')  # Cannot be read.
+    return tf.io.read_file(path), tf.gather(self.labels, index)
 
   def describe(self, index: int) -> str:  # noqa: D102
-    return listing.printable(self.paths[index].numpy())
+    return listing.as_text(self.paths[index].numpy())
 
   def stable_id(self, index: int) -> str:  # noqa: D102
     return self.describe(index).removeprefix(f'{self._root}/')
 
   def file_names(self) -> list[str]:  # noqa: D102
-    return [listing.printable(os.path.basename(p)) for p in self.paths.numpy()]
+    return [listing.as_text(os.path.basename(p)) for p in self.paths.numpy()]
 
   def fingerprint(self) -> dict[str, Any]:
     """Returns the number of images and a hash of their files, by class.
@@ -82,7 +98,7 @@ class FolderSource(RandomAccessSource):
       paths, sizes, self.labels.numpy(), strict=True
     ):
       folder = f'/{self.class_names[label]}/'
-      _, _, below = listing.printable(path)[root:].partition(folder)
+      _, _, below = listing.as_text(path)[root:].partition(folder)
       lines[label].append(f'{below}\t{size}\n'.encode())
     return {
       'classes': {
@@ -112,6 +128,9 @@ class FolderSource(RandomAccessSource):
       class_names=tuple(self.class_names[k] for k in kept_classes),
       paths=tf.boolean_mask(self.paths, kept),
       labels=tf.constant(labels, tf.int32),
+      are_images=None
+      if self.are_images is None
+      else tf.boolean_mask(self.are_images, kept),
     )
 
 
@@ -122,13 +141,15 @@ def open_folder(
   subset: int = 0,
   seed: int = 0,
   exclude: Exclusions | None = None,
+  skip_corrupt: bool = False,
 ) -> FolderSource:
   """Opens a folder of class folders.
 
   The classes of train, sorted by name, are those of every split. If there are
   folders for train and val but none for test, `test` is val. Skipped files and
   folders, such as hidden ones, are logged; see `listing.find_images`. The first
-  bytes of every image of the split are checked.
+  bytes of every image of the split are checked; with `skip_corrupt`, files that
+  are not images are logged, keep their position, and cannot be loaded.
 
   Raises:
     ValueError: if the folder or its classes are missing, a class folder has no
@@ -156,7 +177,7 @@ def open_folder(
     _log_once(f'{root}: skipped {skipped}')
   class_ids = {label: k for k, label in enumerate(listings['train'])}
   for split_name, classes in listings.items():
-    unknown = [listing.printable(k) for k in classes if k not in class_ids]
+    unknown = [listing.as_text(k) for k in classes if k not in class_ids]
     if unknown:
       raise ValueError(
         f'{root / split_folders[split_name]} has classes that are missing in'
@@ -181,28 +202,34 @@ def open_folder(
   files = splits.select(split, files_by_split, name)
   if exclude:
     excluded = np.flatnonzero(
-      [listing.printable(f) in exclude.ids for f in files]
+      [listing.as_text(f) in exclude.ids for f in files]
     )
     files = files[exclude.remaining(excluded, len(files))]
   if subset:
     files = files[splits.random_subset(subset, len(files), seed, name)]
   paths = [os.fsencode(root / file) for file in files]
-  _check_image_files(paths)
+  are_images = _are_images(paths)
+  _report_other_files(
+    [path for path, ok in zip(paths, are_images, strict=True) if not ok],
+    f'{name} {split}',
+    skip_corrupt,
+  )
   depth = 1 if split_folders else 0  # Position of the class in a file's path.
   return FolderSource(
     name=name,
     split=split,
     num_examples=len(files),
-    class_names=tuple(map(listing.printable, class_ids)),
+    class_names=tuple(map(listing.as_text, class_ids)),
     paths=tf.constant(paths),
     labels=tf.constant([class_ids[f.split('/')[depth]] for f in files]),
+    are_images=None if all(are_images) else tf.constant(are_images),
   )
 
 
 # A folder is opened for every split, but its messages are logged once.
 @functools.cache
-def _log_once(message: str) -> None:
-  _log.info('%s', message)
+def _log_once(message: str, level: int = logging.INFO) -> None:
+  _log.log(level, '%s', message)
 
 
 def _find_split_folders(
@@ -264,7 +291,7 @@ def _list_classes(folder: epath.Path, skipped: listing.Skipped) -> _Listing:
   for _, skipped_here in listings.values():
     skipped.update(skipped_here)
   empty = [
-    listing.printable(k) for k, (images, _) in listings.items() if not images
+    listing.as_text(k) for k, (images, _) in listings.items() if not images
   ]
   if empty:
     raise ValueError(
@@ -309,24 +336,37 @@ def _sizes(paths: Iterable[bytes]) -> list[int]:
   return list(map(size, paths))
 
 
-def _check_image_files(paths: list[bytes]) -> None:
-  """Raises an error that lists up to five files that are not images."""
+def _are_images(paths: list[bytes]) -> list[bool]:
+  """Returns whether each file begins as an image does.
 
+  FIFOs, sockets and devices are not opened.
+  """
   magic = tuple(itertools.chain(*decode.MAGIC.values()))
 
   def is_image(path):
     try:
+      if listing.is_special(path):
+        return False
       with epath.Path(os.fsdecode(path)).open('rb') as file:
         return file.read(max(map(len, magic))).startswith(magic)
     except OSError:
       return False
 
   with futures.ThreadPoolExecutor(_THREADS) as pool:
-    images = pool.map(is_image, paths)
-  bad = sorted(path for path, ok in zip(paths, images, strict=True) if not ok)
-  if bad:
-    listed = shortened.join(list(map(listing.printable, bad)), 5)
+    return list(pool.map(is_image, paths))
+
+
+def _report_other_files(
+  paths: list[bytes], where: str, skip_corrupt: bool
+) -> None:
+  """Raises an error that lists up to five files, or logs it as a warning."""
+  if not paths:
+    return
+  listed = shortened.join(list(map(listing.as_text, sorted(paths))), 5)
+  message = f'{where}: {_NOT_AN_IMAGE}: {listed}'
+  if not skip_corrupt:
     raise ValueError(
-      f'files that are unreadable, or not {", ".join(decode.MAGIC)} according'
-      f' to their first bytes: {listed}; remove or convert these files.'
+      f'{message}; remove or convert these files, or set'
+      ' data.skip_corrupt=true to skip them.'
     )
+  _log_once(f'skipping {len(paths)} files of {message}', logging.WARNING)

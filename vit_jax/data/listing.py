@@ -5,9 +5,11 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator
 import os
+import stat
 
 from etils import epath
 
+from vit_jax import printing
 from vit_jax.data import shortened
 
 EXTENSIONS = (
@@ -16,7 +18,7 @@ EXTENSIONS = (
 _MAX_LISTED = 5  # Folders per reason.
 
 
-def printable(path: str | bytes) -> str:
+def as_text(path: str | bytes) -> str:
   r"""Returns a path as text; bytes that are not UTF-8 appear as `\xe9`."""
   return os.fsencode(path).decode(errors='backslashreplace')
 
@@ -32,8 +34,8 @@ def expand_user(path: str) -> epath.Path:
     return epath.Path(path).expanduser()
   except UnicodeEncodeError as error:
     raise ValueError(
-      f'path {printable(path)} is not UTF-8; rename this file or folder, or'
-      ' give a folder that contains it.'
+      f'path {printing.printable(as_text(path))} is not UTF-8; rename this file'
+      ' or folder, or give a folder that contains it.'
     ) from error
 
 
@@ -50,7 +52,7 @@ class Skipped:
     if name.startswith('.'):
       reason = 'hidden'
     elif not reason:
-      reason = printable(extension) or 'no extension'
+      reason = as_text(extension) or 'no extension'
     self._files[reason] += 1
 
   def add_folder(self, folder: epath.Path, reason: str) -> None:
@@ -70,13 +72,12 @@ class Skipped:
   def __str__(self) -> str:
     """Lists counts of files and names of folders by reason."""
     parts = [
-      f'{count} {"file" if count == 1 else "files"} ({reason})'
+      f'{count} {"file" if count == 1 else "files"}'
+      f' ({printing.printable(reason)})'
       for reason, count in sorted(self._files.items())
     ]
     for reason, folders in sorted(self._folders.items()):
-      listed = shortened.join(
-        list(map(printable, sorted(folders))), _MAX_LISTED
-      )
+      listed = shortened.join(list(map(as_text, sorted(folders))), _MAX_LISTED)
       parts.append(
         f'{"folder" if len(folders) == 1 else "folders"} {listed} ({reason})'
       )
@@ -146,6 +147,18 @@ def subfolders(folder: epath.Path, skipped: Skipped) -> list[str]:
 def is_image(name: str) -> bool:
   """Returns whether a file is an image according to its name."""
   return name.lower().endswith(EXTENSIONS) and not name.startswith('.')
+
+
+def is_special(path: str | bytes) -> bool:
+  """Returns whether a local path is a FIFO, a socket or a device.
+
+  Reading one may block, or never end.
+  """
+  try:
+    mode = os.stat(path).st_mode
+  except (OSError, ValueError):  # Does not exist, or is not local.
+    return False
+  return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _with_parents(folder: epath.Path) -> Iterator[str]:

@@ -47,10 +47,13 @@ _BLOCK_SIZE = 256  # Images per search; limits memory.
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601.
 
 
-def thumbnail(raw: tf.Tensor) -> UInt8[tf.Tensor, '64 64 3']:
-  """Decodes an image and resizes it to a square."""
+def thumbnail(
+  raw: tf.Tensor, max_pixels: int = decode.MAX_PIXELS
+) -> UInt8[tf.Tensor, '64 64 3']:
+  """Decodes an image, see `decode.to_rgb`, and resizes it to a square."""
   size = (THUMBNAIL_PX, THUMBNAIL_PX)
-  image = tf.image.resize(decode.to_rgb(raw), size, 'bilinear', antialias=True)
+  image = decode.to_rgb(raw, max_pixels)
+  image = tf.image.resize(image, size, 'bilinear', antialias=True)
   # The static shape of a decoded file is unknown.
   return tf.ensure_shape(tf.cast(tf.round(image), tf.uint8), (*size, 3))
 

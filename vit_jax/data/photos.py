@@ -72,6 +72,8 @@ def read(
   Raises:
     ValueError: if the file cannot be read or decoded, with the reason.
   """
+  if listing.is_special(path):
+    raise ValueError('it is a FIFO, a socket or a device')
   try:
     return transform(tf.constant(epath.Path(path).read_bytes())).numpy()
   except tf.errors.OpError as error:

@@ -31,6 +31,7 @@ import math
 
 import numpy as np
 
+from vit_jax import printing
 from vit_jax.data import corrupt_examples
 from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.source import AUGMENT_STREAM, Source, part_bounds, random_key
@@ -212,13 +213,21 @@ def read_images(
   source: Source,
   indices: Iterable[int],
   transform: Callable[[tf.Tensor], tf.Tensor],
+  *,
+  skip_corrupt: bool = False,
 ) -> dict[int, np.ndarray]:
-  """Reads images by index; all others are skipped without being decoded."""
+  """Reads images by index; all others are skipped without being decoded.
+
+  With `skip_corrupt`, `transform` returns images of a fixed size, and those
+  that cannot be read are left out.
+  """
   indices = np.array(sorted(indices), np.int64)
   if not len(indices):
     return {}
-  batches = eval_batches(source, transform, batch_size=1, only=indices)
-  return {int(b['index'][0]): b['image'][0] for b in batches}
+  batches = eval_batches(
+    source, transform, batch_size=1, only=indices, skip_corrupt=skip_corrupt
+  )
+  return {int(b['index'][0]): b['image'][0] for b in batches if b['mask'][0]}
 
 
 def label_counts(source: Source, *, skip_corrupt: bool = False) -> np.ndarray:
@@ -320,8 +329,9 @@ class _Loader:
         skipped += 1
         if skipped <= MAX_LOGGED:
           _log.warning(
-            'skipped %s, which cannot be read%s',
-            self.source.locate(int(index)),
+            'skipped %s, which cannot be read: %s%s',
+            printing.printable(self.source.locate(int(index))),
+            corrupt_examples.why(self.source, int(index), self.example),
             '; further ones are not logged' if skipped == MAX_LOGGED else '',
           )
       yield batch
@@ -335,7 +345,8 @@ class _Loader:
     if wrong.any():
       row = int(wrong.argmax())
       raise ValueError(
-        f'{self.source.describe(int(batch["index"][row]))} has label'
+        f'{printing.printable(self.source.describe(int(batch["index"][row])))}'
+        ' has label'
         f' {label[row]}, but the classes of {self.source.name} are 0 to'
         f' {self.source.num_classes - 1}; use a split that was published with'
         ' labels.'

@@ -29,6 +29,7 @@ def train_transform(
   scale: float = 0.0,
   shift: float = 0.0,
   area: tuple[float, float] = (0.05, 1.0),
+  max_pixels: int = decode.MAX_PIXELS,
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
   """Returns a function that crops, flips and distorts training images.
 
@@ -43,6 +44,7 @@ def train_transform(
     shift: largest translation in either direction, as a fraction of each side.
       Rotation, zoom and shift fill pixels from outside the image with black.
     area: smallest and largest fraction of the image kept by an inception crop.
+    max_pixels: largest height times width of an image file.
 
   Returns:
     A function of a raw image (see `decode.to_rgb`) and a key (2,).
@@ -59,7 +61,7 @@ def train_transform(
 
   def transform(raw, key):
     crop_key, flip_key, affine_key = tf.unstack(tf.random.split(key, 3))
-    image = crop_image(raw, key=crop_key, area=area)
+    image = crop_image(raw, key=crop_key, area=area, max_pixels=max_pixels)
     if flip:
       image = tf.image.stateless_random_flip_left_right(image, flip_key)
     if rotate_degrees or scale or shift:
@@ -83,6 +85,7 @@ def eval_transform(
   precrop_size: Size | None = None,
   interpolation: str = 'bilinear',
   trim_px: int = 0,
+  max_pixels: int = decode.MAX_PIXELS,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
   """Returns a function that crops evaluation images.
 
@@ -93,6 +96,7 @@ def eval_transform(
       `resize`.
     interpolation: a key of INTERPOLATIONS.
     trim_px: width in pixels of a border to remove first, as in ObjectNet.
+    max_pixels: largest height times width of an image file.
 
   Returns:
     A function of a raw image (see `decode.to_rgb`).
@@ -106,9 +110,9 @@ def eval_transform(
 
   def transform(raw):
     if trim_px:
-      image = decode.to_rgb(raw)
+      image = decode.to_rgb(raw, max_pixels)
       raw = image[trim_px:-trim_px, trim_px:-trim_px]
-    return _to_unit_range(crop_image(raw), image_size)
+    return _to_unit_range(crop_image(raw, max_pixels=max_pixels), image_size)
 
   return transform
 
@@ -153,7 +157,7 @@ def affine(
   )[0]
 
 
-def _inception_crop(raw, *, key, image_size, area, **_):
+def _inception_crop(raw, *, key, image_size, area, max_pixels, **_):
   """Resizes a random window of the image (Szegedy et al. 2015, section 6)."""
 
   def choose_window(size):
@@ -168,7 +172,8 @@ def _inception_crop(raw, *, key, image_size, area, **_):
     )
     return tf.concat([begin[:2], extent[:2]], 0)
 
-  return tf.image.resize(decode.cropped_to_rgb(raw, choose_window), image_size)
+  window = decode.cropped_to_rgb(raw, choose_window, max_pixels)
+  return tf.image.resize(window, image_size)
 
 
 def _interpolate(image, size, interpolation):
@@ -179,25 +184,35 @@ def _interpolate(image, size, interpolation):
   return image
 
 
-def _resize(raw, *, image_size, interpolation='bilinear', **_):
+def _resize(raw, *, image_size, max_pixels, interpolation='bilinear', **_):
   """Resizes directly to image_size; the aspect ratio may change."""
-  return _interpolate(decode.to_rgb(raw), image_size, interpolation)
+  return _interpolate(decode.to_rgb(raw, max_pixels), image_size, interpolation)
 
 
-def _random_crop(raw, *, key, image_size, precrop_size, **_):
+def _random_crop(raw, *, key, image_size, precrop_size, max_pixels, **_):
   """Resizes to precrop_size, then crops at random (BiT, section 3.3)."""
-  image = tf.image.resize(decode.to_rgb(raw), precrop_size)
+  image = tf.image.resize(decode.to_rgb(raw, max_pixels), precrop_size)
   return tf.image.stateless_random_crop(image, (*image_size, 3), key)
 
 
 def _center_crop(
-  raw, *, image_size, precrop_size, interpolation='bilinear', **_
+  raw,
+  *,
+  image_size,
+  precrop_size,
+  max_pixels,
+  interpolation='bilinear',
+  **_,
 ):
   """Resizes to cover precrop_size, keeping the aspect ratio; center-crops."""
-  image = decode.to_rgb(raw)
-  size = tf.cast(tf.shape(image)[:2], tf.float32)
-  factor = tf.reduce_max(tf.constant(precrop_size, tf.float32) / size)
-  size *= factor
+  image = decode.to_rgb(raw, max_pixels)
+  size = tf.shape(image)[:2]
+  factor = tf.reduce_max(precrop_size / tf.cast(size, tf.float32))
+  # The ends of a very long image are cut off first, which bounds memory.
+  longest = tf.math.ceil(_MAX_STRETCH * max(precrop_size) / factor)
+  top, left = tf.unstack(tf.maximum(size - tf.cast(longest, tf.int32), 0) // 2)
+  image = image[top : size[0] - top, left : size[1] - left]
+  size = tf.cast(tf.shape(image)[:2], tf.float32) * factor
   _, antialias = INTERPOLATIONS[interpolation]
   # Libraries that use PIL truncate the longer side instead of rounding it.
   size = tf.floor(size + 1e-3) if antialias else tf.round(size)
@@ -206,10 +221,17 @@ def _center_crop(
 
 
 def _resize_center_crop(
-  raw, *, image_size, precrop_size, interpolation='bilinear', **_
+  raw,
+  *,
+  image_size,
+  precrop_size,
+  max_pixels,
+  interpolation='bilinear',
+  **_,
 ):
   """Resizes to precrop_size, truncates to integers, then center-crops."""
-  image = _interpolate(decode.to_rgb(raw), precrop_size, interpolation)
+  image = decode.to_rgb(raw, max_pixels)
+  image = _interpolate(image, precrop_size, interpolation)
   image = tf.cast(tf.cast(image, tf.uint8), tf.float32)
   return _center_window(image, image_size)
 
@@ -238,6 +260,8 @@ INTERPOLATIONS: Mapping[str, tuple[str, bool]] = {
   'bicubic_antialias': ('bicubic', True),
   'lanczos_antialias': ('lanczos3', True),
 }
+# Longest side of a resized image, as a multiple of the size before the crop.
+_MAX_STRETCH = 64
 _NEED_PRECROP = ('random', 'center', 'resize_center')
 
 

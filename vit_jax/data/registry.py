@@ -23,11 +23,18 @@ def _open_digits(path, split, *, name, subset, seed, exclude, **_):
   return digits.open_digits(split, subset=subset, seed=seed, exclude=exclude)
 
 
-def _open_folder(path, split, *, name, subset, seed, exclude, **_):
+def _open_folder(
+  path, split, *, name, subset, seed, exclude, skip_corrupt, **_
+):
   if not path:
     raise ValueError(f'{name!r} has no path; write folder:PATH.')
   return folder.open_folder(
-    path, split, subset=subset, seed=seed, exclude=exclude
+    path,
+    split,
+    subset=subset,
+    seed=seed,
+    exclude=exclude,
+    skip_corrupt=skip_corrupt,
   )
 
 
@@ -95,6 +102,7 @@ def open_source(
   subset: int = 0,
   seed: int = 0,
   exclude: str = '',
+  skip_corrupt: bool = False,
 ) -> Source:
   """Opens a split of a dataset.
 
@@ -112,6 +120,8 @@ def open_source(
     seed: seed of the subset.
     exclude: path of a list of examples to exclude, before a subset is drawn;
       empty: none.
+    skip_corrupt: whether files of a folder that are not images are logged
+      instead of raising an error; they cannot be loaded.
 
   Raises:
     NotPreparedError: if TFDS has not prepared the data.
@@ -132,6 +142,8 @@ def open_source(
     dataset = catalog.DATASETS[name]
     kind, path = 'tfds', dataset.builder
     options |= _format_options(dataset)
+  if kind == 'folder':
+    options['skip_corrupt'] = skip_corrupt
   if kind not in OPENERS:
     raise ValueError(
       f'unknown dataset {name!r}; use digits, folder:PATH, tfds:NAME,'

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax.data import decode, splits, tfds_builders
+from vit_jax.data import assertions, decode, splits, tfds_builders
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.label_rules import LabelRule
 from vit_jax.data.lazy_tensorflow import tf, tfds
@@ -166,11 +166,11 @@ class TfdsSource(Source):
     return index if self.kept is None else tf.gather(self.kept, index)
 
   def load(self, record):  # noqa: D102
-    readable = tf.debugging.Assert(
+    check = assertions.require(
       tf.strings.length(record['serialized']) > 0,
-      ['the file is missing, or damaged in or before this record.'],
+      'the file is missing, or damaged in or before this record',
     )
-    with tf.control_dependencies([readable]):
+    with tf.control_dependencies([check]):
       serialized = tf.identity(record['serialized'])
     example = self.features.deserialize_example(
       serialized, decoders={'image': tfds.decode.SkipDecoding()}

@@ -167,10 +167,15 @@ def collect(
 
   Raises:
     finite.NonFiniteError: if an output is NaN or infinite.
+    ValueError: if the mask of every row is 0.
   """
   parts = list(_outputs(eval_step, params, batches, put))
   rows = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
   order = np.argsort(rows['index'])
+  if not len(order):
+    raise ValueError(
+      'none of the images to evaluate can be read; the log lists them.'
+    )
   rows = {name: values[order] for name, values in rows.items()}
   finite.check(rows, 'outputs of the model', _ADVICE)
   return rows

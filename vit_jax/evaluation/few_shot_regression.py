@@ -29,14 +29,17 @@ class Features:
   Attributes:
     values: (n, d) float32.
     label: (n,) class numbers.
+    index: (n,) positions of the examples in their source.
   """
 
   values: np.ndarray
   label: np.ndarray
+  index: np.ndarray
 
-  def take(self, rows: Int[np.ndarray, ' m']) -> 'Features':
-    """Returns the features of some examples."""
-    return Features(self.values[rows], self.label[rows])
+  def take(self, index: Int[np.ndarray, ' m']) -> 'Features':
+    """Returns the features of the given examples, except unreadable ones."""
+    rows = np.searchsorted(self.index, index[np.isin(index, self.index)])
+    return Features(self.values[rows], self.label[rows], self.index[rows])
 
 
 def make_feature_step(model) -> classification.EvalStep:
@@ -60,7 +63,7 @@ def extract(
 ) -> Features:
   """Computes the features of a dataset, as `classification.collect` does."""
   rows = classification.collect(feature_step, params, batches, put)
-  return Features(rows['features'], rows['label'])
+  return Features(rows['features'], rows['label'], rows['index'])
 
 
 def choose_support(

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from vit_jax.checkpoints import atomic
-from vit_jax.inspection import rollout
+from vit_jax.inspection import labels, rollout
 
 MAX_FILTERS = 28  # As in the paper.
 _GAP = 0.15  # Between tiles of a mosaic, relative to their side.
@@ -157,9 +157,20 @@ def attention_maps(
 
 
 def save(figure: Figure, path: epath.Path) -> None:
-  """Writes a PNG file atomically."""
+  """Writes a PNG file atomically.
+
+  Characters that no installed font has appear as escape sequences.
+  """
   picture = io.BytesIO()
-  figure.savefig(picture, format='png', bbox_inches='tight')
+
+  def draw():
+    picture.seek(0)
+    picture.truncate()
+    figure.savefig(picture, format='png', bbox_inches='tight')
+
+  labels.render(
+    figure, draw, lambda missing: labels.use_other_fonts(figure, missing)
+  )
   atomic.write_bytes(path, picture.getvalue())
 
 
@@ -204,4 +215,6 @@ def _draw_mosaic(axes, tiles, **options):
 
 
 def _shorten(caption, length=24):
-  return caption if len(caption) <= length else '…' + caption[1 - length :]
+  if len(caption) > length:
+    caption = '…' + caption[1 - length :]
+  return labels.plain(caption)

@@ -7,6 +7,8 @@ from typing import Any
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
+from vit_jax.inspection import labels
+
 _MARKERS = ('o', 's', 'D', '^', 'v', 'P', 'X', '*')
 _BAR_WIDTH = 0.4  # Bars are 1 apart.
 
@@ -52,10 +54,10 @@ def accuracy_by_cost(
     marks = [mark for line in lines.values() for mark in line]
     _draw_frontier(axes, [mark for mark in marks if mark.on_frontier])
     _format_x_axis(axes, {mark.x for mark in marks}, x_label, log_x)
-    axes.set_ylabel(f'{metric} [%]')
+    axes.set_ylabel(labels.plain(f'{metric} [%]'))
     axes.grid(alpha=0.3)
   panel_axes[-1].legend(fontsize=8)
-  figure.suptitle(title, fontsize=11)
+  figure.suptitle(labels.plain(title), fontsize=11)
   return figure
 
 
@@ -85,14 +87,14 @@ def vtab_scores(
     yerr=[stds[name] for name in scores] if stds else None,
     capsize=4,
     color='#4c72b0',
-    label=label,
+    label=labels.plain(label),
   )
   for number, (model, values) in enumerate(references.items()):
     axes.scatter(
       [x + _BAR_WIDTH * (0.7 + 0.3 * number) for x in positions],
       [values[name] for name in scores],
       marker=_MARKERS[number % len(_MARKERS)],
-      label=model,
+      label=labels.plain(model),
       color=f'C{number + 1}',
       zorder=3,
     )
@@ -103,13 +105,13 @@ def vtab_scores(
   axes.set_xlim(-0.4, len(scores) - 0.2)
   axes.set_ylim(0, 100)
   axes.set_ylabel('accuracy [%]')
-  axes.set_title(title)
+  axes.set_title(labels.plain(title))
   axes.grid(axis='y', alpha=0.3)
   axes.set_axisbelow(True)
-  handles, labels = axes.get_legend_handles_labels()
+  handles, texts = axes.get_legend_handles_labels()
   axes.legend(
     [handles[-1], *handles[:-1]],  # Matplotlib puts bars last.
-    [labels[-1], *labels[:-1]],
+    [texts[-1], *texts[:-1]],
     loc='upper center',
     ncols=4,
     bbox_to_anchor=(0.5, -0.08),
@@ -129,16 +131,18 @@ def inference_speed(
   figure, panel_axes = _figure(panels, 5 * len(panels), 4.2, dpi=120)
   for axes, (quantity, lines) in zip(panel_axes, panels.items(), strict=True):
     for model, points in lines.items():
-      axes.plot(*zip(*points, strict=True), marker='o', ms=4, label=model)
+      axes.plot(
+        *zip(*points, strict=True), marker='o', ms=4, label=labels.plain(model)
+      )
     axes.set_yscale('log')
     _format_log_axis(axes, {x for points in lines.values() for x, _ in points})
     axes.tick_params('x', labelrotation=45)
     axes.set_xlabel('image size [px]')
     axes.set_title(quantity, fontsize=10)
     axes.grid(alpha=0.3, which='both')
-  figure.suptitle(title)
-  handles, labels = panel_axes[0].get_legend_handles_labels()
-  figure.legend(handles, labels, loc='outside right upper', frameon=False)
+  figure.suptitle(labels.plain(title))
+  handles, texts = panel_axes[0].get_legend_handles_labels()
+  figure.legend(handles, texts, loc='outside right upper', frameon=False)
   return figure
 
 
@@ -154,10 +158,10 @@ def _draw_line(axes, marks, number, family):
   is_named = isinstance(marks[0].x, str)
   marks = marks if is_named else sorted(marks, key=lambda mark: mark.x)
   axes.errorbar(
-    [mark.x for mark in marks],
+    [_place(mark) for mark in marks],
     [100 * mark.mean for mark in marks],
     yerr=[100 * mark.std for mark in marks],
-    label=family,
+    label=labels.plain(family),
     color=f'C{number}',
     marker=_MARKERS[number % len(_MARKERS)],
     markersize=5,
@@ -168,8 +172,12 @@ def _draw_line(axes, marks, number, family):
   offset = {'xytext': (4, 4), 'textcoords': 'offset points'}
   for mark in marks:
     if mark.name not in ('', family):
-      place = mark.x, 100 * mark.mean
-      axes.annotate(mark.name, place, **offset, fontsize=6.5)
+      place = _place(mark), 100 * mark.mean
+      axes.annotate(labels.plain(mark.name), place, **offset, fontsize=6.5)
+
+
+def _place(mark):
+  return labels.plain(mark.x) if isinstance(mark.x, str) else mark.x
 
 
 def _draw_frontier(axes, marks):
@@ -177,7 +185,7 @@ def _draw_frontier(axes, marks):
     return
   marks = sorted(marks, key=lambda mark: mark.x)
   axes.plot(
-    [mark.x for mark in marks],
+    [_place(mark) for mark in marks],
     [100 * mark.mean for mark in marks],
     linestyle=':',
     color='black',

@@ -5,6 +5,7 @@ are readable on white and on black.
 """
 
 from collections.abc import Mapping, Sequence
+import unicodedata
 
 from jaxtyping import Int
 import matplotlib
@@ -12,6 +13,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 import numpy as np
 
+from vit_jax.inspection import labels
 from vit_jax.page import content, pictures
 
 COLOURS = (
@@ -29,7 +31,7 @@ WIDTH = 4.2  # Width of every chart in inches; 403 px in a browser.
 _MAX_POINTS = 400  # Points of a line; more are not visible.
 _MAX_NUMBERED = 16  # Classes of a confusion matrix that shows its numbers.
 _MAX_INSIDE = 3  # Lines with a legend inside the axes.
-_MAX_NAME = 22  # Characters of a name on an axis.
+_MAX_NAME = 22  # Columns of a name on an axis.
 
 
 def number(value: float) -> str:
@@ -62,7 +64,13 @@ def curves(
     x, y = np.array(thin(points), np.float64).T
     few = len(x) <= 12
     axes.plot(
-      x, y, label=name, color=colour, lw=1.4, marker='o' if few else '', ms=3.5
+      x,
+      y,
+      label=labels.plain(name),
+      color=colour,
+      lw=1.4,
+      marker='o' if few else '',
+      ms=3.5,
     )
   if log_across:
     axes.set_xscale('log')
@@ -71,7 +79,7 @@ def curves(
     axes.set_xticks([], minor=True)
   if log_up:
     axes.set_yscale('log')
-  axes.set_xlabel(across)
+  axes.set_xlabel(labels.plain(across))
   axes.grid(alpha=0.35, lw=0.5)
   if len(lines) > _MAX_INSIDE:
     figure.legend(loc='outside upper left', fontsize=7.5, frameon=False)
@@ -140,7 +148,7 @@ def bars(
       marker='D^s'[k % 3],
       s=18,
       color=COLOURS[1 + k],
-      label=source,
+      label=labels.plain(source),
       zorder=3,
     )
   axes.set_yticks(places, [_shorten(name) for name in values])
@@ -204,4 +212,12 @@ def _begin(height: float):
 
 
 def _shorten(name: str) -> str:
-  return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + '…'
+  """Returns a label of at most 22 columns; wide characters take two."""
+  width, kept = 0, 0
+  for kept, character in enumerate(name):  # noqa: B007
+    width += 1 + (unicodedata.east_asian_width(character) in 'WF')
+    if width > _MAX_NAME:
+      break
+  else:
+    return labels.plain(name)
+  return labels.plain(name[: kept - 1] + '…')

@@ -10,6 +10,8 @@ import dataclasses
 import jinja2
 import markupsafe
 
+from vit_jax import printing
+
 
 @dataclasses.dataclass(frozen=True)
 class Text:
@@ -148,14 +150,22 @@ class Page:
 
 
 def html(page: Page) -> str:
-  """Returns the page as HTML; all texts are escaped."""
+  """Returns the page as HTML; all texts are escaped and printable."""
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('vit_jax.page', 'templates'),
     autoescape=True,
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
+    finalize=_printable,
   )
   # The template has a branch for each kind of part and of table cell.
   environment.filters['kind'] = lambda value: type(value).__name__
   return environment.get_template('page.html').render(page=page)
+
+
+def _printable(value):
+  """Makes texts printable; markup is HTML already."""
+  if isinstance(value, str) and not isinstance(value, markupsafe.Markup):
+    return printing.printable(value, keep='\n')
+  return value

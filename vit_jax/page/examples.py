@@ -1,7 +1,8 @@
 """Predictions of single examples: by class, confusions, mistakes, photos."""
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import functools
 
 from etils import epath
 import numpy as np
@@ -49,7 +50,7 @@ def mistakes(run: finished_run.FinishedRun) -> list[content.Part]:
     )
     if wrong := wrong[:_MAX_MISTAKES]:
       source = open_split(run, split)
-      images = pipeline.read_images(source, wrong, decode.to_rgb)
+      images = pipeline.read_images(source, wrong, _to_rgb(run))
       tiles = [
         _mistake(lines[k], images[k])
         for k in wrong
@@ -171,7 +172,7 @@ def photo_predictions(run: finished_run.FinishedRun) -> list[content.Part]:
     if 'top' in line and path.exists():
       top = top_text(line)
       alt = f'Photo {path.name}; predicted: {top}'
-      picture = pictures.photo(photos.read(line['example'], decode.to_rgb), alt)
+      picture = pictures.photo(photos.read(line['example'], _to_rgb(run)), alt)
       tiles.append(content.Tile([picture], f'{path.name}: {top}'))
   parts = [content.Tiles(tiles)] if tiles else []
   if len(lines) > _MAX_PHOTOS:
@@ -193,6 +194,11 @@ def top_text(line: Mapping, count: int = 3) -> str:
   return ', '.join(
     f'{top["class"]} {top["probability"]:.2f}' for top in line['top'][:count]
   )
+
+
+def _to_rgb(run: finished_run.FinishedRun) -> Callable:
+  """Returns `decode.to_rgb` with the limit of the run."""
+  return functools.partial(decode.to_rgb, max_pixels=run.config.data.max_pixels)
 
 
 def open_split(run: finished_run.FinishedRun, name: str) -> Source:

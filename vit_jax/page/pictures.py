@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 import numpy as np
 from PIL import Image
 
+from vit_jax import printing
+from vit_jax.inspection import labels
 from vit_jax.page import content
 
 _PX_PER_POINT = 96 / 72
@@ -24,6 +26,9 @@ _SMALL_PX = 64  # Images up to this size are enlarged without smoothing.
 _THUMBNAIL_PX = 224
 _MAX_WIDTH_PX = 1400
 _JPEG_QUALITY = 85
+# Hexagrams, which no name has and which are about as wide as Chinese characters
+# and emoji: they take the place of characters that Matplotlib cannot measure.
+_STAND_INS = tuple(map(chr, (*range(0x4DC0, 0x4E00), *range(0x1D300, 0x1D357))))
 
 _salts = itertools.count()
 
@@ -32,15 +37,26 @@ def drawing(figure: Figure, alt: str, caption: str = '') -> content.Picture:
   """Returns a figure as SVG that is readable on light and on dark pages.
 
   Its background is transparent, black becomes the colour of the page's text,
-  and text stays text.
+  and text stays text, for which the browser has more fonts than Matplotlib.
   """
   file = io.BytesIO()
   # Ids must be unique within a page.
   style = {'svg.fonttype': 'none', 'svg.hashsalt': f'{next(_salts)}'}
   no_metadata = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
-  with matplotlib.rc_context(style):
+  names = {}
+
+  def save():
+    file.seek(0)
+    file.truncate()
     figure.savefig(file, format='svg', transparent=True, metadata=no_metadata)
-  text = file.getvalue().decode()
+
+  def stand_in(missing):
+    names.update(zip(_STAND_INS, missing, strict=False))
+    return {character: other for other, character in names.items()}
+
+  with matplotlib.rc_context(style):
+    labels.render(figure, save, stand_in)
+  text = file.getvalue().decode().translate(str.maketrans(names))
   head, body = re.search(r'<svg ([^>]*)>(.*)', text, re.DOTALL).groups()
   box = re.search(r'viewBox="([^"]*)"', head)[1]
   body = re.sub(r'<!--.*?-->|<metadata>.*?</metadata>', '', body, flags=re.S)
@@ -49,7 +65,7 @@ def drawing(figure: Figure, alt: str, caption: str = '') -> content.Picture:
   width = float(box.split()[2]) * _PX_PER_POINT
   return content.Picture(
     markupsafe.Markup(
-      f'<svg role="img" aria-label="{markupsafe.escape(alt)}"'
+      f'<svg role="img" aria-label="{_escape(alt)}"'
       f' viewBox="{box}" style="max-width: {width:.0f}px"'
       f' xmlns:xlink="http://www.w3.org/1999/xlink">{body}'
     ),
@@ -76,6 +92,10 @@ def file(path: epath.Path, alt: str, caption: str = '') -> content.Picture:
   return min(embedded, key=lambda picture: len(picture.markup))
 
 
+def _escape(alt: str) -> markupsafe.Markup:
+  return markupsafe.escape(printing.printable(alt))
+
+
 def _embed(image, format, alt, style='', caption=''):
   data = io.BytesIO()
   image.save(data, format, quality=_JPEG_QUALITY, optimize=True)
@@ -84,7 +104,7 @@ def _embed(image, format, alt, style='', caption=''):
     markupsafe.Markup(
       f'<img src="data:image/{format.lower()};base64,{code}"'
       f' width="{image.width}" height="{image.height}"'
-      f' alt="{markupsafe.escape(alt)}" class="{style}">'
+      f' alt="{_escape(alt)}" class="{style}">'
     ),
     caption,
   )

@@ -138,7 +138,10 @@ def _images(config, run, has_data) -> Iterator[tuple[np.ndarray, str]]:
   number = min(_MAX_IMAGES, source.num_examples)
   rows = np.linspace(0, source.num_examples - 1, number).round().astype(int)
   lines = run.predictions.get(name, [])
-  for row, image in pipeline.read_images(source, rows, transform).items():
+  images = pipeline.read_images(
+    source, rows, transform, skip_corrupt=config.data.skip_corrupt
+  )
+  for row, image in images.items():
     caption = source.describe(row)
     if row < len(lines) and lines[row]['example'] == caption:
       line = lines[row]

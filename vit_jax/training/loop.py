@@ -34,7 +34,8 @@ class Progress:
   Attributes:
     step: number of steps taken.
     metrics: metrics of this step's batch only, so that they do not depend on
-      where a run was interrupted.
+      where a run was interrupted; without loss and accuracy if no example of
+      the batch can be read.
     seconds_per_step: mean since the last report, excluding evaluation and
       saving.
     data_wait: share of that time spent waiting for data.
@@ -141,10 +142,11 @@ def _is_due(step: int, every: int) -> bool:
 
 
 def _divide(metrics: steps.Metrics) -> dict[str, float]:
-  # A batch may have no readable example.
+  # A metric is not defined for a batch without examples.
   return {
-    name: float(total) / float(count) if count else math.nan
+    name: float(total) / float(count)
     for name, (total, count) in metrics.items()
+    if count
   }
 
 

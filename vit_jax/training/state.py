@@ -3,7 +3,7 @@
 import flax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 import optax
 
 
@@ -53,3 +53,20 @@ def update_average(
   step = step.astype(jnp.float32)
   decay = jnp.minimum(decay, (1 + step) / (10 + step))
   return jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), average, params)
+
+
+def keep_unless(has_examples: Bool[Array, ''], new: State, old: State) -> State:
+  """Returns the new state, or the old one after a step without examples.
+
+  The step advances in either case, and so does the count of the learning-rate
+  schedule, which would lag behind the step otherwise.
+  """
+
+  def is_schedule(node):
+    return isinstance(node, optax.ScaleByScheduleState)
+
+  def choose(new, old):
+    return new if is_schedule(new) else jnp.where(has_examples, new, old)
+
+  kept = jax.tree.map(choose, new, old, is_leaf=is_schedule)
+  return kept.replace(step=new.step)

@@ -185,6 +185,7 @@ def make_train_step(
   *,
   accumulate: int = 1,
   ema_decay: float = 0.0,
+  may_lack_examples: bool = False,
   constrain: Callable[[PyTree], PyTree] = lambda grads: grads,
 ) -> SeededStep:
   """Returns a function that updates weights, optimizer state and average once.
@@ -195,6 +196,9 @@ def make_train_step(
     learning_rate: reported as a metric.
     accumulate: micro-batches per step; must divide the batch size.
     ema_decay: decay of the averaged weights, if the state has them.
+    may_lack_examples: whether batches may have no example that counts. Such a
+      step advances the step and the learning-rate schedule, and keeps the rest
+      of the state. If False, it divides by zero.
     constrain: applied to the gradients of every micro-batch; constrains their
       sharding.
 
@@ -231,6 +235,9 @@ def make_train_step(
     else:
       grads, metrics = accumulated_gradients(state.params, batch, key)
     _, count = metrics['loss']
+    has_examples = count > 0
+    if may_lack_examples:
+      count = jnp.where(has_examples, count, 1)
     grads = jax.tree.map(lambda g: g / count, grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -244,10 +251,10 @@ def make_train_step(
       'grad_norm': (optax.tree.norm(grads), one),
       'learning_rate': (learning_rate(state.step), one),
     }
-    return (
-      state_lib.State(state.step + 1, params, ema_params, opt_state),
-      metrics,
-    )
+    new = state_lib.State(state.step + 1, params, ema_params, opt_state)
+    if may_lack_examples:
+      new = state_lib.keep_unless(has_examples, new, state)
+    return new, metrics
 
   return train_step
 

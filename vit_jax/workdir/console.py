@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 
+from vit_jax import printing
 from vit_jax.distributed import processes
 
 _log = logging.getLogger(__name__)
@@ -13,7 +14,7 @@ _log = logging.getLogger(__name__)
 def show(text: str) -> None:
   """Prints a text to stdout, in process 0 only."""
   if processes.is_first():
-    print(text, flush=True)
+    print(printing.printable(text, keep='\n'), flush=True)
 
 
 @contextlib.contextmanager
@@ -37,7 +38,11 @@ def duration(seconds: float) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-  """Aligns columns: the first to the left, all others to the right."""
+  """Aligns columns: the first to the left, all others to the right.
+
+  Cells are made printable.
+  """
+  rows = [list(map(printing.printable, row)) for row in rows]
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = []
   for first, *others in rows:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from vit_jax import printing
 from vit_jax.checkpoints import atomic, finite, run_folder
 from vit_jax.distributed import processes
 
@@ -74,11 +75,12 @@ def json_text(content: Any, place: str = 'JSON', **options: Any) -> str:
     finite.NonFiniteError: if a number is NaN or infinite; the message names it.
   """
   try:
-    return json.dumps(content, allow_nan=False, **options)
+    text = json.dumps(content, allow_nan=False, **options)
   except ValueError:
     numbers = jax.tree.map(lambda x: x if isinstance(x, float) else 0, content)
     finite.check(numbers, place, '.')
     raise
+  return printing.printable_json(text)
 
 
 def write_png(path: epath.Path, picture: Image.Image | np.ndarray) -> None:

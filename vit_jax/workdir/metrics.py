@@ -94,13 +94,14 @@ def log_progress(
   """
   images_per_second = batch_size / progress.seconds_per_step
   seconds_left = (total_steps - progress.step) * progress.seconds_per_step
+  loss = progress.metrics.get('loss')
   _log.info(
-    'step %*d/%d  loss %.4f  lr %.2e  %.0f images/s  waiting for data %.0f%%'
+    'step %*d/%d  %s  lr %.2e  %.0f images/s  waiting for data %.0f%%'
     '  left %s%s',
     len(str(total_steps)),
     progress.step,
     total_steps,
-    progress.metrics['loss'],
+    f'loss {loss:.4f}' if loss is not None else 'no examples',
     progress.metrics['learning_rate'],
     images_per_second,
     100 * progress.data_wait,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 import ml_collections
 import numpy as np
 
-from vit_jax import build
+from vit_jax import build, printing
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
 from vit_jax.checkpoints import finite
@@ -185,6 +185,7 @@ def _open_images(
     build.eval_transform(config),
     batch_size=mesh_lib.round_up(min(config.batch_size, len(rows)), mesh),
     only=rows,
+    skip_corrupt=config.data.skip_corrupt,
   )
   return _Images(len(rows), examined, pictured, captions)
 
@@ -207,7 +208,7 @@ def _read_photos(
       images.append(photos.read(path, transform))
       names.append(epath.Path(path).name)
     except ValueError as error:
-      _log.warning('%s cannot be read: %s', path, error)
+      _log.warning('%s cannot be read: %s', printing.printable(path), error)
   if paths and not images:
     raise ValueError(
       f'no file can be read as an image; the first of {len(paths)} is'
@@ -222,8 +223,19 @@ def _pictured(
   """Returns some images of the split, and the names of their classes."""
   rows = _spread(source.num_examples, config.inspect.pictures)
   (batch,) = pipeline.eval_batches(
-    source, build.eval_transform(config), batch_size=len(rows), only=rows
+    source,
+    build.eval_transform(config),
+    batch_size=len(rows),
+    only=rows,
+    skip_corrupt=config.data.skip_corrupt,
   )
+  readable = batch['mask'] > 0
+  if not readable.any():
+    raise ValueError(
+      f'none of the images to draw of {source.name} {source.split} can be read;'
+      ' the log lists them.'
+    )
+  batch = {name: values[readable] for name, values in batch.items()}
   names = np.array(source.class_names)
   captions = [
     ', '.join(names[label > 0] if label.ndim else [names[label]])

@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from vit_jax import build
+from vit_jax import build, printing
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
 from vit_jax.data import listing, photos
@@ -81,7 +81,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   if len(unreadable) == len(paths):
     raise ValueError(
       f'no file can be read as an image; the first of {len(paths)} is'
-      f' {unreadable[0]}; see {path} for the reasons.'
+      f' {printing.printable(unreadable[0])}; see {path} for the reasons.'
     )
   results.write(
     workdir,
@@ -95,7 +95,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   if unreadable:
     _log.warning(
       '%d of %d files could not be read: %s',
-      len(unreadable), len(paths), ', '.join(unreadable),
+      len(unreadable), len(paths), printing.printable(', '.join(unreadable)),
     )  # fmt: skip
   _log.info('wrote %s; predictions: %d', path, len(paths) - len(unreadable))
 
@@ -130,13 +130,13 @@ class _Predictor:
         tops = iter(self._top(images, batch_size) if images else ())
         for path, image_or_error in zip(batch, loaded, strict=True):
           if isinstance(image_or_error, str):
-            yield {'example': listing.printable(path), 'error': image_or_error}
+            yield {'example': listing.as_text(path), 'error': image_or_error}
           else:
             top = [
               {'class': names[k], 'probability': round(float(p), 4)}
               for k, p in zip(*next(tops), strict=True)
             ]
-            yield {'example': listing.printable(path), 'top': top}
+            yield {'example': listing.as_text(path), 'top': top}
 
   def _load(self, path: str) -> np.ndarray | str:
     """Returns the preprocessed image, or why it cannot be read."""
@@ -160,9 +160,11 @@ class _Predictor:
 
 def _text(line: dict) -> str:
   if 'error' in line:
-    return f'{line["example"]}: cannot be read: {line["error"]}'
-  named = (f'{x["class"]} {x["probability"]:.4f}' for x in line['top'])
-  return f'{line["example"]}: {", ".join(named)}'
+    text = f'{line["example"]}: cannot be read: {line["error"]}'
+  else:
+    named = (f'{x["class"]} {x["probability"]:.4f}' for x in line['top'])
+    text = f'{line["example"]}: {", ".join(named)}'
+  return printing.printable(text)
 
 
 def read_class_names(path: str) -> tuple[str, ...]:

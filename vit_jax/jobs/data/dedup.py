@@ -1,7 +1,8 @@
 """Finds near-duplicates of test images in a training set."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
 import itertools
 import logging
 import time
@@ -11,7 +12,7 @@ import ml_collections
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vit_jax import build
+from vit_jax import build, printing
 from vit_jax import config as config_lib
 from vit_jax.data import decode, exclusions, pipeline
 from vit_jax.data.near_duplicates import Match, Matcher, thumbnail
@@ -50,7 +51,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   test_images = _TestImages(config)
   source = build.open_split(config, config.data.name, config.data.train)
   with console.phase(f'reading {test_images.num_examples} test images'):
-    matcher = Matcher(test_images.thumbnails(config.batch_size))
+    matcher = Matcher(test_images.thumbnails())
   claim.start(config_lib.flatten(config), workdir)
   duplicates = _search(config, source, matcher, workdir / _PROGRESS)
   pairs = [_describe(source, test_images, item) for item in duplicates]
@@ -62,7 +63,13 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     least_similar = sorted(duplicates, key=lambda item: item.similarity)
     least_similar = least_similar[: config.dedup.pictures]
     if least_similar:
-      _draw(source, test_images, least_similar, workdir / PICTURE)
+      _draw(
+        source,
+        test_images,
+        least_similar,
+        functools.partial(decode.to_rgb, max_pixels=config.data.max_pixels),
+        workdir / PICTURE,
+      )
   examples = [pair['example'] for pair in pairs]
   files.write_json(
     workdir / EXCLUDE,
@@ -102,12 +109,13 @@ class _TestImages:
       self.sources[item] = build.open_split(config, name, split)
     sizes = [source.num_examples for source in self.sources.values()]
     self.num_examples = sum(sizes)
+    self._config = config
     self._ends = list(itertools.accumulate(sizes))
 
-  def thumbnails(self, batch_size: int) -> Iterator[np.ndarray]:
+  def thumbnails(self) -> Iterator[np.ndarray]:
     """Yields batches of thumbnails of all images."""
     for source in self.sources.values():
-      yield from _thumbnails(source, batch_size, start_step=0)
+      yield from _thumbnails(self._config, source, start_step=0)
 
   def locate(self, position: int) -> tuple[str, int]:
     """Returns the item of `dedup.against` and the index in that split."""
@@ -117,13 +125,18 @@ class _TestImages:
 
 
 def _thumbnails(
-  source: Source, batch_size: int, start_step: int
+  config: ml_collections.ConfigDict, source: Source, start_step: int
 ) -> Iterator[np.ndarray]:
+  """Yields batches of thumbnails; those of skipped images are blank."""
   batches = pipeline.eval_batches(
-    source, thumbnail, batch_size=batch_size, start_step=start_step
+    source,
+    functools.partial(thumbnail, max_pixels=config.data.max_pixels),
+    batch_size=config.batch_size,
+    start_step=start_step,
+    skip_corrupt=config.data.skip_corrupt,
   )
   for batch in batches:
-    yield batch['image'][batch['mask'] > 0]
+    yield batch['image'][batch['index'] >= 0]
 
 
 def _search(
@@ -141,7 +154,7 @@ def _search(
     _log.info('resuming from example %d', first_step * batch_size)
   begin = last_log = time.perf_counter()
   lines = appended_file.AppendedFile(progress, b''.join(map(_line, done)))
-  batches = _thumbnails(source, batch_size, first_step)
+  batches = _thumbnails(config, source, first_step)
   for step, thumbnails in enumerate(batches, first_step):
     matches = matcher.find(thumbnails, config.dedup.threshold)
     first = step * batch_size
@@ -190,17 +203,18 @@ def _draw(
   source: Source,
   test_images: _TestImages,
   duplicates: list[Match],
+  to_rgb: Callable,
   path: epath.Path,
 ) -> None:
   """Draws every example beside its test image, in rows, with captions."""
   indices = {item.index for item in duplicates}
-  examples = pipeline.read_images(source, indices, decode.to_rgb)
+  examples = pipeline.read_images(source, indices, to_rgb)
   places = [test_images.locate(item.original) for item in duplicates]
   originals = {
     name: pipeline.read_images(
       part,
       {index for against, index in places if against == name},
-      decode.to_rgb,
+      to_rgb,
     )
     for name, part in test_images.sources.items()
   }
@@ -217,7 +231,10 @@ def _draw(
     for i, image in enumerate(images):
       thumbnail = Image.fromarray(image).resize((_SIDE_PX, _SIDE_PX))
       sheet.paste(thumbnail, (left + i * _SIDE_PX, top))
-    captions = (f'{item.similarity:.3f}', source.stable_id(item.index)[-40:])
+    name = printing.printable(source.stable_id(item.index)[-40:])
+    # The font may lack other characters.
+    name = name.encode('ascii', 'backslashreplace').decode()
+    captions = (f'{item.similarity:.3f}', name)
     for i, line in enumerate(captions):
       draw.text((left + 2, top + _SIDE_PX + 1 + 12 * i), line, fill='black')
   files.write_png(path, sheet)

@@ -1,0 +1,25 @@
+"""Assertions about an example that is being read."""
+
+from __future__ import annotations
+
+from vit_jax.data.lazy_tensorflow import tf
+
+
+def require(
+  condition: tf.Tensor, *parts: str | tf.Tensor
+) -> tf.Operation | None:
+  """Returns an operation that fails unless the condition holds.
+
+  Args:
+    condition: a scalar.
+    *parts: of the message: texts and int32 scalars.
+
+  Raises:
+    tf.errors.InvalidArgumentError: if the condition is known to be false.
+  """
+  if not tf.executing_eagerly():
+    return tf.debugging.Assert(condition, list(parts))
+  if not condition:
+    text = ' '.join(p if isinstance(p, str) else f'{int(p)}' for p in parts)
+    raise tf.errors.InvalidArgumentError(None, None, text)
+  return None
