@@ -34,6 +34,7 @@ import math
 import ml_collections
 
 from vit_jax import recipes
+from vit_jax.checkpoints import location
 from vit_jax.data import listing
 
 
@@ -41,7 +42,7 @@ def get_config(argument: str = 'ViT-B/16,cifar10') -> ml_collections.ConfigDict:
   """Returns the config for 'MODEL,DATASET' or 'MODEL,DATASET,SETTING'."""
   config = recipes.finetuning(argument)
   if config.data.name.startswith('folder:'):
-    folder = listing.expand_user(config.data.name.removeprefix('folder:'))
+    folder = location.expand(config.data.name.removeprefix('folder:'))
     images = ()
     if folder.is_dir():
       images = listing.find_images(folder, listing.Skipped())

@@ -46,7 +46,8 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
   # The loss of the only step is that of the initial weights.
   log = runs.finish(
     *('--config=configs/digits.py', f'--workdir={tmp_path}'),
-    *('--config.optim.b1=1.0', '--config.optim.warmup_steps=0'),
+    *('--config.optim.lr=1e38', '--config.optim.weight_decay=1e38'),
+    '--config.optim.warmup_steps=0',
     *('--config.total_steps=1', '--config.model.depth=1'),
     expect=1,
   )
@@ -58,7 +59,12 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
 
 
 def test_a_checkpoint_that_is_not_finite_is_refused(tmp_path, monkeypatch):
-  config = small_run(total_steps=1, optim__b1=1.0, optim__warmup_steps=0)
+  config = small_run(
+    total_steps=1,
+    optim__lr=1e38,
+    optim__weight_decay=1e38,
+    optim__warmup_steps=0,
+  )
   with monkeypatch.context() as without:
     # Such checkpoints exist from the time before they were checked.
     without.setattr(finite, 'non_finite', lambda tree: [])

@@ -2,6 +2,7 @@
 
 import pathlib
 import shlex
+import shutil
 import signal
 import time
 
@@ -200,3 +201,57 @@ def test_another_config_in_the_same_folder_is_refused(tmp_path):
   config = runs.override(small_run(), seed=1, optim__lr=0.1)
   with pytest.raises(ValueError, match=r'seed: 0 -> 1; optim.lr: 0.003 -> 0.1'):
     runs.run(config, tmp_path)
+
+
+def test_evaluation_and_micro_batches_may_change_on_a_resume(tmp_path):
+  config = runs.override(
+    small_run(),
+    eval_every=1,
+    best_metric='test/accuracy',
+    optim__name='sgd',  # Adam amplifies gradients that are zero but rounded.
+    optim__lr=0.1,
+  )
+  runs.run(config, tmp_path)
+  weights = dict(np.load(tmp_path / 'final.npz'))
+  events = runs.events(tmp_path)
+  (tmp_path / 'results.json').unlink()
+  for step in (4, 6):
+    shutil.rmtree(tmp_path / 'checkpoints' / str(step))
+  # As if the run had been killed after a best evaluation at step 5.
+  (tmp_path / 'best.json').write_text('{"step": 5}')
+  changed = runs.override(
+    config,
+    eval_every=0,
+    log_every=2,
+    keep_checkpoints=1,
+    optim__accumulate=2,
+    data__eval='test[:16],other=test[16:32]',
+  )
+  results = runs.run(changed, tmp_path)
+  again = np.load(tmp_path / 'final.npz')
+  for name, value in weights.items():
+    np.testing.assert_allclose(again[name], value, rtol=1e-4, atol=1e-6)
+  evaluated = {e['step']: e for e in runs.events(tmp_path) if 'test/loss' in e}
+  assert sorted(evaluated) == [1, 2, 5, 6]
+  best = max(evaluated, key=lambda s: (evaluated[s]['test/accuracy'], -s))
+  assert results['metrics']['best/step'] == best
+  assert 'other/accuracy' in evaluated[5]
+  assert 'other/accuracy' not in evaluated[2]
+  for event in events:
+    if 'test/loss' in event and event['step'] in evaluated:
+      np.testing.assert_allclose(
+        evaluated[event['step']]['test/loss'], event['test/loss'], rtol=1e-5
+      )
+  # Once finished, the results would lack what is asked for.
+  with pytest.raises(
+    ValueError, match='eval_every: 0 -> 3.*configs/evaluate.py'
+  ):
+    runs.run(runs.override(changed, eval_every=3), tmp_path)
+  # A split of the same name is of the same images.
+  (tmp_path / 'results.json').unlink()
+  renamed = runs.override(changed, data__eval='test[:16],other=test[:32]')
+  with pytest.raises(ValueError, match="split 'other': 16 -> 32 .* own"):
+    runs.run(renamed, tmp_path)
+  lost = runs.override(changed, data__eval='other=test[16:32]')
+  with pytest.raises(ValueError, match='it can be other/accuracy'):
+    runs.run(lost, tmp_path)

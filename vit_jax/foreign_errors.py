@@ -34,6 +34,7 @@ def message(error: BaseException) -> str:
   """
   lines = _NOISE.sub('', str(error)).strip().splitlines()
   reason = lines[0].rstrip() if lines else type(error).__name__
+  reason = reason.removeprefix('InvalidArgumentError: ')
   if reason.startswith(_ASSERTION):
     reason = ' '.join(re.findall(r'\[(.*?)\]', reason))
   if stored := _TENSORSTORE.match(reason):

@@ -9,6 +9,7 @@ gives each process its index.
 import contextlib
 import logging
 import os
+import pathlib
 import re
 import sys
 import traceback
@@ -28,7 +29,7 @@ from ml_collections import config_flags
 from vit_jax import config as config_lib
 from vit_jax import foreign_errors, jobs, printing
 from vit_jax.build import summary
-from vit_jax.checkpoints import backlog
+from vit_jax.checkpoints import backlog, location
 from vit_jax.distributed import processes
 from vit_jax.page import report
 from vit_jax.workdir import lock
@@ -46,7 +47,11 @@ _WORKDIR = flags.DEFINE_string(
 _SHOW = flags.DEFINE_bool(
   'show', False, 'Prints what the command would run, and exits.'
 )
-_KEY = re.compile(r'--?(no)?config\.([\w.]+)(?:=(.*))?', re.DOTALL)
+_KEY = re.compile(r'--?(no)?config\.([^=]*)(?:=(.*))?', re.DOTALL)
+_CONFIG_IN_HOME = re.compile(r'(--?config=)(~.*)')
+_PACKAGE = pathlib.Path(__file__).resolve().parent
+_ML_COLLECTIONS = pathlib.Path(config_flags.__file__).parent
+_OURS = (_PACKAGE, _PACKAGE.parent / 'configs')
 
 _log = logging.getLogger('vit_jax')
 
@@ -127,16 +132,25 @@ def _parse_flags(argv: list[str]) -> list[str]:
   try:
     argv, keys = _split_keys(flags.FLAGS.read_flags_from_files(argv))
     rest = flags.FLAGS(argv)
-    if _CONFIG.value is None:
+    if not flags.FLAGS['config'].present:
       raise ValueError('--config=configs/NAME.py is missing.')
     if len(rest) > 1:
       raise ValueError(
         f'{" ".join(rest[1:])} is not a flag; write --config=... and, for its'
         ' keys, --config.key=value.'
       )
-    config_lib.set_keys(_CONFIG.value, keys)
-  except (flags.Error, TypeError, ValueError, OSError) as e:
-    _exit(e, _without_traceback(str(e)))
+    config = _CONFIG.value
+    getattr(config, 'job', None)  # Raises the reason if it was not loaded.
+    if not isinstance(config, ml_collections.ConfigDict):
+      raise ValueError(
+        f'get_config() of {flags.FLAGS["config"].config_filename} returns'
+        f' {config!r}; return a config that starts from vit_jax.config.base().'
+      )
+    config_lib.set_keys(config, keys)
+  except (flags.Error, AttributeError, TypeError, ValueError, OSError) as e:
+    if of_user := _error_of_user(e):
+      raise of_user from None
+    _exit(e, _without_traceback(str(e).removeprefix('ERROR:: ')))
   return rest
 
 
@@ -147,16 +161,41 @@ def _split_keys(argv: list[str]) -> tuple[list[str], dict[str, str]]:
   for argument in arguments:
     match = _KEY.fullmatch(argument)
     if not match:
+      if config := _CONFIG_IN_HOME.fullmatch(argument):  # Shells leave it.
+        argument = config[1] + os.path.expanduser(config[2])
       rest.append(argument)
       continue
     negated, name, value = match.groups()
     config_lib.check_name(name)
-    if value is None and config_lib.KEYS[name].type is bool:
+    is_flag = value is None and config_lib.KEYS[name].type is bool
+    if negated and not is_flag:
+      raise ValueError(
+        f'{argument!r}: only keys that are true or false can be negated, and'
+        ' only without a value; write --config.KEY=VALUE.'
+      )
+    if is_flag:
       value = 'false' if negated else 'true'
     elif value is None:
       value = next(arguments, '')
     keys[name] = value
   return rest, keys
+
+
+def _error_of_user(error: BaseException | None) -> BaseException | None:
+  """Returns the error in a config file that is not one of ours, or None.
+
+  It is a mistake in the code of the user, who needs the traceback. Errors that
+  our own code raises are messages about the arguments of the config.
+  """
+  while error is not None:
+    frames = traceback.extract_tb(error.__traceback__)
+    names = [(pathlib.Path(f.filename).parent, f.name) for f in frames]
+    if (_ML_COLLECTIONS, 'parse') in names[:-1]:  # It loads the file.
+      raised_in = pathlib.Path(frames[-1].filename).resolve()
+      ours = any(raised_in.is_relative_to(folder) for folder in _OURS)
+      return None if ours else error
+    error = error.__context__  # absl and ml_collections raise others instead.
+  return None
 
 
 def _without_traceback(message: str) -> str:
@@ -218,11 +257,11 @@ def main(argv: list[str]) -> None:
   del argv
   _start_log()
   config = _CONFIG.value
-  workdir = os.path.expanduser(
-    _WORKDIR.value or default_workdir(flags.FLAGS['config'].config_filename)
-  )
   try:
     _check(config)
+    workdir = location.expand(
+      _WORKDIR.value or default_workdir(flags.FLAGS['config'].config_filename)
+    )
     if _SHOW.value:
       print(_describe(config, workdir))
       return

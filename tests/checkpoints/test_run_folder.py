@@ -1,7 +1,9 @@
 """Weights from the folders of runs, which may be in progress."""
 
 import json
+import os
 
+from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import optax
 import pytest
 
 from vit_jax import checkpoints
+from vit_jax.checkpoints import checksums
 from vit_jax.checkpoints import store as store_lib
 from vit_jax.training import state as state_lib
 import weights
@@ -71,4 +74,18 @@ def test_unfinished_and_damaged_checkpoints_are_skipped(tmp_path, caplog):
 def test_run_without_checkpoints_is_refused(tmp_path):
   (tmp_path / 'checkpoints').mkdir()
   with pytest.raises(ValueError, match='no finished checkpoint yet'):
+    checkpoints.load(tmp_path)
+
+
+def test_checkpoints_that_cannot_be_restored_are_one_error(tmp_path):
+  save(tmp_path, 1)
+  folder = tmp_path / 'checkpoints' / '1'
+  (folder / 'state' / '_METADATA').write_text('{}')
+  checksums.write_manifest(epath.Path(folder))  # As if it had been so.
+  with pytest.raises(ValueError, match='checkpoint 1 cannot be restored') as e:
+    checkpoints.load(tmp_path)
+  assert '\n' not in str(e.value)
+  (folder / 'checksums.json').unlink()
+  os.mkfifo(folder / 'checksums.json')
+  with pytest.raises(ValueError, match='checksums.json is not a file'):
     checkpoints.load(tmp_path)

@@ -381,3 +381,39 @@ def test_attention_pooling_is_refused_with_its_head(tmp_path):
       checkpoints.adapt(loaded, model, weights.IMAGE_SIZE, head=head)
   _, report = checkpoints.adapt(loaded, model, weights.IMAGE_SIZE)
   assert 'MAPHead_0/probe' in report.names('dropped')
+
+
+@pytest.mark.parametrize(
+  ('file', 'key', 'value', 'expected'),
+  [
+    ('config', 'id2label', ['a'], 'of type dict'),
+    ('config', 'id2label', {'x': 'a'}, 'names by number'),
+    ('config', 'id2label', {'0': 5}, 'class_names=.* a list of names'),
+    ('config', 'image_size', 'x', 'of type int or list'),
+    ('config', 'image_size', [16, -1], 'positive number of pixels'),
+    ('config', 'hidden_act', [], 'of type str'),
+    ('config', 'layer_norm_eps', 7, 'norm_eps=.* from 0 to below 1'),
+    ('config', 'num_attention_heads', 0, 'heads=.* a positive number'),
+    ('preprocessor', 'rescale_factor', 0, 'a positive number'),
+    ('preprocessor', 'resample', [3], 'of type int'),
+    ('preprocessor', 'image_std', [1e-300] * 3, 'all above 0'),
+  ],
+)
+def test_settings_of_the_wrong_type_are_refused(
+  tmp_path, params, file, key, value, expected
+):
+  contents = {'config': {}, 'preprocessor': dict(PREPROCESSOR)}
+  contents[file][key] = value
+  save_huggingface(
+    tmp_path, params, contents['preprocessor'], **contents['config']
+  )
+  with pytest.raises(ValueError, match=rf'{file}.*{expected}'):
+    checkpoints.load(tmp_path)
+
+
+@pytest.mark.parametrize('text', ['{', '[]', '{"a":' * 100_000, '\xff'])
+def test_broken_json_is_refused(tmp_path, params, text):
+  save_huggingface(tmp_path, params, PREPROCESSOR)
+  (tmp_path / 'config.json').write_bytes(text.encode('latin-1'))
+  with pytest.raises(ValueError, match=r'config\.json (is not valid|holds a)'):
+    checkpoints.load(tmp_path)

@@ -39,12 +39,26 @@ def test_base_with_a_length_passes_the_check():
     ('label_smoothing', float('nan'), 'label_smoothing=nan is not finite'),
     ('mixup', float('inf'), 'mixup=inf is not finite'),
     ('batch_size', 4097, 'optim.accumulate=2 micro-batches'),
+    ('batch_size', 2**31, r'outside \[1, 2147483647\]'),
+    ('optim.lr', 1e39, r'outside \[0, 3.402823466e\+38\]'),
+    ('optim.b2', 1.0, r'outside \[0, 0.999999\]'),
+    ('optim.boundaries', (3, 0), r'boundaries=0 is outside \[1, '),
+    ('optim.boundaries', (True,), 'items that are not of type int'),
+    ('interpolate.alphas', (0.5, float('nan')), 'alphas=nan is not finite'),
+    ('predict.paths', ('a', 'b\0'), 'contains a null character'),
+    ('model.name', 'ViT-X/16', "unknown model 'ViT-X/16'"),
+    ('optim.freeze', '(a', 'is not a regular expression .missing'),
+    ('profile_steps', '5:3', 'FIRST:LAST, .* in this order'),
+    ('profile_steps', '\u00b2:3', 'FIRST:LAST'),
+    ('data.eval', '../x=test', "'../x=test' is not unique or is not a file"),
+    ('data.eval', '..=test', 'is not a file name'),
+    ('data.eval', f'{"x" * 101}=test', 'is not a file name'),
   ],
 )
 def test_bad_values_are_named(key, value, message):
   config = config_lib.base(total_steps=10)
   config.optim.accumulate = 2
-  config[key] = value
+  config.update_from_flattened_dict({key: value})
   with pytest.raises(ValueError, match=message):
     config_lib.check(config)
 
@@ -107,6 +121,31 @@ def test_images_may_be_rectangular():
   assert config_lib.image_size(config) == (224, 224)
   config.data.image_width = 160
   assert config_lib.image_size(config) == (224, 160)
+
+
+def test_epochs_that_are_too_many_steps_are_refused():
+  config = config_lib.base(total_epochs=1e30, batch_size=1)
+  with pytest.raises(ValueError, match='more than 2,147,483,647; train for'):
+    config_lib.total_steps(config, 100)
+
+
+def test_evaluation_may_change_until_a_training_run_has_finished():
+  earlier = config_lib.flatten(config_lib.base())
+  config = config_lib.base(eval_every=7, log_every=3)
+  config.data.eval = 'val=test[:9]'
+  config.optim.accumulate = 2
+  keys = config_lib.flatten(config)
+  assert config_lib.changed_keys(keys, earlier, in_training=True) == []
+  assert config_lib.changed_keys(keys, earlier) == [
+    'eval_every: 0 -> 7',
+    "data.eval: 'test' -> 'val=test[:9]'",
+  ]
+
+
+def test_long_values_are_shortened_in_messages():
+  with pytest.raises(ValueError, match='is not of type int') as error:
+    values.parse('seed', 'x' * 5000)
+  assert len(str(error.value)) < 300
 
 
 def test_changed_keys_leave_out_what_may_change():
@@ -201,6 +240,17 @@ def test_settings_from_text_and_back(name):
     ('sweep.also', ({'seed': 'x'},), "seed='x' is of type str"),
     ('study.points', {'a': {'loss': 'hinge'}}, 'not one of softmax, sigmoid'),
     ('study.finetune_keys', {'mixup': -1.0}, 'outside'),
+    ('sweep.grid', {'job': ('vtab',)}, 'sweep.grid sets job='),
+    ('sweep.also', ({'sweep.seeds': 2},), 'set sweep.seeds for the whole job'),
+    ('study.points', {'a': {'study.across': 'step'}}, 'single training run'),
+    ('study.points', {3: {}}, 'point 3: names and families are strings'),
+    ('study.points', {'a': ()}, r"point 'a': \(\) is not a dict"),
+    ('study.points', {'a': {1: 2}}, '1 is not a config key'),
+    (
+      'sweep.grid',
+      {key: tuple(range(200)) for key in ('seed', 'total_steps')},
+      'has 40,000 settings, more than 10,000',
+    ),
   ],
 )
 def test_invalid_settings_are_named(name, value, message):

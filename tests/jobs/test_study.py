@@ -242,3 +242,31 @@ def test_curves_of_an_ablation(tmp_path):
   (metric,) = results['drawn']
   assert len(results['points']) > 1
   assert all(metric in point['curves'] for point in results['points'])
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({'study__points': '..: total_steps=2'}, r"'\.\.' cannot be the folder"),
+    ({'study__points': '$: total_steps=2'}, "'-' cannot be the folder"),
+    ({'study__points': 'compiled: total_steps=2'}, 'must not be compiled or'),
+    ({'study__points': 'a: model.heads=3'}, 'heads'),
+    ({'study__points': 'a: optim.warmup_steps=4'}, 'all of a run of 4 steps'),
+    ({'study__points': 'a: data.train=learn'}, "no split 'learn'"),
+    ({'study__metrics': 'val/accuracy'}, 'is not measured; .* test/accuracy'),
+    ({'study__finetune': 'nothing'}, "unknown dataset 'nothing'"),
+    ({'study__finetune': '..=digits'}, r'unique name .* got .\.\.'),
+    ({'study__finetune': 'digits,digits'}, "unique name .* got 'digits'"),
+    (
+      {'study__finetune': 'digits', 'study__finetune_keys': 'data.eval=x'},
+      "no split 'x'",
+    ),
+    ({'few_shot__datasets': 'digits|train|x'}, "no split 'x'"),
+  ],
+)
+def test_impossible_studies_are_refused_before_anything_is_written(
+  values, message, tmp_path
+):
+  with pytest.raises(ValueError, match=message):
+    main.run(small_study(**values), tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()

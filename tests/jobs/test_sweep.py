@@ -104,6 +104,14 @@ def test_a_run_that_diverges_is_not_chosen(tmp_path):
     ({'sweep__grid': 'optim.rl=1|2'}, 'did you mean optim.lr'),
     ({'sweep__grid': 'optim.lr=1|x'}, "optim.lr='x' is not of type float"),
     ({'sweep__also': 'mixup'}, 'not KEY=VALUE pairs'),
+    ({'sweep__grid': 'model.heads=3'}, 'heads'),
+    ({'sweep__val': 'nothing'}, "no split 'nothing'"),
+    ({'data__eval': 'nothing'}, "no split 'nothing'"),
+    (
+      {'sweep__grid': 'optim.freeze=a|x/../y'},
+      "'optim.freeze=x/../y' cannot be",
+    ),
+    ({'sweep__also': f'optim.freeze={"x" * 300}'}, 'at most 240 bytes'),
   ],
 )
 def test_unreadable_grids_are_refused(values, message, tmp_path):

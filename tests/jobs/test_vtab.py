@@ -192,6 +192,8 @@ def test_killed_in_the_middle_goes_on_with_unfinished_tasks(data_dir, tmp_path):
     ({'init_from': '/nowhere.npz'}, '/nowhere.npz'),
     ({'sweep__grid': 'optim.lr'}, 'is not KEY=A'),
     ({'data__image_size': 9}, 'cannot be cut into patches'),
+    ({'data__eval': 'val200'}, 'the score is test/accuracy'),
+    ({'data__eval': 'test,val=x'}, "vtab:dtd has no split 'x'"),
   ],
 )
 def test_mistakes_are_refused_before_anything_is_written(

@@ -18,7 +18,6 @@ import zlib
 import numpy as np
 from PIL import Image
 import pytest
-import tensorflow as tf
 
 import runs
 from vit_jax import checkpoints, main, models
@@ -30,6 +29,7 @@ from vit_jax.data import (
   pipeline,
   preprocess,
 )
+from vit_jax.data.lazy_tensorflow import tf
 import weights
 
 pytestmark = pytest.mark.filterwarnings('default')  # Pillow's, about files.
@@ -59,7 +59,7 @@ def encode(image, kind, **options):
 
 def smooth(height=40, width=56):
   y, x = np.mgrid[:height, :width]
-  channels = [x * 255 // width, y * 255 // height, (x + y) * 4 % 256]
+  channels = [x * 255 // width, y * 255 // height, 255 - x * 255 // width]
   return Image.fromarray(np.stack(channels, -1).astype(np.uint8))
 
 
@@ -333,8 +333,11 @@ def test_single_files(data, read):
   counts = collections.Counter()
   for file, results in read.items():
     for name, (eager, graph) in results.items():
-      assert isinstance(eager, str) != is_read(results), (file, name, eager)
-      if is_read(results):
+      was_read = isinstance(eager, np.ndarray)
+      # Of a JPEG file, training may not need the damaged part.
+      may_differ = name == 'training' and kinds[file] == 'JPEG'
+      assert was_read == is_read(results) or may_differ, (file, name, eager)
+      if was_read:
         assert np.isfinite(eager).all(), file
         np.testing.assert_allclose(graph, eager, atol=1e-5, err_msg=file)
       else:
@@ -398,8 +401,8 @@ def test_prediction_has_a_line_for_every_file(data, read, tmp_path, capsys):
   model = models.create('ViT-Ti/16', num_classes=3, **runs.SMALL)
   checkpoints.export(weights.random_params(model, SIZE), tmp_path / 'model.npz')
   config = runs.override(
-    runs.load_config('predict', str(tmp_path / 'model.npz')),
-    predict__paths=str(images),
+    runs.load_config('predict', str(images)),
+    init_from=str(tmp_path / 'model.npz'),
     batch_size=16,
   )
   main.run(config, tmp_path / 'run')

@@ -134,3 +134,10 @@ def test_frozen_weights_do_not_change():
 def test_patterns_that_freeze_all_or_nothing_are_refused(pattern, what):
   with pytest.raises(ValueError, match=f'matches {what}'):
     optim.is_frozen(PARAMS, pattern)
+
+
+def test_a_pattern_that_takes_years_is_refused(monkeypatch):
+  monkeypatch.setattr(optim, '_MATCH_SECONDS', 0.5)
+  params = {'x' * 50: {'kernel': 0}}
+  with pytest.raises(ValueError, match='takes more than 0.5 s to match'):
+    optim.is_frozen(params, r'(\w+/?)+!')

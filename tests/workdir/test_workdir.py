@@ -12,7 +12,7 @@ from vit_jax import config as config_lib
 from vit_jax.checkpoints import finite
 from vit_jax.evaluation import classification
 from vit_jax.training import loop
-from vit_jax.workdir import claim, console, metrics, results
+from vit_jax.workdir import claim, console, files, metrics, results
 from vit_jax.workdir import predictions as predictions_lib
 
 
@@ -181,3 +181,51 @@ def test_json_files_hold_no_nan(tmp_path):
       class_accuracy={'test': [None, -math.inf]},
     )
   assert not (tmp_path / 'results.json').exists()
+
+
+@pytest.mark.parametrize(
+  ('name', 'content', 'message'),
+  [
+    ('config.json', '{"job": "evalu', 'config.json is not JSON .* cut short'),
+    ('config.json', '[1]', 'config.json is a list in JSON, but a dict'),
+    (
+      'config.json',
+      '{"seed": "x"}',
+      "config.json: seed='x' is not of type int",
+    ),
+    ('config.json', '{"seed": null}', 'config.json: seed=None is of type None'),
+    ('config.json', '{"job": 3}', "'job' is of type int, but str is expected"),
+    ('results.json', '{"step": "x"}', "results.json: 'step' is of type str"),
+    ('results.json', '\xff', 'results.json is not JSON'),
+    ('metrics.jsonl', '{"step": 1}\n{"st\n', 'jsonl, line 2, is not JSON'),
+    ('metrics.jsonl', '{"loss": 1}\n', "jsonl has no field 'step'"),
+    (
+      'metrics.jsonl',
+      '{"step": "a"}\n',
+      "step='a' at step 'a' is not a number",
+    ),
+    ('metrics.jsonl', '3\n', 'line 1, is a int in JSON, but a dict'),
+  ],
+)
+def test_damaged_files_of_a_run_are_named(name, content, message, tmp_path):
+  folder = epath.Path(tmp_path)
+  keys = config_lib.flatten(config_lib.base(job='evaluate'))
+  claim.start(keys, folder)
+  results.write(folder, 'evaluate', metrics={})
+  (tmp_path / name).write_bytes(content.encode('latin-1'))
+  with pytest.raises(ValueError, match=message) as error:
+    claim.is_finished(keys, folder)
+    metrics.MetricLog(folder, resume_step=1)
+  assert str(tmp_path / name) in str(error.value)
+  assert 'restore' in str(error.value) or '=' in str(error.value)
+
+
+def test_a_field_that_is_missing_is_named(tmp_path):
+  folder = epath.Path(tmp_path)
+  (tmp_path / 'results.json').write_text('{"metrics": {"a": 1}}')
+  found = files.read_json(folder / 'results.json')
+  assert found == {'metrics': {'a': 1}}
+  with pytest.raises(ValueError, match="results.json has no field 'step'"):
+    found['step']
+  with pytest.raises(ValueError, match="results.json has no field 'b'"):
+    found['metrics']['b']

@@ -1,6 +1,7 @@
 """The data of a config: opened splits, image transforms and batches."""
 
 from collections.abc import Callable, Sequence
+import contextlib
 import dataclasses
 import logging
 from typing import Any, TypeVar
@@ -10,7 +11,13 @@ import ml_collections
 import numpy as np
 
 from vit_jax import config as config_lib
-from vit_jax.data import class_matching, pipeline, preprocess, registry
+from vit_jax.data import (
+  class_matching,
+  decode,
+  pipeline,
+  preprocess,
+  registry,
+)
 from vit_jax.data.source import RelabelledSource
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
@@ -146,12 +153,29 @@ def open_eval_data(config: ml_collections.ConfigDict) -> EvalData:
     name: open_split(config, config.data.name, split)
     for name, split in config_lib.eval_splits(config).items()
   }
+  if config.data.trim_px:
+    for source in evals.values():
+      _check_trim(source, config.data.trim_px)
   return EvalData(
     evals,
     eval_transform(config),
     eval_batch_size=config.eval_batch_size or config.batch_size,
     skip_corrupt=config.data.skip_corrupt,
   )
+
+
+def _check_trim(source: registry.Source, trim_px: int) -> None:
+  """Refuses a border that leaves nothing of the first image of a split."""
+  images = {}
+  with contextlib.suppress(ValueError):  # It may be corrupt.
+    images = pipeline.read_images(source, [0], decode.to_rgb)
+  for height, width, _ in (image.shape for image in images.values()):
+    if min(height, width) <= 2 * trim_px:
+      raise ValueError(
+        f'data.trim_px={trim_px} leaves nothing of {source.describe(0)} in'
+        f' {source.name}, an image of {height}x{width} px; choose less than'
+        ' half of the shorter side.'
+      )
 
 
 def match_classes(

@@ -31,6 +31,7 @@ PRECROP = 256 / 224
 # Accuracy of each draw, by dataset and number of shots.
 Accuracies = dict[str, dict[int, list[float]]]
 
+_METRIC = 'few_shot/{}/{}shot'
 _ITEM = re.compile(
   r'((?P<name>[\w.-]+)=)?(?P<dataset>[^|=][^|]*)'
   r'(\|(?P<train>[^|]+)\|(?P<test>[^|]+))?'
@@ -88,11 +89,24 @@ def parse_datasets(config: ml_collections.ConfigDict) -> list[Item]:
   return list(items.values())
 
 
+def metric_names(config: ml_collections.ConfigDict) -> list[str]:
+  """Returns the names of the metrics of `few_shot.datasets`.
+
+  Raises:
+    ValueError: same as in `parse_datasets`.
+  """
+  return [
+    _METRIC.format(item.name, shots)
+    for item in parse_datasets(config)
+    for shots in config.few_shot.shots
+  ]
+
+
 def short_name(dataset: str) -> str:
   """Returns the last folder of a path, the TFDS builder, or the name."""
   kind, _, path = dataset.partition(':')
   if kind == 'folder':
-    return os.path.basename(os.path.abspath(path))
+    return os.path.basename(os.path.abspath(os.path.expanduser(path)))
   if kind == 'tfds':
     return path.partition(':')[0].replace('/', '-')
   return dataset
@@ -240,7 +254,7 @@ def summary(
 ) -> dict[str, float]:
   """Returns a statistic over the draws, by metric, few_shot/DATASET/5shot."""
   return {
-    f'few_shot/{name}/{shots}shot': statistic(values)
+    _METRIC.format(name, shots): statistic(values)
     for name, by_shots in accuracies.items()
     for shots, values in by_shots.items()
   }

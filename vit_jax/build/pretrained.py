@@ -156,6 +156,9 @@ def _set_evaluation_keys(
   data, found = config.data, stored.evaluation
   config.loss = config.loss or stored.loss
   data.eval_interpolation = data.eval_interpolation or found.interpolation
+  _check_known(config, 'loss', stored.loss)
+  _check_known(config, 'data.eval_interpolation', found.interpolation)
+  _check_known(config, 'data.eval_crop', found.crop)
   if data.eval_crop:
     return
   data.eval_crop = found.crop
@@ -173,6 +176,18 @@ def _set_evaluation_keys(
       ' data.precrop_size.'
     )
   data.precrop_size = height
+
+
+def _check_known(
+  config: ml_collections.ConfigDict, key: str, value: str
+) -> None:
+  """Refuses a checkpoint's setting that the config's key does not know."""
+  known = config_lib.KEYS[key].choices
+  if value not in known:
+    raise ValueError(
+      f'{config.init_from} specifies {value!r}, but {key} is one of'
+      f' {", ".join(filter(None, known))}.'
+    )
 
 
 def _any_name(stored: checkpoints.Description) -> str:

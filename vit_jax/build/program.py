@@ -18,7 +18,7 @@ import numpy as np
 from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.data import pipeline, registry
-from vit_jax.distributed import cpu, sharding
+from vit_jax.distributed import cpu, memory, sharding
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.models import patch_predictor, resnet, stacking
 from vit_jax.training import optim, patch_targets, steps
@@ -120,8 +120,27 @@ class Program:
       out_shardings=(self._shardings, mesh_lib.replicated(mesh)),
     )
 
+  def check_memory(self) -> None:
+    """Checks that state and batch fit into the memory of attached devices.
+
+    Raises:
+      ValueError: if they do not.
+    """
+    images = 'x'.join(map(str, self.batch['image'].shape))
+    memory.check_fits(
+      {
+        'weights and optimizer state': sharding.device_bytes(self.state),
+        f'a batch of {images}': sharding.device_bytes(self.batch),
+      },
+      self.mesh.local_devices[0],
+    )
+
   def compile(self) -> steps.Step:
-    """Returns the step compiled for the mesh, with the run's seed bound."""
+    """Returns the step compiled for the mesh, with the run's seed bound.
+
+    Raises:
+      ValueError: if it does not fit into the memory of a CPU's host.
+    """
     lowered = self.step.lower(self.state, self.batch, seed=self.seed)
     on_cpu = self.mesh.devices.flat[0].platform == 'cpu'
     compiled = cpu.compile_step(lowered) if on_cpu else lowered.compile()

@@ -6,6 +6,21 @@ import numpy as np
 from vit_jax.checkpoints.finite import NonFiniteError
 
 
+def check_type(name: str, dtype: np.dtype) -> None:
+  """Checks that arrays of a type hold floating-point numbers.
+
+  Raises:
+    ValueError: if they do not.
+  """
+  if not jnp.issubdtype(dtype, jnp.floating):
+    text = str(dtype)
+    raise ValueError(
+      f'parameter {name!r} is of type {text[:80]}{"..." * (len(text) > 80)};'
+      ' expected floating-point numbers, such as float32. Convert it, or leave'
+      ' it out if it is not a parameter of the model.'
+    )
+
+
 def check(name: str, array: np.ndarray) -> None:
   """Checks that an array holds finite floating-point numbers.
 
@@ -16,14 +31,9 @@ def check(name: str, array: np.ndarray) -> None:
   Raises:
     NonFiniteError: if a number is infinite or NaN, or would be infinite in
       float32.
-    ValueError: if the array is not of a floating-point type.
+    ValueError: see `check_type`.
   """
-  if not jnp.issubdtype(array.dtype, jnp.floating):
-    raise ValueError(
-      f'parameter {name!r} is of type {array.dtype}; expected floating-point'
-      ' numbers, such as float32. Convert it, or leave it out if it is not a'
-      ' parameter of the model.'
-    )
+  check_type(name, array.dtype)
   with np.errstate(over='ignore'):
     finite = np.isfinite(array.astype(np.float32, copy=False))
   if not finite.all():

@@ -14,6 +14,8 @@ import zlib
 
 from etils import epath
 
+from vit_jax.checkpoints import regular_file
+
 MANIFEST = 'checksums.json'
 _STEP_METADATA = '_CHECKPOINT_METADATA'  # Timestamps and item formats, in JSON.
 _CHUNK_BYTES = 1 << 24
@@ -35,11 +37,14 @@ def write_manifest(folder: epath.Path) -> None:
 
 def find_damage(folder: epath.Path) -> str | None:
   """Returns the first problem of a checkpoint; None if it is intact."""
+  for path in (folder / MANIFEST, folder / _STEP_METADATA):
+    if regular_file.is_special(path):
+      return f'{path.name} is not a file'
   try:
     files = json.loads((folder / MANIFEST).read_bytes())['files']
     for name, expected in files.items():
       path = folder / name
-      if not path.exists():
+      if not path.is_file() or regular_file.is_special(path):
         return f'{name} is missing'
       size = path.stat().length
       if size != expected['size']:

@@ -3,14 +3,75 @@
 from collections.abc import Mapping
 import dataclasses
 import re
+import textwrap
 from typing import Any
 
 from flax import traverse_util
 
 from vit_jax.checkpoints import position_tables
+from vit_jax.models import vit
 
 # Source of settings that no file records.
 ASSUMED = 'assumed'
+
+
+def check_size(name: str, size: Any) -> tuple[int, int] | None:
+  """Returns a size in pixels as (height, width).
+
+  Args:
+    name: name of the setting, for messages.
+    size: one number or two; None if it is not recorded.
+
+  Raises:
+    ValueError: if the size is anything else, or not positive.
+  """
+  if size is None:
+    return None
+  pair = tuple(size) if isinstance(size, (list, tuple)) else (size,) * 2
+  if len(pair) != 2 or not all(type(x) is int and 0 < x < 2**31 for x in pair):
+    raise ValueError(
+      f'{name}={size!r}; expected a positive number of pixels, or height and'
+      ' width.'
+    )
+  return pair
+
+
+def check_setting(name: str, value: Any, source: str) -> None:
+  """Checks a recorded setting.
+
+  Args:
+    name: a field of `Description`, 'heads' or 'pool'.
+    value: its value; None if it is not recorded.
+    source: where it is from, for messages.
+
+  Raises:
+    ValueError: if the value is invalid.
+  """
+  if value is None or name not in _VALID:
+    return
+  is_valid, expected = _VALID[name]
+  if not is_valid(value):
+    text = textwrap.shorten(repr(value), 80, placeholder='...')
+    raise ValueError(f'{source} specifies {name}={text}; expected {expected}.')
+
+
+# A test of a setting, and what it expects.
+_VALID = {
+  'gelu': (
+    lambda x: isinstance(x, str) and x in vit.GELUS,
+    f'one of {", ".join(vit.GELUS)}',
+  ),
+  'norm_eps': (
+    lambda x: isinstance(x, (int, float)) and 0 <= x < 1,
+    'a number from 0 to below 1',
+  ),
+  'heads': (lambda x: type(x) is int and x > 0, 'a positive number'),
+  'loss': (lambda x: isinstance(x, str), 'the name of a loss'),
+  'class_names': (
+    lambda x: all(isinstance(name, str) for name in x),
+    'a list of names',
+  ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +95,23 @@ class Evaluation:
   trim_px: int = 0
 
   def __post_init__(self):
-    """Converts sizes read from JSON, which are lists, to tuples."""
+    """Converts sizes read from JSON, which are lists, to tuples.
+
+    Raises:
+      ValueError: if a field is not of its type.
+    """
     for name in ('image_size', 'precrop_size'):
-      if (size := getattr(self, name)) is not None:
-        object.__setattr__(self, name, tuple(size))
+      size = check_size(name, getattr(self, name))
+      object.__setattr__(self, name, size)
+    for name, is_valid in {
+      'crop': isinstance(self.crop, str),
+      'interpolation': isinstance(self.interpolation, str),
+      'trim_px': type(self.trim_px) is int and self.trim_px >= 0,
+    }.items():
+      if not is_valid:
+        raise ValueError(
+          f'{name}={getattr(self, name)!r} is not a setting of an evaluation.'
+        )
 
   def __str__(self) -> str:
     """Returns a short text for logs."""

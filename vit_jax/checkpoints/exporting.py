@@ -4,9 +4,7 @@ from collections.abc import Collection, Sequence
 import os
 from typing import Any
 
-from etils import epath
-
-from vit_jax.checkpoints import description, finite
+from vit_jax.checkpoints import description, finite, location
 from vit_jax.checkpoints.formats import FORMATS
 from vit_jax.models import vit
 
@@ -56,7 +54,7 @@ def export(
     finite.NonFiniteError: if a weight is NaN or infinite.
     ValueError: if the format is unknown or cannot hold the model.
   """
-  path = epath.Path(path)
+  path = location.expand(path)
   finite.check(params, f'cannot write {path}', '.')
   settings = {
     'gelu': gelu,

@@ -4,21 +4,22 @@ import logging
 import os
 from typing import Any
 
-from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vit_jax.checkpoints import (
   description,
+  location,
   normalization,
+  regular_file,
   run_folder,
+  structure,
 )
 from vit_jax.checkpoints.formats import (
   FORMATS,
   huggingface,
   npz,
-  official,
   safetensors_file,
 )
 
@@ -60,12 +61,11 @@ def load_with_description(
     NumPy arrays, with narrow floats widened to float32, and the description.
 
   Raises:
-    ImportError: if the library for the format is not installed.
     ValueError: if the path does not exist; if the file is damaged, incomplete,
       of unknown format or contains anything but arrays of finite floats; or if
       a setting is not supported. The message starts with the path.
   """
-  path = epath.Path(path).expanduser()
+  path = location.expand(path)
   try:
     return _read(path, heads)
   except ValueError as error:
@@ -76,13 +76,16 @@ def _read(path, heads):
   if path.is_dir():
     if run_folder.is_run(path):
       params = run_folder.read(path)
-      return _apply_settings(path, params, 'run', run_folder.settings(path))
+      settings = run_folder.settings(path)
+      _check_settings(settings)
+      return _apply_settings(path, params, 'run', settings)
     if (path / huggingface.WEIGHTS).exists():
       return _read_safetensors(path / huggingface.WEIGHTS, heads)
     raise ValueError(
       f'the folder contains neither {huggingface.WEIGHTS} nor the checkpoints'
       ' of a run; give the path of a weight file in it.'
     )
+  regular_file.check(path)
   if not path.exists():
     raise ValueError(
       'no such file or folder; give the path of an .npz or .safetensors file,'
@@ -108,7 +111,9 @@ def _read(path, heads):
 def _read_npz(path):
   with npz.open_archive(path) as archive:
     name = _match('.npz', archive)
-    params = FORMATS[name].read(archive)
+    read = FORMATS[name].read
+    _check_unread(read(archive.placeholders()))
+    params = read(archive)
     if archive.unread:
       _log.info(
         '%s: ignored arrays that do not belong to an image model: %d, such as'
@@ -117,14 +122,19 @@ def _read_npz(path):
         len(archive.unread),
         archive.unread[0],
       )
-    settings = FORMATS[name].settings(path, {})
+    settings = _settings(name, path, {})
     return _apply_settings(path, params, name, settings, archive.unread)
 
 
 def _read_safetensors(path, heads):
-  arrays, metadata = safetensors_file.read(path)
+  regular_file.check(path)
+  with safetensors_file.open_file(path) as (arrays, metadata):
+    return _from_safetensors(path, arrays, metadata, heads)
+
+
+def _from_safetensors(path, arrays, metadata, heads):
   name = _match('.safetensors', arrays)
-  settings = FORMATS[name].settings(path, metadata)
+  settings = _settings(name, path, metadata)
   if heads:
     settings['the argument `heads`'] = {'heads': heads}
   recorded = {}
@@ -136,7 +146,10 @@ def _read_safetensors(path, heads):
     raise ValueError(
       f'conflicting numbers of attention heads: {listed}; correct one of them.'
     )
-  params = FORMATS[name].read(arrays, next(iter(recorded), None))
+  heads = next(iter(recorded), None)
+  read = FORMATS[name].read
+  _check_unread(read(arrays.placeholders(), heads))
+  params = read(arrays, heads)
   if not recorded:
     usual = description.sizes(params).get('heads')
     settings.setdefault(description.ASSUMED, {})['heads'] = usual
@@ -156,9 +169,34 @@ def _match(suffix, arrays):
   )
 
 
+def _settings(format, path, metadata):
+  """Returns the settings recorded in and next to a file, after a check."""
+  settings = FORMATS[format].settings(path, metadata)
+  _check_settings(settings)
+  return settings
+
+
+def _check_settings(settings):
+  for source, found in settings.items():
+    for name, value in found.items():
+      description.check_setting(name, value, source)
+
+
+def _check_unread(placeholders):
+  """Checks the parameters of a file before their data are read."""
+  structure.check(placeholders)
+  needed = sum(x.nbytes for x in jax.tree.leaves(placeholders))
+  memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  if needed > memory:
+    raise ValueError(
+      f'the weights take {needed / 2**30:,.1f} GiB, but this host has only'
+      f' {memory / 2**30:,.1f} GiB of memory.'
+    )
+
+
 def _apply_settings(path, params, format, settings, ignored=()):
   """Applies the settings; returns float32 weights and their description."""
-  official.check_blocks(params)
+  structure.check(params)
   sizes = description.sizes(params)
   if sizes.get('positions') == 'none' and format in _ALWAYS_WITH_POSITIONS:
     raise ValueError(

@@ -10,34 +10,38 @@ from typing import Any
 
 import numpy as np
 
+_SMALLEST_STD, _LARGEST = 1e-6, 1e6
 NONE = (0.5, 0.5, 0.5)  # As mean and as std: images stay in [-1, 1].
 
 Channels = tuple[float, float, float]
 
 
-def check(name: str, values: Any) -> Channels:
+def check(name: str, values: Any, *, scale: float = 1) -> Channels:
   """Checks a mean or standard deviation; returns one number per channel.
 
   Args:
     name: name of the setting, for messages; that of a standard deviation ends
       in 'std'.
     values: one number, or one per channel.
+    scale: what the values are divided by.
 
   Raises:
-    ValueError: if the values are not finite numbers, or a standard deviation is
-      not positive.
+    ValueError: if the values are not numbers, or so large or small that they
+      cannot be those of images.
   """
   many = isinstance(values, Sequence) and not isinstance(values, str)
   numbers = tuple(values) if many else (values,) * 3
+  low = _SMALLEST_STD if name.endswith('std') else -_LARGEST
   is_valid = len(numbers) == 3 and all(
-    isinstance(x, (int, float)) and np.isfinite(x) for x in numbers
+    isinstance(x, (int, float)) and low * scale <= x <= _LARGEST * scale
+    for x in numbers
   )
-  if not is_valid or (name.endswith('std') and min(numbers) <= 0):
+  if not is_valid:
     raise ValueError(
       f'{name}={values!r}; expected one number, or one for each of the three'
       f' channels{", all above 0" * name.endswith("std")}.'
     )
-  return numbers
+  return tuple(x / scale for x in numbers)
 
 
 def fold(

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import numbers
+import re
 from typing import Any
 
 from etils import epath
@@ -9,7 +11,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from vit_jax.checkpoints import checksums, finite
+from vit_jax import foreign_errors
+from vit_jax.checkpoints import checksums, finite, regular_file, structure
 from vit_jax.checkpoints.description import Evaluation
 
 _log = logging.getLogger(__name__)
@@ -19,6 +22,35 @@ CONFIG = 'config.json'
 DATA = 'data.json'
 RESULTS = 'results.json'
 FINAL_WEIGHTS = 'final.npz'
+
+# Types of fields, by file; each field may be missing.
+_FIELDS = {
+  CONFIG: {
+    'job': str,
+    'loss': str,
+    'model.gelu': str,
+    'model.norm_eps': numbers.Real,
+    'data.image_size': int,
+    'data.image_width': int,
+    'data.precrop_size': int,
+    'data.trim_px': int,
+    'data.eval_crop': str,
+    'data.eval_interpolation': str,
+  },
+  DATA: {'class_names': list, 'train': dict, 'evals': dict},
+  RESULTS: {
+    'job': str,
+    'step': int,
+    'seconds': numbers.Real,
+    'core_days': numbers.Real,
+    'parameters': int,
+    'metrics': dict,
+    'class_names': list,
+    'class_accuracy': dict,
+    'asked': dict,
+    'missing': list,
+  },
+}
 
 
 def is_run(folder: epath.Path) -> bool:
@@ -50,7 +82,7 @@ def read(folder: epath.Path) -> dict[str, Any]:
   for step in _steps(folder):
     damage = checksums.find_damage(folder / str(step))
     if damage is None:
-      params = _restore(folder / str(step) / 'state')
+      params = _restore(step, folder / str(step) / 'state')
       finite.check(params, f'checkpoint {step}', '; use another checkpoint.')
       return params
     damages.append(f'{step}: {damage}')
@@ -110,28 +142,100 @@ def _steps(folder):
   steps = [
     int(path.name)
     for path in folder.iterdir()
-    if path.name.isdigit() and (path / checksums.MANIFEST).exists()
+    if re.fullmatch('[0-9]{1,15}', path.name)
+    and (path / checksums.MANIFEST).exists()
   ]
   return sorted(steps, reverse=True)
 
 
-def _restore(state):
+def _restore(step, state):
   handler = ocp.PyTreeCheckpointHandler()
-  saved = handler.metadata(state).tree
-  part = 'ema_params' if saved.get('ema_params') else 'params'
-  item = {part: saved[part]}
-  as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-  restored = handler.restore(
-    state,
-    args=ocp.args.PyTreeRestore(
-      item=item,
-      restore_args=jax.tree.map(lambda _: as_numpy, item),
-      partial_restore=True,
-    ),
-  )
+  try:
+    saved = handler.metadata(state).tree
+    part = 'ema_params' if saved.get('ema_params') else 'params'
+    item = {part: saved[part]}
+    structure.check(item[part])
+    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+    restored = handler.restore(
+      state,
+      args=ocp.args.PyTreeRestore(
+        item=item,
+        restore_args=jax.tree.map(lambda _: as_numpy, item),
+        partial_restore=True,
+      ),
+    )
+  except MemoryError:
+    raise
+  except Exception as error:  # Orbax raises errors of many types.
+    raise ValueError(
+      f'checkpoint {step} cannot be restored'
+      f' ({foreign_errors.message(error).rstrip(".")}); give another checkpoint'
+      ' or weight file.'
+    ) from error
   return restored[part]
 
 
+class _Fields(dict):
+  """A JSON object of a file, which reports missing fields to the user."""
+
+  path: epath.Path
+
+  def __missing__(self, name: str) -> None:
+    raise ValueError(
+      f'{self.path} has no field {name!r}; restore the file, or remove it.'
+    )
+
+
 def read_json(path: epath.Path) -> Any:
-  """Returns the content of a JSON file, or None if there is no file."""
-  return json.loads(path.read_text()) if path.exists() else None
+  """Returns the object in a JSON file, or None if there is no file.
+
+  Raises:
+    ValueError: if the file is damaged, a field is not of its type, or, later,
+      if a field that is looked up is missing.
+  """
+  if not path.exists():
+    return None
+  regular_file.check(path)
+  return parse_json(path.read_bytes(), path)
+
+
+def parse_json(
+  text: bytes, path: epath.Path, place: str = '', expected: type = dict
+) -> Any:
+  """Returns the content of a JSON text.
+
+  Args:
+    text: the text.
+    path: file that it is from.
+    place: position of the text in the file, for messages.
+    expected: type of the content.
+
+  Raises:
+    ValueError: same as in `read_json`.
+  """
+
+  def fields(pairs):
+    content = _Fields(pairs)
+    content.path = path
+    return content
+
+  advice = 'the file may have been cut short; restore it, or remove it.'
+  try:
+    content = json.loads(text, object_pairs_hook=fields)
+  except (ValueError, RecursionError) as error:
+    raise ValueError(
+      f'{path}{place} is not JSON ({error}): {advice}'
+    ) from error
+  if not isinstance(content, expected):
+    raise ValueError(
+      f'{path}{place} is a {type(content).__name__} in JSON, but a'
+      f' {expected.__name__} is expected: {advice}'
+    )
+  for name, field in _FIELDS.get(path.name, {}).items():
+    value = content.get(name)
+    if value is not None and not isinstance(value, field):
+      raise ValueError(
+        f'{path}: {name!r} is of type {type(value).__name__}, but'
+        f' {field.__name__} is expected; restore the file, or remove it.'
+      )
+  return content

@@ -17,6 +17,7 @@ from vit_jax.config.derived import (
   eval_splits,
   image_size,
   model_options,
+  profiled_steps,
   total_steps,
   warmup_steps,
 )
@@ -36,6 +37,7 @@ __all__ = [
   'image_size',
   'load_run',
   'model_options',
+  'profiled_steps',
   'set_keys',
   'total_steps',
   'warmup_steps',

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 import copy
+import re
 from typing import Any
 
-from etils import epath
 import ml_collections
 
-from vit_jax.checkpoints import run_folder
+from vit_jax.checkpoints import location, run_folder
 from vit_jax.config import values as values_lib
-from vit_jax.config.key import Adjustable
+from vit_jax.config.derived import eval_splits, profiled_steps
+from vit_jax.config.key import Adjustable, Reporting
 from vit_jax.config.keys import KEYS
+from vit_jax.models import variants
 
 # If empty, these come from the checkpoint, except in jobs that train.
 _FROM_CHECKPOINT = ('loss', 'data.eval_crop', 'data.eval_interpolation')
@@ -101,6 +103,11 @@ def check(
     )
   for name, value in flat.items():
     values_lib.check(name, value)
+  eval_splits(config)
+  profiled_steps(config)
+  if config.model.name:
+    variants.parse(config.model.name)
+  _check_pattern('optim.freeze', config.optim.freeze)
   for name in _FROM_CHECKPOINT:
     if takes_steps and not flat[name]:
       raise ValueError(
@@ -128,22 +135,37 @@ def check(
 
 
 def changed_keys(
-  keys: Mapping[str, Any], earlier: Mapping[str, Any]
+  keys: Mapping[str, Any],
+  earlier: Mapping[str, Any],
+  *,
+  in_training: bool = False,
 ) -> list[str]:
   """Returns the changes that keep a run from resuming, as 'key: old -> new'.
 
   Args:
     keys: all keys of the run by their dotted names.
     earlier: those of its `config.json`; absent ones have their defaults.
+    in_training: whether this is a training run that has not finished.
   """
   earlier = values_lib.from_json(earlier)
+  may_change = (Adjustable, Reporting) if in_training else Adjustable
   return [
     f'{name}: {earlier.get(name, key.default)!r} -> {keys[name]!r}'
     for name, key in KEYS.items()
     if keys[name] != earlier.get(name, key.default)
-    and not isinstance(key, Adjustable)
+    and not isinstance(key, may_change)
     and not (_is_derived(name, keys) and not keys[name])
   ]
+
+
+def _check_pattern(name, pattern):
+  try:
+    re.compile(pattern)
+  except (re.error, RecursionError, OverflowError) as error:
+    raise ValueError(
+      f'{name}={pattern!r} is not a regular expression ({error}):'
+      f' {KEYS[name].meaning}'
+    ) from error
 
 
 def _is_derived(name, keys):
@@ -163,7 +185,7 @@ def load_run(path: str) -> tuple[dict[str, Any], str]:
   Raises:
     ValueError: if there is no run.
   """
-  given = epath.Path(path).expanduser()
+  given = location.expand(path)
   folder = given if given.is_dir() else given.parent
   flat = run_folder.read_json(folder / run_folder.CONFIG)
   if flat is None:
@@ -172,7 +194,7 @@ def load_run(path: str) -> tuple[dict[str, Any], str]:
       ' config.json. Check the path, or write MODEL,DATASET, such as'
       ' ViT-B/16,cifar10.'
     )
-  flat = values_lib.from_json(flat)
+  flat = values_lib.from_json(flat, folder / run_folder.CONFIG)
   final = folder / run_folder.FINAL_WEIGHTS
   weights = final if given.is_dir() and final.exists() else given
   return {k: v for k, v in flat.items() if k in KEYS}, str(weights)

@@ -1,18 +1,33 @@
 """Values that follow from config keys, after all overrides."""
 
 import math
+import re
 from typing import Any
 
 import ml_collections
 
 from vit_jax.config.keys import KEYS
 
+# Part of the name predictions_SPLIT.jsonl.
+_SPLIT_NAME = re.compile(r'\w[\w.+ -]{0,99}')
+
 
 def total_steps(config: ml_collections.ConfigDict, num_examples: int) -> int:
-  """Returns the length of the run in steps; epochs are rounded up."""
+  """Returns the length of the run in steps; epochs are rounded up.
+
+  Raises:
+    ValueError: if it exceeds the range of `total_steps`.
+  """
   if config.total_steps:
     return config.total_steps
-  return math.ceil(config.total_epochs * num_examples / config.batch_size)
+  steps = math.ceil(config.total_epochs * num_examples / config.batch_size)
+  _, most = KEYS['total_steps'].range
+  if steps > most:
+    raise ValueError(
+      f'total_epochs={config.total_epochs:g} of {num_examples:,} examples are'
+      f' {steps:,} steps, more than {most:,}; train for fewer epochs.'
+    )
+  return steps
 
 
 def warmup_steps(config: ml_collections.ConfigDict, total_steps: int) -> int:
@@ -45,21 +60,47 @@ def eval_splits(config: ml_collections.ConfigDict) -> dict[str, str]:
   By default, the name is that of the dataset's split: test for test[:9].
 
   Raises:
-    ValueError: if a name is missing, not unique or contains a slash.
+    ValueError: if a name occurs twice or cannot be part of a file name.
   """
   splits = {}
   for item in filter(None, map(str.strip, config.data.eval.split(','))):
     name, equals, split = item.partition('=')
     if not equals:
       name, split = item.partition('[')[0], item
-    if name in splits or not name or not split or '/' in name:
+    if name in splits or not split or not _SPLIT_NAME.fullmatch(name):
       raise ValueError(
-        f'data.eval={config.data.eval!r}: each split needs a unique name'
-        f' without a slash, as in val=train[98%:],test=validation; {item!r} has'
-        ' none.'
+        f'data.eval={config.data.eval!r}: each split needs a unique name, as in'
+        f' val=train[98%:],test=validation; that of {item!r} is not unique or'
+        ' is not a file name (letters, digits, spaces and _.+-).'
       )
     splits[name] = split
   return splits
+
+
+def profiled_steps(
+  config: ml_collections.ConfigDict, total_steps: int | None = None
+) -> tuple[int, int] | None:
+  """Returns the first and last step of `profile_steps`; None if it is empty.
+
+  Raises:
+    ValueError: if it is not of the form FIRST:LAST, they are out of order, or
+      the first one is not before `total_steps`, if given.
+  """
+  if not config.profile_steps:
+    return None
+  match = re.fullmatch(r'([0-9]{1,10}):([0-9]{1,10})', config.profile_steps)
+  if not match or int(match[1]) > int(match[2]):
+    raise ValueError(
+      f'profile_steps={config.profile_steps!r} is not of the form FIRST:LAST,'
+      ' such as 10:15, with the steps in this order.'
+    )
+  first, last = int(match[1]), int(match[2])
+  if total_steps is not None and first >= total_steps:
+    raise ValueError(
+      f'profile_steps={config.profile_steps!r} begins after the run, whose'
+      f' steps are 0 to {total_steps - 1}; choose earlier steps.'
+    )
+  return first, last
 
 
 def model_options(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Config keys that single jobs read."""
 
-from vit_jax.config.key import Adjustable, Key
+from vit_jax.config.key import Adjustable, Key, Reporting
 from vit_jax.training import patch_targets
+
+_MAX_REPEATS = 1000
 
 JOB_KEYS = {
   'masked_patch.target': Key(
@@ -17,7 +19,7 @@ JOB_KEYS = {
     low=0,
     high=1,
   ),
-  'masked_patch.picture_every': Key(
+  'masked_patch.picture_every': Reporting(
     0, 'Steps between pictures of predictions; 0: only at the end.', low=0
   ),
   'sweep.job': Key(
@@ -36,7 +38,10 @@ JOB_KEYS = {
   'sweep.train': Key('train[:90%]', 'Training split while selecting.'),
   'sweep.val': Key('train[90%:]', 'Held-out split while selecting.'),
   'sweep.seeds': Key(
-    3, 'Runs of the selected setting, on all of data.train.', low=1
+    3,
+    'Runs of the selected setting, on all of data.train.',
+    low=1,
+    high=_MAX_REPEATS,
   ),
   'vtab.tasks': Key((), 'Tasks of VTAB to run; empty: all 19.'),
   'vtab.skip_missing': Adjustable(False, 'Whether to skip tasks without data.'),
@@ -82,6 +87,7 @@ JOB_KEYS = {
     'Numbers of training examples, 0 for all; smaller sets are subsets of'
     ' larger ones. Empty: data.subset.',
     items=int,
+    low=0,
   ),
   'plan.job': Key(
     'pretrain',
@@ -93,7 +99,7 @@ JOB_KEYS = {
   ),
   'plan.models': Key((), 'Models; empty: model.name.'),
   'plan.batch_sizes': Key(
-    (), 'Global batch sizes; empty: batch_size.', items=int
+    (), 'Global batch sizes; empty: batch_size.', items=int, low=1
   ),
   'plan.fit': Key(
     'accumulate',
@@ -106,7 +112,11 @@ JOB_KEYS = {
   ),
   'inference.models': Key((), 'Models; empty: model.name.'),
   'inference.image_sizes': Key(
-    (), 'Sides of images in px; empty: data.image_size.', items=int
+    (),
+    'Sides of images in px; empty: data.image_size.',
+    items=int,
+    low=1,
+    high=2**14,
   ),
   'inference.largest_batch': Key(2**16, 'Largest batch to try.', low=1),
   'inference.cpu_memory': Key(
@@ -115,7 +125,9 @@ JOB_KEYS = {
     ' paper, has 16.',
     low=0.001,
   ),
-  'inference.repetitions': Key(10, 'Timings per batch size.', low=3),
+  'inference.repetitions': Key(
+    10, 'Timings per batch size.', low=3, high=_MAX_REPEATS
+  ),
   'inference.seconds': Key(
     10.0,
     'Seconds for the timings of a batch size. At least three are made; if these'
@@ -145,7 +157,7 @@ JOB_KEYS = {
   'evaluate.objectnet_restricted': Key(
     False, 'Whether the model chooses only among the ObjectNet classes.'
   ),
-  'few_shot.every': Key(
+  'few_shot.every': Reporting(
     0,
     'Steps between few-shot evaluations of a training run, which then also ends'
     ' with one; 0: none.',
@@ -158,10 +170,13 @@ JOB_KEYS = {
     ' from and to test on.',
   ),
   'few_shot.shots': Key(
-    (1, 5, 10, 25), 'Examples per class to learn from.', items=int
+    (1, 5, 10, 25), 'Examples per class to learn from.', items=int, low=1
   ),
   'few_shot.seeds': Key(
-    3, 'Random draws of the examples, the same for every model.', low=1
+    3,
+    'Random draws of the examples, the same for every model.',
+    low=1,
+    high=_MAX_REPEATS,
   ),
   'few_shot.l2': Key(
     1024.0, 'L2 regularization of the least-squares fit.', low=1e-6

@@ -2,10 +2,15 @@
 
 from vit_jax.checkpoints import fitting
 from vit_jax.config.job_keys import JOB_KEYS
-from vit_jax.config.key import Adjustable, Key
+from vit_jax.config.key import Adjustable, Key, Reporting
 from vit_jax.data import class_matching, decode, preprocess
 from vit_jax.models import factory, positions, stacking, vit
 from vit_jax.training import optim, steps
+
+_MAX_SIDE_PX = 2**14
+_MAX_DEPTH = 1000  # Blocks or units; each is traced.
+# Adam divides by 1 - b**t.
+_MAX_DECAY = 0.999999
 
 _RUN = {
   'job': Key('pretrain', 'Job to run, a name in vit_jax.jobs.JOBS.'),
@@ -18,8 +23,10 @@ _RUN = {
   'total_epochs': Key(
     0.0, 'Length in epochs of data.train; 0: given by total_steps.', low=0
   ),
-  'log_every': Key(50, 'Steps between progress lines.', low=1),
-  'eval_every': Key(0, 'Steps between evaluations; 0: only at the end.', low=0),
+  'log_every': Adjustable(50, 'Steps between progress lines.', low=1),
+  'eval_every': Reporting(
+    0, 'Steps between evaluations; 0: only at the end.', low=0
+  ),
   'checkpoint_every': Adjustable(
     1000, 'Steps between checkpoints; 0: only at the end.', low=0
   ),
@@ -52,7 +59,9 @@ _RUN = {
   'label_smoothing': Key(
     0.0, 'Share of probability spread over all classes.', low=0, high=0.999
   ),
-  'mixup': Key(0.0, 'Alpha of MixUp, 0.1 in the BiT recipe; 0: none.', low=0),
+  'mixup': Key(
+    0.0, 'Alpha of MixUp, 0.1 in the BiT recipe; 0: none.', low=0, high=1000
+  ),
   'class_weights': Key(
     'none',
     'Class weights in the loss: none; balanced, by inverse frequency.',
@@ -71,7 +80,11 @@ _MODEL = {
     ' the job trains.',
   ),
   'model.depth': Key(
-    0, 'Encoder blocks; 0: those of model.name.', low=0, unset=0
+    0,
+    'Encoder blocks; 0: those of model.name.',
+    low=0,
+    high=_MAX_DEPTH,
+    unset=0,
   ),
   'model.width': Key(
     0, 'Embedding dimension; 0: that of model.name.', low=0, unset=0
@@ -83,18 +96,25 @@ _MODEL = {
     0, 'Attention heads; 0: those of model.name.', low=0, unset=0
   ),
   'model.patch_size': Key(
-    0, 'Patch side in px; 0: that of model.name.', low=0, unset=0
+    0,
+    'Patch side in px; 0: that of model.name.',
+    low=0,
+    high=_MAX_SIDE_PX,
+    unset=0,
   ),
   'model.stage_depths': Key(
     (),
     "Units of a ResNet's stages, such as 3,4,6,3; empty: those of model.name.",
     items=int,
+    low=1,
+    high=_MAX_DEPTH,
     unset=(),
   ),
   'model.width_factor': Key(
     0.0,
     'Width factor of a ResNet, a multiple of 0.5; 0: that of model.name.',
     low=0,
+    high=1000,
     unset=0,
   ),
   'model.pool': Key(
@@ -137,6 +157,7 @@ _MODEL = {
     0.0,
     "Epsilon of LayerNorms; 0: the checkpoint's, else 1e-6.",
     low=0,
+    high=1,
     unset=0,
     derived=True,
   ),
@@ -162,7 +183,7 @@ _DATA = {
     ' catalog; vtab for the job of that name.',
   ),
   'data.train': Key('train', 'Training split, such as train[:98%].'),
-  'data.eval': Key(
+  'data.eval': Reporting(
     'test',
     'Splits to evaluate, [METRIC_NAME=]SPLIT separated by commas, such as'
     ' val=train[98%:],test=validation.',
@@ -210,8 +231,11 @@ _DATA = {
     'Image height in px, and width unless data.image_width is set; 0: the'
     " checkpoint's, unless the job trains.",
     low=0,
+    high=_MAX_SIDE_PX,
   ),
-  'data.image_width': Key(0, 'Image width in px; 0: data.image_size.', low=0),
+  'data.image_width': Key(
+    0, 'Image width in px; 0: data.image_size.', low=0, high=_MAX_SIDE_PX
+  ),
   'data.crop': Key(
     'inception',
     'Training crop: inception, with a share of the area from data.crop_area to'
@@ -222,7 +246,10 @@ _DATA = {
     0.05, 'Smallest share of the area of an inception crop.', low=0.01, high=1
   ),
   'data.precrop_size': Key(
-    0, 'Side in px before a random or center crop; 0: 7/6 of the size.', low=0
+    0,
+    'Side in px before a random or center crop; 0: 7/6 of the size.',
+    low=0,
+    high=2 * _MAX_SIDE_PX,
   ),
   'data.flip': Key(True, 'Whether to flip images at random.'),
   'data.rotate_degrees': Key(
@@ -251,7 +278,10 @@ _DATA = {
     derived=True,
   ),
   'data.trim_px': Key(
-    0, 'Border in px to cut off evaluation images, 2 for ObjectNet.', low=0
+    0,
+    'Border in px to cut off evaluation images, 2 for ObjectNet.',
+    low=0,
+    high=_MAX_SIDE_PX,
   ),
 }
 
@@ -268,12 +298,18 @@ _OPTIM = {
     ' 10 at each of optim.boundaries.',
     choices=optim.DECAYS,
   ),
-  'optim.boundaries': Key((), 'Steps at which the rate decays.', items=int),
+  'optim.boundaries': Key(
+    (), 'Steps at which the rate decays.', items=int, low=1
+  ),
   'optim.warmup_steps': Key(
     10_000, 'Linear warm-up steps; -1: 1/10 of the run, at most 10,000.', low=-1
   ),
-  'optim.b1': Key(0.9, "Decay rate of Adam's first moment.", low=0, high=1),
-  'optim.b2': Key(0.999, "Decay rate of Adam's second moment.", low=0, high=1),
+  'optim.b1': Key(
+    0.9, "Decay rate of Adam's first moment.", low=0, high=_MAX_DECAY
+  ),
+  'optim.b2': Key(
+    0.999, "Decay rate of Adam's second moment.", low=0, high=_MAX_DECAY
+  ),
   'optim.momentum': Key(0.9, 'Momentum of sgd.', low=0, high=1),
   'optim.mu_dtype': Key(
     'float32',
@@ -294,7 +330,7 @@ _OPTIM = {
     'Regular expression that matches the full paths of weights to freeze;'
     ' (?!head/).* makes a linear probe; empty: none.',
   ),
-  'optim.accumulate': Key(
+  'optim.accumulate': Adjustable(
     1, 'Micro-batches per step, whose gradients are accumulated.', low=1
   ),
 }
@@ -327,13 +363,14 @@ _MESH = {
     -1, "Index of this process, from 0; -1: the environment's.", low=-1
   ),
   'distributed.start_timeout': Adjustable(
-    300, 'Seconds to wait for all processes.', low=1
+    300, 'Seconds to wait for all processes.', low=1, high=86_400
   ),
   'distributed.heartbeat_timeout': Adjustable(
     100,
     'Seconds without a heartbeat after which a process counts as lost and the'
     ' others exit.',
     low=5,
+    high=86_400,
   ),
 }
 

@@ -14,15 +14,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 import difflib
 import math
+import os
 import re
 from typing import Any
 
+from vit_jax.config.job_keys import JOB_KEYS
 from vit_jax.config.keys import KEYS
 
 FAMILY = 'family'  # Entry of a point beside the keys that it sets.
 _BOOLS = dict.fromkeys(('true', 't', '1'), True)
 _BOOLS |= dict.fromkeys(('false', 'f', '0'), False)
 _LIST_OF = {int: 'whole numbers, such as 3,4,6,3', float: 'numbers'}
+_MAX_SETTINGS = 10_000  # Of a grid.
+_MAX_SHOWN = 200  # Characters of a value in a message.
+# Settings are of runs that train, with the devices and the page of their job.
+_NOT_IN_SETTINGS = {'job', 'distributed', 'report'} | {
+  name.partition('.')[0] for name in JOB_KEYS
+} - {'few_shot'}
 _POINT = re.compile(
   r'((?P<name>[^=:()]+)(\((?P<family>[^=()]+)\))?:(\s|$))?(?P<pairs>.*)',
   re.DOTALL,
@@ -50,9 +58,9 @@ def check_name(name: str) -> None:
     ValueError: if it does not; the message suggests the nearest key.
   """
   if name not in KEYS:
-    near = difflib.get_close_matches(name, KEYS, n=1)
+    near = difflib.get_close_matches(str(name), KEYS, n=1)
     raise ValueError(
-      f'{name!r} is not a config key'
+      f'{_shown(name)} is not a config key'
       + (f'; did you mean {near[0]}?' if near else '.')
     )
 
@@ -73,13 +81,14 @@ def parse(name: str, text: str) -> Any:
       return tuple(key.items(item) for item in items)
     except ValueError as error:
       raise ValueError(
-        f'{name}={text!r} is not a list of {_LIST_OF[key.items]}: {key.meaning}'
+        f'{name}={_shown(text)} is not a list of {_LIST_OF[key.items]}:'
+        f' {key.meaning}'
       ) from error
   try:
     return _PARSERS.get(key.type, key.type)(text)
   except (KeyError, ValueError) as error:
     raise ValueError(
-      f'{name}={text!r} is not of type {key.type.__name__}: {key.meaning}'
+      f'{name}={_shown(text)} is not of type {key.type.__name__}: {key.meaning}'
     ) from error
 
 
@@ -89,7 +98,7 @@ def _parse_setting(name: str, text: str) -> dict[str, Any]:
     key, equals, value = pair.partition('=')
     if not equals:
       raise ValueError(
-        f'{name}: {text!r} is not KEY=VALUE pairs separated by spaces.'
+        f'{name}: {_shown(text)} is not KEY=VALUE pairs separated by spaces.'
       )
     setting[key] = parse(key, value)
   return setting
@@ -101,7 +110,7 @@ def _parse_axes(name: str, text: str) -> dict[str, tuple[Any, ...]]:
     key, equals, values = axis.partition('=')
     if not equals or not values:
       raise ValueError(
-        f'{name}={text!r}: {axis!r} is not KEY=A|B|C, such as'
+        f'{name}={_shown(text)}: {_shown(axis)} is not KEY=A|B|C, such as'
         ' optim.lr=0.01|0.03.'
       )
     axes[key] = tuple(parse(key, value) for value in values.split('|'))
@@ -132,10 +141,30 @@ def _axis_settings(axes: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
   for key, values in axes.items():
     if not isinstance(values, tuple) or not values:
       raise ValueError(
-        f'{key}={values!r} is not a tuple of values, such as'
+        f'{key}={_shown(values)} is not a tuple of values, such as'
         " {'optim.lr': (0.01, 0.03)}."
       )
+  # Counted, since the combinations may not fit into memory.
+  if (count := math.prod(map(len, axes.values()))) > _MAX_SETTINGS:
+    raise ValueError(
+      f'the grid {_shown(axes)} has {count:,} settings, more than'
+      f' {_MAX_SETTINGS:,}; try fewer values at once.'
+    )
+  for key, values in axes.items():
     yield from ({key: value} for value in values)
+
+
+def _point_settings(points: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+  for name, point in points.items():
+    if not isinstance(point, Mapping):
+      raise ValueError(f'point {_shown(name)}: {_shown(point)} is not a dict.')
+    for text in (name, point.get(FAMILY, '')):
+      if not isinstance(text, str):
+        raise ValueError(
+          f'point {_shown(name)}: names and families are strings, got'
+          f' {_shown(text)}.'
+        )
+    yield _without_family(point)
 
 
 def _without_family(point: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -187,7 +216,7 @@ FORMS = {
   ),
   'points': Form(
     _parse_points,
-    lambda points: map(_without_family, points.values()),
+    _point_settings,
     lambda points: '; '.join(_point_text(*point) for point in points.items()),
   ),
 }
@@ -200,39 +229,74 @@ def check(name: str, value: Any) -> None:
     ValueError: with the key, its value, and what is valid.
   """
   key = KEYS[name]
-  number = key.type is float and type(value) in (int, Number)
-  if type(value) is not key.type and not number:
-    raise ValueError(
-      f'{name}={value!r} is of type {type(value).__name__}, but'
-      f' {key.type.__name__} is expected: {key.meaning}'
-    )
+  _check_type(name, value)
   if key.form:
     for setting in FORMS[key.form].settings(value):
-      if not isinstance(setting, Mapping):
-        raise ValueError(f'{name}: {setting!r} is not a dict of keys.')
-      for other, item in setting.items():
-        check_name(other)
-        check(other, item)
-  elif key.type is tuple:
-    number = (int, float) if key.items is float else key.items
-    if not all(isinstance(item, number) for item in value):
-      raise ValueError(
-        f'{name}={value!r} holds items that are not of type'
-        f' {key.items.__name__}: {key.meaning}'
-      )
-    if key.items is float and not all(map(math.isfinite, value)):
-      raise ValueError(
-        f'{name}={value!r} holds numbers that are not finite: {key.meaning}'
-      )
-  elif key.choices and value not in key.choices:
-    known = ', '.join(filter(None, key.choices))
-    raise ValueError(f'{name}={value!r} is not one of {known}: {key.meaning}')
-  if key.type is float and not math.isfinite(value):
-    raise ValueError(f'{name}={value!r} is not finite: {key.meaning}')
-  if key.type in (int, float) and not key.low <= value <= key.high:
+      _check_setting(name, setting)
+    return
+  for item in value if key.type is tuple else (value,):
+    _check_item(name, item)
+
+
+def _check_type(name: str, value: Any) -> None:
+  key = KEYS[name]
+  if not _is_of_type(value, key.type):
     raise ValueError(
-      f'{name}={value!r} is outside [{key.low:g}, {key.high:g}]: {key.meaning}'
+      f'{name}={_shown(value)} is of type {type(value).__name__}, but'
+      f' {key.type.__name__} is expected: {key.meaning}'
     )
+  items = value if key.type is tuple and not key.form else ()
+  if not all(_is_of_type(item, key.items) for item in items):
+    raise ValueError(
+      f'{name}={_shown(value)} holds items that are not of type'
+      f' {key.items.__name__}: {key.meaning}'
+    )
+
+
+def _is_of_type(value, expected: type) -> bool:
+  # To Python, a bool is an int.
+  return type(value) is expected or (
+    expected is float and type(value) in (int, Number)
+  )
+
+
+def _check_item(name: str, value: Any) -> None:
+  """Checks a value that is not a tuple, or an item of a tuple."""
+  key = KEYS[name]
+  shown = f'{name}={_shown(value)}'
+  if isinstance(value, str) and '\0' in value:
+    raise ValueError(f'{shown} contains a null character: {key.meaning}')
+  if key.choices and value not in key.choices:
+    known = ', '.join(filter(None, key.choices))
+    raise ValueError(f'{shown} is not one of {known}: {key.meaning}')
+  if isinstance(value, (str, bool)):
+    return
+  if isinstance(value, float) and not math.isfinite(value):
+    raise ValueError(f'{shown} is not finite: {key.meaning}')
+  low, high = key.range
+  if not low <= value <= high:
+    raise ValueError(
+      f'{shown} is outside [{low:.10g}, {high:.10g}]: {key.meaning}'
+    )
+
+
+def _check_setting(name: str, setting: Any) -> None:
+  if not isinstance(setting, Mapping):
+    raise ValueError(f'{name}: {_shown(setting)} is not a dict of keys.')
+  for key, value in setting.items():
+    check_name(key)
+    if key.partition('.')[0] in _NOT_IN_SETTINGS:
+      raise ValueError(
+        f'{name} sets {key}={_shown(value)}, which does not belong to a single'
+        f' training run; set {key} for the whole job instead.'
+      )
+    check(key, value)
+
+
+def _shown(value: Any) -> str:
+  """Returns a value as it appears in messages, shortened if it is long."""
+  text = repr(value)
+  return text if len(text) <= _MAX_SHOWN else f'{text[:_MAX_SHOWN]}...'
 
 
 def as_text(value: Any, name: str = '') -> str:
@@ -249,18 +313,38 @@ def as_text(value: Any, name: str = '') -> str:
   return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def from_json(keys: Mapping[str, Any]) -> dict[str, Any]:
+def from_json(
+  keys: Mapping[str, Any], file: str | os.PathLike[str] = 'config.json'
+) -> dict[str, Any]:
   """Returns the keys of a `config.json` with their current types.
 
   Older files have lists and settings as text. Keys that no longer exist are
   returned as they are.
+
+  Args:
+    keys: content of the file.
+    file: name of the file, for messages.
+
+  Raises:
+    ValueError: if a value is not of the type of its key.
   """
-  return {
-    name: parse(name, value)
-    if isinstance(value, str) and name in KEYS and KEYS[name].type is not str
-    else _tuples(value)
-    for name, value in keys.items()
-  }
+  typed = {}
+  for name, value in keys.items():
+    try:
+      typed[name] = _typed(name, value)
+    except ValueError as error:
+      raise ValueError(f'{file}: {error}') from error
+  return typed
+
+
+def _typed(name: str, value: Any) -> Any:
+  if name not in KEYS:
+    return _tuples(value)
+  if isinstance(value, str) and KEYS[name].type is not str:
+    return parse(name, value)
+  value = _tuples(value)
+  _check_type(name, value)
+  return value
 
 
 def _tuples(value):

@@ -11,10 +11,10 @@ import json
 import logging
 from typing import Any
 
-from etils import epath
 from jaxtyping import Int64
 import numpy as np
 
+from vit_jax.checkpoints import location, regular_file
 from vit_jax.data import splits
 
 _log = logging.getLogger(__name__)
@@ -79,17 +79,17 @@ def read(path: str, data: str, split: str) -> Exclusions:
     ValueError: if the file is missing or not such a list, or was made for
       another dataset or for a split that does not cover this one.
   """
-  file = epath.Path(path).expanduser()
+  file = location.expand(path)
   if not file.is_file():
     raise ValueError(
       f'data.exclude: file {path!r} does not exist; configs/dedup.py writes'
       ' such a list.'
     )
   try:
-    fields = json.loads(file.read_text())
+    fields = json.loads(regular_file.read_text(file))
     listed_data, listed_split = str(fields['data']), str(fields['split'])
     ids = frozenset(map(str, fields['examples']))
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, RecursionError) as error:
     raise ValueError(
       f'data.exclude: {path} is not a list written by configs/dedup.py;'
       ' expected JSON with `data`, `split` and `examples`'

@@ -23,6 +23,7 @@ from typing import Any
 from etils import epath
 import numpy as np
 
+from vit_jax.checkpoints import location, regular_file
 from vit_jax.data import assertions, decode, listing, shortened, splits
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.lazy_tensorflow import tf
@@ -62,7 +63,7 @@ class FolderSource(RandomAccessSource):
 
   @property
   def _root(self) -> epath.Path:
-    return listing.expand_user(self.name.removeprefix('folder:'))
+    return location.expand(self.name.removeprefix('folder:'))
 
   def load(self, record):  # noqa: D102
     index = record['index']
@@ -156,7 +157,7 @@ def open_folder(
       images or is missing in train, a file is not an image, the split is
       unknown or empty, or `exclude` does not match it.
   """
-  root = listing.expand_user(path)
+  root = location.expand(path)
   if not root.is_dir():
     raise ValueError(f'folder {str(root)!r} does not exist; {_LAYOUT}.')
   skipped = listing.Skipped()
@@ -345,7 +346,7 @@ def _are_images(paths: list[bytes]) -> list[bool]:
 
   def is_image(path):
     try:
-      if listing.is_special(path):
+      if regular_file.is_special(path):
         return False
       with epath.Path(os.fsdecode(path)).open('rb') as file:
         return file.read(max(map(len, magic))).startswith(magic)

@@ -5,7 +5,14 @@ do not need them. Modules that import `tf` from here need
 `from __future__ import annotations`; otherwise their annotations load it.
 """
 
+import os
+
 from etils import epy
+
+# TensorFlow would log every example that it cannot read in several lines, even
+# those that are skipped. What matters of them is in our own messages.
+if os.environ.get('TF_CPP_MIN_LOG_LEVEL') in (None, '1'):  # JAX sets 1.
+  os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
 
 
 def hide_accelerators(module_name: str = '') -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator
 import os
-import stat
 
 from etils import epath
 
@@ -21,22 +20,6 @@ _MAX_LISTED = 5  # Folders per reason.
 def as_text(path: str | bytes) -> str:
   r"""Returns a path as text; bytes that are not UTF-8 appear as `\xe9`."""
   return os.fsencode(path).decode(errors='backslashreplace')
-
-
-def expand_user(path: str) -> epath.Path:
-  """Returns a path given by the user, with ~ replaced by the home folder.
-
-  Raises:
-    ValueError: if the path is not UTF-8.
-  """
-  try:
-    path.encode()
-    return epath.Path(path).expanduser()
-  except UnicodeEncodeError as error:
-    raise ValueError(
-      f'path {printing.printable(as_text(path))} is not UTF-8; rename this file'
-      ' or folder, or give a folder that contains it.'
-    ) from error
 
 
 class Skipped:
@@ -147,18 +130,6 @@ def subfolders(folder: epath.Path, skipped: Skipped) -> list[str]:
 def is_image(name: str) -> bool:
   """Returns whether a file is an image according to its name."""
   return name.lower().endswith(EXTENSIONS) and not name.startswith('.')
-
-
-def is_special(path: str | bytes) -> bool:
-  """Returns whether a local path is a FIFO, a socket or a device.
-
-  Reading one may block, or never end.
-  """
-  try:
-    mode = os.stat(path).st_mode
-  except (OSError, ValueError):  # Does not exist, or is not local.
-    return False
-  return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _with_parents(folder: epath.Path) -> Iterator[str]:

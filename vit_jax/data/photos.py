@@ -11,6 +11,7 @@ from jaxtyping import Float
 import numpy as np
 
 from vit_jax import foreign_errors
+from vit_jax.checkpoints import location, regular_file
 from vit_jax.data import listing
 from vit_jax.data.lazy_tensorflow import tf
 
@@ -34,7 +35,7 @@ def find(paths: Iterable[str]) -> list[str]:
   while remaining:
     # The shortest path that exists.
     for count in range(1, len(remaining) + 1):
-      path = listing.expand_user(','.join(remaining[:count]))
+      path = location.expand(','.join(remaining[:count]))
       if path.exists():
         break
     else:
@@ -72,7 +73,7 @@ def read(
   Raises:
     ValueError: if the file cannot be read or decoded, with the reason.
   """
-  if listing.is_special(path):
+  if regular_file.is_special(path):
     raise ValueError('it is a FIFO, a socket or a device')
   try:
     return transform(tf.constant(epath.Path(path).read_bytes())).numpy()

@@ -13,7 +13,7 @@ import math
 
 from jaxtyping import Float
 
-from vit_jax.data import decode
+from vit_jax.data import assertions, decode
 from vit_jax.data.lazy_tensorflow import tf
 
 Size = tuple[int, int]  # Height, width.
@@ -111,6 +111,10 @@ def eval_transform(
   def transform(raw):
     if trim_px:
       image = decode.to_rgb(raw, max_pixels)
+      assertions.require(
+        tf.reduce_min(tf.shape(image)[:2]) > 2 * trim_px,
+        f'data.trim_px={trim_px} leaves nothing of the image.',
+      )
       raw = image[trim_px:-trim_px, trim_px:-trim_px]
     return _to_unit_range(crop_image(raw, max_pixels=max_pixels), image_size)
 

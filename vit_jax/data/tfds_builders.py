@@ -8,6 +8,7 @@ import os
 import numpy as np
 
 from vit_jax import foreign_errors
+from vit_jax.checkpoints import location
 from vit_jax.data import splits
 from vit_jax.data.lazy_tensorflow import tfds
 from vit_jax.data.source import NotPreparedError
@@ -27,7 +28,7 @@ def find(
     ValueError: if there is no such builder.
   """
   try:
-    return tfds.builder(builder_name, data_dir=data_dir or None)
+    return tfds.builder(builder_name, data_dir=_folder(data_dir))
   except tfds.core.DatasetNotFoundError as error:
     raise ValueError(
       f'TFDS {tfds.__version__} does not know {builder_name!r}, and'
@@ -52,7 +53,7 @@ def prepare(
   Raises:
     NotPreparedError: if preparation fails.
   """
-  download_config = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
+  download_config = tfds.download.DownloadConfig(manual_dir=_folder(manual_dir))
   try:
     builder.download_and_prepare(download_config=download_config)
   except Exception as error:  # Builders raise all kinds of errors.
@@ -132,6 +133,10 @@ def find_shards(
     'take': take,
     'first': np.cumsum(take) - take,
   }
+
+
+def _folder(path: str) -> str | None:
+  return os.fspath(location.expand(path)) if path else None
 
 
 def _num_examples(builder):

@@ -7,6 +7,8 @@ import sys
 import jax
 from jax.stages import Compiled, Lowered
 
+from vit_jax.distributed import memory
+
 # Options of glibc's mallopt (malloc.h), with values that disable them.
 _MMAP_MAX, _NO_MAPPINGS = -4, 0
 _TRIM_THRESHOLD, _NEVER = -1, -1
@@ -46,12 +48,23 @@ def compile_step(lowered: Lowered) -> Compiled:
   dense layers the same time. YNN is therefore restricted to reductions and the
   operations that feed them. After `prepare`, temporary buffers are on huge
   pages.
+
+  Raises:
+    ValueError: if the step does not fit into the memory of the host.
   """
   is_x86 = platform.machine().lower() in ('x86_64', 'amd64')
   options = supported_options(_PRODUCTS_BY_EIGEN) if is_x86 else {}
   compiled = lowered.compile(compiler_options=options)
+  needed = compiled.memory_analysis()
+  memory.check_fits(
+    {
+      'its arguments': needed.argument_size_in_bytes,
+      'its temporary buffers': needed.temp_size_in_bytes,
+    },
+    jax.local_devices(backend='cpu')[0],
+  )
   if _has_mallopt():
-    _advise_huge_pages(compiled.memory_analysis().temp_size_in_bytes)
+    _advise_huge_pages(needed.temp_size_in_bytes)
   return compiled
 
 

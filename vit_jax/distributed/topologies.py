@@ -80,7 +80,7 @@ def describe(name: str) -> Slice:
   """
   generation, colon, chips = name.partition(':')
   core = GENERATIONS.get(generation)
-  if not core or not re.fullmatch(r'\d+(x\d+)*', chips):
+  if not core or not re.fullmatch(r'\d{1,2}(x\d{1,2})*', chips):
     raise ValueError(
       f'{name!r} is not a TPU slice; write GENERATION:CHIPS, such as v3:2x2 (8'
       ' cores), v3:4x4 (32 cores) or v4:2x2x1. Known generations:'

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
 
+from vit_jax.checkpoints import location, regular_file
 from vit_jax.evaluation import classification
 
 NUM_IMAGENET_CLASSES = 1000
@@ -39,7 +40,7 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
   Raises:
     ValueError: if a file is missing, or the files are inconsistent.
   """
-  path = epath.Path(path).expanduser()
+  path = location.expand(path)
   labels = _read_json(path / FOLDERS)
   imagenet_names = _read_json(path / OBJECTNET_TO_IMAGENET)
   lines = _read_json(path / CLASS_TO_LINE)
@@ -103,11 +104,11 @@ def _read_text(path: epath.Path) -> str:
       f' `mappings` of ObjectNet, with {FOLDERS}, {OBJECTNET_TO_IMAGENET},'
       f' {CLASS_TO_LINE} and {IMAGENET_NAMES}.'
     )
-  return path.read_text()
+  return regular_file.read_text(path)
 
 
 def _read_json(path: epath.Path) -> Mapping:
   try:
     return json.loads(_read_text(path))
-  except json.JSONDecodeError as error:
+  except (json.JSONDecodeError, RecursionError) as error:
     raise ValueError(f'{path} is not JSON: {error}.') from error

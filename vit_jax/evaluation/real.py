@@ -10,9 +10,10 @@ import json
 import os
 import re
 
-from etils import epath
 from jaxtyping import Bool
 import numpy as np
+
+from vit_jax.checkpoints import location, regular_file
 
 NUM_CLASSES = 1000
 _NUMBERED = re.compile(r'ILSVRC2012_val_(\d{8})(?!\d)')
@@ -26,15 +27,15 @@ def read(path: str | os.PathLike[str]) -> list[list[int]]:
   Raises:
     ValueError: if the file is missing or does not contain lists of classes.
   """
-  path = epath.Path(path).expanduser()
+  path = location.expand(path)
   expected = (
     'expected the real.json of github.com/google-research/reassessed-imagenet'
   )
   if not path.exists():
     raise ValueError(f'no such file {os.fspath(path)!r}; {expected}.')
   try:
-    table = json.loads(path.read_text())
-  except ValueError as error:
+    table = json.loads(regular_file.read_text(path))
+  except (ValueError, RecursionError) as error:
     raise ValueError(f'{path} is not JSON ({error}); {expected}.') from error
   if not isinstance(table, list) or not all(map(_are_classes, table)):
     raise ValueError(

@@ -4,11 +4,12 @@ Callbacks report, evaluate and save.
 """
 
 import collections
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import math
 import time
+import types
 
 import jax
 
@@ -22,8 +23,8 @@ Evaluation = Callable[[int, state_lib.State], None]  # Gets the step and state.
 
 _ADVICE = (
   '; the run stops, and its checkpoints are from earlier steps. Common'
-  ' remedies: lower optim.lr, raise optim.warmup_steps, set optim.clip_norm=1,'
-  ' or keep optim.b1 and optim.b2 below 1.'
+  ' remedies: lower optim.lr, raise optim.warmup_steps, or set'
+  ' optim.clip_norm=1.'
 )
 
 
@@ -57,6 +58,7 @@ def train(
   log_every: int,
   report: Callable[[Progress], None],
   evaluations: Sequence[tuple[int, Evaluation]] = (),
+  also_at: Mapping[int, Evaluation] = types.MappingProxyType({}),
   checkpoint_every: int = 0,
   save: Callable[[int, state_lib.State], None],
   before_step: Callable[[int], None] = lambda step: None,
@@ -78,6 +80,7 @@ def train(
     report: called with the progress.
     evaluations: pairs of an interval in steps (0: never) and a function to call
       with the step and the state.
+    also_at: further evaluations, by their steps.
     checkpoint_every: steps between saves; 0 saves only the last step.
     save: called with the step and the state.
     before_step: called before each step with the number of steps taken.
@@ -120,6 +123,8 @@ def train(
     log_now = last or step % log_every == 0
     save_now = last or stop or _is_due(step, checkpoint_every)
     due = [] if last else [e for n, e in evaluations if _is_due(step, n)]
+    if not last and step in also_at and also_at[step] not in due:
+      due.append(also_at[step])
     if not (log_now or save_now or due):
       continue
     settle(0)

@@ -1,7 +1,9 @@
 """Optimizers and learning-rate schedules (Appendix B.1, Tables 3 and 4)."""
 
 from collections.abc import Callable, Sequence
-import re
+import json
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,12 @@ import optax
 Schedule = Callable[[Int[Array, '']], Float[Array, '']]
 
 LINEAR_END = 1e-5  # Final learning rate of the linear decay.
+_MATCH_SECONDS = 10
+_MATCH = """
+import json, re, sys
+pattern, names = json.load(sys.stdin)
+json.dump([bool(re.fullmatch(pattern, name)) for name in names], sys.stdout)
+"""
 
 
 def _linear(lr: float, progress: Float[Array, '']) -> Float[Array, '']:
@@ -98,15 +106,12 @@ def is_frozen(params: PyTree, pattern: str) -> PyTree:
       matches all weights except the head, for a linear probe.
 
   Raises:
-    ValueError: if the pattern matches no weight or every weight.
+    ValueError: if the pattern matches no weight or every weight, or takes too
+      long to match.
   """
-  expression = re.compile(pattern)
-  frozen = jax.tree_util.tree_map_with_path(
-    lambda path, _: bool(
-      expression.fullmatch('/'.join(entry.key for entry in path))
-    ),
-    params,
-  )
+  paths, structure = jax.tree_util.tree_flatten_with_path(params)
+  names = ['/'.join(entry.key for entry in path) for path, _ in paths]
+  frozen = structure.unflatten(_full_matches(pattern, names))
   values = set(jax.tree.leaves(frozen))
   if len(values) == 1:
     matched = 'every weight' if values == {True} else 'no weight'
@@ -116,6 +121,30 @@ def is_frozen(params: PyTree, pattern: str) -> PyTree:
       " 'Transformer/encoderblock_0/LayerNorm_0/scale'."
     )
   return frozen
+
+
+def _full_matches(pattern: str, names: Sequence[str]) -> list[bool]:
+  """Returns which names a regular expression matches as a whole.
+
+  Nested repetitions can take years. Nothing in this process could interrupt
+  `re`, so another one matches, which can be stopped.
+  """
+  try:
+    matched = subprocess.run(
+      [sys.executable, '-I', '-S', '-c', _MATCH],
+      input=json.dumps([pattern, names]),
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=_MATCH_SECONDS,
+    )
+  except subprocess.TimeoutExpired as error:
+    raise ValueError(
+      f'optim.freeze={pattern!r} takes more than {_MATCH_SECONDS} s to match'
+      ' the paths of the weights; write it without nested repetitions such as'
+      ' (a+)+.'
+    ) from error
+  return json.loads(matched.stdout)
 
 
 def create(

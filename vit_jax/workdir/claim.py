@@ -18,23 +18,35 @@ _log = logging.getLogger(__name__)
 _SECONDS_TO_APPEAR = 60
 
 
-def is_finished(keys: Mapping[str, Any], workdir: epath.Path) -> bool:
+def is_finished(
+  keys: Mapping[str, Any], workdir: epath.Path, *, training: bool = False
+) -> bool:
   """Returns whether this run has finished in `workdir`, and logs it if so.
 
-  `keys` are all config keys of the run, by their dotted names. The folder need
-  not exist.
+  Args:
+    keys: all config keys of the run, by their dotted names.
+    workdir: folder of the run; need not exist.
+    training: whether the run trains, so that it may resume with other
+      evaluations.
 
   Raises:
     ValueError: if the folder holds a run with another config.
   """
   earlier = files.read_json(workdir / files.CONFIG)
-  changed = earlier is not None and config_lib.changed_keys(keys, earlier)
+  if earlier is not None:
+    earlier = config_lib.from_json(earlier, workdir / files.CONFIG)
+  results = files.read_json(workdir / files.RESULTS)
+  changed = earlier is not None and config_lib.changed_keys(
+    keys, earlier, in_training=training and results is None
+  )
   if changed:
+    advice = 'choose another --workdir, or restore the config of that run.'
+    if training and results is not None:
+      advice += ' It has finished; configs/evaluate.py evaluates its weights.'
     raise ValueError(
       f'{workdir} holds a run with another config ({"; ".join(changed)});'
-      ' choose another --workdir, or restore the config of that run.'
+      f' {advice}'
     )
-  results = files.read_json(workdir / files.RESULTS)
   if results is None:
     return False
   _log.info(

@@ -33,8 +33,14 @@ def write(
   workdir: epath.Path, record: Record, class_names: Sequence[str]
 ) -> None:
   """Writes `data.json`; `class_names` are those of the model."""
-  content = {'class_names': list(class_names), **record}
-  files.update_json(workdir / files.DATA, content)
+  path = workdir / files.DATA
+  earlier = files.read_json(path)
+  evals = record['evals']
+  if earlier and run_folder.has_checkpoint(workdir):
+    # The metrics of a split that is no longer evaluated remain.
+    evals = earlier.get('evals', {}) | evals
+  content = {'class_names': list(class_names), **record, 'evals': evals}
+  files.update_json(path, content)
 
 
 def check(workdir: epath.Path, record: Record) -> None:
@@ -51,15 +57,16 @@ def check(workdir: epath.Path, record: Record) -> None:
   """
 
   def compare():
+    earlier = run_folder.read_json(workdir / files.DATA) or {}
     if not run_folder.has_checkpoint(workdir):
       return []
-    return changes(run_folder.read_json(workdir / files.DATA) or {}, record)
+    return changes(earlier, record)
 
   if changed := processes.from_first(compare):
     raise ValueError(
       f'{workdir} holds a run that was trained on different data:'
-      f' {"; ".join(changed)}. Restore the data to resume it, or choose another'
-      ' --workdir.'
+      f' {"; ".join(changed)}. Restore the data to resume it (a new evaluation'
+      ' split needs a name of its own), or choose another --workdir.'
     )
 
 

@@ -25,6 +25,7 @@ CHECKPOINTS = run_folder.CHECKPOINTS
 ENVIRONMENT = 'environment.json'
 FINAL_WEIGHTS = run_folder.FINAL_WEIGHTS
 BEST_WEIGHTS = 'best.npz'
+BEST_STEP = 'best.json'  # The step of the best weights.
 METRICS = 'metrics.jsonl'
 PAGE = 'report.html'
 TABLE = 'table.txt'
@@ -114,13 +115,36 @@ def read_or_make_json(path: epath.Path, make: Callable[[], Any]) -> Any:
   return json.loads(json_text(content))
 
 
-def read_json_lines(path: epath.Path) -> list[Any]:
+def read_json_lines(path: epath.Path, expected: type = dict) -> list[Any]:
   """Returns the lines of a JSON Lines file; none if there is no file.
 
   A last line without a line break was cut off when its writer was killed, and
   is dropped.
+
+  Raises:
+    ValueError: if another line is damaged or not of the expected type.
   """
   if not path.exists():
     return []
-  *lines, _ = path.read_text().split('\n')
-  return [json.loads(line) for line in lines]
+  *lines, _ = path.read_bytes().split(b'\n')
+  return [
+    run_folder.parse_json(line, path, f', line {number},', expected)
+    for number, line in enumerate(lines, 1)
+  ]
+
+
+def read_events(path: epath.Path) -> list[dict[str, float]]:
+  """Returns the events in a `metrics.jsonl`; none if there is no file.
+
+  Raises:
+    ValueError: if a line is not an event.
+  """
+  events = read_json_lines(path)
+  for event in events:
+    for name, value in {'step': event['step'], **event}.items():
+      if not isinstance(value, (int, float)):
+        raise ValueError(
+          f'{path}: {name}={value!r} at step {event["step"]!r} is not a number;'
+          ' restore the file, or remove it.'
+        )
+  return events

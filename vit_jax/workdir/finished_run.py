@@ -32,7 +32,7 @@ class FinishedRun:
   @property
   def job(self) -> str:
     """Name of the job."""
-    return self.flat['job']
+    return self.results['job']
 
   @property
   def metrics(self) -> Mapping[str, float]:
@@ -79,7 +79,7 @@ class FinishedRun:
   @functools.cached_property
   def events(self) -> Sequence[Mapping[str, float]]:
     """Lines of `metrics.jsonl`; empty for jobs without steps."""
-    return files.read_json_lines(self.workdir / files.METRICS)
+    return files.read_events(self.workdir / files.METRICS)
 
   @functools.cached_property
   def predictions(self) -> Mapping[str, Sequence[predictions_lib.Line]]:
@@ -113,7 +113,8 @@ def read(workdir: epath.Path) -> FinishedRun:
       f'{workdir} holds no finished run: it has no {" and no ".join(missing)};'
       ' give the workdir of a run that has finished.'
     )
-  return FinishedRun(workdir, config_lib.from_json(flat), results)
+  flat = config_lib.from_json(flat, workdir / files.CONFIG)
+  return FinishedRun(workdir, flat, results)
 
 
 def find(folder: epath.Path, job: str) -> list[FinishedRun]:

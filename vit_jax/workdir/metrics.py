@@ -34,7 +34,7 @@ class MetricLog:
 
   def __init__(self, workdir: epath.Path, *, resume_step: int):
     path = workdir / files.METRICS
-    events = processes.from_first(lambda: files.read_json_lines(path))
+    events = processes.from_first(lambda: files.read_events(path))
     self.events = [e for e in events if e['step'] <= resume_step]
     self._workdir = workdir
     if processes.is_first():

@@ -47,7 +47,7 @@ def test_the_image_model_is_found_under_its_prefix(tmp_path, prefix):
     name.replace('params/', prefix, 1): value
     for name, value in big_vision.to_arrays(params).items()
   }
-  others = {'opt/count': np.zeros(())} if prefix else {}
+  others = {'opt/count': np.zeros(())}
   if 'img' in prefix:
     others['params/txt/embed'] = np.ones(3)
   path = tmp_path / 'params.npz'

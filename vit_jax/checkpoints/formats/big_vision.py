@@ -18,6 +18,7 @@ from vit_jax.checkpoints.formats import npz, official
 _PREFIXES = ('params/img/', 'opt/target/img/', 'img/', 'params/', 'opt/target/')
 _POSITIONS = 'pos_embedding'
 _SCANNED = 'Transformer/encoderblock/'
+_MAX_DEPTH = 10_000
 _PARTS = ('Transformer', 'cls', 'embedding', 'head', 'pre_logits')
 
 
@@ -45,10 +46,16 @@ def read(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     name.removeprefix(prefix): arrays[name]
     for name in arrays
     if name.startswith(prefix)
+    and not name.removeprefix(prefix).startswith(official.OPTIMIZER_STATE)
   }
   if _POSITIONS in flat:
     positions = flat.pop(_POSITIONS)
     if 'cls' in flat:
+      if positions.ndim != 3:
+        raise ValueError(
+          f'parameter {_POSITIONS!r} has the shape {positions.shape}; expected'
+          ' (1, patches, width).'
+        )
       slot = np.zeros_like(positions[:, :1])
       positions = np.concatenate([slot, positions], axis=1)
     flat[official.POSITIONS] = positions
@@ -88,17 +95,28 @@ def write(params: dict[str, Any], path: epath.Path, **settings: Any) -> None:
 
 def _unscan(flat):
   unscanned = {}
-  depths = {len(v) for name, v in flat.items() if name.startswith(_SCANNED)}
+  # An array without axes belongs to no layer.
+  depths = {
+    len(v) if v.ndim else 0
+    for name, v in flat.items()
+    if name.startswith(_SCANNED)
+  }
   if len(depths) > 1:
     raise ValueError(
       f'the scanned parameters {_SCANNED}* disagree about the number of layers:'
       f' {", ".join(map(str, sorted(depths)))}; expected equal leading axes.'
     )
+  if not all(0 < depth <= _MAX_DEPTH for depth in depths):
+    raise ValueError(
+      f'the scanned parameters {_SCANNED}* are for {max(depths):,} layers;'
+      f' expected 1 to {_MAX_DEPTH:,}.'
+    )
   for name, value in flat.items():
     if name.startswith(_SCANNED):
       part = name.removeprefix(_SCANNED)
       for i, layer in enumerate(value):
-        unscanned[f'Transformer/encoderblock_{i}/{part}'] = layer
+        new_name = f'Transformer/encoderblock_{i}/{part}'
+        official.add(unscanned, new_name, layer, name)
     else:
-      unscanned[name] = value
+      official.add(unscanned, name, value, name)
   return unscanned

@@ -36,8 +36,9 @@ def read(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
   flat = {}
   for old_name in arrays:
     name = _rename(old_name)
-    flat[name] = arrays[old_name]
-    if name == 'head/kernel':  # A 1x1 convolution in BiT.
+    official.add(flat, name, arrays[old_name], old_name)
+    if name == 'head/kernel' and flat[name].ndim == 4:
+      # A 1x1 convolution in BiT.
       flat[name] = flat[name].reshape(flat[name].shape[-2:])
   return official.unflatten(flat)
 

@@ -14,7 +14,12 @@ from etils import epath
 import numpy as np
 
 from vit_jax.checkpoints import atomic, description, normalization
-from vit_jax.checkpoints.formats import official, pytorch, safetensors_file
+from vit_jax.checkpoints.formats import (
+  official,
+  pytorch,
+  safetensors_file,
+  stored,
+)
 from vit_jax.models import positions
 
 WEIGHTS = 'model.safetensors'
@@ -60,18 +65,19 @@ _GELUS = {
   'gelu_fast': 'tanh',
   'gelu_python': 'erf',
 }
-
-
 _LOSSES = {
   'single_label_classification': 'softmax',
   'multi_label_classification': 'sigmoid',
 }
 # Filters of PIL by their numbers.
-_RESAMPLES = {
-  2: 'bilinear',
-  3: 'bicubic_antialias',
-  1: 'lanczos_antialias',
-}
+_RESAMPLES = {2: 'bilinear', 3: 'bicubic_antialias', 1: 'lanczos_antialias'}
+# Types of the keys that are read.
+_CONFIG_TYPES = {
+  'id2label': dict, 'image_size': (int, list), 'hidden_act': str,
+  'pooler_act': str, 'problem_type': str, 'layer_norm_eps': (float, int),
+  'num_attention_heads': int,
+}  # fmt: skip
+_PREPROCESSOR_TYPES = {'rescale_factor': (float, int), 'resample': int}
 # Keys of preprocessor_config.json that do not change the pixels of RGB images.
 _NO_EFFECT = (
   'image_processor_type',
@@ -103,7 +109,8 @@ def read(
 ) -> dict[str, Any]:
   """Returns the parameters; `heads` defaults to the usual number."""
   patches = _PATCHES if _PATCHES in tensors else _PREFIX + _PATCHES
-  heads = heads or pytorch.usual_heads(len(tensors[patches]))
+  width = pytorch.outputs(patches, tensors[patches])
+  heads = heads or pytorch.usual_heads(width)
   layers = _LAYERS | _READ_ONLY
   layers |= {name.removeprefix(_PREFIX): x for name, x in layers.items()}
   return pytorch.read(tensors, layers, heads)
@@ -124,15 +131,21 @@ def settings(
   """
   del metadata
   found = {description.ASSUMED: {'gelu': 'erf', 'norm_eps': 1e-12}}
-  if config := pytorch.read_json(path, pytorch.CONFIG):
+  if config := pytorch.read_json(path, pytorch.CONFIG, _CONFIG_TYPES):
     found[pytorch.CONFIG] = _model_settings(config)
-  if preprocessor := pytorch.read_json(path, _PREPROCESSOR):
+  preprocessor = pytorch.read_json(path, _PREPROCESSOR, _PREPROCESSOR_TYPES)
+  if preprocessor:
     found[_PREPROCESSOR] = _image_settings(preprocessor)
   return found
 
 
 def _model_settings(config):
   labels = config.get('id2label') or {}
+  if not all(key.isdecimal() for key in labels):
+    raise ValueError(
+      f'{pytorch.CONFIG} specifies id2label={stored.shortened(str(labels))};'
+      ' expected names by number, such as {"0": "cat", "1": "dog"}.'
+    )
   names = tuple(labels[key] for key in sorted(labels, key=int))
   if names == _numbered_labels(len(names)):
     names = None
@@ -155,7 +168,7 @@ def _model_settings(config):
     'norm_eps': config.get('layer_norm_eps'),
     'heads': config.get('num_attention_heads'),
     'class_names': names,
-    'image_size': size and positions.as_pair(size),
+    'image_size': description.check_size(f'{pytorch.CONFIG}: image_size', size),
   }
 
 
@@ -167,6 +180,11 @@ def _image_settings(config):
     if key not in _NO_EFFECT and value is not None
   }
   scale = given.pop('rescale_factor', 1 / 255)
+  if not 0 < scale < math.inf:
+    raise ValueError(
+      f'{_PREPROCESSOR} specifies rescale_factor={scale!r}; expected a positive'
+      ' number.'
+    )
   if not given.pop('do_rescale', True):
     scale = 1
   mean, std = given.pop('image_mean', None), given.pop('image_std', None)
@@ -179,9 +197,8 @@ def _image_settings(config):
     )
   recorded = {
     # These are for `pixel * scale`, ours for `pixel / 255`.
-    name: tuple(
-      x / (255 * scale)
-      for x in normalization.check(f'{_PREPROCESSOR}: image_{name}', values)
+    name: normalization.check(
+      f'{_PREPROCESSOR}: image_{name}', values, scale=255 * scale
     )
     for name, values in (('mean', mean), ('std', std))
   }

@@ -23,6 +23,8 @@ _LINEN_NAMES = {
   'LayerNorm_2': 'LayerNorm_1',
   'MlpBlock_3': 'MlpBlock_0',
 }
+# Names that begin so belong to no model.
+OPTIMIZER_STATE = ('opt/', 'opt_state/', 'optimizer/')
 _GROUP_NORM = re.compile(r'(.*/)?gn(\d+|_root|_proj)/(scale|bias)')
 
 
@@ -32,21 +34,36 @@ def read(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
   Renames the parts of blocks as in Linen, and reshapes GroupNorm parameters
   from (1, 1, 1, c) to (c,).
 
+  Optimizer state is not read.
+
   Raises:
     ValueError: if two arrays belong to one parameter.
   """
   flat = {}
   for old_name in arrays:
+    if old_name.startswith(OPTIMIZER_STATE):
+      continue
     name = '/'.join(_LINEN_NAMES.get(p, p) for p in old_name.split('/'))
-    if name in flat:
-      raise ValueError(
-        f'parameter {name!r} occurs twice, once as {old_name!r}; expected the'
-        ' names of one version of Flax.'
-      )
-    flat[name] = arrays[old_name]
+    add(flat, name, arrays[old_name], old_name)
     if _GROUP_NORM.fullmatch(name):
       flat[name] = flat[name].reshape(-1)
   return unflatten(flat)
+
+
+def add(
+  flat: dict[str, np.ndarray], name: str, value: np.ndarray, old_name: str
+) -> None:
+  """Adds the parameter that a file calls `old_name`.
+
+  Raises:
+    ValueError: if there is one with this name.
+  """
+  if name in flat:
+    raise ValueError(
+      f'parameter {name!r} occurs twice, once as {old_name!r}; expected the'
+      ' names of one version of the library that wrote the file.'
+    )
+  flat[name] = value
 
 
 def flatten(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -56,7 +73,19 @@ def flatten(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-  """Inverts `flatten`."""
+  """Inverts `flatten`.
+
+  Raises:
+    ValueError: if a name is that of an array and of a part of the model.
+  """
+  for name in flat:
+    part = name
+    while part := part.rpartition('/')[0]:
+      if part in flat:
+        raise ValueError(
+          f'{part!r} is an array, and {name!r} is below it; expected arrays or'
+          ' a part of the model under one name.'
+        )
   return traverse_util.unflatten_dict(dict(flat), sep='/')
 
 
@@ -64,27 +93,3 @@ def write(params: dict[str, Any], path: epath.Path, **settings: Any) -> None:
   """Writes an .npz file; the format does not store settings."""
   del settings
   npz.write(flatten(params), path)
-
-
-def check_blocks(params: Mapping[str, Any]) -> None:
-  """Checks that encoder blocks are numbered from 0 and have equal parameters.
-
-  Raises:
-    ValueError: if a block lacks a parameter that another one has.
-  """
-  parts_by_block = {}
-  for name in traverse_util.flatten_dict(params, sep='/'):
-    if match := re.fullmatch(r'Transformer/encoderblock_(\d+)/(.+)', name):
-      parts_by_block.setdefault(int(match[1]), []).append(match[2])
-  if not parts_by_block:
-    return
-  # In the order of the file, so that the error names its first gap.
-  parts = dict.fromkeys(p for ps in parts_by_block.values() for p in ps)
-  for block in range(max(parts_by_block) + 1):
-    for part in parts:
-      if part not in parts_by_block.get(block, ()):
-        raise ValueError(
-          f"parameter 'Transformer/encoderblock_{block}/{part}' is missing, but"
-          ' other blocks have it; the file is incomplete. Download or write it'
-          ' again.'
-        )

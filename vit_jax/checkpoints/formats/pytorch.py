@@ -14,7 +14,8 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from vit_jax.checkpoints.formats import official
+from vit_jax.checkpoints import regular_file
+from vit_jax.checkpoints.formats import official, stored
 from vit_jax.models import vit
 
 # PyTorch layers, with `{}` for the number of a block, and our layers in each.
@@ -53,22 +54,60 @@ def usual_heads(width: int) -> int:
   )
 
 
-def read_json(weights: epath.Path, name: str) -> dict[str, Any] | None:
-  """Returns the content of a JSON file next to a weight file; None without one.
+def outputs(name: str, tensor: np.ndarray) -> int:
+  """Returns the length of the first axis, that of the outputs of a layer.
 
   Raises:
-    ValueError: if the file does not hold a JSON object.
+    ValueError: if there is no axis.
+  """
+  if tensor.ndim == 0:
+    raise ValueError(
+      f'parameter {name!r} is a single number; expected one axis or more.'
+    )
+  return len(tensor)
+
+
+def read_json(
+  weights: epath.Path, name: str, types: Mapping[str, Any]
+) -> dict[str, Any] | None:
+  """Returns the content of a JSON file next to a weight file; None without one.
+
+  Args:
+    weights: path of the weight file.
+    name: name of the JSON file.
+    types: a type, or a tuple of types, by key. A key may be missing or null.
+
+  Raises:
+    ValueError: if the file does not hold a JSON object, or a value is not of
+      its type.
   """
   path = weights.parent / name
   if not path.exists():
     return None
   try:
-    content = json.loads(path.read_text())
-  except ValueError as error:
+    content = json.loads(regular_file.read_text(path))
+  except (ValueError, RecursionError) as error:
     raise ValueError(f'{name} is not valid JSON ({error}).') from error
   if not isinstance(content, dict):
-    raise ValueError(f'{name} holds {content!r}; expected a JSON object.')
+    raise ValueError(
+      f'{name} holds a {type(content).__name__}; expected a JSON object.'
+    )
+  check_types(content, types, name)
   return content
+
+
+def check_types(
+  content: Mapping[str, Any], types: Mapping[str, Any], place: str
+) -> None:
+  """Checks values from JSON, see `read_json`; `place` is for messages."""
+  for key, expected in types.items():
+    value = content.get(key)
+    if value is not None and not isinstance(value, expected):
+      names = expected if isinstance(expected, tuple) else (expected,)
+      raise ValueError(
+        f'{place} specifies {key}={stored.shortened(repr(value))}; expected a'
+        f' value of type {" or ".join(t.__name__ for t in names)}.'
+      )
 
 
 def interpolation(value: Any, known: Mapping[Any, str], setting: str) -> str:
@@ -112,7 +151,9 @@ def read(
   """
   flat = {}
   for name, tensor in tensors.items():
-    layer, leaf = re.fullmatch(r'(.+?)(?:\.(weight|bias))?', name).groups()
+    layer, leaf = re.fullmatch(
+      r'(.*?)(?:\.(weight|bias))?', name, re.DOTALL
+    ).groups()
     block = re.search(r'\.(\d+)\.', layer)
     our_layers = layers.get(re.sub(r'\.\d+\.', '.{}.', layer))
     if our_layers is None:
@@ -121,10 +162,16 @@ def read(
         f'parameter {name!r} has no counterpart in the Vision Transformer;'
         f' models with {next(reasons, "such parts")} are not supported.'
       )
+    if outputs(name, tensor) % len(our_layers):
+      raise ValueError(
+        f'parameter {name!r} of shape {tensor.shape} cannot be split into'
+        f' {len(our_layers)} equal parts, one for each of our layers.'
+      )
     parts = np.split(tensor, len(our_layers))
     for our_layer, part in zip(our_layers, parts, strict=True):
       our_name = _join(our_layer.format(block and block[1]), leaf)
-      flat[our_name] = _from_pytorch(our_name, part, heads)
+      part = _from_pytorch(our_name, part, heads)
+      official.add(flat, our_name, part, name)
   return official.unflatten(flat)
 
 

@@ -11,8 +11,12 @@ from etils import epath
 import numpy as np
 
 from vit_jax.checkpoints import description, normalization
-from vit_jax.checkpoints.formats import official, pytorch, safetensors_file
-from vit_jax.models import positions
+from vit_jax.checkpoints.formats import (
+  official,
+  pytorch,
+  safetensors_file,
+  stored,
+)
 
 _PATCHES = 'patch_embed.proj.weight'
 _LAYERS = {
@@ -43,8 +47,8 @@ _METADATA = {
   'heads': int,
   'class_names': lambda names: tuple(json.loads(names)),
   'evaluation': lambda text: description.Evaluation(**json.loads(text)),
-  'mean': lambda numbers: tuple(json.loads(numbers)),
-  'std': lambda numbers: tuple(json.loads(numbers)),
+  'mean': lambda numbers: normalization.check('mean', json.loads(numbers)),
+  'std': lambda numbers: normalization.check('std', json.loads(numbers)),
 }
 # What timm assumes for keys that a pretrained_cfg lacks.
 _CFG_DEFAULTS = {
@@ -55,6 +59,20 @@ _CFG_DEFAULTS = {
   'std': (0.229, 0.224, 0.225),
 }
 _CFG_KEYS = ('input_size', *_CFG_DEFAULTS)
+# Types of the keys that are read.
+_CONFIG_TYPES = {
+  'architecture': str,
+  'global_pool': str,
+  'label_names': list,
+  'model_args': dict,
+  'pretrained_cfg': dict,
+}
+_CFG_TYPES = {
+  'input_size': list,
+  'interpolation': str,
+  'crop_pct': (float, int),
+  'crop_mode': str,
+}
 _INTERPOLATIONS = {
   'bilinear': 'bilinear',
   'bicubic': 'bicubic_antialias',
@@ -88,7 +106,8 @@ def read(
   tensors: Mapping[str, np.ndarray], heads: int | None = None
 ) -> dict[str, Any]:
   """Returns the parameters; `heads` defaults to the usual number."""
-  heads = heads or pytorch.usual_heads(len(tensors[_PATCHES]))
+  width = pytorch.outputs(_PATCHES, tensors[_PATCHES])
+  heads = heads or pytorch.usual_heads(width)
   return pytorch.read(tensors, _LAYERS | _READ_ONLY, heads)
 
 
@@ -108,11 +127,12 @@ def settings(
     ValueError: if a setting is not supported.
   """
   found = {description.ASSUMED: {'gelu': 'erf', 'norm_eps': 1e-6}}
-  if config := pytorch.read_json(path, pytorch.CONFIG):
+  if config := pytorch.read_json(path, pytorch.CONFIG, _CONFIG_TYPES):
     arguments = config.get('model_args') or {}
     cfg = config.get('pretrained_cfg')
     if cfg is None:  # Older versions of timm write its keys at the top level.
       cfg = {k: config[k] for k in _CFG_KEYS if k in config}
+    pytorch.check_types(cfg, _CFG_TYPES, pytorch.CONFIG)
     if cfg:
       found["timm's defaults"] = {k: _CFG_DEFAULTS[k] for k in ('mean', 'std')}
     pool = arguments.get('global_pool', config.get('global_pool'))
@@ -122,12 +142,24 @@ def settings(
       **_image_settings(cfg),
       'class_names': names and tuple(names),
     }
-    if size := arguments.get('img_size'):
-      found[pytorch.CONFIG]['image_size'] = positions.as_pair(size)
+    if (size := arguments.get('img_size')) is not None:
+      size = description.check_size(f'{pytorch.CONFIG}: img_size', size)
+      found[pytorch.CONFIG]['image_size'] = size
   found['its metadata'] = {
-    k: parse(metadata[k]) for k, parse in _METADATA.items() if k in metadata
+    k: _parse(k, metadata[k]) for k in _METADATA if k in metadata
   }
   return found
+
+
+def _parse(name, text):
+  """Returns a setting from the metadata of a file."""
+  try:
+    return _METADATA[name](text)
+  except (ValueError, TypeError, RecursionError) as error:
+    raise ValueError(
+      f'its metadata specify {name}={stored.shortened(repr(text))}, which this'
+      ' project does not write; remove it, or export the weights again.'
+    ) from error
 
 
 def _model_settings(arguments, pool, architecture):
@@ -172,7 +204,7 @@ def _image_settings(cfg):
   }
   given = _CFG_DEFAULTS | given
   kind, share = given['crop_mode'], given['crop_pct']
-  if kind not in _CROPS or not 0 < share <= 1:
+  if kind not in _CROPS or not 0.01 <= share <= 1:
     raise ValueError(
       f'{pytorch.CONFIG} specifies crop_mode={kind!r}, crop_pct={share!r};'
       f' expected crop_mode={" or ".join(_CROPS)}, and 0 < crop_pct <= 1.'
@@ -184,7 +216,9 @@ def _image_settings(cfg):
   )
   if 'input_size' not in given:
     return recorded
-  size = tuple(given['input_size'][1:])
+  size = description.check_size(
+    f'{pytorch.CONFIG}: input_size', given['input_size'][1:]
+  )
   evaluation = description.Evaluation(
     _CROPS[kind],
     interpolation,

@@ -14,6 +14,7 @@ import numpy as np
 from vit_jax import build, printing
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
+from vit_jax.checkpoints import location, regular_file
 from vit_jax.data import listing, photos
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
@@ -177,10 +178,10 @@ def read_class_names(path: str) -> tuple[str, ...]:
   Raises:
     ValueError: if the file is missing or has another format.
   """
-  file = epath.Path(path).expanduser()
+  file = location.expand(path)
   if not file.is_file():
     raise ValueError(f'predict.class_names: there is no file {path!r}.')
-  text = file.read_text()
+  text = regular_file.read_text(file)
   if not text.lstrip().startswith(('[', '{')):
     return tuple(line.strip() for line in text.splitlines() if line.strip())
   try:
@@ -191,7 +192,13 @@ def read_class_names(path: str) -> tuple[str, ...]:
     names = [n[-1] if isinstance(n, list) else n for n in names]
     if not all(isinstance(name, str) for name in names):
       raise TypeError('a name is not a string')
-  except (ValueError, KeyError, IndexError, TypeError) as error:
+  except (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    RecursionError,
+  ) as error:
     raise ValueError(
       f'predict.class_names: {path} is neither a JSON list of names nor'
       ' {"0": NAME, ...} nor {"0": [WORDNET_ID, NAME], ...}, indexed from 0:'

@@ -3,6 +3,7 @@
 from etils import epath
 import ml_collections
 
+from vit_jax.checkpoints import location
 from vit_jax.page import report
 from vit_jax.workdir import finished_run
 
@@ -14,7 +15,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     ValueError: if one of them is not a finished run.
   """
   del workdir  # Every page is written to the folder of its run.
-  folders = [epath.Path(folder).expanduser() for folder in config.report.runs]
+  folders = [location.expand(folder) for folder in config.report.runs]
   if not folders:
     raise ValueError(
       'report.runs is empty; give the workdirs of finished runs, separated by'

@@ -41,6 +41,13 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   candidates = {point.name: _candidates(config, point) for point in points}
   if study.is_finished(config, workdir):
     return
+  for point in points:
+    for setting in candidates[point.name]:
+      settings_lib.check(_changed(point, point.name, setting).config)
+  largest = points
+  if config.data_study.sizes:
+    largest = [_with_subset(point, max(sizes)) for point in points]
+  points_lib.check(config, largest, workdir)
   claim.start(config_lib.flatten(config), workdir)
   cells = []  # Column of the table, point, summary.
   try:

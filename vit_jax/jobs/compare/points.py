@@ -14,7 +14,8 @@ from etils import epath
 import ml_collections
 
 from vit_jax import config as config_lib
-from vit_jax.checkpoints import finite
+from vit_jax.build import few_shot_evaluator
+from vit_jax.checkpoints import finite, location
 from vit_jax.config.values import FAMILY
 from vit_jax.jobs.compare import settings, transfer
 from vit_jax.workdir import finished_run
@@ -67,7 +68,6 @@ def list_points(config: ml_collections.ConfigDict) -> list[Point]:
       f'study.points and sweep.grid={config.sweep.grid!r} both list what to'
       ' study; set only one of them.'
     )
-  transfer.check(config)
   points = [*_listed(config), *_collected(config)]
   if not points:
     raise ValueError(
@@ -81,8 +81,61 @@ def list_points(config: ml_collections.ConfigDict) -> list[Point]:
         f'two points are called {point.name!r}; give each a unique name, as'
         ' in NAME: KEY=VALUE; NAME: KEY=VALUE.'
       )
-    config_lib.check(point.config)
+    settings.check_folder(point.folder)
+    if not point.finished_runs:
+      config_lib.check(point.config)
   return points
+
+
+def check(
+  config: ml_collections.ConfigDict,
+  points: Sequence[Point],
+  workdir: epath.Path,
+) -> None:
+  """Refuses what runs of the points, their transfer or the chart would refuse.
+
+  Args:
+    config: the study's config.
+    points: points to run.
+    workdir: the study's work directory.
+
+  Raises:
+    ValueError: if data is missing, a run is invalid, or no point can have a
+      metric of `study.metrics`.
+  """
+  folders = [workdir / p.folder / f'seed-{config.seed}' for p in points]
+  configs = [point.config for point in points]
+  for point in points:
+    if not point.finished_runs:
+      settings.check(point.config)
+  settings.check_data(
+    (point.config, folder / 'train')
+    for point, folder in zip(points, folders, strict=True)
+    if not point.finished_runs
+  )
+  transfer.check(config, list(zip(configs, folders, strict=True)))
+  measured = dict.fromkeys(transfer.metric_names(config))
+  for point in points:
+    measured |= dict.fromkeys(_own_metrics(point))
+  for metric in filter(None, config.study.metrics):
+    if metric not in measured:
+      raise ValueError(
+        f'study.metrics={config.study.metrics!r}: {metric!r} is not measured;'
+        f' choose from {", ".join(measured)}.'
+      )
+
+
+def _own_metrics(point) -> list[str]:
+  """Returns the names of the accuracies that runs of a point have."""
+  if point.finished_runs:
+    return [name for run in point.finished_runs for name in _accuracies(run)]
+  config = point.config
+  names = [f'{split}/accuracy' for split in config_lib.eval_splits(config)]
+  if config.best_metric:
+    names.append(f'best/{config.best_metric}')
+  if config.few_shot.every:
+    names += few_shot_evaluator.metric_names(config)
+  return names
 
 
 def _listed(config) -> Iterator[Point]:
@@ -122,7 +175,7 @@ def _collected(config) -> Iterator[Point]:
   """Yields points of `study.collect`; runs equal up to their seed make one."""
   by_config = {}
   for folder in config.study.collect:
-    folder = epath.Path(folder).expanduser()
+    folder = location.expand(folder)
     for run in finished_run.find(folder, config.sweep.job):
       keys = dict(sorted(run.flat.items())) | {'seed': 0}
       by_config.setdefault(repr(keys), []).append(run)

@@ -52,6 +52,17 @@ def select(
   return max(finite, key=finite.get), scores
 
 
+def held_out_config(
+  config: ml_collections.ConfigDict,
+) -> ml_collections.ConfigDict:
+  """Returns a config that trains on `sweep.train` and tests on `sweep.val`."""
+  config = config.copy_and_resolve_references()
+  config.best_metric = ''
+  config.data.train = config.sweep.train
+  config.data.eval = f'val={config.sweep.val}'
+  return config
+
+
 def held_out_score(
   config: ml_collections.ConfigDict, folder: epath.Path
 ) -> float | None:
@@ -63,10 +74,7 @@ def held_out_score(
   Raises:
     Stopped: if the run was preempted.
   """
-  config = config.copy_and_resolve_references()
-  config.best_metric = ''
-  config.data.train = config.sweep.train
-  config.data.eval = f'val={config.sweep.val}'
+  config = held_out_config(config)
   try:
     return settings.run_or_read(config, folder)['metrics'][HELD_OUT_METRIC]
   except finite.NonFiniteError as error:

@@ -4,13 +4,15 @@ A setting changes some keys of a config. Every run is a run of `sweep.job` with
 its own work directory, so an interrupted sweep or study resumes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import itertools
+import re
 from typing import Any
 
 from etils import epath
 import ml_collections
 
+from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.distributed import processes
 from vit_jax.jobs.apply import evaluate, few_shot
@@ -23,6 +25,12 @@ RUN_JOBS = {
   'finetune': supervised.finetune,
   'pretrain': supervised.pretrain,
 }
+
+# Keys by which the data of a run is opened.
+_KEYS_OF_DATA = ('data.', 'best_metric', 'seed')
+# Other folders of a sweep or study.
+_RESERVED = ('compiled', 'checkpoints')
+_MAX_NAME = 240  # Bytes; file systems take 255.
 
 Setting = tuple[tuple[str, Any], ...]  # Keys and their values; hashable.
 
@@ -41,7 +49,8 @@ def settings(config: ml_collections.ConfigDict) -> list[Setting]:
   combinations = list(itertools.product(*axes))
   combinations += [tuple(setting.items()) for setting in config.sweep.also]
   for setting in combinations:
-    config_lib.check(run_config(config, setting))
+    check(run_config(config, setting))
+    check_folder(setting_name(setting))
   if config.sweep.job == 'finetune':
     supervised.check_finetune(config)
   return combinations
@@ -55,6 +64,60 @@ def run_config(
   config.job = config.sweep.job
   config_lib.set_keys(config, dict(setting))
   return config
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Checks the config of a run, as far as that is quick without its data.
+
+  Raises:
+    ValueError: if it is invalid.
+  """
+  config_lib.check(config)
+  build.create_model(config, num_classes=1)
+  if config.total_steps:
+    config_lib.warmup_steps(config, config.total_steps)
+
+
+def check_data(
+  runs: Iterable[tuple[ml_collections.ConfigDict, epath.Path]],
+) -> None:
+  """Opens the data of runs that have not finished, equal data only once.
+
+  Args:
+    runs: configs and work directories.
+
+  Raises:
+    ValueError: if data is missing or does not match the rest of a config.
+  """
+  opened = set()
+  for config, folder in runs:
+    if (folder / files.RESULTS).exists():
+      continue
+    keys = config_lib.flatten(config).items()
+    data = repr([(k, v) for k, v in keys if k.startswith(_KEYS_OF_DATA)])
+    if data not in opened:
+      build.open_data(config)
+      opened.add(data)
+
+
+def check_folder(name: str) -> None:
+  """Checks that a setting or a point can have a folder of its own.
+
+  Raises:
+    ValueError: if its name cannot be that of a folder, or is that of another.
+  """
+  parts = name.split('/')
+  if (
+    name in _RESERVED
+    or not re.search('[A-Za-z0-9]', name)
+    or not {'.', '..'}.isdisjoint(parts)
+    or max(len(part.encode()) for part in parts) > _MAX_NAME
+  ):
+    raise ValueError(
+      f'{name!r} cannot be the folder of a run; a name needs a letter or a'
+      f' digit, at most {_MAX_NAME} bytes, no part . or .., and must not be'
+      f' {" or ".join(_RESERVED)}.'
+    )
 
 
 def setting_name(setting: Setting) -> str:

@@ -32,6 +32,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   points = points_lib.list_points(config)
   if is_finished(config, workdir):
     return
+  points_lib.check(config, points, workdir)
   claim.start(config_lib.flatten(config), workdir)
   point_summaries = []
   try:

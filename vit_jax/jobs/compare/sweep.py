@@ -33,6 +33,10 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     return
   begin = time.perf_counter()
   candidates = settings_lib.settings(config)
+  configs = [settings_lib.run_config(config, setting) for setting in candidates]
+  if len(candidates) > 1:
+    configs += [selection.held_out_config(c) for c in configs]
+  settings_lib.check_data((c, workdir) for c in configs)
   claim.start(config_lib.flatten(config), workdir)
 
   def score(setting):

@@ -4,13 +4,15 @@ Few-shot accuracy on `few_shot.datasets` and fine-tuning on `study.finetune`
 each run in a folder of their own, so an interrupted study resumes.
 """
 
+from collections.abc import Sequence
+import re
 import statistics
 
 from etils import epath
 import ml_collections
 
+from vit_jax import build, recipes
 from vit_jax import config as config_lib
-from vit_jax import recipes
 from vit_jax.build import few_shot_evaluator
 from vit_jax.jobs.compare import settings
 from vit_jax.workdir import files, finished_run
@@ -18,6 +20,10 @@ from vit_jax.workdir import files, finished_run
 # The mean over datasets of the accuracy by their original labels.
 MEAN = 'finetune/mean/accuracy'
 _REAL = '-real/accuracy'
+_IMAGENET = 'imagenet2012'
+# Names of other metrics and folders.
+_RESERVED = ('mean', 'few_shot', 'train')
+_NAME = re.compile(r'\w[\w.:+ -]{0,99}')
 
 # Keys of `model` that belong to pre-training, or that the recipe sets.
 _NOT_TRANSFERRED = (
@@ -61,57 +67,111 @@ def scores(
   return metrics
 
 
+def metric_names(config: ml_collections.ConfigDict) -> list[str]:
+  """Returns the names of the metrics that `scores` can return."""
+  datasets = finetune_datasets(config)
+  names = [f'finetune/{name}/accuracy' for name in datasets]
+  if len(datasets) > 1:
+    names.insert(0, MEAN)
+  if config.evaluate.real_json:
+    names += [
+      f'finetune/{name}{_REAL}'
+      for name, dataset in datasets.items()
+      if dataset == _IMAGENET
+    ]
+  if config.few_shot.datasets:
+    names += few_shot_evaluator.metric_names(config)
+  return names
+
+
 def finetune_datasets(config: ml_collections.ConfigDict) -> dict[str, str]:
-  """Returns the datasets of `study.finetune` by their names in metrics."""
+  """Returns the datasets of `study.finetune` by their names in metrics.
+
+  Raises:
+    ValueError: if a name occurs twice or cannot be that of a folder.
+  """
   datasets = {}
   for item in config.study.finetune:
     name, equals, dataset = item.partition('=')
     if not equals:
       name, dataset = few_shot_evaluator.short_name(item), item
+    if name in (*datasets, *_RESERVED) or not _NAME.fullmatch(name):
+      raise ValueError(
+        f'study.finetune={config.study.finetune!r}: each dataset needs a unique'
+        ' name of letters, digits, spaces and _.:+- other than'
+        f' {", ".join(_RESERVED)}, as in NAME={dataset}; got {name!r}.'
+      )
     datasets[name] = dataset
   return datasets
 
 
 def finetune_config(
-  config: ml_collections.ConfigDict, run: finished_run.FinishedRun, dataset: str
+  config: ml_collections.ConfigDict,
+  run_config: ml_collections.ConfigDict,
+  workdir: epath.Path,
+  dataset: str,
 ) -> ml_collections.ConfigDict:
   """Returns the config that fine-tunes a run's weights.
 
   The recipe is that of Table 4, or that of an image folder for datasets that
   Table 4 does not list. `study.finetune_keys` change it.
 
+  Args:
+    config: the study's config.
+    run_config: config of the run.
+    workdir: work directory of the run.
+    dataset: dataset to fine-tune on.
+
   Raises:
     ValueError: if `study.finetune_keys` are invalid.
   """
-  model = run.config.model
+  model = run_config.model
   recipe = dataset if dataset in recipes.TABLE_4 else 'folder:'
   tuned = recipes.finetuning(f'{model.name},{recipe}')
   tuned.data.name = dataset
   tuned.model.update(
     {key: value for key, value in model.items() if key not in _NOT_TRANSFERRED}
   )
-  _transfer_keys(tuned, run)
+  _transfer_keys(tuned, run_config, workdir)
   tuned.keep_checkpoints = 1
   config_lib.set_keys(tuned, config.study.finetune_keys)
   return tuned
 
 
-def check(config: ml_collections.ConfigDict) -> None:
-  """Refuses invalid `study.finetune_keys` before anything is trained.
+def check(
+  config: ml_collections.ConfigDict,
+  runs: Sequence[tuple[ml_collections.ConfigDict, epath.Path]],
+) -> None:
+  """Refuses invalid transfers before anything is trained.
+
+  Args:
+    config: the study's config.
+    runs: config of a run of each point, and the folder of its transfer.
 
   Raises:
-    ValueError: if they are not config keys, or have invalid values.
+    ValueError: if a dataset is unknown, data is missing, or a run is invalid.
   """
-  config_lib.set_keys(config_lib.base(), config.study.finetune_keys)
+  tuned = [
+    (finetune_config(config, run_config, folder, dataset), folder / name)
+    for run_config, folder in runs
+    for name, dataset in finetune_datasets(config).items()
+  ]
+  for tuned_config, _ in tuned:
+    settings.check(tuned_config)
+  settings.check_data(tuned)
+  if config.few_shot.datasets:
+    for item in few_shot_evaluator.parse_datasets(config):
+      for split in (item.train, item.test):
+        build.open_split(config, item.dataset, split)
 
 
 def _finetune(config, run, name, dataset, folder):
-  tuned = finetune_config(config, run, dataset)
+  tuned = finetune_config(config, run.config, run.workdir, dataset)
   results = settings.run_or_read(tuned, folder)
   (split, *_) = config_lib.eval_splits(tuned)
   accuracy = results['metrics'][f'{split}/accuracy']
   metrics = {f'finetune/{name}/accuracy': accuracy}
-  if config.evaluate.real_json and dataset == 'imagenet2012':
+  if config.evaluate.real_json and dataset == _IMAGENET:
     metrics[f'finetune/{name}{_REAL}'] = _real_accuracy(config, tuned, folder)
   settings.clean(folder, keep_weights=False)
   return metrics
@@ -134,19 +194,19 @@ def _few_shot(config, run, folder):
   evaluation.job = 'few_shot'
   evaluation.few_shot.update(config.few_shot)
   evaluation.few_shot.every = 0
-  _transfer_keys(evaluation, run)
+  _transfer_keys(evaluation, run.config, run.workdir)
   metrics = settings.run_or_read(evaluation, folder)['metrics']
   return {k: v for k, v in metrics.items() if not k.endswith('_std')}
 
 
-def _transfer_keys(config, run):
+def _transfer_keys(config, run_config, workdir):
   """Copies weights, seed, mesh and data folders from the run."""
   weights = files.FINAL_WEIGHTS
-  if run.config.best_metric:
+  if run_config.best_metric:
     weights = files.BEST_WEIGHTS
-  config.init_from = str(run.workdir / weights)
-  config.seed = run.config.seed
+  config.init_from = str(workdir / weights)
+  config.seed = run_config.seed
   config.best_metric = ''
-  config.mesh = run.config.mesh
+  config.mesh = run_config.mesh
   for key in ('dir', 'manual_dir', 'download'):
-    config.data[key] = run.config.data[key]
+    config.data[key] = run_config.data[key]

@@ -48,6 +48,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     _log.info('looking again for the data of %s', ', '.join(missing))
   candidates = settings_lib.settings(config)
   names = _requested_tasks(config)
+  _check_splits(config, names, selects=len(candidates) > 1)
   _check_model(config, names[0])
   present, missing = _split_by_data(config, names)
   claim.start(config_lib.flatten(config), workdir)
@@ -74,6 +75,26 @@ def _requested_tasks(config: ml_collections.ConfigDict) -> list[str]:
   for name in names:
     vtab_data.find(name)
   return [name for name in vtab_data.TASKS if name in names]
+
+
+def _check_splits(config, names, *, selects):
+  """Refuses unknown splits, and a missing test split, before any run starts."""
+  evals = config_lib.eval_splits(config)
+  if METRIC.partition('/')[0] not in evals:
+    raise ValueError(
+      f'data.eval={config.data.eval!r}: the score is {METRIC}; name one of the'
+      ' splits test, as in test=test.'
+    )
+  splits = {config.data.train, *evals.values()}
+  if selects:
+    splits |= {config.sweep.train, config.sweep.val}
+  for name in names:
+    known = vtab_data.find(name).splits
+    if unknown := sorted(splits - set(known)):
+      raise ValueError(
+        f'vtab:{name} has no split {unknown[0]!r}; set data.train, data.eval,'
+        f' sweep.train and sweep.val to some of {", ".join(known)}.'
+      )
 
 
 def _check_model(config, task_name):

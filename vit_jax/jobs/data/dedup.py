@@ -146,7 +146,7 @@ def _search(
   progress: epath.Path,
 ) -> list[Match]:
   """Returns all near-duplicates; resumes after the batches in `progress`."""
-  done = files.read_json_lines(progress)
+  done = files.read_json_lines(progress, list)
   batch_size = config.batch_size
   first_step = len(done)
   num_steps = -(-source.num_examples // batch_size)

@@ -76,7 +76,9 @@ class MaskedPatches(run_lib.Trainable):
       total_steps=config_lib.total_steps(config, data.train.num_examples),
     )
     self.backbone = self.program.model.encoder
-    self.evaluations = [(config.masked_patch.picture_every, self._draw)]
+    self.evaluations = []
+    if data.evals:
+      self.evaluations = [(config.masked_patch.picture_every, self._draw)]
     self._data = data
     self._put = functools.partial(mesh_lib.put_batch, mesh=mesh)
     self._seed = config.seed

@@ -99,7 +99,7 @@ def train(
   Raises:
     ValueError: if parts of the config do not match each other or the data.
   """
-  if claim.is_finished(config_lib.flatten(config), workdir):
+  if claim.is_finished(config_lib.flatten(config), workdir, training=True):
     return
   cpu.prepare()
 
@@ -107,7 +107,6 @@ def train(
   config = config.copy_and_resolve_references()
   mesh = mesh_lib.create(**config.mesh)
   mesh_lib.check_batch(config.batch_size, mesh, config.optim.accumulate)
-  trace = profiler.Profiler(workdir, _profiled_steps(config))
   with console.phase('opening the data'):
     data = build.open_data(config)
     record = data_record.describe(data.train, data.evals)
@@ -120,6 +119,9 @@ def train(
     data = build.with_labels_of(data, match)
   trainable = make_trainable(config, data, mesh, start)
   program = trainable.program
+  program.check_memory()
+  profiled = config_lib.profiled_steps(config, program.total_steps)
+  trace = profiler.Profiler(workdir, profiled)
   build.record_derived(config, trainable.backbone)
   evaluations = list(trainable.evaluations)
   if config.few_shot.every:
@@ -157,6 +159,7 @@ def train(
     del start, params, restored
     metric_log = metrics_lib.MetricLog(workdir, resume_step=step)
     batches = _Batches(config, data, program, step, skipped)
+    best_step = (files.read_json(workdir / files.BEST_STEP) or {}).get('step')
 
     def report(progress: loop.Progress) -> None:
       metrics_lib.log_progress(
@@ -177,6 +180,7 @@ def train(
       best = config.best_metric and metric_log.best(config.best_metric)
       if best and best[0] == step:
         _log.info('%s is the best so far', config.best_metric)
+        files.write_json(workdir / files.BEST_STEP, {'step': step})
         _export(state, workdir / files.BEST_WEIGHTS)
       return metrics, predictions
 
@@ -212,6 +216,9 @@ def train(
             (config.eval_every, evaluate),
             *((every, on_weights(e)) for every, e in evaluations),
           ],
+          # The best weights may be from a step after the checkpoint, which
+          # another eval_every would leave out.
+          also_at={best_step: evaluate},
           checkpoint_every=config.checkpoint_every,
           save=save,
           before_step=before_step,
@@ -292,21 +299,6 @@ class _Batches:
     shares = mesh_lib.input_share(self._program.mesh)['process_count']
     total = processes.sum_over_processes(self._skipped_here)
     return self._skipped_before + total * shares // jax.process_count()
-
-
-def _profiled_steps(
-  config: ml_collections.ConfigDict,
-) -> tuple[int, int] | None:
-  """Returns the first and last step of `profile_steps`; None if it is empty."""
-  if not config.profile_steps:
-    return None
-  first, colon, last = config.profile_steps.partition(':')
-  if not (colon and first.isdigit() and last.isdigit()):
-    raise ValueError(
-      f'profile_steps={config.profile_steps!r} is not of the form FIRST:LAST,'
-      ' such as 10:15.'
-    )
-  return int(first), int(last)
 
 
 def _log_sizes(program: program_lib.Program) -> None:

@@ -1,0 +1,60 @@
+"""Paths and URLs given by the user."""
+
+import functools
+import os
+import re
+import urllib.error
+import urllib.request
+
+from etils import epath
+
+from vit_jax import printing
+
+_GOOGLE_CLOUD = 'https://storage.googleapis.com'
+_TIMEOUT = 10  # Seconds.
+
+
+def expand(path: str | os.PathLike[str]) -> epath.Path:
+  """Returns a path given by the user, with ~ replaced by the home folder.
+
+  Raises:
+    ValueError: if it is a URL of an unsupported kind or cannot be reached, or
+      cannot be the path of a file.
+  """
+  text = os.fspath(path)
+  try:
+    text.encode()
+  except UnicodeEncodeError as error:
+    shown = os.fsencode(text).decode(errors='backslashreplace')
+    raise ValueError(
+      f'path {printing.printable(shown)} is not UTF-8; rename this file or'
+      ' folder, or give a folder that contains it.'
+    ) from error
+  if not re.match(r'[A-Za-z][A-Za-z0-9+.-]*://', text):
+    return epath.Path(text).expanduser()
+  if not re.match(r'gs://[^/]', text):
+    raise ValueError(
+      f'{text!r} is a URL that cannot be read or written; give a local path,'
+      ' such as one that a network drive is mounted at, or gs://BUCKET/PATH.'
+    )
+  if reason := _unreachable():
+    raise ValueError(
+      f'{text!r} cannot be reached ({reason}); check the network, or give a'
+      ' local path.'
+    )
+  return epath.Path(text)
+
+
+@functools.cache
+def _unreachable() -> str:
+  """Returns why Google Cloud Storage cannot be reached; '' if it can be.
+
+  Its clients retry for many minutes instead.
+  """
+  try:
+    urllib.request.urlopen(_GOOGLE_CLOUD, timeout=_TIMEOUT).close()
+  except urllib.error.HTTPError:
+    pass  # An answer, whatever it is.
+  except OSError as error:
+    return str(getattr(error, 'reason', error))
+  return ''
