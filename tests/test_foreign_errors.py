@@ -1,5 +1,8 @@
 """Errors of other libraries as one line, on errors that they raise here."""
 
+import sys
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,3 +95,16 @@ def test_other_errors_are_not_foreign():
     assert not foreign_errors.is_out_of_memory(error)
   assert not foreign_errors.is_foreign(KeyError('x'))
   assert foreign_errors.message(KeyError()) == 'KeyError'
+
+
+def test_late_reads_are_hidden(monkeypatch):
+  shown = []
+  monkeypatch.setattr(sys, 'unraisablehook', shown.append)
+  foreign_errors.hide_late_reads()
+  late, other = (
+    types.SimpleNamespace(exc_value=RuntimeError(text))
+    for text in ('Event loop is closed', 'x')
+  )
+  for unraisable in (late, other):
+    sys.unraisablehook(unraisable)
+  assert shown == [other]

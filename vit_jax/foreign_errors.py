@@ -5,6 +5,7 @@ their own operations, threads and settings. `message` keeps only the reason.
 """
 
 import re
+import sys
 
 _REMEDIES = (
   'lower batch_size, eval_batch_size or data.image_size, raise'
@@ -68,3 +69,17 @@ def is_foreign(error: BaseException) -> bool:
   """
   library = type(error).__module__.partition('.')[0]
   return is_out_of_memory(error) or library in _LIBRARIES
+
+
+def hide_late_reads() -> None:
+  """Hides errors of reads that end after Orbax has reported a failure.
+
+  Python prints them with a traceback each, since no caller is left.
+  """
+  show = sys.unraisablehook
+
+  def show_others(unraisable):
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      show(unraisable)
+
+  sys.unraisablehook = show_others

@@ -103,12 +103,17 @@ def _parse_flags(argv: list[str]) -> list[str]:
         f'{" ".join(rest[1:])} is not a flag; write --config=... and, for its'
         ' keys, --config.key=value.'
       )
+    file = flags.FLAGS['config'].config_filename
+    if not os.path.exists(file.partition(':')[0]):
+      raise ValueError(
+        f'--config={file!r}: No such file; write --config=configs/NAME.py.'
+      )
     config = _CONFIG.value
     getattr(config, 'job', None)  # Raises the reason if it was not loaded.
-    if not isinstance(config, ml_collections.ConfigDict):
+    if not isinstance(config, ml_collections.ConfigDict) or 'job' not in config:
       raise ValueError(
-        f'get_config() of {flags.FLAGS["config"].config_filename} returns'
-        f' {config!r}; return a config that starts from vit_jax.config.base().'
+        f'get_config() of {file} does not return a config that starts from'
+        ' vit_jax.config.base().'
       )
     config_lib.set_keys(config, keys)
   except (flags.Error, AttributeError, TypeError, ValueError, OSError) as e:
@@ -189,6 +194,7 @@ def _start_log() -> None:
   _log.propagate = False
   if not flags.FLAGS['verbosity'].present:
     absl_logging.set_verbosity(absl_logging.WARNING)
+    foreign_errors.hide_late_reads()
     # Orbax logs hundreds of lines for a failure that we report in one.
     logging.getLogger('absl').addFilter(
       lambda record: '/orbax/' not in record.pathname

@@ -10,6 +10,8 @@ they run when they are asked for:
 import collections
 import json
 import math
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -377,11 +379,13 @@ def faults(answer, workdir, arguments):
   code, log = answer['code'], answer['log']
   if answer['seconds'] > SECONDS:
     return f'took {answer["seconds"]:.0f} s'
+  if answer['mebibytes'] > MEBIBYTES:
+    return f'took {answer["mebibytes"]} MiB'
   if code not in (0, 1):
     return f'ended with {code}'
   if left := [
     path
-    for path in (workdir.rglob('*') if workdir.is_dir() else ())
+    for path in (workdir.rglob('*') if os.path.isdir(workdir) else ())
     if 'tmp' in path.name
   ]:
     return f'left {left}'
@@ -437,9 +441,10 @@ def test_ends_in_a_result_or_one_error_line(kind, server, tmp_path):
       arguments = [*DIGITS, *arguments]
     if kind in SHOWN:
       arguments.append('--show')
-    workdir = tmp_path / str(number)
-    if not any(a.startswith('--workdir') for a in arguments):
-      arguments.append(f'--workdir={workdir}')
+    given = [a for a in arguments if a.startswith('--workdir=')]
+    if not given:
+      arguments.append(f'--workdir={tmp_path / str(number)}')
+    workdir = pathlib.Path((given or arguments)[-1].partition('=')[2])
     answer = ask(server, arguments)
     counts['results' if answer['code'] == 0 else 'errors'] += 1
     own = [a[:200] for a in arguments if a not in DIGITS]

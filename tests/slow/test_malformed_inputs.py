@@ -681,7 +681,11 @@ def paths(start):
     json_values, run_folders, paths,
   ],
 )  # fmt: skip
-@pytest.mark.filterwarnings('ignore:Duplicate name')
+@pytest.mark.filterwarnings(
+  'ignore:Duplicate name',
+  # Late reads of Orbax, which `foreign_errors.hide_late_reads` hides.
+  'ignore::pytest.PytestUnraisableExceptionWarning',
+)
 def test_malformed_weights(make, start, tmp_path):
   counts = malformed.run(make(start), tmp_path, use)
   assert counts.total() > 10
