@@ -43,7 +43,7 @@ Row = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A model, a slice and a global batch size to plan for."""
+  """A model, a TPU slice and a global batch size to plan for."""
 
   model: str
   topology: str
