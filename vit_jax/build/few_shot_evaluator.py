@@ -151,7 +151,7 @@ class FewShotEvaluator:
     self._skip_corrupt = config.data.skip_corrupt
     self._mesh = mesh
     shots = config.few_shot.shots
-    if not shots or min(shots) < 1:
+    if not shots:
       raise ValueError(
         f'few_shot.shots={config.few_shot.shots!r} must contain one or more'
         ' positive integers (examples per class).'
