@@ -1,4 +1,4 @@
-"""Loads weights in every supported format."""
+"""Loads weights from every supported format."""
 
 import logging
 import os
