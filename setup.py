@@ -34,7 +34,7 @@ setuptools.setup(
     'pillow>=11',  # Also decodes WebP and TIFF files.
     'scipy>=1.13',  # Blurs rollouts for figures.
     'scikit-learn>=1.5',  # Contains the digits dataset.
-    'tensorboard>=2.19',  # Required by clu's TensorBoard writer.
+    'tensorboard>=2.19',  # Format of the metric history for TensorBoard.
     'tensorflow-cpu>=2.19; sys_platform != "darwin"',
     'tensorflow>=2.19; sys_platform == "darwin"',
     'tensorflow-datasets>=4.9.9',

@@ -68,8 +68,8 @@ def get_config(argument: str = 'figure4') -> ml_collections.ConfigDict:
       config.sweep.grid = FIGURE_3_REGULARIZATION
   else:
     raise ValueError(
-      f'there is no data study {argument!r}; choose figure3, figure4 or table5,'
-      ' or, for a small study, folder:PATH or digits.'
+      f'there is no data study {argument!r}; choose figure3, figure4 or table5;'
+      ' for a small study, folder:PATH or digits.'
     )
   config.job = 'data_study'
   config.study.across = 'examples'

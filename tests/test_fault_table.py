@@ -17,6 +17,10 @@ INTERRUPT = 'tests/distributed/test_interrupt.py'
 DECODE = 'tests/data/test_decode.py'
 PIPELINE = 'tests/data/test_pipeline.py'
 STORE = 'tests/checkpoints/test_store.py'
+BACKLOG = 'tests/checkpoints/test_backlog.py'
+APPENDED = 'tests/workdir/test_appended_file.py'
+LOCK = 'tests/workdir/test_lock.py'
+FULL_DISK = 'tests/slow/test_full_disk.py'
 STOPPED_AND_KILLED = (
   f'{PROCESSES}::test_stopped_and_killed_runs_end_like_an_undisturbed_one'
 )
@@ -81,18 +85,51 @@ TESTS = {
     ),
   },
   'the disk is full': {
-    'the save fails with a line in the log': (
+    'one warning names the file and its size, and the run continues': (
+      f'{BACKLOG}::test_a_run_writes_again_and_warns_once',
       f'{FAULTS}::test_once_there_is_room_the_next_save_succeeds',
     ),
-    'older checkpoints are kept, and the run continues and tries the next'
-    ' save': (
+    'older checkpoints are kept, and all other files, such as metrics and'
+    ' pictures, stay in memory and are written later': (
       f'{FAULTS}::test_a_full_disk_fails_saves_and_keeps_earlier_ones',
-      f'{FAULTS}::test_once_there_is_room_the_next_save_succeeds',
+      f'{BACKLOG}::test_a_run_writes_again_and_warns_once',
+      f'{APPENDED}::test_metrics_and_events_survive_a_full_disk',
     ),
-    'The run ends with an error only if its last save fails or, with several'
-    ' processes, if any save fails': (
+    'A run that has room at its end leaves the same results as any other': (
+      f'{FAULTS}::test_once_there_is_room_the_next_save_succeeds',
+      f'{FULL_DISK}::test_a_disk_that_is_freed_in_time_changes_nothing',
+    ),
+    'It ends with an error only if the last attempt fails or, with several'
+    ' processes, if any checkpoint fails': (
       f'{FAULTS}::test_a_full_disk_fails_saves_and_keeps_earlier_ones',
+      f'{BACKLOG}::test_the_end_of_a_run_needs_room',
       f'{MANY_PROCESSES}::test_a_full_disk_ends_all_processes',
+    ),
+    'the same command resumes': (
+      f'{FAULTS}::test_a_full_disk_fails_saves_and_keeps_earlier_ones',
+      f'{FULL_DISK}::test_a_disk_that_stays_full_is_one_error',
+    ),
+  },
+  'a run is started in the work directory of another one': {
+    'the command fails, names the host and the process of the other run, and'
+    ' changes no file': (
+      f'{LOCK}::test_the_command_fails_at_once_and_touches_nothing',
+    ),
+    'the lock of a killed run is released at once': (
+      f'{LOCK}::test_the_kernel_releases_the_lock_of_a_killed_run',
+    ),
+  },
+  'the same on gs://, or on a file system without `flock`': {
+    'the first run renews its lock every 5 seconds': (
+      f'{LOCK}::test_without_flock_the_lock_is_renewed',
+    ),
+    'the second one waits for that, and fails': (
+      f'{LOCK}::test_without_flock_a_renewed_lock_is_respected',
+    ),
+    'If the first one was killed, the second one waits 60 seconds, or not at'
+    ' all on the same host, and then starts': (
+      f'{LOCK}::test_without_flock_a_lock_that_is_not_renewed_is_stale',
+      f'{LOCK}::test_without_flock_a_dead_process_of_this_host_holds_nothing',
     ),
   },
   'a file cannot be read': {

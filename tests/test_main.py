@@ -325,7 +325,7 @@ def test_batch_that_does_not_divide_over_devices(tmp_path):
     devices=8,
     expect=1,
   )
-  assert 'batch_size=100 cannot be split evenly over 8 devices' in log
+  assert 'batch_size=100 is not divisible by 8' in log
   assert 'use 96 or 104' in log
   assert 'Traceback' not in log
 

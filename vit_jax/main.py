@@ -6,6 +6,7 @@ several hosts, start the same command on each; `distributed.*` or the cluster
 gives each process its index.
 """
 
+import contextlib
 import logging
 import os
 import pathlib
@@ -28,9 +29,10 @@ from ml_collections import config_flags
 from vit_jax import config as config_lib
 from vit_jax import foreign_errors, jobs, printing
 from vit_jax.build import summary
-from vit_jax.checkpoints import location
+from vit_jax.checkpoints import backlog, location
 from vit_jax.distributed import processes
 from vit_jax.page import report
+from vit_jax.workdir import lock
 
 # Keys are not parsed by ml_collections but by `config.set_keys`.
 _CONFIG = config_flags.DEFINE_config_file(
@@ -54,11 +56,23 @@ _OURS = (_PACKAGE, _PACKAGE.parent / 'configs')
 _log = logging.getLogger('vit_jax')
 
 
-def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
+def run(
+  config: ml_collections.ConfigDict,
+  workdir: epath.PathLike,
+  *,
+  log_summary: bool = False,
+) -> None:
   """Runs or resumes the job of a config in `workdir`.
 
+  Args:
+    config: the config.
+    workdir: the work directory; may not exist yet.
+    log_summary: whether to log first what runs, as `--show` prints it.
+
   Raises:
-    ValueError: if the config or its data is invalid.
+    backlog.WriteError: if a file cannot be written at the end.
+    ValueError: if the config or its data is invalid, or another run uses the
+      work directory.
   """
   job = _check(config)
   if job.one_process and processes.is_multiprocess():
@@ -67,9 +81,31 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
       f' {jax.process_count()}; start it on one host only, with'
       f' distributed.coordinator={processes.SINGLE_PROCESS}.'
     )
-  job.run(config, epath.Path(workdir))
-  if job.writes_page and config.report.page:
-    report.finish(epath.Path(workdir))
+  workdir = epath.Path(workdir)
+  with contextlib.ExitStack() as at_the_end:
+    if job.uses_workdir:
+      at_the_end.enter_context(lock.hold(workdir))
+      at_the_end.enter_context(backlog.keeping())
+    if log_summary and processes.is_first():
+      _log.info('%s', _describe(config, workdir))
+    job.run(config, workdir)
+    if job.uses_workdir and config.report.page:
+      report.finish(workdir)
+
+
+def _describe(
+  config: ml_collections.ConfigDict, workdir: epath.PathLike
+) -> str:
+  """Returns what runs, in lines for the user."""
+  job = jobs.JOBS[config.job]
+  return '\n'.join(
+    summary.describe(
+      config,
+      str(workdir),
+      has_model=job.has_model,
+      reads_weights=job.reads_weights,
+    )
+  )
 
 
 def _check(config: ml_collections.ConfigDict) -> jobs.Job:
@@ -228,24 +264,15 @@ def main(argv: list[str]) -> None:
   _start_log()
   config = _CONFIG.value
   try:
-    job = _check(config)
+    _check(config)
     workdir = location.expand(
       _WORKDIR.value or default_workdir(flags.FLAGS['config'].config_filename)
     )
-    if not _SHOW.value:
-      _join_processes(config)
-    if _SHOW.value or processes.is_first():
-      lines = summary.describe(
-        config,
-        workdir,
-        has_model=job.has_model,
-        reads_weights=job.reads_weights,
-      )
-      if _SHOW.value:
-        print('\n'.join(lines))
-        return
-      _log.info('%s', '\n'.join(lines))
-    run(config, workdir)
+    if _SHOW.value:
+      print(_describe(config, workdir))
+      return
+    _join_processes(config)
+    run(config, workdir, log_summary=True)
   except KeyboardInterrupt:
     raise
   except (ValueError, OSError) as e:

@@ -59,3 +59,30 @@ def test_unknown_options_are_refused(tmp_path):
     ValueError, match="unknown gelu 'exact'; known: tanh, erf"
   ):
     checkpoints.export(PARAMS, path, gelu='exact')
+
+
+@pytest.mark.parametrize(
+  ('options', 'format', 'message'),
+  [
+    ({'positions': 'sincos2d'}, 'official', "store positions='sincos2d'"),
+    (
+      {'pool': 'gap', 'class_token': True},
+      'official',
+      "store pool='gap'.*drop=.'pool'",
+    ),
+    ({'pool': 'gap', 'class_token': True}, 'huggingface', "store pool='gap'"),
+    ({'pool': 'map'}, 'huggingface', "store pool='map'"),
+    ({'registers': 2}, 'huggingface', 'store registers=2'),
+    ({'registers': 2}, 'big_vision', 'store registers=2'),
+    ({'pool': 'gap_norm'}, 'big_vision', "store pool='gap_norm'"),
+  ],
+)
+def test_options_that_a_format_cannot_store(tmp_path, options, format, message):
+  params = weights.random_params(weights.tiny(**options))
+  path = tmp_path / ('folder' if format == 'huggingface' else 'params.npz')
+  hidden = {k: v for k, v in options.items() if k in ('positions', 'pool')}
+  with pytest.raises(ValueError, match=message):
+    checkpoints.export(
+      params, path, format=format, image_size=weights.IMAGE_SIZE, **hidden
+    )
+  assert not path.exists()

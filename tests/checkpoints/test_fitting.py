@@ -256,6 +256,6 @@ def test_table(caplog):
   assert lines[-4].split() == ['head/bias', '1', 'dropped', '(4,)', '-']
   assert lines[-2:] == [
     '37 loaded, 1 resized, 2 initialized, 2 dropped.',
-    'Positions were resized from 2x2 to 3x3 patches.',
+    'Positions were resized from 2x2 to 3x3 patches (bilinear).',
   ]
   assert f'weights of B.npz:\n{report}' in caplog.text

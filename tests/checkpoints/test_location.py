@@ -24,7 +24,8 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  'url', ['https://x/y', 's3://b/x', 'file:///x', 'gs:///x', 'gs://']
+  'url',
+  ['https://x/y', 's3://b/x', 'file:///x', 'gs:///x', 'gs://', 'folder:gs://x'],
 )
 def test_other_urls_are_refused(url):
   with pytest.raises(ValueError, match=f"'{url}' is a URL that cannot be read"):

@@ -5,7 +5,7 @@ import pytest
 
 from vit_jax import checkpoints, models
 from vit_jax.checkpoints import description, position_tables
-from vit_jax.checkpoints.formats import official
+from vit_jax.checkpoints.formats import official, timm
 import weights
 
 SQUARE = (16, 16)
@@ -195,11 +195,63 @@ def test_other_formats_cannot_hold_these_models(options, tmp_path):
 
 def test_other_formats_with_computed_positions_are_refused(tmp_path):
   params = weights.random_params(weights.tiny(positions='none'))
-  flat = official.flatten(params)
-  np.savez(
-    tmp_path / 'sines.npz', **{f'params/{name}': x for name, x in flat.items()}
+  safetensors = pytest.importorskip('safetensors.numpy')
+  path = tmp_path / 'sines.safetensors'
+  tensors = timm.to_tensors(params)
+  safetensors.save_file(
+    {k: np.ascontiguousarray(v) for k, v in tensors.items()}, path
   )
-  with pytest.raises(ValueError, match='sines.npz: there are no position emb'):
-    checkpoints.load(tmp_path / 'sines.npz')
+  with pytest.raises(ValueError, match='there are no position emb'):
+    checkpoints.load(path, heads=3)
   checkpoints.export(params, tmp_path / 'ours.npz')
   weights.assert_same(checkpoints.load(tmp_path / 'ours.npz'), params)
+
+
+@pytest.mark.parametrize('antialias', [False, True])
+@pytest.mark.parametrize(
+  ('old', 'new'),
+  [((14, 14), (24, 24)), ((16, 16), (9, 20)), ((2, 3), (1, 7))],
+)
+def test_bicubic_is_that_of_torch(old, new, antialias):
+  torch = pytest.importorskip('torch')
+  rng = np.random.default_rng(0)
+  table = rng.normal(size=(1, 1 + old[0] * old[1], 5)).astype('f4')
+  patches = torch.from_numpy(table[:, 1:]).reshape(1, *old, 5)
+  expected = torch.nn.functional.interpolate(
+    patches.permute(0, 3, 1, 2),
+    size=new,
+    mode='bicubic',
+    align_corners=False,
+    antialias=antialias,
+  )
+  found = position_tables.resize_grid(
+    table, old, new, True, 'bicubic' + '_antialias' * antialias
+  )
+  np.testing.assert_array_equal(found[:, 0], table[:, 0])
+  expected = expected.permute(0, 2, 3, 1).reshape(1, -1, 5)
+  np.testing.assert_allclose(found[:, 1:], expected, atol=1e-5)
+
+
+def test_bicubic_by_hand():
+  values = np.array([0, 0, 1, 0, 0, 0], 'f4')
+  # New values are between two old ones. Distances of 1/2 and 3/2 have the
+  # weights 0.59375 and -0.09375 for a = -0.75.
+  found = position_tables.cubic(values, 0, 3)
+  np.testing.assert_allclose(found, [-0.09375, 0.59375, 0], atol=1e-7)
+  # For a = -0.5, weights at half of the distances, which must sum to one.
+  w1, w3, w5, w7 = 0.8671875, 0.2265625, -0.0703125, -0.0234375
+  found = position_tables.cubic(values, 0, 3, antialias=True)
+  edge, middle = 2 * w1 + w3 + w5 + w7, 2 * (w1 + w3 + w5)
+  expected = [w3 / edge, w1 / middle, w5 / edge]
+  np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_weights_are_fitted_by_any_method():
+  model = weights.tiny()
+  params = weights.random_params(model, SQUARE)
+  old = official.flatten(params)[official.POSITIONS]
+  for method in position_tables.METHODS:
+    new, report = fit(params, model, (24, 40), resize_positions=method)
+    expected = position_tables.resize_grid(old, (2, 2), (3, 5), True, method)
+    np.testing.assert_array_equal(new[official.POSITIONS], expected)
+    assert f'2x2 to 3x5 patches ({method}).' in str(report)

@@ -11,7 +11,7 @@ from vit_jax.config import values
 from vit_jax.data import preprocess
 from vit_jax.jobs.compare import settings, summaries
 from vit_jax.jobs.measure import plan
-from vit_jax.models import factory, stacking, vit
+from vit_jax.models import factory, pooling, stacking
 from vit_jax.training import optim, patch_targets, steps
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
@@ -282,7 +282,7 @@ def test_choices_are_the_alternatives_themselves():
     'init_head': fitting.HEADS,
     'class_weights': steps.CLASS_WEIGHTS,
     'masked_patch.target': patch_targets.TARGETS,
-    'model.pool': vit.POOLS,
+    'model.pool': pooling.POOLS,
     'model.remat': stacking.REMAT_POLICIES,
     'model.dtype': factory.DTYPES,
     'data.crop': preprocess.CROPS,

@@ -69,8 +69,8 @@ def test_what_is_logged():
     ('abc', 3, 'abcd', "M lacks 1 of the 4 classes of D: 'd'"),
     (None, 3, 'ab', 'M has 3 classes, but D has 2.*M has no class names'),
     ('abc', 3, '01', 'M has 3 classes, but D has 2.*D has no class names'),
-    ('abab', 4, 'ab', "repeated names: 'a', 'b'; rename"),
-    ('abc', 3, 'abb', "repeated names: 'b'; rename"),
+    ('abab', 4, 'ab', "more than once: 'a', 'b'; rename"),
+    ('abc', 3, 'abb', "more than once: 'b'; rename"),
     # Folders 1 to 3 are not the labels 0 to 2, whichever side has them.
     ('012', 3, '123', "M lacks 1 of the 3 classes of D: '3'"),
     ('123', 3, '012', "M lacks 1 of the 3 classes of D: '0'"),

@@ -150,7 +150,7 @@ def test_files_that_are_not_images_can_be_skipped(split_folders, caplog):
       lambda p: write(p / 'test/d/0.png'),
       'classes that are missing in train: d',
     ),
-    (lambda p: (p / 'train').rename(p / 'old'), 'val and test but no train'),
+    (lambda p: (p / 'train').rename(p / 'old'), 'val, test but not train'),
   ],
 )
 def test_broken_folders(split_folders, break_it, message):

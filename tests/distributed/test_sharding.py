@@ -66,6 +66,22 @@ def test_specs_on_all_three_axes():
   assert {name: found[name] for name in expected} == expected
 
 
+def test_attention_pooling_is_sharded_like_blocks():
+  state = make_state(pool='map', registers=4, depth=1, stack=True)
+  found = specs(sharding.place(state, make_mesh(2, 4, 2)).params)
+  attention = 'MAPHead_0/MultiHeadDotProductAttention_0'
+  expected = {
+    'registers': P(None, None, None),
+    'MAPHead_0/probe': P(None, None, None),
+    f'{attention}/query/kernel': P('fsdp', 'tensor', None),
+    f'{attention}/out/kernel': P('tensor', None, 'fsdp'),
+    'MAPHead_0/MlpBlock_0/Dense_0/kernel': P('fsdp', 'tensor'),
+    'MAPHead_0/MlpBlock_0/Dense_1/bias': P(None),
+    'MAPHead_0/LayerNorm_0/scale': P(None),
+  }
+  assert {name: found[name] for name in expected} == expected
+
+
 def test_all_kinds_of_positions_are_sharded():
   options = [
     {'positions': '2d', 'positions_at': 'every_layer', 'depth': 2},

@@ -17,13 +17,13 @@ def mean_distance():
   return math.fsum(pairs) / len(pairs)
 
 
-def distance(weights, class_token=False, renormalise=False, grid=GRID):
+def distance(weights, num_prefix=0, renormalise=False, grid=GRID):
   between = attention_distance.token_distances(grid, TOKEN_SIZE)
   return np.asarray(
     attention_distance.attention_distance(
       np.asarray(weights, np.float32),
       between,
-      class_token=class_token,
+      num_prefix=num_prefix,
       renormalise=renormalise,
     )
   )
@@ -65,9 +65,9 @@ def test_attention_to_the_class_token_counts_as_distance_zero():
   weights = np.full((1, 1, 25, 25), 0.75 / 24)
   weights[..., 0] = 0.25
   weights[..., 0, :] = np.nan  # The row of the class token is ignored.
-  (result,) = distance(weights, class_token=True)
+  (result,) = distance(weights, num_prefix=1)
   np.testing.assert_allclose(result, [0.75 * mean_distance()], rtol=1e-5)
-  (result,) = distance(weights, class_token=True, renormalise=True)
+  (result,) = distance(weights, num_prefix=1, renormalise=True)
   np.testing.assert_allclose(result, [mean_distance()], rtol=1e-5)
 
 

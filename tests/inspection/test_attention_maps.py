@@ -77,23 +77,41 @@ def test_models_without_attention_are_refused():
 
 def test_of_representation():
   matrix = np.array([[[0.1, 0.2, 0.7], [0.3, 0.3, 0.4], [0.8, 0.1, 0.1]]])
-  token = attention_maps.of_representation(matrix, 'token')
+  first = np.array([[1.0, 0, 0]])
+  token = attention_maps.of_representation(matrix, first, 1)
   np.testing.assert_allclose(token, [[0.2, 0.7]])
-  gap = attention_maps.of_representation(matrix, 'gap')
-  np.testing.assert_allclose(gap, [[0.4, 0.2, 0.4]], rtol=1e-6)
+  shares = np.array([[0.5, 0.25, 0.25]])
+  mean = attention_maps.of_representation(matrix, shares, 0)
+  np.testing.assert_allclose(mean, [[0.325, 0.2, 0.475]], rtol=1e-6)
 
 
-@pytest.mark.parametrize('renormalise', [False, True])
+def probe_weights(model, params, images):
+  """Returns the mean over heads of the attention of a pooling's probe."""
+  _, features = model.apply({'params': params}, images)
+  p = params['MAPHead_0']
+  p, probe = p['MultiHeadDotProductAttention_0'], p['probe'][0, 0]
+  query = np.einsum('d,dhs->hs', probe, p['query']['kernel'])
+  query = query + p['query']['bias']
+  keys = np.einsum('bnd,dhs->bnhs', features['encoded'], p['key']['kernel'])
+  logits = np.einsum('hs,bnhs->bnh', query, keys + p['key']['bias'])
+  terms = np.exp(logits / np.sqrt(query.shape[-1]))
+  return (terms / terms.sum(axis=1, keepdims=True)).mean(axis=-1)
+
+
 @pytest.mark.parametrize(
-  ('name', 'pool', 'token_size'),
+  ('name', 'pool', 'options', 'renormalise'),
   [
-    ('ViT-Ti/16', 'token', (8, 8)),
-    ('ViT-Ti/16', 'gap', (8, 8)),
-    ('R50+ViT-B/32', 'token', (8, 8)),  # The ResNet has a stride of 8.
+    ('ViT-Ti/16', 'token', {}, False),
+    ('ViT-Ti/16', 'gap', {}, True),
+    # The ResNet has a stride of 8.
+    ('R50+ViT-B/32', 'token', {}, True),
+    ('ViT-Ti/16', 'gap_norm', {'class_token': True, 'registers': 2}, True),
+    ('ViT-Ti/16', 'map', {'registers': 2}, False),
   ],
 )
-def test_summary_of_all_layers(name, pool, token_size, renormalise):
-  model, params, images = build(name, pool)
+def test_summary_of_all_layers(name, pool, options, renormalise):
+  model, params, images = build(name, pool, **options)
+  token_size = (8, 8)
   assert model.token_size == token_size
   grid = (2, 3)
   assert model.grid_shape(weights.IMAGE_SIZE) == grid
@@ -102,18 +120,24 @@ def test_summary_of_all_layers(name, pool, token_size, renormalise):
   )
   expected = sown(model, params, images)
   between = attention_distance.token_distances(grid, token_size)
-  class_token = pool == 'token'
+  prefix = len(model.prefix)
   for i in range(2):
     distances = attention_distance.attention_distance(
-      expected[:, i], between, class_token=class_token, renormalise=renormalise
+      expected[:, i], between, num_prefix=prefix, renormalise=renormalise
     )
     np.testing.assert_allclose(found['distances'][:, i], distances, rtol=1e-3)
   rolled = rollout.rollout(expected.swapaxes(0, 1))
-  of_head = attention_maps.of_representation(rolled, pool)
+  if pool == 'token':
+    shares = np.eye(1, 6 + prefix)
+  elif pool == 'map':
+    shares = probe_weights(model, params, images)
+  else:
+    shares = np.r_[np.zeros(prefix), np.full(6, 1 / 6)][None]
+  rolled = (shares[:, :, None] * rolled).sum(axis=1)[:, prefix:]
   np.testing.assert_allclose(
-    found['rollouts'], of_head.reshape(2, *grid), rtol=1e-3
+    found['rollouts'], rolled.reshape(2, *grid), rtol=1e-3
   )
-  maps = expected[..., 0, 1:] if class_token else expected.mean(axis=-2)
+  maps = (shares[:, None, None, :, None] * expected).sum(axis=-2)[..., prefix:]
   np.testing.assert_allclose(
     found['maps'], maps.reshape(2, 2, 3, *grid), rtol=1e-3, atol=1e-6
   )

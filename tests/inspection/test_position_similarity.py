@@ -80,10 +80,10 @@ def test_rows_and_columns_are_combined(place):
 @pytest.mark.parametrize('kind', ['none', 'relative'])
 def test_models_without_added_positions_are_refused(kind):
   params = weights.random_params(weights.tiny(positions=kind))
-  with pytest.raises(ValueError, match='adds no position embeddings'):
+  with pytest.raises(ValueError, match='no learned position embeddings'):
     position_similarity.embeddings(params)
 
 
 def test_resnets_are_refused():
-  with pytest.raises(ValueError, match='no position embeddings'):
+  with pytest.raises(ValueError, match='no learned position embeddings'):
     position_similarity.embeddings({'conv_root': {}})

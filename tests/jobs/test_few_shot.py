@@ -230,7 +230,7 @@ def test_small_classes_take_part_with_all_they_have(tmp_path, caplog):
   )
   results = runs.run(config, tmp_path / 'run')
   assert results['num_examples'] == {'photos': {'train': 7, 'test': 7}}
-  assert 'classes with fewer than 4 examples: 1 of 2 (minimum 2)' in (
+  assert '1 of 2 classes have fewer than 4 examples (the smallest has 2)' in (
     caplog.text
   )
 
@@ -261,8 +261,8 @@ def test_names_and_splits():
     ({'few_shot__datasets': 'digits,digits'}, "the name 'digits' occurs twice"),
     ({'few_shot__datasets': 'digit'}, "unknown dataset 'digit'"),
     ({'few_shot__datasets': 'digits|learn|test'}, 'learn'),
-    ({'few_shot__shots': ''}, 'at least one number'),
-    ({'few_shot__shots': '0,5'}, 'each at least 1'),
+    ({'few_shot__shots': ''}, 'one or more positive'),
+    ({'few_shot__shots': '0,5'}, r'few_shot.shots=0 is outside \[1, '),
     ({'few_shot__shots': 'five'}, 'not a list of whole numbers'),
     ({'init_from': ''}, 'no weights are given'),
     ({'init_from': '/nowhere.npz'}, 'no such file'),

@@ -129,7 +129,7 @@ def test_one_setting_is_chosen_for_all_tasks(data_dir, tmp_path):
 def test_missing_data_is_named_at_once(data_dir, tmp_path):
   config = small_vtab(data_dir, ('dtd', 'resisc45', 'svhn'))
   workdir = tmp_path / 'run'
-  with pytest.raises(ValueError, match='without data, 2 of 3:') as error:
+  with pytest.raises(ValueError, match='2 of 3 tasks have no data:') as error:
     main.run(config, workdir)
   message = str(error.value)
   assert 'vtab:svhn: no prepared data in' in message

@@ -1,6 +1,7 @@
 """The grid of patches, and position embeddings against plain loops."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -214,7 +215,7 @@ def test_parameter_counts(kind, place, count):
 
 
 def test_embeddings_stay_in_float32():
-  logits = functools.partial(positions.offset_bias, class_token=True)
+  logits = functools.partial(positions.offset_bias, num_prefix=1)
   module = vit.SelfAttention(
     heads=3, mlp_dim=20, dtype=jnp.bfloat16, query_bias=logits
   )
@@ -244,3 +245,47 @@ def test_embeddings_stay_in_float32():
 def test_impossible_positions_are_refused(options, message):
   with pytest.raises(ValueError, match=message):
     weights.tiny(**options)
+
+
+def test_sines_and_cosines_against_a_loop():
+  table = positions.sincos_table((2, 3), 12)
+  assert table.shape == (6, 12)
+  for row in range(2):
+    for column in range(3):
+      for i in range(3):
+        omega = 10_000 ** -(i / 2)
+        expected = (
+          math.sin(column * omega),
+          math.cos(column * omega),
+          math.sin(row * omega),
+          math.cos(row * omega),
+        )
+        found = table[3 * row + column].reshape(4, 3)[:, i]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize('pool', ['token', 'gap'])
+def test_fixed_positions_are_those_of_a_table(pool):
+  table = positions.sincos_table((2, 3), 12)
+  if pool == 'token':
+    table = np.concatenate([np.zeros((1, 12), 'f4'), table])
+  flat, encode_usual = usual(pool)
+  expected = encode_usual(flat | {TABLE: table[None]})
+  fixed = {name: x for name, x in flat.items() if name != TABLE}
+  found = encode(fixed, pool=pool, positions='sincos2d')
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+  model = weights.tiny(pool=pool, positions='sincos2d')
+  assert set(official.flatten(weights.random_params(model))) == set(fixed)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'positions_at': 'every_layer'}, 'added once'),
+    ({'width': 6}, 'the width is 6; choose a multiple of 4'),
+    ({'width': 4, 'heads': 2}, 'from 8'),
+  ],
+)
+def test_invalid_fixed_positions(options, message):
+  with pytest.raises(ValueError, match=message):
+    weights.tiny(positions='sincos2d', **options)

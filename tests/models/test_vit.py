@@ -450,7 +450,7 @@ def test_images_that_do_not_fit_are_refused_in_the_trace(images, message):
     ({'heads': 5}, 'width of 12 .* 5 attention heads'),
     ({'depth': 0}, 'depth .* at least 1, got 0'),
     ({'patch_size': 0}, 'positive number'),
-    ({'pool': 'map'}, "unknown pool 'map'; known: token, gap"),
+    ({'pool': 'max'}, "unknown pool 'max'; known: token, gap"),
     ({'dtype': 'float16'}, "'float16'; known: float32, bfloat16"),
     ({'gelu': 'relu'}, "'relu'; known: tanh, erf"),
     ({'dropout': 1.0}, r'\[0, 1\), got 1.0'),

@@ -38,31 +38,31 @@ def read_steps(folder):
 
 def test_metric_log_goes_on_from_the_checkpoint(tmp_path):
   folder = epath.Path(tmp_path)
-  with metrics.MetricLog(folder, resume_step=0) as log:
-    for step in (1, 2, 3):
-      log.write(step, {'train/loss': 1.0 / step})
+  log = metrics.MetricLog(folder, resume_step=0)
+  for step in (1, 2, 3):
+    log.write(step, {'train/loss': 1.0 / step})
   with (tmp_path / 'metrics.jsonl').open('a') as f:
     f.write('{"step": 4, "train/lo')  # Killed in the middle of a line.
-  with metrics.MetricLog(folder, resume_step=2) as log:
-    assert read_steps(tmp_path) == [1, 2]
-    log.write(2, {'train/loss': 9.0})  # Known already.
-    log.write(2, {'test/accuracy': 0.5})
-    log.write(3, {'train/loss': 0.25})
+  log = metrics.MetricLog(folder, resume_step=2)
+  assert read_steps(tmp_path) == [1, 2]
+  log.write(2, {'train/loss': 9.0})  # Known already.
+  log.write(2, {'test/accuracy': 0.5})
+  log.write(3, {'train/loss': 0.25})
   assert read_steps(tmp_path) == [1, 2, 2, 3]
 
 
 def test_best_is_the_first_of_the_highest(tmp_path):
-  with metrics.MetricLog(epath.Path(tmp_path), resume_step=0) as log:
-    assert log.best('val/accuracy') is None
-    for step, accuracy in [(1, 0.5), (2, 0.75), (3, 0.75), (4, 0.5)]:
-      log.write(step, {'val/accuracy': accuracy})
-    assert log.best('val/accuracy') == (2, 0.75)
+  log = metrics.MetricLog(epath.Path(tmp_path), resume_step=0)
+  assert log.best('val/accuracy') is None
+  for step, accuracy in [(1, 0.5), (2, 0.75), (3, 0.75), (4, 0.5)]:
+    log.write(step, {'val/accuracy': accuracy})
+  assert log.best('val/accuracy') == (2, 0.75)
 
 
 def test_picture_is_a_file(tmp_path):
   picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-  with metrics.MetricLog(epath.Path(tmp_path), resume_step=0) as log:
-    log.write_picture(500, 'patches', picture)
+  log = metrics.MetricLog(epath.Path(tmp_path), resume_step=0)
+  log.write_picture(500, 'patches', picture)
   (path,) = tmp_path.glob('*.png')
   assert path.name == 'patches_0000500.png'
   np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
@@ -76,8 +76,8 @@ def test_progress_line(tmp_path, caplog):
     data_wait=0.125,
   )
   caplog.set_level(logging.INFO, logger='vit_jax')
-  with metrics.MetricLog(epath.Path(tmp_path), resume_step=0) as log:
-    metrics.log_progress(progress, log, total_steps=1000, batch_size=32)
+  log = metrics.MetricLog(epath.Path(tmp_path), resume_step=0)
+  metrics.log_progress(progress, log, total_steps=1000, batch_size=32)
   assert caplog.messages == [
     'step   40/1000  loss 0.5000  lr 1.00e-03  128 images/s'
     '  waiting for data 12%  left 4m00s'
@@ -167,11 +167,11 @@ def test_a_folder_belongs_to_one_config(tmp_path):
 
 def test_json_files_hold_no_nan(tmp_path):
   folder = epath.Path(tmp_path)
-  with metrics.MetricLog(folder, resume_step=0) as log:
-    log.write(1, {'test/loss': 1.0})
-    with pytest.raises(finite.NonFiniteError, match='step 2: .* in test/loss'):
-      log.write(2, {'test/loss': math.nan, 'test/accuracy': 0.5})
-    log.write(2, {'test/loss': 2.0})
+  log = metrics.MetricLog(folder, resume_step=0)
+  log.write(1, {'test/loss': 1.0})
+  with pytest.raises(finite.NonFiniteError, match='step 2: .* in test/loss'):
+    log.write(2, {'test/loss': math.nan, 'test/accuracy': 0.5})
+  log.write(2, {'test/loss': 2.0})
   assert read_steps(tmp_path) == [1, 2]
   with pytest.raises(finite.NonFiniteError, match='in class_accuracy/test/1'):
     results.write(

@@ -184,13 +184,13 @@ def match_classes(
   class_names: Sequence[str] | None,
   num_classes: int,
 ) -> class_matching.Match:
-  """Matches the classes of the data with those of `init_from`, and logs how.
+  """Matches classes of the data with those of `init_from`; logs how they match.
 
   Args:
     config: config of the job.
-    data: the data.
+    data: evaluation data.
     class_names: names recorded in the checkpoint; None if there are none.
-    num_classes: size of its head.
+    num_classes: number of classes of the checkpoint's head.
 
   Raises:
     ValueError: if they do not match.

@@ -103,7 +103,11 @@ def metric_names(config: ml_collections.ConfigDict) -> list[str]:
 
 
 def short_name(dataset: str) -> str:
-  """Returns the last folder of a path, the TFDS builder, or the name."""
+  """Returns a short form of a dataset name.
+
+  This is the last folder of `folder:PATH`, the builder of `tfds:BUILDER`, and
+  otherwise the name itself.
+  """
   kind, _, path = dataset.partition(':')
   if kind == 'folder':
     return os.path.basename(os.path.abspath(os.path.expanduser(path)))
@@ -147,10 +151,10 @@ class FewShotEvaluator:
     self._skip_corrupt = config.data.skip_corrupt
     self._mesh = mesh
     shots = config.few_shot.shots
-    if not shots or min(shots) < 1:
+    if not shots:
       raise ValueError(
-        f'few_shot.shots={config.few_shot.shots!r} has to list at least one'
-        ' number of examples per class, each at least 1.'
+        f'few_shot.shots={config.few_shot.shots!r} must contain one or more'
+        ' positive integers (examples per class).'
       )
     with console.phase('drawing examples for few-shot evaluation'):
       self.datasets = {
@@ -243,9 +247,9 @@ def _warn_of_small_classes(item, counts, shots):
   small = int(np.sum(counts < shots))
   if small:
     _log.warning(
-      '%s %s: classes with fewer than %d examples: %d of %d (minimum %d); all'
-      ' of their examples are used',
-      item.dataset, item.train, shots, small, len(counts), counts.min(),
+      '%s %s: %d of %d classes have fewer than %d examples (the smallest has'
+      ' %d); all their examples are used',
+      item.dataset, item.train, small, len(counts), shots, counts.min(),
     )  # fmt: skip
 
 

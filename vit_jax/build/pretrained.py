@@ -109,10 +109,7 @@ def _fitted(
   stored = start.description
   config = config.copy_and_resolve_references()
   config.init_head = 'keep'
-  try:
-    overrides = stored.overrides
-  except ValueError as error:
-    raise ValueError(f'{start.path}: {error}') from error
+  overrides = _with_unrecorded(config, stored.overrides)
   given = {k: config.model[k] for k in ('gelu', 'norm_eps') if config.model[k]}
   model = models.create(
     _any_name(stored),
@@ -127,10 +124,12 @@ def _fitted(
   _set_evaluation_keys(config, stored)
   if config.model.name:
     config.model.update(
-      pool=stored.sizes.get('pool', 'token'),
-      positions=stored.sizes.get('positions', '1d'),
-      positions_at=stored.sizes.get('positions_at', 'stem'),
-      representation_size=stored.sizes.get('representation_size', 0),
+      pool=overrides.get('pool', 'token'),
+      class_token=overrides.get('class_token', False),
+      registers=overrides.get('registers', 0),
+      positions=overrides.get('positions', '1d'),
+      positions_at=overrides.get('positions_at', 'stem'),
+      representation_size=overrides.get('representation_size', 0),
     )
     model = build.create_model(config, stored.num_classes, start)
   model.grid_shape(config_lib.image_size(config))
@@ -141,6 +140,17 @@ def _fitted(
     num_classes=stored.num_classes,
     recorded_names=start.class_names,
   )
+
+
+def _with_unrecorded(config, overrides):
+  """Follows the config in options that a file may not record."""
+  options, found = config.model, dict(overrides)
+  if options.positions == 'sincos2d' and found.get('positions') == 'none':
+    found['positions'] = 'sincos2d'
+  is_mean = options.class_token and options.pool == 'gap'
+  if is_mean and found.get('pool') == 'token':
+    found |= {'pool': 'gap', 'class_token': True}
+  return found
 
 
 def _set_evaluation_keys(

@@ -13,6 +13,9 @@ from vit_jax.training import randomness
 
 _log = logging.getLogger(__name__)
 
+# How the libraries of these formats resize position embeddings.
+_USUAL_RESIZING = {'timm': 'bicubic_antialias', 'huggingface': 'bicubic'}
+
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
@@ -73,12 +76,40 @@ def fit_weights(
   Raises:
     ValueError: if they belong to a different model.
   """
-  params, _ = checkpoints.adapt(
+  stored = start.description
+  _check_recorded(config, model, start)
+  params, report = checkpoints.adapt(
     start.params,
     model,
     config_lib.image_size(config),
     head=config.init_head,
-    old_image_size=start.description.image_size,
+    old_image_size=stored.image_size,
+    resize_positions=config.init_positions,
     source=start.path,
   )
+  usual = _USUAL_RESIZING.get(stored.format, config.init_positions)
+  if report.grids and usual != config.init_positions:
+    _log.info(
+      'positions were resized by init_positions=%s; %s resizes them by %s',
+      config.init_positions, stored.format, usual,
+    )  # fmt: skip
   return params
+
+
+def _check_recorded(config, model, start):
+  """Checks the options that the shapes of weights do not show.
+
+  Raises:
+    ValueError: if the model has other values than the file records.
+  """
+  by_shape = checkpoints.description.sizes(start.params)
+  for name in ('positions', 'pool'):
+    stored = start.description.sizes.get(name)
+    found = getattr(model, name, stored)
+    if name == 'pool' and config.init_head == 'replace':
+      continue
+    if stored not in (by_shape.get(name), found):
+      raise ValueError(
+        f'{start.path} has {name}={stored!r}, but the model has {found!r}; set'
+        f' model.{name}={stored}.'
+      )

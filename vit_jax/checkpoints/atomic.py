@@ -1,10 +1,24 @@
 """Atomic file writes."""
 
+import functools
+
 from etils import epath
+
+from vit_jax.checkpoints import backlog
 
 
 def write_bytes(path: epath.Path, data: bytes) -> None:
   """Writes a file atomically; creates missing folders.
+
+  Raises:
+    backlog.WriteError: if it fails, except in a run that writes it later.
+  """
+  attempt = functools.partial(replace, path, data)
+  backlog.write(path, len(data), attempt)
+
+
+def replace(path: epath.Path, data: bytes) -> None:
+  """Same as `write_bytes`, but any error is raised as it is.
 
   The data goes to a temporary file that is then renamed, so a failed write
   leaves the previous file intact.

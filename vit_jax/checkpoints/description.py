@@ -9,10 +9,13 @@ from typing import Any
 from flax import traverse_util
 
 from vit_jax.checkpoints import position_tables
-from vit_jax.models import vit
+from vit_jax.models import layers, pooling
 
 # Source of settings that no file records.
 ASSUMED = 'assumed'
+
+# The last norm of a transformer, in the encoder or after pooling.
+_NORMS = {'Transformer/encoder_norm/scale', 'fc_norm/scale'}
 
 
 def check_size(name: str, size: Any) -> tuple[int, int] | None:
@@ -58,8 +61,8 @@ def check_setting(name: str, value: Any, source: str) -> None:
 # A test of a setting, and what it expects.
 _VALID = {
   'gelu': (
-    lambda x: isinstance(x, str) and x in vit.GELUS,
-    f'one of {", ".join(vit.GELUS)}',
+    lambda x: isinstance(x, str) and x in layers.GELUS,
+    f'one of {", ".join(layers.GELUS)}',
   ),
   'norm_eps': (
     lambda x: isinstance(x, (int, float)) and 0 <= x < 1,
@@ -132,8 +135,8 @@ class Description:
   Attributes:
     format: key of `formats.FORMATS`, or 'run' for the checkpoints of a training
       run.
-    sizes: arguments of `models.create` derived from the shapes of the weights:
-      depth, width, stage_depths and so on.
+    sizes: arguments of `models.create`: depth, width, stage_depths and so on.
+      The shapes of the weights determine all except those in `add_recorded`.
     num_classes: output size of the head; 0 without a head.
     gelu: form of GELU, as in `models.create`.
     norm_eps: epsilon of the LayerNorms.
@@ -165,28 +168,15 @@ class Description:
 
     They apply to any model name of the same family: ViT, hybrid or ResNet,
     each with or without axial attention.
-
-    Raises:
-      ValueError: if the head pools by attention.
     """
-    if self.sizes.get('pool') == 'map':
-      raise ValueError(
-        f'the head pools by attention ({_ATTENTION_POOL}), which is not'
-        ' supported; to fine-tune with another head, set init_head=replace and'
-        ' model.pool=gap.'
-      )
     return {**self.sizes, 'gelu': self.gelu, 'norm_eps': self.norm_eps}
-
-
-# Pooling layer of big_vision models that pool by attention (arXiv 2106.04560).
-_ATTENTION_POOL = 'MAPHead_0'
 
 
 def sizes(params: Mapping[str, Any]) -> dict[str, Any]:
   """Derives arguments of `models.create` from the shapes of weights."""
   shapes = _shapes(params)
   arguments = {}
-  if 'Transformer/encoder_norm/scale' in shapes:
+  if _NORMS & shapes.keys():
     arguments |= _transformer_sizes(shapes, axial=is_axial(params))
   if 'conv_root/kernel' in shapes:
     units = {}
@@ -197,6 +187,39 @@ def sizes(params: Mapping[str, Any]) -> dict[str, Any]:
     arguments['stage_depths'] = tuple(units[block] for block in sorted(units))
     arguments['width_factor'] = shapes['conv_root/kernel'][-1] / 64
   return arguments
+
+
+# Recorded options that are possible where shapes imply another value: of
+# positions without parameters, and of a mean in a model with a class token.
+_POSSIBLE = {
+  ('positions', 'none', 'sincos2d'): {'positions': 'sincos2d'},
+  ('pool', 'token', 'gap'): {'pool': 'gap', 'class_token': True},
+  ('pool', 'gap_norm', 'gap'): {},  # Libraries may call both a mean.
+}
+
+
+def add_recorded(
+  sizes: Mapping[str, Any], name: str, value: str | None
+) -> dict[str, Any]:
+  """Completes sizes by a recorded option that shapes do not determine.
+
+  Args:
+    sizes: from `sizes`.
+    name: 'pool' or 'positions'.
+    value: recorded value; None if there is none.
+
+  Raises:
+    ValueError: if the value contradicts the weights.
+  """
+  found = sizes.get(name, position_tables.DEFAULTS.get(name))
+  if value in (None, found):
+    return dict(sizes)
+  if (name, found, value) not in _POSSIBLE:
+    raise ValueError(
+      f'specifies {name}={value!r}, but these are weights for {name}={found!r};'
+      ' the combination is not supported.'
+    )
+  return {**sizes, **_POSSIBLE[name, found, value]}
 
 
 def is_axial(params: Mapping[str, Any]) -> bool:
@@ -215,8 +238,8 @@ def _transformer_sizes(shapes, axial):
   blocks = {n.split('/')[1] for n in shapes if '/encoderblock_' in n}
   arguments = {
     'depth': len(blocks),
-    'width': shapes['Transformer/encoder_norm/scale'][0],
-    'pool': _pool(shapes),
+    'width': shapes[min(_NORMS & shapes.keys())][0],
+    **_pooling(shapes),
     **position_tables.options(shapes),
   }
   for key, name, axes in (
@@ -224,16 +247,20 @@ def _transformer_sizes(shapes, axial):
     ('heads', f'{block}/MultiHeadDotProductAttention_0/query/kernel', 1),
     ('patch_size', 'embedding/kernel', slice(2)),
     ('representation_size', 'pre_logits/bias', 0),
+    ('registers', 'registers', 1),
   ):
     if name in shapes:
       arguments[key] = shapes[name][axes]
   return arguments
 
 
-def _pool(shapes):
-  if any(name.startswith(f'{_ATTENTION_POOL}/') for name in shapes):
-    return 'map'
-  return 'token' if 'cls' in shapes else 'gap'
+def _pooling(shapes):
+  """Returns `pool`, and `class_token` if it is not the default."""
+  parts = {name.split('/')[0] for name in shapes}
+  for pool, kind in pooling.POOLS.items():
+    if kind.part in parts:
+      return {'pool': pool} | ({'class_token': True} if 'cls' in parts else {})
+  return {'pool': 'token' if 'cls' in parts else 'gap'}
 
 
 def _shapes(params):

@@ -4,9 +4,12 @@ from collections.abc import Collection, Sequence
 import os
 from typing import Any
 
+import numpy as np
+
 from vit_jax.checkpoints import description, finite, location
-from vit_jax.checkpoints.formats import FORMATS
-from vit_jax.models import vit
+from vit_jax.checkpoints.formats import FORMATS, official
+from vit_jax.models import layers
+from vit_jax.models import positions as positions_lib
 
 # Default format of a file, by suffix.
 _DEFAULT_FORMATS = {'.npz': 'official', '.safetensors': 'timm'}
@@ -27,6 +30,8 @@ def export(
   drop: Collection[str] = (),
   gelu: str = 'tanh',
   norm_eps: float = 1e-6,
+  positions: str | None = None,
+  pool: str | None = None,
   image_size: int | tuple[int, int] | None = None,
   class_names: Sequence[str] | None = None,
   evaluation: description.Evaluation = _ASSUMED['evaluation'],
@@ -44,8 +49,11 @@ def export(
       that may be lost, such as 'gelu'. A head that was trained on the output of
       a dropped part receives other features.
     gelu, norm_eps: settings of the model, as in `models.create`.
+    positions, pool: those of the model; needed for fixed positions, and for a
+      mean of patches in a model with a class token, which weights do not show.
     image_size: side, or height and width, in pixels; 'huggingface' needs it if
-      the grid of patches is not square.
+      the grid of patches is not square, and so do formats that store fixed
+      positions as a table.
     class_names: in the order of the labels.
     evaluation: preprocessing of images for evaluation and prediction.
 
@@ -64,33 +72,76 @@ def export(
   }
   try:
     name = _format_name(path, format)
-    if gelu not in vit.GELUS:
-      raise ValueError(f'unknown gelu {gelu!r}; known: {", ".join(vit.GELUS)}.')
+    if gelu not in layers.GELUS:
+      raise ValueError(
+        f'unknown gelu {gelu!r}; known: {", ".join(layers.GELUS)}.'
+      )
+    hidden = _hidden(params, positions, pool)
     for part in drop:
-      if part not in params and part not in settings:
+      if part not in params and part not in settings | hidden:
         raise ValueError(
           f'drop contains {part!r}, which is not part of the model; it has'
           f' {", ".join(params)}.'
         )
-    for setting, value in settings.items():
-      is_lost = value != _ASSUMED[setting] and not FORMATS[name].stores_settings
-      if is_lost and setting not in drop:
+    lost = {k: v for k, v in hidden.items() if k not in FORMATS[name].options}
+    if not FORMATS[name].stores_settings:
+      lost |= {k: v for k, v in settings.items() if v != _ASSUMED[k]}
+    for setting, value in lost.items():
+      if setting not in drop:
         raise ValueError(
           f'the {name} format cannot store {setting}={value!r}; choose'
           f' another format, or accept the loss with drop=({setting!r},).'
         )
     kept = {part: value for part, value in params.items() if part not in drop}
+    if 'positions' in hidden and name != 'big_vision':
+      kept = _with_table(kept, image_size) if name != 'official' else kept
     if name != 'official':
-      _check_standard(kept, name)
+      _check_standard(kept, name, hidden)
+    if 'pool' in hidden and 'pool' not in lost:
+      settings['pool'] = pool
     FORMATS[name].write(kept, path, image_size=image_size, **settings)
   except ValueError as error:
     raise ValueError(f'cannot write {path}: {error}') from error
 
 
-def _check_standard(params, format):
-  """Refuses model variants that only this project supports."""
+def _hidden(params, positions, pool):
+  """Returns the options of the model that its weights do not show."""
+  shown = description.sizes(params)
+  hidden = {'positions': positions, 'pool': pool}
+  return {
+    name: value
+    for name, value in hidden.items()
+    if description.add_recorded(shown, name, value) != shown
+  }
+
+
+def _with_table(params, image_size):
+  """Returns the weights with fixed positions as learned ones."""
   sizes = description.sizes(params)
-  variants = [f'{k}={v!r}' for k, v in sizes.items() if 'positions' in k]
+  if image_size is None:
+    raise ValueError(
+      'fixed positions become a table for one size of images; pass'
+      ' image_size=(HEIGHT, WIDTH).'
+    )
+  grid = positions_lib.grid_shape(image_size, sizes['patch_size'])
+  table = positions_lib.sincos_table(grid, sizes['width'])[None]
+  if 'cls' in params:
+    table = np.concatenate([np.zeros_like(table[:, :1]), table], axis=1)
+  flat = official.flatten(params) | {official.POSITIONS: table}
+  return official.unflatten(flat)
+
+
+def _check_standard(params, format, hidden):
+  """Refuses options of models that the format cannot store."""
+  sizes = description.sizes(params) | hidden
+  options = FORMATS[format].options
+  variants = [
+    f'{name}={value!r}'
+    for name, value in sizes.items()
+    if ('positions' in name and (name, value) != ('positions', 'sincos2d'))
+    or (name == 'registers' and name not in options)
+    or (name == 'pool' and value not in ('token', 'gap', *options))
+  ]
   if description.is_axial(params):
     variants.append('attention along rows and columns')
   if variants:

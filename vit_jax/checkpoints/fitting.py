@@ -18,13 +18,16 @@ import jax.numpy as jnp
 
 from vit_jax.checkpoints import description, position_tables
 from vit_jax.checkpoints.formats import official
-from vit_jax.models import positions
+from vit_jax.models import pooling, positions
 
 _log = logging.getLogger(__name__)
 
 _HEAD_PARTS = ('pre_logits', 'head')
 # Parts of masked patch prediction that do not affect representations.
 _UNUSED_PARTS = ('mask_token', 'patch_head', 'decoder')
+# Parts of the input, on which all representations depend.
+_INPUT_PARTS = ('cls', 'registers')
+_ENCODER_NORM = 'Transformer/encoder_norm'
 # The parts of the checkpoint's head to keep, by the name of the choice.
 HEADS = {
   'replace': (),
@@ -63,10 +66,12 @@ class Report:
     rows: one per parameter; a replaced one has two, 'dropped' and
       'initialized'.
     grids: old and new grid of patches if positions were resized.
+    method: how they were resized, a key of `position_tables.METHODS`.
   """
 
   rows: tuple[Row, ...]
   grids: tuple[position_tables.Grid, position_tables.Grid] | None = None
+  method: str = 'bilinear'
 
   def names(self, status: str) -> list[str]:
     """Returns the names of the parameters with a status."""
@@ -92,7 +97,9 @@ class Report:
     table.append(', '.join(f'{n} {s}' for s, n in counts.items()) + '.')
     if self.grids:
       old, new = (f'{rows}x{columns}' for rows, columns in self.grids)
-      table.append(f'Positions were resized from {old} to {new} patches.')
+      table.append(
+        f'Positions were resized from {old} to {new} patches ({self.method}).'
+      )
     return '\n'.join(table)
 
 
@@ -103,6 +110,7 @@ def adapt(
   *,
   head: str = 'replace',
   old_image_size: int | tuple[int, int] | None = None,
+  resize_positions: str = 'bilinear',
   source: str = 'the checkpoint',
 ) -> tuple[dict[str, Any], Report]:
   """Fits weights to a model and logs the status of every parameter.
@@ -110,7 +118,8 @@ def adapt(
   All parameters of the model except its head come from the checkpoint. Parts
   that the model lacks are dropped if the head is replaced, or if they are for
   masked patch prediction. Otherwise they are an error, since a kept head may
-  depend on them.
+  depend on them. With a new head, the pooling may be new, too, and the last
+  norm may move from before to after the pooling or back.
 
   Args:
     params: a tree under official names, as returned by `load`.
@@ -124,6 +133,8 @@ def adapt(
       is inferred from the position embeddings: tables per row and column
       determine it; otherwise it is assumed to be square or, if the number of
       patches is not a square, equal to the model's grid.
+    resize_positions: how position embeddings are resized, a key of
+      `position_tables.METHODS`.
     source: path of the checkpoint, for messages.
 
   Returns:
@@ -150,7 +161,7 @@ def adapt(
   old_shapes = {name: value.shape for name, value in weights.items()}
   try:
     resized, grids = position_tables.resize(
-      weights, expected, model, image_size, old_image_size
+      weights, expected, model, image_size, old_image_size, resize_positions
     )
     weights |= resized
     removed = [part for part in _HEAD_PARTS if part not in HEADS[head]]
@@ -158,7 +169,8 @@ def adapt(
   except ValueError as error:
     raise ValueError(f'{source} does not fit the model: {error}') from error
   initial = jax.device_get(jax.jit(initialize_missing)())
-  report = _report(old_shapes, expected, loaded, resized, grids)
+  rows = _rows(old_shapes, expected, loaded, resized)
+  report = Report(rows, grids, resize_positions)
   _log.info('weights of %s:\n%s', source, report)
   return official.unflatten(loaded | initial), report
 
@@ -171,9 +183,14 @@ def _select(weights, old_shapes, expected, removed):
       "a new head has no hidden layer 'pre_logits', but the model has one; use"
       " head='keep_pre_logits', or a model with representation_size=None"
     )
+  new_head = set(removed) == set(_HEAD_PARTS)
+  old_pooling, new_pooling = _pooling_parts(weights), _pooling_parts(expected)
+  exchanged = set()
+  if new_head and old_pooling:
+    exchanged = old_pooling ^ new_pooling
   loaded = {}
   for name, array in expected.items():
-    if _part(name) in removed:
+    if _part(name) in removed or _pooling_part(name) in exchanged:
       continue
     if name not in weights:
       problems.append(f'parameter {name!r} of shape {array.shape} is missing')
@@ -184,11 +201,13 @@ def _select(weights, old_shapes, expected, removed):
       )
     else:
       loaded[name] = weights[name].astype(array.dtype, copy=False)
-  parts = {_part(name) for name in expected} | set(_HEAD_PARTS)
-  if set(removed) != set(_HEAD_PARTS):  # The head may depend on any part.
+  parts = {_part(name) for name in expected} | {*_HEAD_PARTS, *_INPUT_PARTS}
+  if not new_head:  # The head may depend on any part.
     parts |= {_part(name) for name in weights}.difference(_UNUSED_PARTS)
   for name in weights:
-    if name not in expected and _part(name) in parts.difference(removed):
+    if name in expected or _pooling_part(name) in exchanged:
+      continue
+    if _part(name) in parts.difference(removed):
       problems.append(
         f'parameter {name!r} of shape {old_shapes[name]} has no place in the'
         ' model'
@@ -207,7 +226,7 @@ def _select(weights, old_shapes, expected, removed):
   return loaded
 
 
-def _report(old_shapes, expected, loaded, resized, grids):
+def _rows(old_shapes, expected, loaded, resized):
   rows = []
   for name, array in expected.items():
     if name in loaded:
@@ -218,11 +237,21 @@ def _report(old_shapes, expected, loaded, resized, grids):
   for name, shape in old_shapes.items():
     if name not in loaded:
       rows.append(Row(name, 'dropped', shape, None))
-  return Report(tuple(rows), grids)
+  return tuple(rows)
 
 
 def _part(name):
   return name.split('/')[0]
+
+
+def _pooling_part(name):
+  """Returns the part of the pooling or the last norm; None for others."""
+  parts = (*pooling.PARTS, _ENCODER_NORM)
+  return next((p for p in parts if name.startswith(f'{p}/')), None)
+
+
+def _pooling_parts(names):
+  return set(map(_pooling_part, names)) - {None}
 
 
 def _text(shape):

@@ -1,4 +1,4 @@
-"""Loads weights in every supported format."""
+"""Loads weights from every supported format."""
 
 import logging
 import os
@@ -27,8 +27,9 @@ _log = logging.getLogger(__name__)
 
 Params = dict[str, Any]
 
-# In these formats, a model without learned positions has fixed ones.
-_ALWAYS_WITH_POSITIONS = ('big_vision', 'timm', 'huggingface')
+# In these formats, a model without learned positions has computed ones; those
+# of big_vision are always the same.
+_ALWAYS_WITH_POSITIONS = ('timm', 'huggingface')
 
 
 def load(path: str | os.PathLike[str], *, heads: int | None = None) -> Params:
@@ -204,6 +205,8 @@ def _apply_settings(path, params, format, settings, ignored=()):
       ' sinusoidal or rotary ones, are not supported.'
     )
   assumed = {'mean': normalization.NONE, 'std': normalization.NONE}
+  if sizes.get('positions') == 'none' and format == 'big_vision':
+    assumed['positions'] = 'sincos2d'
   if 'heads' in sizes:
     assumed |= {'gelu': 'tanh', 'norm_eps': 1e-6}
   if 'head' in params:
@@ -215,12 +218,14 @@ def _apply_settings(path, params, format, settings, ignored=()):
     for name, value in found.items():
       if value is not None:
         values[name], sources[name] = value, source
-  if (pool := values.pop('pool', sizes.get('pool'))) != sizes.get('pool'):
-    raise ValueError(
-      f'{sources["pool"]} specifies pool={pool!r}, but these are weights for'
-      f' pool={sizes["pool"]!r}; the combination is not supported.'
-    )
+  pool = values.pop('pool', None)
   _log_settings(path, format, params, values, sources)
+  recorded = {'pool': pool, 'positions': values.pop('positions', None)}
+  for name, value in recorded.items():
+    try:
+      sizes = description.add_recorded(sizes, name, value)
+    except ValueError as error:
+      raise ValueError(f'{sources[name]} {error}') from error
   params = normalization.fold(params, values.pop('mean'), values.pop('std'))
   values.pop('heads', None)
   return jax.tree.map(_widened, params), description.Description(

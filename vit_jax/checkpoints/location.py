@@ -30,7 +30,7 @@ def expand(path: str | os.PathLike[str]) -> epath.Path:
       f'path {printing.printable(shown)} is not UTF-8; rename this file or'
       ' folder, or give a folder that contains it.'
     ) from error
-  if not re.match(r'[A-Za-z][A-Za-z0-9+.-]*://', text):
+  if '://' not in text:
     return epath.Path(text).expanduser()
   if not re.match(r'gs://[^/]', text):
     raise ValueError(

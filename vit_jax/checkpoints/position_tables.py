@@ -2,7 +2,8 @@
 
 Parameters have the names that `models.positions` gives them:
 
-- `pos_embedding`, (1, n, d), kind '1d': one embedding per token.
+- `pos_embedding`, (1, n, d), kind '1d': one embedding per patch, after one for
+  the class token if there is one.
 - `pos_embedding_rows` and `pos_embedding_columns`, (rows or columns, d / 2),
   kind '2d'.
 - `pos_embedding_offsets`, (2n - 1, s), kind 'relative': one entry per offset
@@ -10,7 +11,8 @@ Parameters have the names that `models.positions` gives them:
   attention, between two tokens of a row or column.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+import functools
 import math
 import re
 from typing import Any
@@ -32,7 +34,7 @@ _PLACES = {
   'Transformer/encoderblock_0/posembed': 'every_layer',
   'Transformer/posembed_shared': 'every_layer_shared',
 }
-_DEFAULTS = {'positions': '1d', 'positions_at': 'stem'}
+DEFAULTS = {'positions': '1d', 'positions_at': 'stem'}
 _ONE_AXIS = re.compile(r'(.*/)?(rows|columns)/.*')
 
 Grid = tuple[int, int]  # Rows and columns of patches.
@@ -51,7 +53,7 @@ def options(names: Iterable[str]) -> dict[str, str]:
       arguments['positions'] = _KINDS[leaf]
       if layer in _PLACES:
         arguments['positions_at'] = _PLACES[layer]
-  return {k: v for k, v in arguments.items() if v != _DEFAULTS[k]}
+  return {k: v for k, v in arguments.items() if v != DEFAULTS[k]}
 
 
 def grid(weights: Mapping[str, np.ndarray]) -> Grid | None:
@@ -76,12 +78,12 @@ def resize(
   model: nn.Module,
   image_size: int | tuple[int, int],
   old_image_size: int | tuple[int, int] | None,
+  method: str = 'bilinear',
 ) -> tuple[dict[str, np.ndarray], tuple[Grid, Grid] | None]:
   """Interpolates all position embeddings to the grid of another image size.
 
-  Interpolation is linear along each axis (section 3.2), including offsets
-  along a row or column. Offsets in raster order depend on the grid and cannot
-  be resized.
+  Interpolation is along each axis (section 3.2), including offsets along a row
+  or column. Offsets in raster order depend on the grid and cannot be resized.
 
   Args:
     weights: arrays by name.
@@ -91,6 +93,7 @@ def resize(
     old_image_size: image size of the weights. If None and the weights only
       determine the number of patches, the old grid is assumed to be square or,
       if the number is not a square, equal to the model's grid.
+    method: a key of `METHODS`.
 
   Returns:
     The resized tables by name, and the old and the new grid if they differ.
@@ -112,13 +115,13 @@ def resize(
       if length != len(table):
         if leaf == _OFFSETS and length == 1:
           table = table[len(table) // 2 :][:1]  # Keep only the offset 0.
-        resized[name] = resize_axis(table, 0, length)
+        resized[name] = METHODS[method](table, 0, length)
       continue
     class_slot = _has_class_token(weights, expected)
     grids = _grids(name, number, model, image_size, old_image_size)
     old, new = grids
     if leaf == 'pos_embedding':
-      resized[name] = resize_grid(table, old, new, class_slot=class_slot)
+      resized[name] = resize_grid(table, old, new, class_slot, method)
     elif old != new:
       raise ValueError(
         f'parameter {name!r} holds offsets in raster order for a grid of'
@@ -135,12 +138,13 @@ def resize_grid(
   old_grid: Grid,
   new_grid: Grid,
   class_slot: bool,
+  method: str = 'bilinear',
 ) -> Float[np.ndarray, '1 n2 d']:
   """Interpolates position embeddings from one grid of patches to another.
 
-  Interpolation is bilinear, in float32, with aligned corners as in the official
-  code. Embeddings are in raster order. With `class_slot`, the first is that of
-  a class token, which is kept as is.
+  Interpolation is in float32, by a key of `METHODS`. Embeddings are in raster
+  order. With `class_slot`, the first is that of a class token, which is kept as
+  is.
 
   Raises:
     ValueError: if the number of embeddings does not match the old grid.
@@ -154,12 +158,12 @@ def resize_grid(
   table = np.asarray(table)
   patches = table[0, slots:].reshape(*old_grid, -1).astype(np.float32)
   for axis in (0, 1):
-    patches = resize_axis(patches, axis, new_grid[axis])
+    patches = METHODS[method](patches, axis, new_grid[axis])
   resized = patches.astype(table.dtype).reshape(1, -1, patches.shape[-1])
   return np.concatenate([table[:, :slots], resized], axis=1)
 
 
-def resize_axis(
+def linear(
   table: Float[np.ndarray, '...'], axis: int, new_size: int
 ) -> Float[np.ndarray, '...']:
   """Interpolates linearly along an axis in float32, with aligned ends."""
@@ -176,6 +180,60 @@ def resize_axis(
   return (lower * (1 - share) + upper * share).astype(table.dtype)
 
 
+def cubic(
+  table: Float[np.ndarray, '...'],
+  axis: int,
+  new_size: int,
+  *,
+  antialias: bool = False,
+) -> Float[np.ndarray, '...']:
+  """Interpolates by cubic convolution along an axis in float32.
+
+  Same as PyTorch's `interpolate` with mode='bicubic' and align_corners=False.
+  The kernel is that of Keys (1981), with a = -0.75 or, if antialiased, -0.5.
+
+  Args:
+    table: values at the centers of equal intervals.
+    axis: axis to resize.
+    new_size: new number of intervals.
+    antialias: whether to widen the kernel if the number decreases; beyond an
+      end, the kernel is then cut off and not applied to the outermost value.
+  """
+  old_size = table.shape[axis]
+  if old_size == new_size:
+    return table
+  scale = old_size / new_size
+  center = (np.arange(new_size)[:, None] + 0.5) * scale - 0.5
+  if antialias:
+    offsets = (np.arange(old_size) - center) / max(scale, 1)
+    weights = _cubic_kernel(offsets, -0.5)
+    weights /= weights.sum(axis=1, keepdims=True)
+  else:
+    place = np.floor(center).astype(int) + np.arange(-1, 3)
+    weights = np.zeros((new_size, old_size))
+    rows = np.arange(new_size)[:, None]
+    inside = np.clip(place, 0, old_size - 1)
+    np.add.at(weights, (rows, inside), _cubic_kernel(place - center, -0.75))
+  wide = np.moveaxis(table.astype(np.float32), axis, 0)
+  resized = np.tensordot(weights.astype(np.float32), wide, axes=1)
+  return np.moveaxis(resized, 0, axis).astype(table.dtype)
+
+
+def _cubic_kernel(x, a):
+  x = np.abs(x)
+  near = ((a + 2) * x - (a + 3)) * x * x + 1
+  far = a * (((x - 5) * x + 8) * x - 4)
+  return np.where(x <= 1, near, np.where(x < 2, far, 0))
+
+
+# How a table is resized along an axis, given the table, the axis and its size.
+METHODS: dict[str, Callable[..., Float[np.ndarray, '...']]] = {
+  'bilinear': linear,  # As in the official code.
+  'bicubic': cubic,  # As in Hugging Face's transformers.
+  'bicubic_antialias': functools.partial(cubic, antialias=True),  # As in timm.
+}
+
+
 def _num_patches(name, table, weights):
   """Returns the number of patches of a table; None for tables of one axis."""
   leaf = name.rpartition('/')[2]
@@ -190,9 +248,10 @@ def _has_class_token(weights, expected):
   if ('cls' in weights) != ('cls' in expected):
     pool = 'token' if 'cls' in weights else 'gap'
     owner = 'checkpoint' if 'cls' in weights else 'model'
+    or_not = ' or class_token=True' if 'cls' in weights else ''
     raise ValueError(
       f"only the {owner} has the parameter 'cls'; use a model with"
-      f' pool={pool!r}.'
+      f' pool={pool!r}{or_not}.'
     )
   return 'cls' in weights
 

@@ -107,7 +107,8 @@ def settings(folder: epath.Path) -> dict[str, dict[str, Any]]:
 
   Returns:
     Fields of `Description`, by the file that records them: 'gelu', 'norm_eps',
-    'loss', 'image_size' and 'evaluation' from config.json, and 'class_names'
+    'loss', 'image_size' and 'evaluation' from config.json, with 'pool' and
+    'positions' where `description.add_recorded` needs them; and 'class_names'
     from results.json, or from data.json while the run is in progress, each if
     recorded.
   """
@@ -119,6 +120,10 @@ def settings(folder: epath.Path) -> dict[str, dict[str, Any]]:
   for key in ('model.gelu', 'model.norm_eps', 'loss'):
     if value := config.get(key):
       recorded[key.removeprefix('model.')] = value
+  if config.get('model.positions') == 'sincos2d':
+    recorded['positions'] = 'sincos2d'
+  if config.get('model.class_token') and config.get('model.pool') == 'gap':
+    recorded['pool'] = 'gap'
   if height := config.get('data.image_size'):
     recorded['image_size'] = height, config.get('data.image_width') or height
   if crop := config.get('data.eval_crop'):

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import logging
-import shutil
 
 from etils import epath
 import jax
@@ -19,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from vit_jax import foreign_errors
-from vit_jax.checkpoints import checksums
+from vit_jax.checkpoints import backlog, checksums
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +78,7 @@ class Store:
     self._saving: int | None = None  # The step of the save in progress,
     self._saving_bytes = 0  # and its size.
     self._failure: SaveError | None = None  # Not reported yet.
+    self._outage = backlog.Outage()
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
@@ -95,7 +95,9 @@ class Store:
 
     Waits for the previous save. Saving the newest step again has no effect. If
     the save fails, `wait` raises the error; if `save` is called first, it logs
-    the error and saves the next checkpoint all the same.
+    the error and saves the next checkpoint all the same. Files of the run that
+    could not be written are written first, and if this fails, the save does
+    too: a resumed run would not write them again.
 
     Args:
       step: number of steps taken; larger than that of any kept checkpoint.
@@ -120,6 +122,7 @@ class Store:
     self._saving_bytes = sum(x.nbytes for x in jax.tree.leaves(state))
     try:
       with self._explain_failure():
+        backlog.flush()
         self._manager.save(
           step,
           args=ocp.args.Composite(
@@ -153,7 +156,8 @@ class Store:
     if self._saving is not None:
       with self._explain_failure():
         self._manager.wait_until_finished()
-      self._saving = None
+      step, self._saving = self._saving, None
+      self._outage.succeeded(f'checkpoints are saved again, with step {step}')
 
   def steps(self) -> list[int]:
     """Returns the steps of the finished checkpoints, oldest first."""
@@ -238,7 +242,7 @@ class Store:
     except SaveError as error:
       if jax.process_count() > 1:
         raise
-      _log.warning('%s The run continues without this checkpoint.', error)
+      self._outage.failed(f'{error} The run continues without this checkpoint.')
 
   @contextlib.contextmanager
   def _explain_failure(self) -> Iterator[None]:
@@ -246,7 +250,7 @@ class Store:
       yield
     except Exception as error:
       step, self._saving = self._saving, None
-      cause = foreign_errors.message(error)
+      cause = foreign_errors.message(error).rstrip('.')
       if jax.process_count() == 1:
         # The remains would take up space that other files need.
         with contextlib.suppress(OSError):
@@ -259,9 +263,8 @@ class Store:
       ) from error
 
   def _space(self) -> str:
-    try:
-      free = shutil.disk_usage(self._folder).free
-    except OSError:  # gs:// is unlimited.
+    free = backlog.free_space(self._folder)
+    if free is None:
       return ''
     return (
       f' {_mebibytes(free)} are free there; lower keep_checkpoints, or free up'

@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 # Axes of parameters: a letter is the same number everywhere, `_` is any number.
 # The first row decides about the width.
 _AXES = {
-  r'Transformer/encoder_norm/(scale|bias)': 'd',
+  r'(Transformer/encoder_norm|fc_norm)/(scale|bias)': 'd',
   r'(.*/)?LayerNorm_\d+/(scale|bias)': 'd',
   r'(.*/)?MultiHeadDotProductAttention_\d+/(query|key|value)/kernel': 'd h e',
   r'(.*/)?MultiHeadDotProductAttention_\d+/(query|key|value)/bias': 'h e',
@@ -27,7 +27,8 @@ _AXES = {
   r'(.*/)?MlpBlock_\d+/Dense_1/bias': 'd',
   r'(.*/)?pos_embedding': '1 _ d',
   r'(.*/)?pos_embedding_(rows|columns|offsets)': '_ _',
-  r'cls': '1 1 d',
+  r'cls|MAPHead_0/probe': '1 1 d',
+  r'registers': '1 _ d',
   r'embedding/kernel': '_ _ _ d',
   r'embedding/bias': 'd',
   r'pre_logits/kernel': '_ r',
@@ -37,12 +38,6 @@ _AXES = {
   r'(.*/)?conv\w*/kernel': '_ _ _ _',
   r'(.*/)?gn\w*/(scale|bias)': '_',
 }
-# Parameters that every model with a transformer has.
-_TRANSFORMER = (
-  'Transformer/encoder_norm/scale',
-  'Transformer/encoder_norm/bias',
-  'embedding/kernel',
-)
 _INCOMPLETE = 'the file is incomplete. Download or write it again.'
 
 
@@ -62,7 +57,9 @@ def check(params: Mapping[str, Any]) -> None:
     raise ValueError(f'there are no parameters of a model; {_INCOMPLETE}')
   _check_blocks(shapes)
   if any(name.startswith('Transformer/') for name in shapes):
-    required = set(_TRANSFORMER)
+    required = {'embedding/kernel'}
+    norm = 'fc_norm' if 'fc_norm' in params else 'Transformer/encoder_norm'
+    required |= {f'{norm}/scale', f'{norm}/bias'}
     for part in {'head', 'pre_logits'}.intersection(params):
       required |= {f'{part}/kernel', f'{part}/bias'}
     for name in sorted(required.difference(shapes)):

@@ -1,10 +1,10 @@
 """All config keys; those that single jobs read are in `job_keys`."""
 
-from vit_jax.checkpoints import fitting
+from vit_jax.checkpoints import fitting, position_tables
 from vit_jax.config.job_keys import JOB_KEYS
 from vit_jax.config.key import Adjustable, Key, Reporting
 from vit_jax.data import class_matching, decode, preprocess
-from vit_jax.models import factory, positions, stacking, vit
+from vit_jax.models import factory, layers, pooling, positions, stacking
 from vit_jax.training import optim, steps
 
 _MAX_SIDE_PX = 2**14
@@ -48,6 +48,13 @@ _RUN = {
     ' linear layer of zeros; keep_pre_logits, keep only its hidden layer; keep,'
     ' keep all of it.',
     choices=fitting.HEADS,
+  ),
+  'init_positions': Key(
+    'bilinear',
+    'How position embeddings of init_from are resized to another grid: bilinear'
+    ' (the official code); bicubic, as in Hugging Face; bicubic_antialias, as'
+    ' in timm.',
+    choices=position_tables.METHODS,
   ),
   'loss': Key(
     'softmax',
@@ -119,13 +126,25 @@ _MODEL = {
   ),
   'model.pool': Key(
     'token',
-    'Image representation: class token, or global average (gap).',
-    choices=vit.POOLS,
+    'Image representation: token, the class token; gap, the mean of patches;'
+    ' gap_norm, a LayerNorm of this mean instead of the final norm (MAE, BEiT);'
+    ' map, attention (arXiv 2106.04560).',
+    choices=pooling.POOLS,
+  ),
+  'model.class_token': Key(
+    False,
+    'Whether there is a class token even if model.pool does not use it.',
+  ),
+  'model.registers': Key(
+    0,
+    'Learned tokens besides those of patches (arXiv 2309.16588); 0: none.',
+    low=0,
   ),
   'model.positions': Key(
     '1d',
     'Position embeddings of patches (Appendix D.4): none; 1d, by their order;'
-    ' 2d, by row and column; relative, by the offsets between them.',
+    ' 2d, by row and column; relative, by the offsets between them; sincos2d,'
+    ' fixed sines and cosines of row and column.',
     choices=positions.KINDS,
   ),
   'model.positions_at': Key(
@@ -149,7 +168,7 @@ _MODEL = {
   'model.gelu': Key(
     '',
     "Form of GELU, tanh or erf; empty: the checkpoint's, else tanh.",
-    choices=('', *vit.GELUS),
+    choices=('', *layers.GELUS),
     unset='',
     derived=True,
   ),

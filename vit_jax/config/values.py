@@ -265,7 +265,7 @@ def _check_item(name: str, value: Any) -> None:
   key = KEYS[name]
   shown = f'{name}={_shown(value)}'
   if isinstance(value, str) and '\0' in value:
-    raise ValueError(f'{shown} contains a null character: {key.meaning}')
+    raise ValueError(f'{shown} contains a null character; remove it.')
   if key.choices and value not in key.choices:
     known = ', '.join(filter(None, key.choices))
     raise ValueError(f'{shown} is not one of {known}: {key.meaning}')

@@ -126,9 +126,10 @@ def _by_name(model_names, data_names, model, data) -> Match:
     repeated = _repeated(model_names) & set(data_names) | _repeated(data_names)
     if repeated:
       raise ValueError(
-        f'{data} and {model} cannot be matched by class name, because of'
-        f' repeated names: {_listed(sorted(repeated))}; rename them, or set'
-        ' data.match_classes=index if the labels are the same.'
+        f'{data} and {model} cannot be matched by class name, because some'
+        f' names occur more than once: {_listed(sorted(repeated))}; rename'
+        ' these classes, or set data.match_classes=index if both list their'
+        ' classes in the same order.'
       )
     labels = tuple(label[name] for name in data_names)
   if len(data_names) < len(model_names):

@@ -165,8 +165,8 @@ def open_folder(
   if split_folders:
     if 'train' not in split_folders:
       raise ValueError(
-        f'{root} has {" and ".join(split_folders)} but no train, which defines'
-        f' the classes; {_LAYOUT}.'
+        f'{root} has the splits {", ".join(split_folders)} but not train, which'
+        f' defines the classes; {_LAYOUT}.'
       )
     listings = {
       name: _list_classes(root / split_folder, skipped)

@@ -118,11 +118,11 @@ def similarity(
 ) -> Float[np.ndarray, ' b']:
   """Returns how well each original explains its copy, from 0 to 1.
 
-  This is the multiple correlation of the copy with the original and with the
-  derivatives of the original by shift and zoom: the tangents of Simard et al.,
+  This is the multiple correlation of the copy with the original and with its
+  derivatives with respect to shift and zoom: the tangents of Simard et al.,
   "Transformation Invariance in Pattern Recognition" (1998). The means of blocks
-  of 4x4 px are subtracted first, so that details must agree; a bright sky over
-  dark ground is not enough.
+  of 4x4 px are subtracted first, so that details must agree; sharing, say, a
+  bright sky over dark ground is not enough.
   """
   original = originals.astype(np.float32)
   down, right = np.gradient(original, axis=(1, 2))
@@ -177,7 +177,7 @@ class HashIndex:
 
     Returns:
       Positions of the queries (increasing), positions of the stored hashes, and
-      numbers of different bits.
+      the number of differing bits of each pair.
     """
     blocks = [
       self._search(queries[start : start + _BLOCK_SIZE], start)

@@ -7,7 +7,7 @@ import logging
 import os
 
 from etils import epath
-from jaxtyping import Float
+from jaxtyping import Num
 import numpy as np
 
 from vit_jax import foreign_errors
@@ -62,13 +62,13 @@ def find(paths: Iterable[str]) -> list[str]:
 
 def read(
   path: str, transform: Callable[[tf.Tensor], tf.Tensor]
-) -> Float[np.ndarray, 'h w 3']:
-  """Reads an image file and preprocesses it as in evaluation.
+) -> Num[np.ndarray, 'h w 3']:
+  """Reads an image file and applies a transform.
 
   Args:
     path: a local or gs:// path.
-    transform: function from a raw image to an image, see `preprocess` and
-      `decode.to_rgb`.
+    transform: function from the encoded file (scalar string) to an image, such
+      as `decode.to_rgb` or the result of `preprocess.eval_transform`.
 
   Raises:
     ValueError: if the file cannot be read or decoded, with the reason.

@@ -185,6 +185,6 @@ def check_batch(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
     below, above = batch_size // unit * unit, (batch_size // unit + 1) * unit
     nearest = f'{below} or {above}' if below else f'{above}'
     raise ValueError(
-      f'batch_size={batch_size} cannot be split evenly over {shards} devices'
-      f' and {accumulate} micro-batches per step; use {nearest}.'
+      f'batch_size={batch_size} is not divisible by {unit} (devices that share'
+      f' a batch: {shards}, optim.accumulate: {accumulate}); use {nearest}.'
     )

@@ -26,37 +26,37 @@ def token_distances(
   return np.sqrt(np.sum(np.square(offsets, dtype=np.float64), axis=-1))
 
 
-@functools.partial(jax.jit, static_argnames=('class_token', 'renormalise'))
+@functools.partial(jax.jit, static_argnames=('num_prefix', 'renormalise'))
 def attention_distance(
   weights: Float[Array, 'b heads n n'],
   distances: Float[Array, 'm m'],
   *,
-  class_token: bool,
+  num_prefix: int,
   renormalise: bool = False,
 ) -> Float[Array, 'b heads']:
   """Returns the mean over tokens q of sum_k weights_qk distances_qk, in px.
 
-  The row and column of a class token, which has no position in the image, are
-  dropped. As in the paper's figure, the other weights of a row are not
-  renormalized by default, so attention to the class token counts as distance 0.
+  The rows and columns of a class token and of registers, which have no position
+  in the image, are dropped. As in the paper's figure, the other weights of a
+  row are not renormalized by default, so attention to the class token counts as
+  distance 0.
 
   Args:
     weights: attention weights of one layer.
     distances: from `token_distances`, for the m tokens in the image.
-    class_token: whether the first token is a class token, so that m = n - 1.
+    num_prefix: number of tokens before the patches, n - m.
     renormalise: whether to scale the remaining weights of each row to sum to 1.
 
   Raises:
     ValueError: if weights and distances differ in the number of tokens.
   """
-  if class_token:
-    weights = weights[..., 1:, 1:]
+  weights = weights[..., num_prefix:, num_prefix:]
   if weights.shape[-2:] != distances.shape:
     raise ValueError(
       f'got attention weights of {weights.shape[-1]} tokens'
-      f'{" besides a class token" if class_token else ""}, but distances of'
-      f' {len(distances)}; pass the distances of their grid, and the right'
-      ' value of class_token.'
+      f'{f" besides {num_prefix} others" if num_prefix else ""}, but distances'
+      f' of {len(distances)}; pass the distances of their grid, and the right'
+      ' value of num_prefix.'
     )
   by_token = jnp.sum(weights * distances, axis=-1)
   if renormalise:

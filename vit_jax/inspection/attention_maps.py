@@ -7,10 +7,12 @@ block, and each layer is reduced before the next one is computed.
 
 from collections.abc import Iterator
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
+import numpy as np
 
 from vit_jax.inspection import attention_distance, rollout
 from vit_jax.models import axial, vit
@@ -36,8 +38,9 @@ def summarize(
   Returns:
     `distances` (b, l, heads) in px; `rollouts` (b, rows, columns), the share of
     each patch in the representation; `maps` (b, l, heads, rows, columns), the
-    attention of each head from the representation to each patch. Without class
-    token, the representation is the mean of all tokens.
+    attention of each head from the representation to each patch. Unless it is
+    the class token, the representation is a weighted mean of tokens; see
+    `token_shares`.
 
   Raises:
     ValueError: if the model has no attention or does not support the images.
@@ -45,19 +48,21 @@ def summarize(
   check_has_attention(model)
   grid = model.grid_shape(images.shape[1:3])
   between = attention_distance.token_distances(grid, model.token_size)
-  tokens = len(between) + (model.pool == 'token')
-  rolled = rollout.identity(len(images), tokens)
+  num_prefix = len(model.prefix)
+  rolled = rollout.identity(len(images), num_prefix + len(between))
+  shares = token_shares(model, params, images)
   distances, maps = [], []
   for weights in by_layer(model, params, images):
     rolled, distance, layer_maps = _reduce(
-      weights, rolled, between, pool=model.pool, renormalise=renormalise
+      weights, rolled, between, shares, num_prefix, renormalise
     )
     distances.append(distance)
     maps.append(layer_maps)
   maps = jnp.stack(maps, axis=1)
+  rollouts = of_representation(rolled, shares, num_prefix)
   return {
     'distances': jnp.stack(distances, axis=1),
-    'rollouts': of_representation(rolled, model.pool).reshape(-1, *grid),
+    'rollouts': rollouts.reshape(-1, *grid),
     'maps': maps.reshape(*maps.shape[:-1], *grid),
   }
 
@@ -69,10 +74,10 @@ def by_layer(
 ) -> Iterator[LayerWeights]:
   """Yields the attention weights of each layer, starting with the first.
 
-  Rows are queries and columns keys, and every row sums to one. A class token is
-  first in both. Layers are computed lazily, by one compiled program that all
-  blocks and all images of the same shape share. Same arguments as in
-  `summarize`.
+  Rows are queries and columns keys, and every row sums to one. The tokens of
+  `model.prefix` are first in both. Layers are computed lazily, by one compiled
+  program that all blocks and all images of the same shape share. Same arguments
+  as in `summarize`.
 
   Raises:
     ValueError: if the model has no attention or does not support the images.
@@ -102,34 +107,60 @@ def check_has_attention(model: vit.VisionTransformer) -> None:
     )
 
 
+def token_shares(
+  model: vit.VisionTransformer,
+  params: PyTree,
+  images: Float[Array, 'b h w 3'],
+) -> Float[Array, 'b n']:
+  """Returns the share of each encoded token in the representation.
+
+  It is one for a class token that is the representation, uniform over patches
+  for their mean, and the mean over heads for attention pooling.
+  """
+  patches = math.prod(model.grid_shape(images.shape[1:3]))
+  num_prefix = len(model.prefix)
+  if model.pool == 'map':
+    return _probe_weights(model, params, images)
+  shares = np.zeros((len(images), num_prefix + patches), np.float32)
+  if model.pool == 'token':
+    shares[:, 0] = 1
+  else:
+    shares[:, num_prefix:] = 1 / patches
+  return jnp.asarray(shares)
+
+
 def of_representation(
-  matrix: Float[Array, '*batch n n'], pool: str
-) -> Float[Array, '*batch m']:
-  """Returns each patch's contribution to the representation.
+  matrix: Float[Array, 'b *heads n n'],
+  shares: Float[Array, 'b n'],
+  num_prefix: int,
+) -> Float[Array, 'b *heads m']:
+  """Returns the contribution of each of the m patches to the representation.
 
   Args:
     matrix: attention weights or a rollout.
-    pool: pooling of the model. 'token': the row of the class token, for the
-      m = n - 1 patches; 'gap', with the mean of all tokens as representation:
-      the mean of all rows, m = n.
-
-  Raises:
-    KeyError: for another pooling.
+    shares: from `token_shares`.
+    num_prefix: number of tokens before the patches, n - m.
   """
-  rows = {
-    'token': lambda: matrix[..., 0, 1:],
-    'gap': lambda: jnp.mean(matrix, axis=-2),
-  }
-  return rows[pool]()
+  rows = jnp.einsum('bq,b...qk->b...k', shares, matrix)
+  return rows[..., num_prefix:]
 
 
-@functools.partial(jax.jit, static_argnames=('pool', 'renormalise'))
-def _reduce(weights, rolled, between, *, pool, renormalise):
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def _reduce(weights, rolled, between, shares, num_prefix, renormalise):
   distance = attention_distance.attention_distance(
-    weights, between, class_token=pool == 'token', renormalise=renormalise
+    weights, between, num_prefix=num_prefix, renormalise=renormalise
   )
-  layer_maps = of_representation(weights, pool)
+  layer_maps = of_representation(weights, shares, num_prefix)
   return rollout.extend(rolled, weights), distance, layer_maps
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probe_weights(model, params, images):
+  # XLA omits the attention weights of blocks, which are not returned.
+  _, sown = model.apply({'params': params}, images, mutable='intermediates')
+  (attention,) = sown['intermediates']['MAPHead_0'].values()
+  (weights,) = attention['attention_weights']  # (b, heads, 1, n).
+  return jnp.mean(weights, axis=(1, 2))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -16,7 +16,7 @@ def embeddings(params: Mapping[str, Any]) -> Float[np.ndarray, 'n d']:
   embeddings, returns those of the first layer.
 
   Raises:
-    ValueError: if the model adds no position embeddings to its tokens.
+    ValueError: if the model adds no learned embeddings to its tokens.
   """
   encoder = params.get('Transformer', {})
   candidates = (
@@ -26,7 +26,7 @@ def embeddings(params: Mapping[str, Any]) -> Float[np.ndarray, 'n d']:
   )
   tables = next(filter(None, candidates), None)
   if tables is None:
-    raise ValueError('the model adds no position embeddings to its tokens.')
+    raise ValueError('the model adds no learned position embeddings.')
   if 'pos_embedding' not in tables:
     return np.asarray(
       positions.concatenate_tables(

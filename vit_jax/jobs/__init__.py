@@ -30,7 +30,7 @@ class Job:
     has_model: whether it runs the model of the config.
     reads_weights: whether it starts from the weights of `init_from`.
     one_process: whether it only runs in a single process.
-    writes_page: whether it ends with a report page.
+    uses_workdir: whether it writes files there, the last one a report page.
   """
 
   run: Callable[[ml_collections.ConfigDict, epath.Path], None]
@@ -38,7 +38,7 @@ class Job:
   has_model: bool = True
   reads_weights: bool = False
   one_process: bool = False
-  writes_page: bool = True
+  uses_workdir: bool = True
 
 
 JOBS = {
@@ -54,7 +54,7 @@ JOBS = {
   'predict': Job(predict.run, reads_weights=True),
   'inspect_model': Job(inspect_model.run, reads_weights=True, one_process=True),
   'interpolate': Job(interpolate.run),
-  'report': Job(report.run, has_model=False, writes_page=False),
+  'report': Job(report.run, has_model=False, uses_workdir=False),
   'dedup': Job(dedup.run, has_model=False, one_process=True),
   'prepare': Job(prepare.run, has_model=False, one_process=True),
   'plan': Job(plan.run, takes_steps=True, one_process=True),

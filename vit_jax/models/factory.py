@@ -47,8 +47,9 @@ def create(
     **options: attributes of `vit.VisionTransformer`, which documents them, and
       of `variants.ResNetSize`. None stands for the default, or for the value of
       the named size. `dtype` is a key of `DTYPES`; `patch_size` may be a single
-      number, and `representation_size` may be 'width'. ResNets and Axial-ViTs
-      always take the mean of all tokens, whatever `pool` is.
+      number, and `representation_size` may be 'width'. ResNets always take
+      the mean of all tokens, whatever `pool` is, and Axial-ViTs if it is
+      'token'.
 
   Raises:
     ValueError: if the name or an option is unknown, or if an option is out of
@@ -91,13 +92,19 @@ def create(
   transformer = vit.VisionTransformer
   if variant.axial:
     transformer = axial.AxialVisionTransformer
-    options['pool'] = 'gap'
+    if options.get('pool', 'token') == 'token':
+      options['pool'] = 'gap'
   elif size is not None:
     shared.pop('head_bias', None)
     options['stem'] = hybrid_stem.HybridStem(
       stage_depths=size.stage_depths, width=size.width, **shared
     )
   model = transformer(num_classes=num_classes, **options)
+  if variant.axial and model.prefix:
+    _refuse(
+      f'{name} has rows and columns of patches only',
+      {'class_token': model.class_token, 'registers': model.registers},
+    )
   _check_ranges(model)
   return model
 
@@ -148,6 +155,10 @@ def _check_ranges(model: vit.VisionTransformer) -> None:
       )
   layers.head_size(model.width, model.heads)
   positions.check(model.positions, model.positions_at, model.width)
+  if model.registers < 0:
+    raise ValueError(
+      f'registers of a model must be at least 0, got {model.registers}.'
+    )
   size = model.representation_size
   if not (size is None or (isinstance(size, int) and size > 0)):
     raise ValueError(

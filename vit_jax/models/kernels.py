@@ -56,13 +56,15 @@ def flash(
   bias: None = None,
   implementation: str = 'cudnn',
 ) -> Float[Array, 'b h q s']:
-  """Computes `vit.attention` without storing the weights; reverse mode only.
+  """Computes `vit.attention` without storing the attention weights.
+
+  Supports only reverse-mode differentiation.
 
   Args:
-    query: same as in `vit.attention`, like `key` and `value`.
-    key: keys.
-    value: values.
-    bias: not supported.
+    query: scaled queries, `q` of `vit.attention`.
+    key: its `k`.
+    value: its `v`.
+    bias: must be None.
     implementation: same as in `jax.nn.dot_product_attention`.
   """
   assert bias is None

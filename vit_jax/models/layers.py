@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -13,6 +14,11 @@ from jaxtyping import Array, Float, Key
 Constrain = Callable[[Array], Array]
 
 DropoutKey = Key[Array, ''] | None  # None for no dropout.
+
+GELUS = {
+  'tanh': functools.partial(nn.gelu, approximate=True),  # In official code.
+  'erf': functools.partial(nn.gelu, approximate=False),  # In PyTorch.
+}
 
 
 def one_of(choices: Iterable[str], default: str) -> Any:

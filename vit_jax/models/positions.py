@@ -8,11 +8,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
 
-# In this order: none, `LearnedPositions`, `GridPositions`, `offset_bias`.
-KINDS = ('none', '1d', '2d', 'relative')
+from vit_jax.models.prefix import Prefix
+
+# In this order: none, `LearnedPositions`, `GridPositions`, `offset_bias`,
+# `SinCosPositions`.
+KINDS = ('none', '1d', '2d', 'relative', 'sincos2d')
 # Where 1d and 2d embeddings are added: once, before the first block; or to the
 # input of every block, each with embeddings of its own or all with the same.
-# Relative positions act in every block; their place is 'stem'.
+# Relative positions act in every block; their place is 'stem', like that of
+# fixed ones, 'sincos2d'.
 PLACES = ('stem', 'every_layer', 'every_layer_shared')
 
 _initial = nn.initializers.normal(0.02)
@@ -27,9 +31,21 @@ def check(kind: str, place: str, width: int) -> None:
     width: size of a token.
 
   Raises:
-    ValueError: if 'none' or 'relative' is combined with a place other than
-      'stem', or '2d' with an odd width.
+    ValueError: if 'none', 'relative' or 'sincos2d' is combined with a place
+      other than 'stem', or if the width cannot be divided as '2d' or 'sincos2d'
+      need.
   """
+  if kind == 'sincos2d' and place != 'stem':
+    raise ValueError(
+      "positions='sincos2d' are added once, so positions_at cannot be"
+      f" {place!r}; leave positions_at at 'stem', or choose positions='1d' or"
+      " '2d'."
+    )
+  if kind == 'sincos2d' and (width % 4 or width < 8):
+    raise ValueError(
+      "positions='sincos2d' use a quarter of a token for each of two sines and"
+      f' two cosines, but the width is {width}; choose a multiple of 4 from 8.'
+    )
   if kind in ('none', 'relative') and place != 'stem':
     raise ValueError(
       f'positions={kind!r} are not added to tokens, so positions_at cannot be'
@@ -94,13 +110,27 @@ class LearnedPositions(nn.Module):
   """A learned vector per position in the sequence: E_pos of equation 1.
 
   "1-D" in Appendix D.4, which does not distinguish rows and columns of the
-  grid. A class token has the first position.
+  grid. A class token has the first position; registers have none.
+
+  Attributes:
+    prefix: tokens before the patches.
   """
+
+  prefix: Prefix = Prefix()
 
   @nn.compact
   def __call__(self, tokens: Float[Array, 'b n d']) -> Float[Array, '1 n d']:
     """Returns the embeddings to add to the tokens."""
-    embedding = self.param('pos_embedding', _initial, (1, *tokens.shape[1:]))
+    _, length, width = tokens.shape
+    registers = self.prefix.registers
+    shape = 1, length - registers, width
+    embedding = self.param('pos_embedding', _initial, shape)
+    if registers:
+      head, patches = jnp.split(
+        embedding, [int(self.prefix.class_token)], axis=1
+      )
+      zeros = jnp.zeros((1, registers, width))
+      embedding = jnp.concatenate([head, zeros, patches], axis=1)
     return embedding.astype(tokens.dtype)
 
 
@@ -108,15 +138,15 @@ class GridPositions(nn.Module):
   """A learned vector of half the width per row and per column of the grid.
 
   "2-D" in Appendix D.4. A class token is not in the grid and gets zeros (our
-  choice).
+  choice), like registers.
 
   Attributes:
     grid: rows and columns of patches.
-    class_token: whether a class token precedes the patches.
+    prefix: tokens before the patches.
   """
 
   grid: tuple[int, int]
-  class_token: bool
+  prefix: Prefix
 
   @nn.compact
   def __call__(self, tokens: Float[Array, 'b n d']) -> Float[Array, '1 n d']:
@@ -127,9 +157,44 @@ class GridPositions(nn.Module):
       for axis, length in zip(('rows', 'columns'), self.grid, strict=True)
     ]
     embedding = concatenate_tables(*tables)
-    if self.class_token:
-      embedding = jnp.pad(embedding, ((1, 0), (0, 0)))
+    if self.prefix:
+      embedding = jnp.pad(embedding, ((len(self.prefix), 0), (0, 0)))
     return embedding[None].astype(tokens.dtype)
+
+
+class SinCosPositions(nn.Module):
+  """Sines and cosines of the column and the row: fixed, without parameters.
+
+  As in MoCo v3 (Chen et al. (2021), arXiv 2104.02057) and in Beyer et al.
+  (2022), arXiv 2205.01580. A class token and registers get zeros.
+
+  Attributes:
+    grid: rows and columns of patches.
+    prefix: tokens before the patches.
+  """
+
+  grid: tuple[int, int]
+  prefix: Prefix
+
+  @nn.compact
+  def __call__(self, tokens: Float[Array, 'b n d']) -> Float[Array, '1 n d']:
+    """Returns the embeddings to add to the tokens."""
+    embedding = sincos_table(self.grid, tokens.shape[-1])
+    embedding = np.pad(embedding, ((len(self.prefix), 0), (0, 0)))
+    return jnp.asarray(embedding[None], tokens.dtype)
+
+
+def sincos_table(grid: tuple[int, int], width: int) -> Float[np.ndarray, 'n d']:
+  """Returns fixed embeddings of all patches in raster order.
+
+  Quarters are sin(x w), cos(x w), sin(y w) and cos(y w), where x is the column
+  and y the row. The d / 4 frequencies w fall from 1 to 1 / 10,000.
+  """
+  frequencies = 10_000.0 ** -np.linspace(0, 1, width // 4)
+  rows, columns = np.indices(grid).reshape(2, -1, 1)
+  angles = columns * frequencies, rows * frequencies
+  quarters = [f(angle) for angle in angles for f in (np.sin, np.cos)]
+  return np.concatenate(quarters, axis=1).astype(np.float32)
 
 
 def concatenate_tables(
@@ -169,21 +234,21 @@ class OffsetPositions(nn.Module):
 
 
 def offset_bias(
-  query: Float[Array, 'b h n s'], class_token: bool
+  query: Float[Array, 'b h n s'], num_prefix: int
 ) -> Float[Array, 'b h n n']:
   """Returns the products of queries with embeddings of relative offsets.
 
   "Relative" in Appendix D.4, with offsets p_q - p_k, where p is the index of a
   patch in raster order. A class token has no index, so its bias is zero as a
-  query and as a key (our choice). The embeddings are `posembed` in the
-  caller's scope; the result is float32, to be added to the attention logits.
+  query and as a key (our choice), like that of registers. The embeddings are
+  `posembed` in the caller's scope; the result is float32, to be added to the
+  attention logits.
 
   Args:
     query: queries, divided by sqrt(s).
-    class_token: whether a class token precedes the patches.
+    num_prefix: number of tokens before the patches.
   """
-  slots = int(class_token)
-  patches = query[:, :, slots:]
+  patches = query[:, :, num_prefix:]
   _, _, length, size = patches.shape
   keys = OffsetPositions(size, name='posembed')(length)
   logits = jnp.einsum(
@@ -192,30 +257,33 @@ def offset_bias(
     keys.astype(query.dtype),
     preferred_element_type=jnp.float32,
   )
-  return jnp.pad(logits, ((0, 0), (0, 0), (slots, 0), (slots, 0)))
+  prefix = num_prefix, 0
+  return jnp.pad(logits, ((0, 0), (0, 0), prefix, prefix))
 
 
 # Cached, so that modules with equal options compare equal.
 
 
 @functools.cache
-def query_bias(kind: str, class_token: bool) -> Callable[[Array], Array] | None:
+def query_bias(kind: str, num_prefix: int) -> Callable[[Array], Array] | None:
   """Returns a function from queries to a bias; None except for 'relative'."""
   if kind == 'relative':
-    return functools.partial(offset_bias, class_token=class_token)
+    return functools.partial(offset_bias, num_prefix=num_prefix)
   return None
 
 
 @functools.cache
 def added(
-  kind: str, grid: tuple[int, int], class_token: bool
+  kind: str, grid: tuple[int, int], prefix: Prefix
 ) -> Callable[..., nn.Module] | None:
   """Returns a function from `name` to a module that embeds positions.
 
   Returns None for kinds that add nothing to tokens.
   """
   if kind == '1d':
-    return LearnedPositions
+    return functools.partial(LearnedPositions, prefix=prefix)
   if kind == '2d':
-    return functools.partial(GridPositions, grid=grid, class_token=class_token)
+    return functools.partial(GridPositions, grid=grid, prefix=prefix)
+  if kind == 'sincos2d':
+    return functools.partial(SinCosPositions, grid=grid, prefix=prefix)
   return None

@@ -110,11 +110,9 @@ def parse(name: str) -> Variant:
       resnet = ResNetSize((first, second, third + fourth))
       return Variant(resnet, encoder, patch_size=1)
   raise ValueError(
-    f'unknown model {name!r}; a name is a size, a slash and a patch size in'
-    ' pixels, as in ViT-B/16, with one of these sizes:'
-    f' {", ".join(f"ViT-{size}" for size in vit.SIZES)}; or one of these'
-    f' ResNets: {", ".join(STAGE_DEPTHS)}, with x and a width factor from 1 to'
-    ' 4, as in R50x1, or before a ViT with /16 or /32, as in R50+ViT-B/32; or R'
-    ' (a root) before a ViT with /16, as in R+ViT-Ti/16; or an axial ViT or'
-    ' ResNet, as in Axial-ViT-B/32 and AxialR50x1.'
+    f'unknown model {name!r}; models are called ViT-SIZE/PATCH, such as'
+    f' ViT-B/16, where SIZE is {", ".join(vit.SIZES)}; RESNETxWIDTH, such as'
+    f' R50x1, where RESNET is {", ".join(STAGE_DEPTHS)}, and WIDTH from 1 to 4;'
+    ' RESNET+ViT-SIZE/16 or /32; R+ViT-SIZE/16; Axial-ViT-SIZE/PATCH;'
+    ' AxialRESNETxWIDTH.'
   )

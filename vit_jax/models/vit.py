@@ -16,22 +16,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vit_jax.models import kernels, layers, stacking
+from vit_jax.models import kernels, layers, pooling, stacking
 from vit_jax.models import positions as positions_lib
+from vit_jax.models import prefix as prefix_lib
 
 Tokens = Float[Array, 'b n d']  # d is the width.
 Heads = Float[Array, 'b h n s']  # h heads of size s = d / h.
 Weights = Float[Array, 'b h n n']  # Queries by keys.
 Bias = Weights | None  # Added to the logits before the softmax.
-
-POOLS = {
-  'token': lambda encoded: encoded[:, 0],  # The class token, equation 4.
-  'gap': lambda encoded: jnp.mean(encoded, axis=1),  # Appendix D.3.
-}
-GELUS = {
-  'tanh': functools.partial(nn.gelu, approximate=True),  # In official code.
-  'erf': functools.partial(nn.gelu, approximate=False),  # In PyTorch.
-}
 
 
 class Options(nn.Module, kw_only=True):
@@ -54,7 +46,7 @@ class Options(nn.Module, kw_only=True):
   mlp_dim: int
   dropout: float = 0.0
   dtype: DTypeLike = jnp.float32
-  gelu: str = layers.one_of(GELUS, 'tanh')
+  gelu: str = layers.one_of(layers.GELUS, 'tanh')
   norm_eps: float = 1e-6
   platform: str = ''
   constrain: layers.Constrain = layers.unconstrained
@@ -76,7 +68,9 @@ class VisionTransformer(Options, kw_only=True):
     patch_size: height and width of a patch, in pixels or positions of a map.
     stem: in hybrids (section 3.1), maps images to feature maps, which are cut
       into patches instead; its parameters are stored beside this module's.
-    pool: 'token' classifies from a class token, 'gap' from the mean of tokens.
+    pool: how the representation is computed, a key of `pooling.POOLS`.
+    class_token: whether there is a class token even if `pool` does not use it.
+    registers: number of registers; see `prefix.Prefix`.
     positions: kind of position embeddings, one of `positions.KINDS`.
     positions_at: where they are added, one of `positions.PLACES`.
     representation_size: size of a hidden tanh layer in the head; None for none.
@@ -91,7 +85,9 @@ class VisionTransformer(Options, kw_only=True):
   width: int
   patch_size: tuple[int, int]
   stem: nn.Module | None = None
-  pool: str = layers.one_of(POOLS, 'token')
+  pool: str = layers.one_of(pooling.POOLS, 'token')
+  class_token: bool = False
+  registers: int = 0
   positions: str = layers.one_of(positions_lib.KINDS, '1d')
   positions_at: str = layers.one_of(positions_lib.PLACES, 'stem')
   representation_size: int | None = None
@@ -121,7 +117,7 @@ class VisionTransformer(Options, kw_only=True):
 
     Returns:
       Logits, None without classes, and features: 'patches' (b, n, d), before
-      `change_patches`; 'encoded' (b, n, d), all tokens after the final norm;
+      `change_patches`; 'encoded' (b, n, d), all tokens after the encoder;
       'pooled' (b, d); and 'pre_logits', the input of the head's linear layer.
     """
     layers.check_images(images)
@@ -133,23 +129,20 @@ class VisionTransformer(Options, kw_only=True):
       self.width, size, size, 'VALID', dtype=self.dtype, name='embedding'
     )
     patches = embed(x).reshape(batch, math.prod(grid), self.width)
-    tokens = change_patches(patches)
-    class_token = self.pool == 'token'
-    if class_token:  # [x_class; x_p E].
-      cls = self.param('cls', nn.initializers.zeros, (1, 1, self.width))
-      cls = jnp.broadcast_to(cls.astype(tokens.dtype), (batch, 1, self.width))
-      tokens = jnp.concatenate([cls, tokens], axis=1)
+    # [x_class; x_p E], with a class token.
+    tokens = self.prefix.prepend(change_patches(patches), self.param)
     encoded = Encoder(  # + E_pos, then equations 2 and 3 in every block.
       block=self.encoder_block(grid),
       depth=self.depth,
-      positions=positions_lib.added(self.positions, grid, class_token),
+      positions=positions_lib.added(self.positions, grid, self.prefix),
       positions_at=self.positions_at,
+      final_norm=pooling.POOLS[self.pool].encoder_norm,
       scan=self.scan,
       remat=self.remat,
       name='Transformer',
       **self.options(),
     )(tokens, train=train)
-    pooled = pre_logits = POOLS[self.pool](encoded)  # Equation 4: y.
+    pooled = pre_logits = pooling.pool(encoded, self, MlpBlock)  # Equation 4.
     if self.representation_size is not None:
       dense = nn.Dense(self.representation_size, name='pre_logits')
       pre_logits = nn.tanh(dense(pooled))
@@ -162,15 +155,20 @@ class VisionTransformer(Options, kw_only=True):
   @nn.nowrap
   def encoder_block(self, grid: tuple[int, int]) -> Callable[..., nn.Module]:
     """Returns a function from `name` to a block for a grid of patches."""
-    class_token = self.pool == 'token'
-    embeddings = positions_lib.added(self.positions, grid, class_token)
+    embeddings = positions_lib.added(self.positions, grid, self.prefix)
     platform = self.platform or kernels.platform_of(jax.local_devices()[0])
     return functools.partial(
       EncoderBlock,
-      query_bias=positions_lib.query_bias(self.positions, class_token),
+      query_bias=positions_lib.query_bias(self.positions, len(self.prefix)),
       positions=embeddings if self.positions_at == 'every_layer' else None,
       **self.options() | {'platform': platform},
     )
+
+  @property
+  def prefix(self) -> prefix_lib.Prefix:
+    """Tokens before those of the patches."""
+    class_token = self.class_token or pooling.POOLS[self.pool].class_token
+    return prefix_lib.Prefix(class_token, self.registers)
 
   @property
   def _stride(self):
@@ -188,7 +186,7 @@ class VisionTransformer(Options, kw_only=True):
 
 
 class Encoder(Options, kw_only=True):
-  """Position embeddings, encoder blocks and a final norm.
+  """Position embeddings, encoder blocks and, usually, a final norm.
 
   `block` and `positions` are functions from a `name` to a module.
   """
@@ -197,6 +195,7 @@ class Encoder(Options, kw_only=True):
   depth: int
   positions: Callable[..., nn.Module] | None = positions_lib.LearnedPositions
   positions_at: str = 'stem'
+  final_norm: bool = True
   scan: bool = False
   remat: str = 'none'
 
@@ -225,7 +224,7 @@ class Encoder(Options, kw_only=True):
         block = self.block(name=f'{stacking.STACKED}_{i}')
         x = apply(block, x, None if keys is None else keys[i], shared)
     norm = nn.LayerNorm(self.norm_eps, dtype=jnp.float32, name='encoder_norm')
-    return norm(x)
+    return norm(x) if self.final_norm else x.astype(jnp.float32)
 
 
 class EncoderBlock(Options, kw_only=True):
@@ -321,7 +320,7 @@ class MlpBlock(Options, kw_only=True):
       bias_init=nn.initializers.normal(1e-6),
       dot_general=kernels.dot_general(self.platform),
     )
-    gelu = kernels.keep_input(GELUS[self.gelu], self.platform)
+    gelu = kernels.keep_input(layers.GELUS[self.gelu], self.platform)
     hidden = gelu(dense(self.mlp_dim, name='Dense_0')(x))
     hidden = layers.dropout(hidden, self.dropout, hidden_key)
     out = dense(x.shape[-1], name='Dense_1')(hidden)

@@ -1,4 +1,4 @@
-"""Predictions of single examples: by class, confusions, mistakes, photos."""
+"""Accuracy by class, confusions, mistakes, and classified photos."""
 
 import collections
 from collections.abc import Callable, Mapping, Sequence

@@ -154,8 +154,8 @@ class JobPage:
     heading: heading of the job's own section.
     draw: returns the parts of that section; None for no section.
     has_data: whether the job trains or evaluates a model on `data.name`.
-    shows_init_from: whether the weights to show are those of `init_from`, in a
-      folder without final weights.
+    shows_init_from: whether to show the weights of `init_from` if the run has
+      no final weights.
   """
 
   heading: str = ''

@@ -141,7 +141,7 @@ def _full_matches(pattern: str, names: Sequence[str]) -> list[bool]:
   except subprocess.TimeoutExpired as error:
     raise ValueError(
       f'optim.freeze={pattern!r} takes more than {_MATCH_SECONDS} s to match'
-      ' the paths of the weights; write it without nested repetitions such as'
+      ' the paths of the weights; write it without nested quantifiers such as'
       ' (a+)+.'
     ) from error
   return json.loads(matched.stdout)

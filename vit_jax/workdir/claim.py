@@ -8,6 +8,7 @@ from typing import Any
 from etils import epath
 
 from vit_jax import config as config_lib
+from vit_jax.checkpoints import backlog
 from vit_jax.distributed import processes
 from vit_jax.workdir import environment, files
 
@@ -61,8 +62,9 @@ def start(keys: Mapping[str, Any], workdir: epath.Path) -> None:
   """Creates the folder and records the config and the environment in it."""
   if processes.is_first():
     workdir.mkdir(parents=True, exist_ok=True)
-  files.write_json(workdir / files.CONFIG, dict(keys))
-  files.write_json(workdir / files.ENVIRONMENT, environment.describe())
+  files.update_json(workdir / files.CONFIG, dict(keys))
+  backlog.flush()  # Without a config, the folder is not claimed.
+  files.update_json(workdir / files.ENVIRONMENT, environment.describe())
 
 
 def restart(keys: Mapping[str, Any], workdir: epath.Path) -> None:

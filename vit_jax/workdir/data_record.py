@@ -40,8 +40,7 @@ def write(
     # The metrics of a split that is no longer evaluated remain.
     evals = earlier.get('evals', {}) | evals
   content = {'class_names': list(class_names), **record, 'evals': evals}
-  if earlier != content:  # A resumed run leaves it untouched.
-    files.write_json(path, content)
+  files.update_json(path, content)
 
 
 def check(workdir: epath.Path, record: Record) -> None:

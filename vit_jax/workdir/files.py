@@ -4,6 +4,7 @@ Every process of a run calls the writers; only process 0 writes. A file that is
 written here appears complete or not at all.
 """
 
+from collections.abc import Callable
 import io
 import json
 from typing import Any
@@ -57,6 +58,12 @@ def write_json(path: epath.Path, content: Any) -> None:
   write_text(path, text + '\n')
 
 
+def update_json(path: epath.Path, content: Any) -> None:
+  """Same as `write_json`, but leaves a file with this content untouched."""
+  if read_json(path) != json.loads(json_text(content, f'cannot write {path}')):
+    write_json(path, content)
+
+
 def json_text(content: Any, place: str = 'JSON', **options: Any) -> str:
   """Returns content as JSON, which allows neither NaN nor infinity.
 
@@ -79,11 +86,16 @@ def json_text(content: Any, place: str = 'JSON', **options: Any) -> str:
 
 def write_png(path: epath.Path, picture: Image.Image | np.ndarray) -> None:
   """Writes a picture, or its pixels (h, w, 3) uint8, atomically."""
+  write_bytes(path, png(picture))
+
+
+def png(picture: Image.Image | np.ndarray) -> bytes:
+  """Returns a picture, or its pixels (h, w, 3) uint8, as a PNG file."""
   if isinstance(picture, np.ndarray):
     picture = Image.fromarray(picture)
   data = io.BytesIO()
   picture.save(data, 'PNG')
-  write_bytes(path, data.getvalue())
+  return data.getvalue()
 
 
 def read_json(path: epath.Path) -> Any:
@@ -92,6 +104,15 @@ def read_json(path: epath.Path) -> Any:
   Process 0 reads it for all processes.
   """
   return processes.from_first(lambda: run_folder.read_json(path))
+
+
+def read_or_make_json(path: epath.Path, make: Callable[[], Any]) -> Any:
+  """Returns the content of a JSON file; writes `make()` if there is none."""
+  if path.exists():
+    return read_json(path)
+  content = make()
+  write_json(path, content)
+  return json.loads(json_text(content))
 
 
 def read_json_lines(path: epath.Path, expected: type = dict) -> list[Any]:

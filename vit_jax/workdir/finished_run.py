@@ -129,7 +129,7 @@ def find(folder: epath.Path, job: str) -> list[FinishedRun]:
   if not runs:
     raise ValueError(
       f'{folder} holds no finished run of the job {job!r}; give the workdir of'
-      ' such a run, or a folder of several.'
+      ' such a run, or a folder that contains several.'
     )
   return runs
 

@@ -8,18 +8,13 @@ process 0 writes.
 
 import logging
 
-from etils import epath, epy
+from etils import epath
 from jaxtyping import UInt8
 import numpy as np
 
-from vit_jax.data import lazy_tensorflow
 from vit_jax.distributed import processes
 from vit_jax.training import loop
-from vit_jax.workdir import console, files
-
-# clu's writers import TensorFlow.
-with epy.lazy_imports(success_callback=lazy_tensorflow.hide_accelerators):
-  from clu import metric_writers
+from vit_jax.workdir import appended_file, console, event_file, files
 
 # Prefixes of metrics that are not named after a split.
 RESERVED = ('train', 'perf', 'best', 'few_shot')
@@ -38,20 +33,14 @@ class MetricLog:
   """
 
   def __init__(self, workdir: epath.Path, *, resume_step: int):
-    self._path = workdir / files.METRICS
-    events = processes.from_first(lambda: files.read_events(self._path))
+    path = workdir / files.METRICS
+    events = processes.from_first(lambda: files.read_events(path))
     self.events = [e for e in events if e['step'] <= resume_step]
-    self._incomplete = False  # Whether the file lacks events.
-    self._tensorboard = None
+    self._workdir = workdir
     if processes.is_first():
-      self._rewrite()
-      self._tensorboard = metric_writers.AsyncWriter(
-        metric_writers.SummaryWriter(str(workdir))
-      )
-
-  def _rewrite(self) -> None:
-    lines = [_line(event) for event in self.events]
-    files.write_text(self._path, ''.join(lines))
+      lines = b''.join(map(_line, self.events))
+      self._file = appended_file.AppendedFile(path, lines)
+      self._tensorboard = event_file.EventFile(workdir)
 
   def write(self, step: int, metrics: dict[str, float]) -> None:
     """Appends an event unless it was written before the run was resumed.
@@ -64,30 +53,17 @@ class MetricLog:
       return
     line = _line(event)
     self.events.append(event)
-    if not processes.is_first():
-      return
-    try:
-      if self._incomplete:
-        self._rewrite()
-      else:
-        with self._path.open('a') as f:
-          f.write(line)
-      self._incomplete = False
-    except OSError as error:  # Such as a full disk; later writes may succeed.
-      _log.warning(
-        'cannot write the metrics of step %d to %s: %s', step, self._path, error
-      )
-      self._incomplete = True
-    self._tensorboard.write_scalars(step, metrics)
+    if processes.is_first():
+      self._file.append(line)
+      self._tensorboard.write_scalars(step, metrics)
 
   def write_picture(
     self, step: int, name: str, picture: UInt8[np.ndarray, 'h w 3']
   ) -> None:
     """Writes a picture as `NAME_STEP.png` and for TensorBoard."""
-    if not processes.is_first():
-      return
-    files.write_png(self._path.with_name(f'{name}_{step:07d}.png'), picture)
-    self._tensorboard.write_images(step, {name: picture[None]})
+    if processes.is_first():
+      files.write_png(self._workdir / f'{name}_{step:07d}.png', picture)
+      self._tensorboard.write_picture(step, name, picture)
 
   def best(self, name: str) -> tuple[int, float] | None:
     """Returns the first step with a metric's highest value, and that value."""
@@ -97,16 +73,9 @@ class MetricLog:
     event = max(events, key=lambda e: (e[name], -e['step']))
     return event['step'], event[name]
 
-  def __enter__(self) -> 'MetricLog':
-    return self
 
-  def __exit__(self, *unused) -> None:
-    if self._tensorboard:
-      self._tensorboard.close()
-
-
-def _line(event: dict[str, float]) -> str:
-  return files.json_text(event, f'step {event["step"]}') + '\n'
+def _line(event: dict[str, float]) -> bytes:
+  return (files.json_text(event, f'step {event["step"]}') + '\n').encode()
 
 
 def log_progress(

@@ -5,6 +5,8 @@ import logging
 from etils import epath
 import jax
 
+from vit_jax import foreign_errors
+
 _log = logging.getLogger(__name__)
 
 
@@ -30,9 +32,17 @@ class Profiler:
 
   def _stop(self) -> None:
     if self._recording:
-      jax.profiler.stop_trace()
       self._recording = False
-      _log.info('profiler trace in %s', self._folder)
+      try:
+        jax.profiler.stop_trace()
+      except Exception as error:  # Such as a full disk; the run needs no trace.
+        _log.warning(
+          'cannot write the profiler trace to %s: %s',
+          self._folder,
+          foreign_errors.message(error),
+        )
+      else:
+        _log.info('profiler trace in %s', self._folder)
 
   def __enter__(self) -> 'Profiler':
     return self

@@ -8,6 +8,7 @@ from etils import epath
 import jax
 from jaxtyping import PyTree
 
+from vit_jax.checkpoints import backlog
 from vit_jax.workdir import files
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ def write(
       `seconds`; their kind, their number and the core-days are then recorded.
     params: parameters of the model, to be counted.
     **details: further fields.
+
+  Raises:
+    backlog.WriteError: if this or another file of the run cannot be written.
   """
   results = {'job': job}
   if seconds is not None:
@@ -50,5 +54,7 @@ def write(
   if metrics is not None:
     results['metrics'] = metrics
   path = workdir / files.RESULTS
+  backlog.flush()  # All other files of a finished run are complete.
   files.write_json(path, results | details)
+  backlog.flush()
   _log.info('finished; results in %s', path)

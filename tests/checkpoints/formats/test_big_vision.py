@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax import checkpoints
+from vit_jax import checkpoints, models
 from vit_jax.checkpoints.formats import big_vision, official
 import weights
 
@@ -100,3 +100,18 @@ def test_unsupported_parts_are_refused(tmp_path):
   checkpoints.export(
     params, tmp_path / 'params.npz', format='big_vision', drop=('mask_token',)
   )
+
+
+@pytest.mark.parametrize('positions', ['1d', 'sincos2d'])
+def test_attention_pooling_and_fixed_positions(tmp_path, positions):
+  model = weights.tiny(pool='map', positions=positions)
+  params = weights.random_params(model)
+  path = tmp_path / 'params.npz'
+  checkpoints.export(params, path, format='big_vision', positions=positions)
+  with np.load(path) as archive:
+    assert archive['params/MAPHead_0/probe'].shape == (1, 1, 12)
+    assert ('params/pos_embedding' in archive) == (positions == '1d')
+  loaded, found = checkpoints.load_with_description(path)
+  weights.assert_same(loaded, params)
+  assert found.sizes.get('positions', '1d') == positions
+  assert models.create('ViT-B/16', num_classes=4, **found.overrides) == model

@@ -41,6 +41,9 @@ class Format:
     stores_settings: whether `write` stores `gelu`, `norm_eps`, `class_names`
       and `evaluation`.
     writes_folder: whether `write` creates a folder instead of a file.
+    options: options beyond the paper of models that `write` stores: poolings
+      with parameters, 'registers', fixed 'positions', and 'pool', the mean in a
+      model with a class token.
   """
 
   suffix: str
@@ -50,12 +53,17 @@ class Format:
   settings: Callable[..., dict[str, dict[str, Any]]] = lambda path, metadata: {}
   stores_settings: bool = False
   writes_folder: bool = False
+  options: Collection[str] = ()
 
 
 FORMATS = {
   'bit': Format('.npz', bit.matches, bit.read),
   'big_vision': Format(
-    '.npz', big_vision.matches, big_vision.read, big_vision.write
+    '.npz',
+    big_vision.matches,
+    big_vision.read,
+    big_vision.write,
+    options=('map', 'positions'),
   ),
   # Any other .npz file is assumed to use the official names.
   'official': Format(
@@ -64,6 +72,7 @@ FORMATS = {
     official.read,
     official.write,
     settings=lambda path, metadata: run_folder.settings(path.parent),
+    options=('map', 'gap_norm', 'registers'),
   ),
   'timm': Format(
     '.safetensors',
@@ -72,6 +81,7 @@ FORMATS = {
     timm.write,
     settings=timm.settings,
     stores_settings=True,
+    options=('map', 'gap_norm', 'registers', 'positions', 'pool'),
   ),
   'huggingface': Format(
     '.safetensors',
@@ -81,5 +91,6 @@ FORMATS = {
     settings=huggingface.settings,
     stores_settings=True,
     writes_folder=True,
+    options=('positions',),
   ),
 }

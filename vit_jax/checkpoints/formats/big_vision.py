@@ -4,6 +4,7 @@ The names differ from the official ones in three ways: they have a prefix;
 `pos_embedding` is at the top level and has no slot for the class token, since
 it is added before the class token is prepended; and scanned layers form a
 single `Transformer/encoderblock` whose arrays have a leading layer axis.
+Without `pos_embedding`, positions are fixed ('sincos2d').
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,9 @@ _PREFIXES = ('params/img/', 'opt/target/img/', 'img/', 'params/', 'opt/target/')
 _POSITIONS = 'pos_embedding'
 _SCANNED = 'Transformer/encoderblock/'
 _MAX_DEPTH = 10_000
-_PARTS = ('Transformer', 'cls', 'embedding', 'head', 'pre_logits')
+_PARTS = (
+  'Transformer', 'MAPHead_0', 'cls', 'embedding', 'head', 'pre_logits',
+)  # fmt: skip
 
 
 def matches(names: Iterable[str]) -> bool:

@@ -207,7 +207,7 @@ def _image_settings(config):
     key = unknown[0]
     raise ValueError(
       f'{_PREPROCESSOR} specifies {key}={given[key]!r}, which is not supported;'
-      ' remove it if it does not change pixels.'
+      ' remove it if it does not affect pixel values.'
     )
   return recorded | {'evaluation': evaluation}
 

@@ -90,6 +90,6 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(params: dict[str, Any], path: epath.Path, **settings: Any) -> None:
-  """Writes an .npz file; the format does not store settings."""
+  """Writes an .npz file, which cannot store `settings`; they are ignored."""
   del settings
   npz.write(flatten(params), path)

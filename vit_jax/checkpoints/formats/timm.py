@@ -19,8 +19,11 @@ from vit_jax.checkpoints.formats import (
 )
 
 _PATCHES = 'patch_embed.proj.weight'
+_MAP = 'MAPHead_0'
+_MAP_ATTENTION = f'{_MAP}/MultiHeadDotProductAttention_0'
 _LAYERS = {
   'cls_token': ('cls',),
+  'reg_token': ('registers',),
   'pos_embed': (official.POSITIONS,),
   'patch_embed.proj': ('embedding',),
   'blocks.{}.norm1': (f'{pytorch.BLOCK}/LayerNorm_0',),
@@ -30,6 +33,14 @@ _LAYERS = {
   'blocks.{}.mlp.fc1': (f'{pytorch.BLOCK}/MlpBlock_0/Dense_0',),
   'blocks.{}.mlp.fc2': (f'{pytorch.BLOCK}/MlpBlock_0/Dense_1',),
   'norm': ('Transformer/encoder_norm',),
+  'fc_norm': ('fc_norm',),
+  'attn_pool.latent': (f'{_MAP}/probe',),
+  'attn_pool.q': (f'{_MAP_ATTENTION}/query',),
+  'attn_pool.kv': (f'{_MAP_ATTENTION}/key', f'{_MAP_ATTENTION}/value'),
+  'attn_pool.proj': (f'{_MAP_ATTENTION}/out',),
+  'attn_pool.norm': (f'{_MAP}/LayerNorm_0',),
+  'attn_pool.mlp.fc1': (f'{_MAP}/MlpBlock_0/Dense_0',),
+  'attn_pool.mlp.fc2': (f'{_MAP}/MlpBlock_0/Dense_1',),
   'head': ('head',),
 }
 # Layers that are only read: other versions of timm, and hidden layers of heads.
@@ -45,6 +56,7 @@ _METADATA = {
   'gelu': str,
   'norm_eps': float,
   'heads': int,
+  'pool': str,
   'class_names': lambda names: tuple(json.loads(names)),
   'evaluation': lambda text: description.Evaluation(**json.loads(text)),
   'mean': lambda numbers: normalization.check('mean', json.loads(numbers)),
@@ -79,7 +91,8 @@ _INTERPOLATIONS = {
   'lanczos': 'lanczos_antialias',
 }
 _CROPS = {'center': 'center', 'squash': 'resize_center'}
-_POOLS = {'': None, 'token': 'token', 'avg': 'gap'}
+# The mean may be before or after a norm, as evident from the parameters.
+_POOLS = {'': None, 'token': 'token', 'avg': 'gap', 'map': 'map'}
 # Architectures for which the default of an argument may be wrong.
 _UNRELIABLE_DEFAULTS = {
   'siglip|quickgelu': 'act_layer',
@@ -108,12 +121,49 @@ def read(
   """Returns the parameters; `heads` defaults to the usual number."""
   width = pytorch.outputs(_PATCHES, tensors[_PATCHES])
   heads = heads or pytorch.usual_heads(width)
-  return pytorch.read(tensors, _LAYERS | _READ_ONLY, heads)
+  params = pytorch.read(tensors, _LAYERS | _READ_ONLY, heads)
+  return _without_positions_of_registers(params)
+
+
+def _without_positions_of_registers(params):
+  """Adds the positions of registers, if any, to the registers themselves.
+
+  Models with registers have positions for all tokens, or for patches only. If
+  one of the two makes the patches a square, it is assumed; otherwise, the
+  latter.
+  """
+  flat = official.flatten(params)
+  table = flat.get(official.POSITIONS)
+  if table is None or 'registers' not in flat:
+    return params
+  if table.ndim != 3 or flat['registers'].ndim != 3:
+    return params  # Refused with all other shapes.
+  first, registers = int('cls' in flat), flat['registers'].shape[1]
+  length = table.shape[1]
+  if _is_square(length - first - registers) and not _is_square(length):
+    parts = np.split(table, [first, first + registers], axis=1)
+    flat['registers'] = flat['registers'] + parts.pop(1)
+  else:
+    parts = [np.zeros_like(table[:, :first]), table]
+  flat[official.POSITIONS] = np.concatenate(parts, axis=1)
+  return official.unflatten(flat)
+
+
+def _is_square(number):
+  return number > 0 and math.isqrt(number) ** 2 == number
 
 
 def to_tensors(params: dict[str, Any]) -> dict[str, np.ndarray]:
-  """Returns the arrays of a file by timm's names."""
-  return pytorch.to_tensors(params, _LAYERS, 'timm')
+  """Returns the arrays of a file by timm's names.
+
+  If there are registers, positions are of patches only (timm's
+  `no_embed_class`); that of the class token is added to the token itself.
+  """
+  flat = official.flatten(params)
+  if {'registers', 'cls', official.POSITIONS} <= flat.keys():
+    flat['cls'] = flat['cls'] + flat[official.POSITIONS][:, :1]
+    flat[official.POSITIONS] = flat[official.POSITIONS][:, 1:]
+  return pytorch.to_tensors(official.unflatten(flat), _LAYERS, 'timm')
 
 
 def settings(
@@ -237,6 +287,7 @@ def write(
   class_names: Sequence[str] | None,
   evaluation: description.Evaluation,
   image_size: int | tuple[int, int] | None,
+  pool: str | None = None,
 ) -> None:
   """Writes a .safetensors file with the settings in its metadata.
 
@@ -251,6 +302,8 @@ def write(
   # Unlike those of timm, these weights are for images in [-1, 1].
   metadata |= dict.fromkeys(('mean', 'std'), json.dumps(normalization.NONE))
   metadata['evaluation'] = json.dumps(dataclasses.asdict(evaluation))
+  if pool is not None:
+    metadata['pool'] = pool
   if class_names is not None:
     metadata['class_names'] = json.dumps(list(class_names))
   safetensors_file.write(tensors, metadata, path)

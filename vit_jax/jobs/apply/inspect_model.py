@@ -326,12 +326,12 @@ def _uniform_distance(model: pretrained.PretrainedModel) -> float:
   between = attention_distance.token_distances(
     model.grid, model.model.token_size
   )
-  class_token = model.model.pool == 'token'
-  tokens = len(between) + class_token
+  num_prefix = len(model.model.prefix)
+  tokens = num_prefix + len(between)
   (distances,) = attention_distance.attention_distance(
     np.full((1, 1, tokens, tokens), 1 / tokens),
     between,
-    class_token=class_token,
+    num_prefix=num_prefix,
     renormalise=model.config.inspect.renormalise,
   )
   return float(distances[0])

@@ -21,6 +21,8 @@ from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
 from vit_jax.workdir import claim, console, results
 
+_NOT_IN_SHAPES = ('positions', 'pool')
+
 _log = logging.getLogger(__name__)
 
 
@@ -40,6 +42,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     models = _load_all(config)
   first = models[0]
   build.record_derived(config, first.model)
+  _check_recorded(config, first)
   for key in ('eval_crop', 'eval_interpolation', 'precrop_size', 'trim_px'):
     config.data[key] = first.config.data[key]
   config.loss = first.config.loss
@@ -98,13 +101,30 @@ def _load_all(
   return models
 
 
+def _check_recorded(
+  config: ml_collections.ConfigDict, model: pretrained.PretrainedModel
+) -> None:
+  """Checks that config.json will record what the new files cannot show."""
+  sizes = checkpoints.description.sizes(model.params)
+  found = {name: getattr(model.model, name, None) for name in _NOT_IN_SHAPES}
+  hidden = {k: v for k, v in found.items() if sizes.get(k, v) != v}
+  if 'pool' in hidden:
+    hidden['class_token'] = True
+  if any(config.model[name] != value for name, value in hidden.items()):
+    listed = ' '.join(f'model.{name}={value}' for name, value in hidden.items())
+    raise ValueError(
+      'weight files do not show all options of these models; record them in the'
+      f' config.json beside the new files with {listed}.'
+    )
+
+
 def _check_same_model(
   paths: Sequence[str], models: Sequence[pretrained.PretrainedModel]
 ) -> None:
   """Checks settings and classes, which the shapes of weights do not show."""
   first = models[0]
   for path, model in zip(paths, models, strict=True):
-    for name in ('gelu', 'norm_eps'):
+    for name in ('gelu', 'norm_eps', *_NOT_IN_SHAPES):
       one, other = (getattr(m.model, name, None) for m in (first, model))
       if one != other:
         raise ValueError(

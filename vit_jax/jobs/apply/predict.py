@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 import json
 import logging
-import os
 import time
 
 from etils import epath
@@ -20,11 +19,12 @@ from vit_jax.data import listing, photos
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
 from vit_jax.evaluation import classification
-from vit_jax.workdir import claim, console, files, results
+from vit_jax.workdir import appended_file, claim, console, files, results
 
 _log = logging.getLogger(__name__)
 
 _THREADS = 8
+_SECONDS_BETWEEN_WRITES = 10  # On gs://, each takes a while.
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
@@ -67,14 +67,18 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   begin = time.perf_counter()
   unreadable = []
   path = workdir / files.PHOTO_PREDICTIONS
-  target = path if processes.is_first() else epath.Path(os.devnull)
-  with target.open('w') as lines:
-    for line in predictor.predict(paths, names, batch_size):
-      text = files.json_text(line, line['example'], ensure_ascii=False)
-      lines.write(f'{text}\n')
-      console.show(_text(line))
-      if 'error' in line:
-        unreadable.append(line['example'])
+  lines = None
+  if processes.is_first():
+    lines = appended_file.AppendedFile(
+      path, seconds_between_writes=_SECONDS_BETWEEN_WRITES
+    )
+  for line in predictor.predict(paths, names, batch_size):
+    text = files.json_text(line, line['example'], ensure_ascii=False)
+    if lines:
+      lines.append(f'{text}\n'.encode())
+    console.show(_text(line))
+    if 'error' in line:
+      unreadable.append(line['example'])
   if len(unreadable) == len(paths):
     raise ValueError(
       f'no file can be read as an image; the first of {len(paths)} is'

@@ -229,7 +229,10 @@ def train(
 def runs(
   config: ml_collections.ConfigDict, point: Point, workdir: epath.Path
 ) -> list[Run | None]:
-  """Returns all runs of a point of a study, None for diverged ones.
+  """Trains and scores a point with every seed, or scores its finished runs.
+
+  Returns:
+    One entry per run; None for runs that diverged.
 
   Raises:
     settings.Stopped: if a run was preempted.

@@ -120,7 +120,7 @@ def _split_by_data(config, names):
   if reasons:
     message = '\n  '.join(
       [
-        f'tasks without data, {len(reasons)} of {len(names)}:',
+        f'{len(reasons)} of {len(names)} tasks have no data:',
         *reasons.values(),
       ]
     )

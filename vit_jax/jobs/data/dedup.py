@@ -1,7 +1,7 @@
 """Finds near-duplicates of test images in a training set."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import functools
 import itertools
 import logging
@@ -17,7 +17,7 @@ from vit_jax import config as config_lib
 from vit_jax.data import decode, exclusions, pipeline
 from vit_jax.data.near_duplicates import Match, Matcher, thumbnail
 from vit_jax.data.source import Source
-from vit_jax.workdir import claim, console, files, results
+from vit_jax.workdir import appended_file, claim, console, files, results
 
 _log = logging.getLogger(__name__)
 
@@ -153,28 +153,29 @@ def _search(
   if done:
     _log.info('resuming from example %d', first_step * batch_size)
   begin = last_log = time.perf_counter()
-  with progress.open('w') as lines:
-    lines.writelines(files.json_text(batch) + '\n' for batch in done)
-    lines.flush()
-    batches = _thumbnails(config, source, first_step)
-    for step, thumbnails in enumerate(batches, first_step):
-      matches = matcher.find(thumbnails, config.dedup.threshold)
-      first = step * batch_size
-      done.append([m._replace(index=first + m.index) for m in matches])
-      lines.write(files.json_text(done[-1]) + '\n')
-      lines.flush()
-      now = time.perf_counter()
-      if now - last_log > _SECONDS_BETWEEN_LOGS or step + 1 == num_steps:
-        steps_per_second = (step + 1 - first_step) / (now - begin)
-        _log.info(
-          'searched %d/%d examples  duplicates %d  %.0f images/s  left %s',
-          min((step + 1) * batch_size, source.num_examples),
-          source.num_examples, sum(map(len, done)),
-          steps_per_second * batch_size,
-          console.duration((num_steps - step - 1) / steps_per_second),
-        )  # fmt: skip
-        last_log = now
+  lines = appended_file.AppendedFile(progress, b''.join(map(_line, done)))
+  batches = _thumbnails(config, source, first_step)
+  for step, thumbnails in enumerate(batches, first_step):
+    matches = matcher.find(thumbnails, config.dedup.threshold)
+    first = step * batch_size
+    done.append([m._replace(index=first + m.index) for m in matches])
+    lines.append(_line(done[-1]))
+    now = time.perf_counter()
+    if now - last_log > _SECONDS_BETWEEN_LOGS or step + 1 == num_steps:
+      steps_per_second = (step + 1 - first_step) / (now - begin)
+      _log.info(
+        'searched %d/%d examples  duplicates %d  %.0f images/s  left %s',
+        min((step + 1) * batch_size, source.num_examples),
+        source.num_examples, sum(map(len, done)),
+        steps_per_second * batch_size,
+        console.duration((num_steps - step - 1) / steps_per_second),
+      )  # fmt: skip
+      last_log = now
   return [Match(*item) for batch in done for item in batch]
+
+
+def _line(batch: Sequence[Match]) -> bytes:
+  return (files.json_text(batch) + '\n').encode()
 
 
 def _describe(

@@ -48,15 +48,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     console.show((workdir / files.TABLE).read_text())
     return
   claim.start(config_lib.flatten(config), workdir)
-  (workdir / 'points').mkdir(exist_ok=True)
   device = jax.local_devices()[0]
   rows = []
   for case, case_config in cases.items():
+    measure = functools.partial(_measure, case_config, case, device)
     path = workdir / 'points' / case.file_name(device)
-    if not path.exists():
-      with console.phase(f'timing {case.model} at {case.image_size} px'):
-        files.write_json(path, _measure(case_config, case, device))
-    rows.append(files.read_json(path))
+    rows.append(files.read_or_make_json(path, measure))
   _write(config, workdir, rows, device)
 
 
@@ -117,7 +114,10 @@ def _measure(config, case, device) -> dict[str, Any]:
   model = build.create_model(config, NUM_CLASSES)
   image_size = config_lib.image_size(config)
   init = functools.partial(build.initial_params, model, image_size, config.seed)
-  with jax.default_device(device):
+  with (
+    console.phase(f'timing {case.model} at {case.image_size} px'),
+    jax.default_device(device),
+  ):
     params = jax.jit(init)()
     trials = _Trials(model, params, image_size, device, config.inference)
     largest = throughput.largest_batch(

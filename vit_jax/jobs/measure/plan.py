@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import itertools
 import logging
 import re
@@ -42,7 +43,7 @@ Row = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A model, a slice and a global batch size to plan for."""
+  """A model, a TPU slice and a global batch size to plan for."""
 
   model: str
   topology: str
@@ -74,13 +75,11 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     console.show((workdir / files.PLAN).read_text())
     return
   claim.start(config_lib.flatten(config), workdir)
-  (workdir / 'points').mkdir(exist_ok=True)
   rows = []
   for case in cases:
+    plan = functools.partial(_plan, config, case, slices[case.topology])
     path = workdir / 'points' / case.file_name
-    if not path.exists():
-      files.write_json(path, _plan(config, case, slices[case.topology]))
-    rows.append(files.read_json(path))
+    rows.append(files.read_or_make_json(path, plan))
   text = report(rows)
   files.write_text(workdir / files.PLAN, text)
   results.write(workdir, config.job, points=rows)

@@ -20,6 +20,7 @@ from vit_jax.distributed import processes
 from vit_jax.evaluation import patch_accuracy
 from vit_jax.inspection import patch_colours
 from vit_jax.jobs.train import run as run_lib
+from vit_jax.models import pooling
 from vit_jax.training import patch_targets, steps
 from vit_jax.workdir import metrics as metrics_lib
 
@@ -50,6 +51,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
         ' which starts from random weights and does not use labels; leave it at'
         f' {KEYS[name].default!r}.'
       )
+  if pooling.POOLS[config.model.pool].part:
+    raise ValueError(
+      f'model.pool={config.model.pool!r} has weights that masked patch'
+      ' prediction does not train; use token or gap, and choose another pooling'
+      ' when fine-tuning.'
+    )
   run_lib.train(config, workdir, MaskedPatches)
 
 

@@ -157,103 +157,103 @@ def train(
       with console.phase('initializing the parameters'):
         state = program.create_state(params)
     del start, params, restored
-    with metrics_lib.MetricLog(workdir, resume_step=step) as metric_log:
-      batches = _Batches(config, data, program, step, skipped)
-      best_step = (files.read_json(workdir / files.BEST_STEP) or {}).get('step')
+    metric_log = metrics_lib.MetricLog(workdir, resume_step=step)
+    batches = _Batches(config, data, program, step, skipped)
+    best_step = (files.read_json(workdir / files.BEST_STEP) or {}).get('step')
 
-      def report(progress: loop.Progress) -> None:
-        metrics_lib.log_progress(
-          progress,
-          metric_log,
-          total_steps=program.total_steps,
-          batch_size=config.batch_size,
-          skipped=batches.skipped(),
-        )
-
-      def evaluate(step: int, state: state_lib.State) -> tuple[dict, Any]:
-        with finite.located(f'evaluation at step {step}'):
-          metrics, predictions = trainable.evaluate(
-            _weights(state),
-            raw_params=None if state.ema_params is None else state.params,
-          )
-        metric_log.write(step, metrics)
-        best = config.best_metric and metric_log.best(config.best_metric)
-        if best and best[0] == step:
-          _log.info('%s is the best so far', config.best_metric)
-          files.write_json(workdir / files.BEST_STEP, {'step': step})
-          _export(state, workdir / files.BEST_WEIGHTS)
-        return metrics, predictions
-
-      def on_weights(evaluation: Evaluation):
-        def evaluate(step: int, state: state_lib.State) -> dict[str, float]:
-          with finite.located(f'evaluation at step {step}'):
-            return evaluation(step, _weights(state), metric_log)
-
-        return evaluate
-
-      def save(step: int, state: state_lib.State) -> None:
-        seconds = time.perf_counter() - begin
-        meta = {'seconds': seconds, 'skipped': batches.skipped() or 0}
-        store.save(step, program.to_file_layout(state), meta=meta)
-
-      def before_step(step: int) -> None:
-        trace.before_step(step)
-        store.check()
-
-      if step < program.total_steps:
-        with console.phase('compiling the training step'):
-          train_step = program.compile()
-        with preemption.StopSignal() as stop_signal, trace:
-          state, step = loop.train(
-            state,
-            train_step,
-            iter(batches),
-            start_step=step,
-            total_steps=program.total_steps,
-            log_every=config.log_every,
-            report=report,
-            evaluations=[
-              (config.eval_every, evaluate),
-              *((every, on_weights(e)) for every, e in evaluations),
-            ],
-            # The best weights may be from a step after the checkpoint, which
-            # another eval_every would leave out.
-            also_at={best_step: evaluate},
-            checkpoint_every=config.checkpoint_every,
-            save=save,
-            before_step=before_step,
-            should_stop=stop_signal.received,
-          )
-          store.wait()
-          if stop_signal.stopped:
-            _log.info(
-              'stopped by %s at step %d; the same command resumes',
-              stop_signal.name,
-              step,
-            )
-        if stop_signal.stopped:
-          return
-
-      # The last step is evaluated, and the results are written.
-      metrics, predictions = evaluate(step, state)
-      for _, evaluation in evaluations:
-        more = on_weights(evaluation)(step, state)
-        metrics = metrics | more  # A thread may be writing the old dict.
-      _export(state, workdir / files.FINAL_WEIGHTS)
-      if best := config.best_metric and metric_log.best(config.best_metric):
-        name = f'best/{config.best_metric}'
-        metrics = metrics | {'best/step': best[0], name: best[1]}
-      details = trainable.write_predictions(workdir, predictions)
-      results.write(
-        workdir,
-        config.job,
-        seconds=time.perf_counter() - begin,
-        params=program.state.params,
-        metrics=metrics,
-        step=step,
-        num_train_examples=data.train.num_examples,
-        **details,
+    def report(progress: loop.Progress) -> None:
+      metrics_lib.log_progress(
+        progress,
+        metric_log,
+        total_steps=program.total_steps,
+        batch_size=config.batch_size,
+        skipped=batches.skipped(),
       )
+
+    def evaluate(step: int, state: state_lib.State) -> tuple[dict, Any]:
+      with finite.located(f'evaluation at step {step}'):
+        metrics, predictions = trainable.evaluate(
+          _weights(state),
+          raw_params=None if state.ema_params is None else state.params,
+        )
+      metric_log.write(step, metrics)
+      best = config.best_metric and metric_log.best(config.best_metric)
+      if best and best[0] == step:
+        _log.info('%s is the best so far', config.best_metric)
+        files.write_json(workdir / files.BEST_STEP, {'step': step})
+        _export(state, workdir / files.BEST_WEIGHTS)
+      return metrics, predictions
+
+    def on_weights(evaluation: Evaluation):
+      def evaluate(step: int, state: state_lib.State) -> dict[str, float]:
+        with finite.located(f'evaluation at step {step}'):
+          return evaluation(step, _weights(state), metric_log)
+
+      return evaluate
+
+    def save(step: int, state: state_lib.State) -> None:
+      seconds = time.perf_counter() - begin
+      meta = {'seconds': seconds, 'skipped': batches.skipped() or 0}
+      store.save(step, program.to_file_layout(state), meta=meta)
+
+    def before_step(step: int) -> None:
+      trace.before_step(step)
+      store.check()
+
+    if step < program.total_steps:
+      with console.phase('compiling the training step'):
+        train_step = program.compile()
+      with preemption.StopSignal() as stop_signal, trace:
+        state, step = loop.train(
+          state,
+          train_step,
+          iter(batches),
+          start_step=step,
+          total_steps=program.total_steps,
+          log_every=config.log_every,
+          report=report,
+          evaluations=[
+            (config.eval_every, evaluate),
+            *((every, on_weights(e)) for every, e in evaluations),
+          ],
+          # The best weights may be from a step after the checkpoint, which
+          # another eval_every would leave out.
+          also_at={best_step: evaluate},
+          checkpoint_every=config.checkpoint_every,
+          save=save,
+          before_step=before_step,
+          should_stop=stop_signal.received,
+        )
+        store.wait()
+        if stop_signal.stopped:
+          _log.info(
+            'stopped by %s at step %d; the same command resumes',
+            stop_signal.name,
+            step,
+          )
+      if stop_signal.stopped:
+        return
+
+    # The last step is evaluated, and the results are written.
+    metrics, predictions = evaluate(step, state)
+    for _, evaluation in evaluations:
+      more = on_weights(evaluation)(step, state)
+      metrics = metrics | more
+    _export(state, workdir / files.FINAL_WEIGHTS)
+    if best := config.best_metric and metric_log.best(config.best_metric):
+      name = f'best/{config.best_metric}'
+      metrics = metrics | {'best/step': best[0], name: best[1]}
+    details = trainable.write_predictions(workdir, predictions)
+    results.write(
+      workdir,
+      config.job,
+      seconds=time.perf_counter() - begin,
+      params=program.state.params,
+      metrics=metrics,
+      step=step,
+      num_train_examples=data.train.num_examples,
+      **details,
+    )
 
 
 class _Batches:

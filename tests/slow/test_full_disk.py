@@ -1,0 +1,113 @@
+"""A disk that fills up during a run, with and without room at the end.
+
+The file system is a tmpfs of 32 MiB, which takes the right to mount one:
+
+  python -m pytest -o addopts= tests/slow/test_full_disk.py
+"""
+
+import contextlib
+import json
+import subprocess
+
+import pytest
+
+import runs
+
+KEYS = (
+  '--config=configs/digits.py',
+  '--config.total_steps=150',
+  '--config.log_every=10',
+  '--config.eval_every=10',
+  '--config.checkpoint_every=10',
+  '--config.optim.warmup_steps=5',
+  '--config.best_metric=test/accuracy',
+)
+
+
+@pytest.fixture
+def disk(tmp_path):
+  folder = tmp_path / 'disk'
+  folder.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=32m', 'tmpfs', str(folder)]
+  try:
+    subprocess.run(mount, check=True, capture_output=True)
+  except (OSError, subprocess.CalledProcessError):
+    pytest.skip('needs the right to mount a tmpfs')
+  try:
+    yield folder
+  finally:
+    subprocess.run(['umount', '--lazy', str(folder)], check=True)
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('undisturbed')
+  runs.finish(*KEYS, f'--workdir={workdir}')
+  return workdir
+
+
+def fill(disk):
+  with contextlib.suppress(OSError), (disk / 'ballast').open('wb', 0) as file:
+    while True:
+      file.write(bytes(4096))
+
+
+def run(disk, actions):
+  """Runs to the end; returns the exit code and the lines of the log.
+
+  Args:
+    disk: the file system.
+    actions: by step, what happens when its metrics are logged.
+  """
+  process = runs.start(*KEYS, f'--workdir={disk / "run"}')
+  lines = []
+  for line in process.stderr:
+    lines.append(line)
+    for step, action in actions.items():
+      if f'step {step:3d}/150' in line:
+        action()
+  return process.wait(), lines
+
+
+def results(workdir):
+  content = json.loads((workdir / 'results.json').read_text())
+  return {k: content[k] for k in content.keys() - {'seconds', 'core_days'}}
+
+
+def assert_same(workdir, other):
+  assert runs.events(workdir) == runs.events(other)
+  assert results(workdir) == results(other)
+  for name in ('final.npz', 'best.npz', 'predictions_test.jsonl'):
+    assert (workdir / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def problems(lines):
+  assert not any('Traceback' in line or 'Exception' in line for line in lines)
+  return [line for line in lines if 'could not be' in line]
+
+
+def test_a_disk_that_is_freed_in_time_changes_nothing(disk, undisturbed):
+  code, lines = run(
+    disk, {50: lambda: fill(disk), 100: (disk / 'ballast').unlink}
+  )
+  assert code == 0
+  # Metrics, events, the best weights, and a checkpoint.
+  assert 1 <= len(problems(lines)) <= 4
+  assert_same(disk / 'run', undisturbed)
+
+
+def test_a_disk_that_stays_full_is_one_error(disk, undisturbed):
+  code, lines = run(disk, {50: lambda: fill(disk)})
+  assert code == 1
+  assert len(problems(lines)) <= 5
+  (error,) = [line for line in lines if line.startswith('error: ')]
+  assert error == lines[-1]
+  assert 'the checkpoint of step 150 (3.1 MiB) could not be saved' in error
+  assert 'No space left on device' in error
+  assert not (disk / 'run' / 'results.json').exists()
+
+  (disk / 'ballast').unlink()
+  code, lines = run(disk, {})
+  assert code == 0
+  assert any('resuming from step ' in line for line in lines)
+  assert_same(disk / 'run', undisturbed)
