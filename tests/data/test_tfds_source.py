@@ -288,7 +288,7 @@ def test_missing_file_names_are_explained(data_dir):
 @pytest.mark.parametrize(
   ('name', 'split', 'message'),
   [
-    ('cifar10', 'train', 'nothing in .*cifar10/3.0.2.*download=true'),
+    ('cifar10', 'train', 'no prepared data in .*cifar10/3.0.2.*download=true'),
     ('imagenet2012', 'train', '(?s)download=true.*manual folder'),
     ('imagenet21k', 'train', "know 'imagenet21k'.*Prepare.*folder:PATH"),
     ('tfds:nowhere', 'train', "does not know 'nowhere'"),

@@ -92,5 +92,7 @@ def test_batch_sizes():
   assert mesh_lib.round_up(7, mesh) == 12
   assert mesh_lib.batch_sharding(mesh).shard_shape((12, 5)) == (2, 5)
   mesh_lib.check_batch(24, mesh, accumulate=4)
-  with pytest.raises(ValueError, match='over 6 devices and 2 .*use 12 or 24'):
+  with pytest.raises(
+    ValueError, match='divisible by 12 .*: 6, .*: 2.*use 12 or 24'
+  ):
     mesh_lib.check_batch(20, mesh, accumulate=2)

@@ -144,10 +144,10 @@ def test_padding_is_dropped(size):
 @pytest.mark.filterwarnings('ignore:invalid value')
 def test_scores_that_are_not_finite_are_an_error():
   features = few_shot_regression.Features(
-    random_features(6, 3), np.arange(6) % 2
+    random_features(6, 3), np.arange(6) % 2, np.arange(6)
   )
-  queries = few_shot_regression.Features(
-    np.full((6, 3), np.inf, np.float32), features.label
+  queries = dataclasses.replace(
+    features, values=np.full((6, 3), np.inf, np.float32)
   )
   with pytest.raises(finite.NonFiniteError, match='regression: .* in scores'):
     few_shot_regression.accuracy(features, queries, num_classes=2, l2=1.0)

@@ -95,7 +95,7 @@ def test_lines_are_by_model_and_omit_what_does_not_fit():
 @pytest.mark.parametrize(
   ('values', 'message'),
   [
-    ({'inference__image_sizes': '64,0'}, 'image sizes in pixels'),
+    ({'inference__image_sizes': '64,0'}, r'image_sizes=0 is outside \[1, '),
     ({'inference__image_sizes': '64x64'}, 'not a list of whole numbers'),
     ({'inference__models': 'ViT-X/16'}, 'unknown model'),
   ],

@@ -73,7 +73,7 @@ def test_form_of_gelu_travels_with_the_weights(tmp_path):
   [
     ('', 1, 'expected two checkpoints, .* got 1'),
     ('0.5', 3, 'expected two checkpoints, .* got 3'),
-    ('nan', 2, 'holds numbers that are not finite'),
+    ('nan', 2, 'nan is not finite'),
     ('half', 2, "interpolate.alphas='half' is not a list"),
   ],
 )
@@ -107,9 +107,16 @@ def test_close_alphas_have_files_of_their_own(two_runs, tmp_path):
 
 
 def test_results_that_are_not_finite_are_not_written(two_runs, tmp_path):
-  with pytest.raises(finite.NonFiniteError, match=r'alpha=1e\+300: .* in'):
-    main.run(interpolation(two_runs, '1e300'), tmp_path)
-  assert not list(tmp_path.glob('*.npz'))
+  larger = {k: 1e6 * v for k, v in flat(two_runs[0] / 'final.npz').items()}
+  np.savez(tmp_path / 'larger.npz', **larger)
+  config = interpolation(two_runs, '1e38')
+  config.interpolate.paths = (
+    str(tmp_path / 'larger.npz'),
+    str(two_runs[1] / 'final.npz'),
+  )
+  with pytest.raises(finite.NonFiniteError, match=r'alpha=1e\+38: .* in'):
+    main.run(config, tmp_path / 'run')
+  assert not list((tmp_path / 'run').glob('*.npz'))
 
 
 def test_other_shapes_are_refused(two_runs, tmp_path):
