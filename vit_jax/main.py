@@ -152,9 +152,13 @@ def _parse_flags(argv: list[str]) -> list[str]:
         ' vit_jax.config.base().'
       )
     config_lib.set_keys(config, keys)
-  except (flags.Error, AttributeError, TypeError, ValueError, OSError) as e:
+  except (
+    flags.Error, AttributeError, TypeError, ValueError, OSError, RecursionError
+  ) as e:  # fmt: skip
     if of_user := _error_of_user(e):
       raise of_user from None
+    if isinstance(e, RecursionError):  # absl compares a flag with all others.
+      _exit(e, f'{max(argv, key=len)[:40]}... is not a flag.')
     _exit(e, _without_traceback(str(e).removeprefix('ERROR:: ')))
   return rest
 

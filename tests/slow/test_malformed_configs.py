@@ -107,6 +107,8 @@ def extreme_values():
   for name, key in KEYS.items():
     if name.split('.')[0] in _OTHER_JOBS or key.form:
       continue
+    if name == 'total_steps':
+      continue  # A run that takes years is a right one.
     values = _EXTREME.get(key.type, ())
     if key.type is str and not key.choices and name != 'job':
       values = _STRINGS[: 3 if name.startswith('distributed') else None]
@@ -332,7 +334,6 @@ def flags(folder):
   yield config, '--nothing'
   yield config, '--show=maybe'
   yield config, '--show', 'word'
-  yield config, '--workdir'
   yield (*DIGITS, '--verbosity=x')
   yield (*DIGITS, '--flagfile=/nowhere')
   yield (*DIGITS, f'--flagfile={folder}')
