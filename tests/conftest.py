@@ -2,9 +2,14 @@
 
 import importlib.metadata
 import os
+import signal
 import tempfile
 
 import pytest
+
+# Background jobs of a shell script ignore Ctrl-C, and so would programs started
+# by tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 worker = os.environ.get('PYTEST_XDIST_WORKER')
 if not worker:

@@ -11,7 +11,7 @@ from vit_jax.distributed import preemption
 
 LINE = 'interrupted; to continue, type: '
 PROGRAM = """
-import ctypes, signal, sys, time
+import ctypes, os, signal, sys, time
 from vit_jax.distributed import interrupt
 interrupt._SECONDS_TO_UNWIND = 0.5
 interrupt.exit_during_imports()
@@ -51,7 +51,7 @@ def native():
 
 def training():
   def note(*unused):
-    print('noted', flush=True)
+    os.write(1, b'noted\n')  # The signal may interrupt `print`.
   signal.signal(signal.SIGINT, note)
   print('ready', flush=True)
   while True:
@@ -77,12 +77,15 @@ def test_ends_in_one_line(place):
     text=True,
     env={'PYTHONPATH': os.pathsep.join(filter(None, sys.path))},
   ) as process:
-    assert process.stdout.readline() == 'ready\n'
-    process.send_signal(signal.SIGINT)
-    if place == 'training':  # The first one only asks for a save.
-      assert process.stdout.readline() == 'noted\n'
+    try:
+      assert process.stdout.readline() == 'ready\n'
       process.send_signal(signal.SIGINT)
-    output, log = process.communicate(timeout=30)
+      if place == 'training':  # The first one only asks for a save.
+        assert process.stdout.readline() == 'noted\n'
+        process.send_signal(signal.SIGINT)
+      output, log = process.communicate(timeout=30)
+    finally:
+      process.kill()
   assert process.returncode == 130
   assert log.startswith(LINE)
   assert log.endswith(f' {place}\n')
