@@ -51,7 +51,7 @@ def native():
 
 def training():
   def note(*unused):
-    os.write(1, b'noted\n')  # The signal may interrupt `print`.
+    os.write(1, b'noted\\n')  # The signal may interrupt `print`.
   signal.signal(signal.SIGINT, note)
   print('ready', flush=True)
   while True:
