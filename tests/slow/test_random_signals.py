@@ -101,7 +101,7 @@ def check(number, code, log):
 
 
 def phase(log):
-  """What the program was doing, by the last line of its log."""
+  """Returns what the program was doing, from the last line of its log."""
   last = {'': 'imports'}
   for part, name in {
     'job pretrain': 'data',

@@ -37,7 +37,7 @@ class StopSignal:
 
   @property
   def name(self) -> str:
-    """What stopped the run."""
+    """Name of the signal that stopped the run."""
     return 'Ctrl-C' if self._received == signal.SIGINT else 'SIGTERM'
 
   def _note(self, number: int, frame) -> None:

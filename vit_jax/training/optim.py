@@ -126,8 +126,8 @@ def is_frozen(params: PyTree, pattern: str) -> PyTree:
 def _full_matches(pattern: str, names: Sequence[str]) -> list[bool]:
   """Returns which names a regular expression matches as a whole.
 
-  Nested repetitions can take years. Nothing in this process could interrupt
-  `re`, so another one matches, which can be stopped.
+  Nested quantifiers can take years, and `re` cannot be interrupted. Matching
+  therefore runs in another process, which can be stopped.
   """
   try:
     matched = subprocess.run(

@@ -15,7 +15,7 @@ from tensorboard.summary.writer import record_writer
 
 from vit_jax.workdir import appended_file, files
 
-# TensorBoard looks for new events as often.
+# TensorBoard looks for new events at this interval.
 _SECONDS_BETWEEN_WRITES = 30
 
 
