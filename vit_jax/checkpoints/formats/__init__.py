@@ -91,6 +91,6 @@ FORMATS = {
     settings=huggingface.settings,
     stores_settings=True,
     writes_folder=True,
-    options=('positions',),
+    options=('registers', 'positions'),
   ),
 }
