@@ -16,8 +16,8 @@ class Prefix:
     class_token: whether the first token is a class token.
     registers: number of registers, which come next: learned tokens in which a
       model can keep global information, so that it does not use patches for it
-      (Darcet et al. (2023), arXiv 2309.16588). They have no positions, and
-      their outputs are used only by attention pooling.
+      (Darcet et al. (2023), arXiv 2309.16588). They have no positions, and no
+      pooling uses their outputs.
   """
 
   class_token: bool = False
