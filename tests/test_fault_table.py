@@ -151,7 +151,7 @@ TESTS = {
       'tests/slow/test_malformed_images.py'
       '::test_batches_without_images_are_skipped',
     ),
-    'Files that are no images, and images of more than `data.max_pixels`, are'
+    'Files that are not images, and images of more than `data.max_pixels`, are'
     ' never decoded': (
       f'{DECODE}::test_size_in_the_header_is_checked_before_decoding',
       f'{DECODE}::test_other_files_are_not_images',
@@ -166,7 +166,8 @@ TESTS = {
     ),
   },
   'a checkpoint is damaged': {
-    'it is renamed, and the run resumes from the one before, with a warning': (
+    'it is renamed, and the run resumes from the previous one, with a'
+    ' warning': (
       f'{RESUME}::test_damaged_newest_checkpoint_is_skipped',
       f'{STORE}::test_damaged_checkpoint_falls_back_to_the_previous_one',
     ),
