@@ -94,7 +94,7 @@ _INTERPOLATIONS = {
   'lanczos': 'lanczos_antialias',
 }
 _CROPS = {'center': 'center', 'squash': 'resize_center'}
-# The mean may be before or after a norm, as evident from the parameters.
+# The mean may be before or after a norm; the parameters show which.
 _POOLS = {'': None, 'token': 'token', 'avg': 'gap', 'map': 'map'}
 # Architectures for which the default of an argument may be wrong.
 _UNRELIABLE_DEFAULTS = {
@@ -102,7 +102,7 @@ _UNRELIABLE_DEFAULTS = {
   r'_base_patch\d+_gap_': 'num_heads',
 }
 # Arguments of timm's VisionTransformer that its parameters determine, or that
-# do not affect predictions. Others are refused.
+# do not affect predictions. Others are rejected.
 _IMPLIED = (
   'img_size', 'patch_size', 'in_chans', 'num_classes', 'embed_dim', 'depth',
   'mlp_ratio', 'qkv_bias', 'qk_norm', 'scale_attn_norm', 'scale_mlp_norm',
@@ -146,7 +146,7 @@ def _with_usual_positions(params, settings):
   flat = official.flatten(params)
   shapes = [flat[x].shape for x in _TOKENS if x in flat]
   if any(len(x) != 3 or x[::2] != shapes[0][::2] for x in shapes):
-    return params  # `structure.check` will refuse them.
+    return params  # Rejected by the check of all shapes.
   table = flat.get(official.POSITIONS)
   first, registers = (
     flat[x].shape[1] if x in flat else 0 for x in ('cls', 'registers')
@@ -246,8 +246,8 @@ def _parse(name, text):
     return _METADATA[name](text)
   except (ValueError, TypeError, RecursionError) as error:
     raise ValueError(
-      f'its metadata specify {name}={stored.shortened(repr(text))}, which this'
-      ' project does not write; remove it, or export the weights again.'
+      f'its metadata specifies {name}={stored.shortened(repr(text))}, which'
+      ' this package never writes; remove it, or export the weights again.'
     ) from error
 
 
