@@ -59,7 +59,7 @@ setuptools.setup(
     # Compares hashes in the de-duplication job: exact, fast, maintained (MIT),
     # and depends only on `packaging`.
     'dedup': ['faiss-cpu>=1.11'],
-    # Reads weight files of timm and Hugging Face without PyTorch.
+    # Writes weight files for timm and Hugging Face without PyTorch.
     'interop': ['safetensors>=0.5'],
   },
 )

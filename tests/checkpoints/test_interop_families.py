@@ -34,9 +34,10 @@ IMAGES = {'image_mean': MEAN, 'image_std': STD, 'resample': 3}
 
 
 def photos():
-  paths = sorted(PHOTOS.glob('*.JPEG'))[:2]
-  if paths:
-    return [PIL.Image.open(path).convert('RGB') for path in paths]
+  paths = sorted(PHOTOS.glob('*.JPEG'))[:8]
+  images = [PIL.Image.open(path).convert('RGB') for path in paths]
+  if images := [x for x in images if x.width > x.height][:2]:
+    return images
   rng = np.random.default_rng(0)
   coarse = rng.integers(256, size=(2, 6, 8, 3), dtype='u1')
   return [PIL.Image.fromarray(x).resize((80, 60)) for x in coarse]

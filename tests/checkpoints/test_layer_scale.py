@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from vit_jax import checkpoints
-from vit_jax.checkpoints import layer_scale
 from vit_jax.checkpoints.formats import huggingface, official, timm
 import weights
 
@@ -54,27 +53,6 @@ def test_folding_by_hand(tmp_path, caplog, format, dtype):
         expected[name] = expected[name].astype('f8') * wide  # Outputs last.
   expected = {k: v.astype('f4') for k, v in expected.items()}
   weights.assert_same(official.unflatten(loaded), official.unflatten(expected))
-
-
-def test_folding_leaves_outputs_unchanged():
-  model = weights.tiny()
-  params = weights.random_params(model)
-  flat = official.flatten(params)
-  for block, of_block in enumerate(scales()):
-    for i, (layer, scale) in enumerate(
-      zip((ATTENTION, MLP), of_block, strict=True)
-    ):
-      for leaf in ('kernel', 'bias'):
-        flat[f'{layer.format(block)}/{leaf}'] /= scale
-      name = f'Transformer/encoderblock_{block}/LayerScale_{i}/scale'
-      flat[name] = scale
-  folded = layer_scale.fold(official.unflatten(flat))
-  images = weights.random_images()
-  np.testing.assert_allclose(
-    weights.logits_of(model, folded, images),
-    weights.logits_of(model, params, images),
-    atol=1e-5,
-  )
 
 
 @pytest.mark.parametrize(

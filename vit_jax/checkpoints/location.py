@@ -34,8 +34,8 @@ def expand(path: str | os.PathLike[str]) -> epath.Path:
     return epath.Path(text).expanduser()
   if not re.match(r'gs://[^/]', text):
     raise ValueError(
-      f'{text!r} is a URL that cannot be read or written; give a local path,'
-      ' such as one that a network drive is mounted at, or gs://BUCKET/PATH.'
+      f'{text!r} is a URL of an unsupported kind; give gs://BUCKET/PATH or a'
+      ' local path, which may be on a mounted network drive.'
     )
   if reason := _unreachable():
     raise ValueError(
@@ -47,14 +47,14 @@ def expand(path: str | os.PathLike[str]) -> epath.Path:
 
 @functools.cache
 def _unreachable() -> str:
-  """Returns why Google Cloud Storage cannot be reached; '' if it can be.
+  """Returns why Google Cloud Storage cannot be reached; '' if it can.
 
-  Its clients retry for many minutes instead.
+  Without this check, its client libraries would retry for many minutes.
   """
   try:
     urllib.request.urlopen(_GOOGLE_CLOUD, timeout=_TIMEOUT).close()
   except urllib.error.HTTPError:
-    pass  # An answer, whatever it is.
+    pass  # Any answer shows that it can be reached.
   except OSError as error:
     return str(getattr(error, 'reason', error))
   return ''

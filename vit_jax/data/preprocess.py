@@ -182,8 +182,11 @@ def _inception_crop(raw, *, key, image_size, area, max_pixels, **_):
 
 def _interpolate(image, size, interpolation):
   method, antialias = INTERPOLATIONS[interpolation]
-  image = tf.image.resize(image, size, method, antialias=antialias)
-  if antialias:  # PIL returns integers from 0 to 255.
+  if not antialias:
+    return tf.image.resize(image, size, method)
+  # As PIL does: columns first, and integers from 0 to 255 after each axis.
+  for pass_size in ((tf.shape(image)[0], size[1]), size):
+    image = tf.image.resize(image, pass_size, method, antialias=True)
     image = tf.round(tf.clip_by_value(image, 0, 255))
   return image
 

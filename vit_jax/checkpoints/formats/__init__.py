@@ -30,8 +30,8 @@ class Format:
     suffix: container of the arrays, '.npz' or '.safetensors'.
     matches: returns whether arrays with these names are in this format.
     read: converts the arrays of a file to parameters under official names. For
-      .safetensors it also takes `heads`, the number of attention heads, which
-      PyTorch's shapes do not determine.
+      .safetensors it also takes what PyTorch's shapes do not determine:
+      `heads`, the number of attention heads, and the result of `settings`.
     write: writes parameters to a path, given `gelu`, `norm_eps`, `class_names`,
       `evaluation` and `image_size`; None for formats that can only be read.
     settings: given the path and the metadata of a file, returns the settings
@@ -41,9 +41,9 @@ class Format:
     stores_settings: whether `write` stores `gelu`, `norm_eps`, `class_names`
       and `evaluation`.
     writes_folder: whether `write` creates a folder instead of a file.
-    options: options beyond the paper of models that `write` stores: poolings
-      with parameters, 'registers', fixed 'positions', and 'pool', the mean in a
-      model with a class token.
+    options: model options beyond the paper that `write` can store: poolings
+      with parameters, 'registers', fixed 'positions', and 'pool', for a mean of
+      patches in a model with a class token.
   """
 
   suffix: str

@@ -119,13 +119,14 @@ def matches(names: Collection[str]) -> bool:
 
 
 def read(
-  tensors: Mapping[str, np.ndarray], heads: int | None = None
+  tensors: Mapping[str, np.ndarray], heads: int | None = None, settings=None
 ) -> dict[str, Any]:
   """Returns the parameters; `heads` defaults to the usual number.
 
   Raises:
     ValueError: if a parameter is not supported.
   """
+  del settings
   patches = next(name for name in tensors if name.endswith(_PATCHES))
   width = pytorch.outputs(patches, tensors[patches])
   heads = heads or pytorch.usual_heads(width)

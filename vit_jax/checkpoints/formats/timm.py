@@ -55,7 +55,10 @@ _READ_ONLY = {
 }
 # MAE's decoder in files of its authors, which otherwise have timm's names.
 _MAE_DECODER = r'decoder_|mask_token$'
+# Parameters with an axis of tokens.
+_TOKENS = ('cls', 'registers', official.POSITIONS)
 _GELUS = {'gelu': 'erf', 'gelu_tanh': 'tanh'}
+_RECORDED = 'its metadata'  # Only files of this project have any of these.
 # The strings that `write` stores in a file, and how to parse them.
 _METADATA = {
   'gelu': str,
@@ -96,7 +99,7 @@ _INTERPOLATIONS = {
   'lanczos': 'lanczos_antialias',
 }
 _CROPS = {'center': 'center', 'squash': 'resize_center'}
-# The mean may be before or after a norm, as evident from the parameters.
+# The mean may be before or after a norm; the parameters show which.
 _POOLS = {'': None, 'token': 'token', 'avg': 'gap', 'map': 'map'}
 # Architectures for which the default of an argument may be wrong.
 _UNRELIABLE_DEFAULTS = {
@@ -104,7 +107,7 @@ _UNRELIABLE_DEFAULTS = {
   r'_base_patch\d+_gap_': 'num_heads',
 }
 # Arguments of timm's VisionTransformer that its parameters determine, or that
-# do not affect predictions. Others are refused.
+# do not affect predictions. Others are rejected.
 _IMPLIED = (
   'img_size', 'patch_size', 'in_chans', 'num_classes', 'embed_dim', 'depth',
   'mlp_ratio', 'qkv_bias', 'qk_norm', 'scale_attn_norm', 'scale_mlp_norm',
@@ -121,14 +124,22 @@ def matches(names: Collection[str]) -> bool:
 
 
 def read(
-  tensors: Mapping[str, np.ndarray], heads: int | None = None
+  tensors: Mapping[str, np.ndarray],
+  heads: int | None = None,
+  settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-  """Returns the parameters; `heads` defaults to the usual number."""
+  """Returns the parameters.
+
+  Args:
+    tensors: arrays by timm's names.
+    heads: number of attention heads; None for the usual number.
+    settings: from `settings`; they determine which tokens have positions.
+  """
   width = pytorch.outputs(_PATCHES, tensors[_PATCHES])
   heads = heads or pytorch.usual_heads(width)
   _check_mlp(tensors)
   params = pytorch.read(tensors, _LAYERS | _READ_ONLY, heads, _MAE_DECODER)
-  return _without_positions_of_registers(params)
+  return _with_usual_positions(params, settings or {})
 
 
 def _check_mlp(tensors):
@@ -144,28 +155,56 @@ def _check_mlp(tensors):
       )
 
 
-def _without_positions_of_registers(params):
-  """Adds the positions of registers, if any, to the registers themselves.
+def _with_usual_positions(params, settings):
+  """Returns the parameters with one position per class token and patch.
 
-  Models with registers have positions for all tokens, or for patches only. If
-  one of the two makes the patches a square, it is assumed; otherwise, the
-  latter.
+  In timm, all tokens have positions, or only patches (`no_embed_class`). The
+  position of a class token that has none is zero; those of registers are added
+  to the registers themselves.
   """
   flat = official.flatten(params)
+  shapes = [flat[x].shape for x in _TOKENS if x in flat]
+  if any(len(x) != 3 or x[::2] != shapes[0][::2] for x in shapes):
+    return params  # Rejected by the check of all shapes.
   table = flat.get(official.POSITIONS)
-  if table is None or 'registers' not in flat:
+  first, registers = (
+    flat[x].shape[1] if x in flat else 0 for x in ('cls', 'registers')
+  )
+  if table is None or not first + registers:
     return params
-  if table.ndim != 3 or flat['registers'].ndim != 3:
-    return params  # Refused with all other shapes.
-  first, registers = int('cls' in flat), flat['registers'].shape[1]
-  length = table.shape[1]
-  if _is_square(length - first - registers) and not _is_square(length):
-    parts = np.split(table, [first, first + registers], axis=1)
-    flat['registers'] = flat['registers'] + parts.pop(1)
-  else:
+  if _only_patches_have_positions(flat, first + registers, settings):
     parts = [np.zeros_like(table[:, :first]), table]
+  else:
+    parts = np.split(table, [first, first + registers], axis=1)
+    extra = parts.pop(1)
+    if registers:
+      flat['registers'] = flat['registers'] + extra
   flat[official.POSITIONS] = np.concatenate(parts, axis=1)
   return official.unflatten(flat)
+
+
+def _only_patches_have_positions(flat, prefix, settings):
+  """Returns whether tokens before the patches have no positions.
+
+  If no config.json records the image size, a square number of positions is
+  taken to be that of the patches.
+
+  Args:
+    flat: parameters by name.
+    prefix: number of tokens before the patches.
+    settings: from `settings`.
+  """
+  length = flat[official.POSITIONS].shape[1]
+  if settings.get(_RECORDED):
+    return 'registers' in flat  # As in `to_tensors`.
+  size = settings.get(pytorch.CONFIG, {}).get('image_size')
+  kernel = flat['embedding/kernel']
+  if size and kernel.size:
+    sides = zip(size, kernel.shape, strict=False)
+    patches = math.prod(side // patch for side, patch in sides)
+    if patches in (length, length - prefix):
+      return patches == length
+  return length <= prefix or _is_square(length)
 
 
 def _is_square(number):
@@ -214,7 +253,7 @@ def settings(
     if (size := arguments.get('img_size')) is not None:
       size = description.check_size(f'{pytorch.CONFIG}: img_size', size)
       found[pytorch.CONFIG]['image_size'] = size
-  found['its metadata'] = {
+  found[_RECORDED] = {
     k: _parse(k, metadata[k]) for k in _METADATA if k in metadata
   }
   return found
@@ -226,8 +265,8 @@ def _parse(name, text):
     return _METADATA[name](text)
   except (ValueError, TypeError, RecursionError) as error:
     raise ValueError(
-      f'its metadata specify {name}={stored.shortened(repr(text))}, which this'
-      ' project does not write; remove it, or export the weights again.'
+      f'its metadata specifies {name}={stored.shortened(repr(text))}, which'
+      ' this package never writes; remove it, or export the weights again.'
     ) from error
 
 
