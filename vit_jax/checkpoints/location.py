@@ -10,7 +10,7 @@ from etils import epath
 
 from vit_jax import printing
 
-_GOOGLE_CLOUD = 'https://storage.googleapis.com'
+GOOGLE_CLOUD = 'https://storage.googleapis.com'
 _TIMEOUT = 10  # Seconds.
 
 
@@ -37,7 +37,8 @@ def expand(path: str | os.PathLike[str]) -> epath.Path:
       f'{text!r} is a URL that cannot be read or written; give a local path,'
       ' such as one that a network drive is mounted at, or gs://BUCKET/PATH.'
     )
-  if reason := _unreachable():
+  # Its clients would retry for many minutes.
+  if reason := unreachable(GOOGLE_CLOUD):
     raise ValueError(
       f'{text!r} cannot be reached ({reason}); check the network, or give a'
       ' local path.'
@@ -46,13 +47,10 @@ def expand(path: str | os.PathLike[str]) -> epath.Path:
 
 
 @functools.cache
-def _unreachable() -> str:
-  """Returns why Google Cloud Storage cannot be reached; '' if it can be.
-
-  Its clients retry for many minutes instead.
-  """
+def unreachable(url: str) -> str:
+  """Returns why a server cannot be reached within seconds; '' if it can be."""
   try:
-    urllib.request.urlopen(_GOOGLE_CLOUD, timeout=_TIMEOUT).close()
+    urllib.request.urlopen(url, timeout=_TIMEOUT).close()
   except urllib.error.HTTPError:
     pass  # An answer, whatever it is.
   except OSError as error:

@@ -24,6 +24,7 @@ from vit_jax.models import positions
 
 WEIGHTS = 'model.safetensors'
 _PREPROCESSOR = 'preprocessor_config.json'
+FILES = (WEIGHTS, pytorch.CONFIG, _PREPROCESSOR)
 
 _MLP = f'{pytorch.BLOCK}/MlpBlock_0'
 _PREFIX = 'vit.'  # A ViTModel, without a head, has the same names without it.
