@@ -60,10 +60,10 @@ setuptools.setup(
     # Compares hashes in the de-duplication job: exact, fast, maintained (MIT),
     # and depends only on `packaging`.
     'dedup': ['faiss-cpu>=1.11'],
-    # Reads weight files of timm and Hugging Face without PyTorch, and downloads
-    # them by name. The Hub's own library (Apache 2.0, released every few weeks,
-    # 30 MB with its dependencies) resolves revisions, resumes downloads, and
-    # shares its cache with timm and transformers.
+    # Writes weight files for timm and Hugging Face without PyTorch, and
+    # downloads theirs by name. The Hub's own library (Apache 2.0, released
+    # every few weeks, 30 MB with its dependencies) resolves revisions, checks
+    # sizes, and shares its cache with timm and transformers.
     'interop': ['huggingface_hub>=1.31', 'safetensors>=0.5'],
   },
 )

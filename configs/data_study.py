@@ -23,10 +23,10 @@ study (see configs/scaling.py) and
   --config.sweep.grid='optim.weight_decay=0.03|0.3 label_smoothing=0.0|0.1'
   --config.best_metric=val/accuracy  (selects the setting)
 
-`table.txt` has the models side by side, `study.png` plots them. Every run has a
-folder of its own, and the same command resumes. Hardware: TPU slices. Expected:
-ViT-L is worse than ViT-B from ImageNet, and better from JFT-300M. Table 5,
-ImageNet: L/16 76.53, 85.15, 87.12 per cent; B/16 77.91, 83.97, 84.15.
+`table.txt` lists the models side by side, `study.png` plots them. Every run has
+a folder of its own, and the same command resumes. Hardware: TPU slices.
+Expected: ViT-L is worse than ViT-B from ImageNet, and better from JFT-300M.
+Table 5, ImageNet: L/16 76.53, 85.15, 87.12 per cent; B/16 77.91, 83.97, 84.15.
 """
 
 import ml_collections

@@ -13,7 +13,7 @@ Finds exact copies, and copies that were re-encoded, mirrored, slightly
 brightened, or cropped to no less than 90 per cent of each side.
 
 Writes `pairs.png`, the least similar pairs (the example, then the test image),
-by which to judge `--config.dedup.threshold`; `pairs.jsonl`, all pairs; and
+to help you choose `--config.dedup.threshold`; `pairs.jsonl`, all pairs; and
 `exclude.json`. To train without these examples, on the same split or a part of
 it:
 

@@ -9,10 +9,11 @@ The argument is a list of models, by default the eight of Figure 12 of the paper
 a multiple of a model's patch size is rounded to the nearest one, such as 518 px
 for ViT-H/14 at 512; the table notes it.
 
-Batches are doubled until one does not fit; then the gap is halved until it is
-an eighth. On an accelerator, a batch is tried; on a CPU, which would swap, the
-compiler reports whether it takes more than `inference.cpu_memory`. The fastest
-batch size is reported. Only one device is used.
+Batch sizes are doubled until one does not fit; a binary search then finds the
+largest to within an eighth. On an accelerator, a batch is tried; on a CPU,
+which would swap, the compiler reports whether it takes more than
+`inference.cpu_memory`. The fastest batch size is reported. Only one device is
+used.
 
 The numbers of each model and size are kept in `points/`, so the same command
 resumes. Prints, and writes to `table.txt`, the median, lowest and highest rate

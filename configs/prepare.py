@@ -11,8 +11,8 @@ Prepared datasets are left as they are. Datasets that fail, because of missing
 files or the network, are listed at the end with the reason; the same command
 tries them again. Files that have to be downloaded by hand, such as those of
 Resisc45 and Diabetic Retinopathy, belong in `--config.data.manual_dir`.
-Hardware: only disk. The other VTAB tasks take 82 GiB to download (36 for
-Sun397, 18 for CLEVR, 12 for KITTI).
+Hardware: any, with enough disk space. The other VTAB tasks take 82 GiB to
+download (36 for Sun397, 18 for CLEVR, 12 for KITTI).
 """
 
 import ml_collections

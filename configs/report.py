@@ -1,4 +1,4 @@
-"""Writes the page of a finished run again.
+"""Rewrites the page of a finished run.
 
   python -m vit_jax.main --config=configs/report.py:RUN
 

@@ -40,11 +40,11 @@ TESTS = {
     ),
   },
   'Ctrl-C (SIGINT) while training': {
-    'the same for several processes': (
+    'with several processes, the same': (
       f'{MANY_PROCESSES}::test_ctrl_c_in_one_process_stops_all',
     ),
     'a single one saves a checkpoint and exits with code 130': (SIGNALS,),
-    'The last line is the command that resumes the run': (SIGNALS,),
+    'The last line of output is the command that resumes the run': (SIGNALS,),
   },
   'Ctrl-C at any other time, or twice': {
     'the process exits at once, with code 130 and the command that continues'
@@ -85,7 +85,8 @@ TESTS = {
     ),
   },
   'the disk is full': {
-    'one warning names the file and its size, and the run continues': (
+    'a warning, at most every 10 minutes, names the file and its size, and the'
+    ' run continues': (
       f'{BACKLOG}::test_a_run_writes_again_and_warns_once',
       f'{FAULTS}::test_once_there_is_room_the_next_save_succeeds',
     ),
@@ -95,7 +96,8 @@ TESTS = {
       f'{BACKLOG}::test_a_run_writes_again_and_warns_once',
       f'{APPENDED}::test_metrics_and_events_survive_a_full_disk',
     ),
-    'A run that has room at its end leaves the same results as any other': (
+    'If there is enough space by the end of the run, its results are the same'
+    ' as without the fault': (
       f'{FAULTS}::test_once_there_is_room_the_next_save_succeeds',
       f'{FULL_DISK}::test_a_disk_that_is_freed_in_time_changes_nothing',
     ),
@@ -123,7 +125,7 @@ TESTS = {
     'the first run renews its lock every 5 seconds': (
       f'{LOCK}::test_without_flock_the_lock_is_renewed',
     ),
-    'the second one waits for that, and fails': (
+    'the second one waits until it sees this, and fails': (
       f'{LOCK}::test_without_flock_a_renewed_lock_is_respected',
     ),
     'If the first one was killed, the second one waits 60 seconds, or not at'
@@ -149,7 +151,7 @@ TESTS = {
       'tests/slow/test_malformed_images.py'
       '::test_batches_without_images_are_skipped',
     ),
-    'Files that are no images, and images of more than `data.max_pixels`, are'
+    'Files that are not images, and images of more than `data.max_pixels`, are'
     ' never decoded': (
       f'{DECODE}::test_size_in_the_header_is_checked_before_decoding',
       f'{DECODE}::test_other_files_are_not_images',
@@ -164,7 +166,8 @@ TESTS = {
     ),
   },
   'a checkpoint is damaged': {
-    'it is renamed, and the run resumes from the one before, with a warning': (
+    'it is renamed, and the run resumes from the previous one, with a'
+    ' warning': (
       f'{RESUME}::test_damaged_newest_checkpoint_is_skipped',
       f'{STORE}::test_damaged_checkpoint_falls_back_to_the_previous_one',
     ),

@@ -2,6 +2,6 @@
 
 import os
 
-# TensorFlow only reads data here, and would announce on every start, past any
-# log level, that oneDNN may speed up its own networks.
+# TensorFlow only reads data here. At every start, whatever the log level, it
+# would print that oneDNN may speed up its own networks.
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')

@@ -1,4 +1,4 @@
-"""Errors of other libraries, in one line that a user can act on.
+"""Errors from other libraries, in one line that a user can act on.
 
 JAX, NumPy, TensorFlow and Orbax report errors in several lines that also list
 their own operations, threads and settings. `message` keeps only the reason.
@@ -65,7 +65,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_foreign(error: BaseException) -> bool:
   """Returns whether the traceback of an error would not help the user.
 
-  Errors of TensorFlow come from reading data, those of Orbax from checkpoints.
+  TensorFlow errors come from reading data, Orbax errors from checkpoints.
   """
   library = type(error).__module__.partition('.')[0]
   return is_out_of_memory(error) or library in _LIBRARIES
@@ -74,7 +74,7 @@ def is_foreign(error: BaseException) -> bool:
 def hide_late_reads() -> None:
   """Hides errors of reads that end after Orbax has reported a failure.
 
-  Python prints them with a traceback each, since no caller is left.
+  Python would print a traceback for each, since no caller is left to handle it.
   """
   show = sys.unraisablehook
 

@@ -179,8 +179,8 @@ def _split_keys(argv: list[str]) -> tuple[list[str], dict[str, str]]:
     is_flag = value is None and config_lib.KEYS[name].type is bool
     if negated and not is_flag:
       raise ValueError(
-        f'{argument!r}: only keys that are true or false can be negated, and'
-        ' only without a value; write --config.KEY=VALUE.'
+        f'{argument!r}: only boolean keys can be negated, and only without a'
+        ' value; write --config.KEY=VALUE.'
       )
     if is_flag:
       value = 'false' if negated else 'true'

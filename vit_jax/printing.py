@@ -11,7 +11,7 @@ _UNPRINTABLE = re.compile(
 
 
 def printable(text: str, keep: str = '') -> str:
-  r"""Escapes characters that could do more to a terminal than appear.
+  r"""Escapes characters that could garble a terminal or cannot be encoded.
 
   Args:
     text: any text; a newline in a name is printed as `\n`, for example.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Deletes a TPU, which ends its cost. Files on its disks are lost.
+# Deletes a TPU, which ends its billing. Files on its disks are lost.
 #
 #   scripts/tpu/delete.sh NAME
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

@@ -62,7 +62,7 @@ def test_a_run_writes_again_and_warns_once(disk, tmp_path, caplog):
     str(folder / 'b'),
   ]
   assert caplog.messages[2:] == [
-    f'{folder / name} is written again' for name in 'ba'
+    f'{folder / name} can be written again' for name in 'ba'
   ]
 
 

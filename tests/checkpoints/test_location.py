@@ -28,7 +28,8 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
   ['https://x/y', 's3://b/x', 'file:///x', 'gs:///x', 'gs://', 'folder:gs://x'],
 )
 def test_other_urls_are_refused(url):
-  with pytest.raises(ValueError, match=f"'{url}' is a URL that cannot be read"):
+  message = f"'{url}' is a URL of an unsupported kind"
+  with pytest.raises(ValueError, match=message):
     location.expand(url)
 
 

@@ -58,7 +58,7 @@ def test_other_content_is_refused_before_data_are_read(tmp_path):
   with pytest.raises(ValueError, match="'cls' has the shape"):
     # Not finite, which only reading finds.
     load(tmp_path, {'cls': np.full(3, np.nan)})
-  with pytest.raises(ValueError, match='there are no parameters'):
+  with pytest.raises(ValueError, match='there are no model parameters'):
     load(tmp_path, {}, *ARRAYS)
 
 

@@ -283,7 +283,7 @@ def test_fixed_positions_are_those_of_a_table(pool):
   [
     ({'positions_at': 'every_layer'}, 'added once'),
     ({'width': 6}, 'the width is 6; choose a multiple of 4'),
-    ({'width': 4, 'heads': 2}, 'from 8'),
+    ({'width': 4, 'heads': 2}, 'at least 8'),
   ],
 )
 def test_invalid_fixed_positions(options, message):

@@ -133,7 +133,7 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
 
 
 def _check_split_names(config: ml_collections.ConfigDict) -> None:
-  """Refuses split names that are prefixes of the run's other metrics."""
+  """Rejects split names that are prefixes of the run's other metrics."""
   for name, split in config_lib.eval_splits(config).items():
     if name in metrics.RESERVED:
       raise ValueError(
@@ -165,7 +165,7 @@ def open_eval_data(config: ml_collections.ConfigDict) -> EvalData:
 
 
 def _check_trim(source: registry.Source, trim_px: int) -> None:
-  """Refuses a border that leaves nothing of the first image of a split."""
+  """Rejects a border that leaves nothing of the first image of a split."""
   images = {}
   with contextlib.suppress(ValueError):  # It may be corrupt.
     images = pipeline.read_images(source, [0], decode.to_rgb)
@@ -306,7 +306,7 @@ def eval_batches(
 
 
 def _precrop_size(config):
-  """Returns height and width before a random or center crop."""
+  """Returns the height and width before a random or center crop."""
   given = config.data.precrop_size
   size = config_lib.image_size(config)
   if not given:

@@ -25,8 +25,8 @@ def create_model(
     start: weights to load into the model; they set the form of GELU and the
       epsilon of LayerNorms where the config does not.
     mesh: devices to train on. The model then keeps activations on the devices
-      of their images and follows `model.scan`, which stacks the parameters of
-      its blocks, and `model.remat`. Without a mesh, the parameters are the
+      of their images and uses `model.scan`, which stacks the parameters of its
+      blocks, and `model.remat`. Without a mesh, the parameters are the
       official ones.
 
   Raises:

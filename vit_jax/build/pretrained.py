@@ -143,7 +143,7 @@ def _fitted(
 
 
 def _with_unrecorded(config, overrides):
-  """Follows the config in options that a file may not record."""
+  """Takes options that a file may not record from the config."""
   options, found = config.model, dict(overrides)
   if options.positions == 'sincos2d' and found.get('positions') == 'none':
     found['positions'] = 'sincos2d'
@@ -191,7 +191,7 @@ def _set_evaluation_keys(
 def _check_known(
   config: ml_collections.ConfigDict, key: str, value: str
 ) -> None:
-  """Refuses a checkpoint's setting that the config's key does not know."""
+  """Checks that a setting of the checkpoint is valid for the config key."""
   known = config_lib.KEYS[key].choices
   if value not in known:
     raise ValueError(

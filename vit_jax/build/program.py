@@ -320,7 +320,7 @@ def _batch_shapes(
   mesh: Mesh,
   **others: tuple[tuple[int, ...], str],
 ) -> Batch:
-  """Returns shapes of images, masks and others, with their shardings.
+  """Returns the shapes of images, masks and others, with their shardings.
 
   Args:
     config: config of the run.

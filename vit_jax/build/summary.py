@@ -90,7 +90,7 @@ def _models(config, facts) -> list[str]:
     return ['model: determined by the checkpoint']
   has_head = facts and config.job != 'masked_patch'
   num_classes = facts.num_classes if has_head else 0
-  label = 'model before changes by points' if config.study.points else 'model'
+  label = 'base model of the points' if config.study.points else 'model'
   lines = []
   for name in names:
     config = config.copy_and_resolve_references()
@@ -105,10 +105,10 @@ def _models(config, facts) -> list[str]:
 
 
 def _count(config, num_classes: int) -> tuple[int, int]:
-  """Returns parameters, and FLOPs of the forward pass of one image."""
+  """Returns the parameter count and the forward-pass FLOPs per image."""
   model = create_model(config, num_classes)
   if hasattr(model, 'scan'):
-    # Traces one block for all, in a form that needs no device.
+    # Traces only one block, without querying the devices.
     model = model.clone(scan=True, platform='tpu')
   parameters = 0
 
@@ -118,7 +118,7 @@ def _count(config, num_classes: int) -> tuple[int, int]:
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables))
     return outputs
 
-  # Abstract, since a concrete key would start the devices.
+  # Abstract, since a concrete key would initialize the devices.
   key = jax.eval_shape(lambda: jax.random.key(0))
   size = config_lib.image_size(config)
   image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)

@@ -97,10 +97,10 @@ def fit_weights(
 
 
 def _check_recorded(config, model, start):
-  """Checks the options that the shapes of weights do not show.
+  """Checks the options that cannot be inferred from the shapes of weights.
 
   Raises:
-    ValueError: if the model has other values than the file records.
+    ValueError: if the model's options differ from those that the file records.
   """
   by_shape = checkpoints.description.sizes(start.params)
   for name in ('positions', 'pool'):

@@ -18,7 +18,7 @@ def write_bytes(path: epath.Path, data: bytes) -> None:
 
 
 def replace(path: epath.Path, data: bytes) -> None:
-  """Same as `write_bytes`, but any error is raised as it is.
+  """Same as `write_bytes`, but any error is raised unchanged.
 
   The data goes to a temporary file that is then renamed, so a failed write
   leaves the previous file intact.

@@ -1,8 +1,8 @@
-"""Failed writes of a run, such as on a full disk: kept, and repeated later.
+"""Failed writes of a run, such as on a full disk, are kept and retried.
 
-Inside `keeping`, a write that fails does not end the run. Its data stays in
-memory, with one warning, and is written at the next write to the same file or
-by `flush`, whichever comes first. Elsewhere, failures are raised.
+Inside `keeping`, a write that fails does not end the run. A warning is logged,
+and the data stays in memory until the next write to the same file or `flush`,
+whichever comes first. Elsewhere, failures are raised.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ class WriteError(OSError):
 
 
 class Outage:
-  """Warns of a failure that repeats: the first time, then every 10 minutes."""
+  """Warns of a repeated failure, but at most once every 10 minutes."""
 
   def __init__(self):
     self._warned_at: float | None = None
@@ -60,7 +60,7 @@ _kept: dict[str, _Write] | None = None  # By path; None outside of `keeping`.
 
 @contextlib.contextmanager
 def keeping() -> Iterator[None]:
-  """Keeps the writes that fail in this context; repeats them at its end.
+  """Keeps the writes that fail in this context, and retries them at its end.
 
   Raises:
     WriteError: at the end, if a write fails again.
@@ -91,8 +91,8 @@ def write(
     attempt: writes it, and may be called again after a failure.
 
   Raises:
-    WriteError: if it fails and is not kept, since this is outside of `keeping`
-      or too many writes are kept already.
+    WriteError: if it fails and cannot be kept, either outside of `keeping` or
+      because too many writes are kept already.
   """
   keep(path, size_bytes, attempt)
   if _kept is None:
@@ -121,7 +121,7 @@ def keep(
 
 
 def flush() -> None:
-  """Repeats all kept writes.
+  """Retries all kept writes.
 
   Raises:
     WriteError: the first failure, after all were tried.
@@ -137,7 +137,7 @@ def flush() -> None:
 
 
 def free_space(folder: epath.Path) -> int | None:
-  """Returns the free bytes of a file system; None if unlimited, as gs:// is."""
+  """Returns the free bytes of a file system; None if unknown, as on gs://."""
   try:
     return shutil.disk_usage(folder).free
   except OSError:
@@ -157,4 +157,4 @@ def _try(write: _Write) -> None:
     ) from error
   if _kept:
     _kept.pop(str(write.path), None)
-  write.outage.succeeded(f'{write.path} is written again')
+  write.outage.succeeded(f'{write.path} can be written again')

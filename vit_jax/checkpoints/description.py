@@ -113,7 +113,7 @@ class Evaluation:
     }.items():
       if not is_valid:
         raise ValueError(
-          f'{name}={getattr(self, name)!r} is not a setting of an evaluation.'
+          f'{name}={getattr(self, name)!r} is not valid for an evaluation.'
         )
 
   def __str__(self) -> str:
@@ -189,8 +189,9 @@ def sizes(params: Mapping[str, Any]) -> dict[str, Any]:
   return arguments
 
 
-# Recorded options that are possible where shapes imply another value: of
-# positions without parameters, and of a mean in a model with a class token.
+# Options that shapes cannot show, by (name, value according to the shapes,
+# recorded value): positions without parameters, and a mean in a model with a
+# class token.
 _POSSIBLE = {
   ('positions', 'none', 'sincos2d'): {'positions': 'sincos2d'},
   ('pool', 'token', 'gap'): {'pool': 'gap', 'class_token': True},
@@ -201,7 +202,7 @@ _POSSIBLE = {
 def add_recorded(
   sizes: Mapping[str, Any], name: str, value: str | None
 ) -> dict[str, Any]:
-  """Completes sizes by a recorded option that shapes do not determine.
+  """Adds a recorded option, which shapes may not determine, to the sizes.
 
   Args:
     sizes: from `sizes`.

@@ -49,8 +49,9 @@ def export(
       that may be lost, such as 'gelu'. A head that was trained on the output of
       a dropped part receives other features.
     gelu, norm_eps: settings of the model, as in `models.create`.
-    positions, pool: those of the model; needed for fixed positions, and for a
-      mean of patches in a model with a class token, which weights do not show.
+    positions, pool: options of the model, as in `models.create`; needed for
+      fixed positions and for a mean of patches in a model with a class token,
+      which cannot be inferred from the weights.
     image_size: side, or height and width, in pixels; 'huggingface' needs it if
       the grid of patches is not square, and so do formats that store fixed
       positions as a table.
@@ -105,7 +106,7 @@ def export(
 
 
 def _hidden(params, positions, pool):
-  """Returns the options of the model that its weights do not show."""
+  """Returns the model options that cannot be inferred from its weights."""
   shown = description.sizes(params)
   hidden = {'positions': positions, 'pool': pool}
   return {
@@ -120,7 +121,7 @@ def _with_table(params, image_size):
   sizes = description.sizes(params)
   if image_size is None:
     raise ValueError(
-      'fixed positions become a table for one size of images; pass'
+      'fixed positions are exported as a table for one image size; pass'
       ' image_size=(HEIGHT, WIDTH).'
     )
   grid = positions_lib.grid_shape(image_size, sizes['patch_size'])
@@ -132,7 +133,7 @@ def _with_table(params, image_size):
 
 
 def _check_standard(params, format, hidden):
-  """Refuses options of models that the format cannot store."""
+  """Rejects model options that the format cannot store."""
   sizes = description.sizes(params) | hidden
   options = FORMATS[format].options
   variants = [

@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 
 Params = dict[str, Any]
 
-# In these formats, a model without learned positions has computed ones; those
-# of big_vision are always the same.
+# In these formats, a model without learned positions computes them in a way not
+# recorded in the file. In big_vision, there is only one way.
 _ALWAYS_WITH_POSITIONS = ('timm', 'huggingface')
 
 
@@ -187,7 +187,7 @@ def _check_settings(settings):
 
 
 def _check_unread(placeholders):
-  """Checks the parameters of a file before their data are read."""
+  """Checks the parameters of a file before its data is read."""
   structure.check(placeholders)
   needed = sum(x.nbytes for x in jax.tree.leaves(placeholders))
   memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')

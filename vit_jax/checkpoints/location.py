@@ -34,10 +34,10 @@ def expand(path: str | os.PathLike[str]) -> epath.Path:
     return epath.Path(text).expanduser()
   if not re.match(r'gs://[^/]', text):
     raise ValueError(
-      f'{text!r} is a URL that cannot be read or written; give a local path,'
-      ' such as one that a network drive is mounted at, or gs://BUCKET/PATH.'
+      f'{text!r} is a URL of an unsupported kind; give gs://BUCKET/PATH or a'
+      ' local path, which may be on a mounted network drive.'
     )
-  # Its clients would retry for many minutes.
+  # Without this check, its client libraries would retry for many minutes.
   if reason := unreachable(GOOGLE_CLOUD):
     raise ValueError(
       f'{text!r} cannot be reached ({reason}); check the network, or give a'
@@ -48,11 +48,11 @@ def expand(path: str | os.PathLike[str]) -> epath.Path:
 
 @functools.cache
 def unreachable(url: str) -> str:
-  """Returns why a server cannot be reached within seconds; '' if it can be."""
+  """Returns why a server cannot be reached within seconds; '' if it can."""
   try:
     urllib.request.urlopen(url, timeout=_TIMEOUT).close()
   except urllib.error.HTTPError:
-    pass  # An answer, whatever it is.
+    pass  # Any answer shows that it can be reached.
   except OSError as error:
     return str(getattr(error, 'reason', error))
   return ''

@@ -1,4 +1,4 @@
-"""Tells files from pipes and devices, which may block or never end."""
+"""Distinguishes files from pipes and devices, which may block or never end."""
 
 import os
 import stat
@@ -36,6 +36,6 @@ def check(path: os.PathLike[str] | str) -> None:
   """
   if is_special(path):
     raise ValueError(
-      f'{path} is a named pipe, device or socket, which is not read; give the'
-      ' path of a file.'
+      f'{path} is a named pipe, device or socket; give the path of a regular'
+      ' file.'
     )

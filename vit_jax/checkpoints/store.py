@@ -95,7 +95,7 @@ class Store:
 
     Waits for the previous save. Saving the newest step again has no effect. If
     the save fails, `wait` raises the error; if `save` is called first, it logs
-    the error and saves the next checkpoint all the same. Files of the run that
+    the error and saves the next checkpoint anyway. Files of the run that
     could not be written are written first, and if this fails, the save does
     too: a resumed run would not write them again.
 
@@ -157,7 +157,7 @@ class Store:
       with self._explain_failure():
         self._manager.wait_until_finished()
       step, self._saving = self._saving, None
-      self._outage.succeeded(f'checkpoints are saved again, with step {step}')
+      self._outage.succeeded(f'saved a checkpoint again, at step {step}')
 
   def steps(self) -> list[int]:
     """Returns the steps of the finished checkpoints, oldest first."""

@@ -1,7 +1,7 @@
-"""Checks that names and shapes are those of one whole model.
+"""Checks that the parameters of a file belong to one complete model.
 
-They are known before the data of a file are read, so that a file that cannot be
-that of a model is refused at once, and with the name of a parameter.
+Names and shapes are known before the data of a file is read, so a file that
+does not hold a model is rejected early, with the name of a parameter at fault.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from flax import traverse_util
 
 Shape = tuple[int, ...]
 
-# Axes of parameters: a letter is the same number everywhere, `_` is any number.
-# The first row decides about the width.
+# Axes of parameters: a letter is the same length everywhere, `_` is any length.
+# The first row that matches determines the width.
 _AXES = {
   r'(Transformer/encoder_norm|fc_norm)/(scale|bias)': 'd',
   r'(.*/)?LayerNorm_\d+/(scale|bias)': 'd',
@@ -54,7 +54,7 @@ def check(params: Mapping[str, Any]) -> None:
   flat = traverse_util.flatten_dict(params, sep='/')
   shapes = {name: tuple(x.shape) for name, x in flat.items()}
   if not shapes:
-    raise ValueError(f'there are no parameters of a model; {_INCOMPLETE}')
+    raise ValueError(f'there are no model parameters; {_INCOMPLETE}')
   _check_blocks(shapes)
   if any(name.startswith('Transformer/') for name in shapes):
     required = {'embedding/kernel'}
@@ -69,7 +69,7 @@ def check(params: Mapping[str, Any]) -> None:
 
 
 def _check_blocks(shapes: Mapping[str, Shape]) -> None:
-  """Checks that blocks are numbered from 0 and have equal parameters."""
+  """Checks that blocks are numbered from 0 and have the same parameters."""
   parts_by_block = {}
   for name in shapes:
     if match := re.fullmatch(r'Transformer/encoderblock_(\d+)/(.+)', name):
@@ -88,7 +88,7 @@ def _check_blocks(shapes: Mapping[str, Shape]) -> None:
 
 
 def _check_units(shapes: Mapping[str, Shape]) -> None:
-  """Checks that the blocks of a ResNet, and their units, count from 1."""
+  """Checks that the blocks and units of a ResNet are numbered from 1."""
   units = {}
   for name in shapes:
     if match := re.match(r'block(\d+)/unit(\d+)/', name):
@@ -100,13 +100,13 @@ def _check_units(shapes: Mapping[str, Shape]) -> None:
         missing = f'block{block}/unit{unit}'
     if missing:
       raise ValueError(
-        f'there are no parameters of {missing!r}, but of later ones;'
-        f' {_INCOMPLETE}'
+        f'the parameters of {missing!r} are missing, but later blocks or units'
+        f' exist; {_INCOMPLETE}'
       )
 
 
 def _check_shapes(shapes: Mapping[str, Shape]) -> None:
-  """Checks the number of axes, and that equal axes have equal lengths."""
+  """Checks the number of axes, and that equal letters have equal lengths."""
   lengths, owners = {}, {}
   for pattern, axes in _AXES.items():
     axes = axes.split()

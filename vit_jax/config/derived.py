@@ -31,7 +31,7 @@ def total_steps(config: ml_collections.ConfigDict, num_examples: int) -> int:
 
 
 def warmup_steps(config: ml_collections.ConfigDict, total_steps: int) -> int:
-  """Returns the steps of warm-up; see `optim.warmup_steps` for -1.
+  """Returns the number of warm-up steps; see `optim.warmup_steps` for -1.
 
   Raises:
     ValueError: if the warm-up is as long as the run.
@@ -49,7 +49,7 @@ def warmup_steps(config: ml_collections.ConfigDict, total_steps: int) -> int:
 
 
 def image_size(config: ml_collections.ConfigDict) -> tuple[int, int]:
-  """Returns height and width of the model's images in px."""
+  """Returns the height and width of the model's images in px."""
   height = config.data.image_size
   return height, config.data.image_width or height
 

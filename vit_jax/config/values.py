@@ -1,7 +1,7 @@
-"""Values of config keys: from text, from JSON, as text, and their checks.
+"""Parses, formats and checks the values of config keys.
 
-Text is the form of the command line. Items of a tuple are separated by commas.
-Four keys hold settings of other keys:
+On the command line, values are text. Items of a tuple are separated by commas.
+Keys that hold settings of other keys have four forms:
 
   setting   {'optim.lr': 0.01, 'mixup': 0.1}        optim.lr=0.01 mixup=0.1
   settings  ({'mixup': 0.1}, {'mixup': 0.2})        mixup=0.1; mixup=0.2
@@ -27,7 +27,7 @@ _BOOLS |= dict.fromkeys(('false', 'f', '0'), False)
 _LIST_OF = {int: 'whole numbers, such as 3,4,6,3', float: 'numbers'}
 _MAX_SETTINGS = 10_000  # Of a grid.
 _MAX_SHOWN = 200  # Characters of a value in a message.
-# Settings are of runs that train, with the devices and the page of their job.
+# Settings apply to training runs, which share the job's devices and page.
 _NOT_IN_SETTINGS = {'job', 'distributed', 'report'} | {
   name.partition('.')[0] for name in JOB_KEYS
 } - {'few_shot'}
@@ -318,7 +318,7 @@ def from_json(
 ) -> dict[str, Any]:
   """Returns the keys of a `config.json` with their current types.
 
-  Older files have lists and settings as text. Keys that no longer exist are
+  Older files store lists and settings as text. Keys that no longer exist are
   returned as they are.
 
   Args:

@@ -10,12 +10,14 @@ def require(
 ) -> tf.Operation | None:
   """Returns an operation that fails unless the condition holds.
 
+  In eager mode, checks the condition at once and returns None.
+
   Args:
-    condition: a scalar.
-    *parts: of the message: texts and int32 scalars.
+    condition: a boolean scalar.
+    *parts: parts of the error message: strings and int32 scalars.
 
   Raises:
-    tf.errors.InvalidArgumentError: if the condition is known to be false.
+    tf.errors.InvalidArgumentError: in eager mode, if the condition is false.
   """
   if not tf.executing_eagerly():
     return tf.debugging.Assert(condition, list(parts))

@@ -38,7 +38,7 @@ class Match:
 
   @property
   def is_identity(self) -> bool:
-    """Whether every label of the dataset is the same label of the model."""
+    """Whether the data has all classes of the model, with the same labels."""
     return self.labels == tuple(range(len(self.class_names)))
 
 
@@ -56,9 +56,9 @@ def match(
   They are matched by name. Names that the model lacks are taken as its labels
   if they are the numbers 0 to num_classes - 1 in an order such as 0, 1, 10, 2,
   the order of class folders. If either side has no names, classes are matched
-  by index, which requires as many classes on both sides. The same applies to
-  ImageNet if the dataset has WordNet IDs and the model other names: ImageNet's
-  labels always follow the order of these IDs.
+  by index, which requires as many classes on both sides. ImageNet's classes are
+  also matched by index if the dataset has WordNet IDs and the model has other
+  names: ImageNet's labels always follow the order of these IDs.
 
   Args:
     model_names: names in the order of the model's labels; None, or '0', '1' and

@@ -23,7 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from vit_jax.data import assertions, branches, exif
 from vit_jax.data.lazy_tensorflow import tf
 
-# Default limit of height times width. Pillow refuses larger images by default,
+# Default limit of height times width. Pillow rejects larger images by default,
 # so they are rare in datasets such as ImageNet-21k.
 MAX_PIXELS = 178_956_970
 Image.MAX_IMAGE_PIXELS = None  # The limit here is `max_pixels`.

@@ -45,7 +45,7 @@ def is_plain_jpeg(raw: tf.Tensor) -> Bool[tf.Tensor, '']:
 
 
 def orientation(raw: tf.Tensor) -> Int32[tf.Tensor, '']:
-  """Returns the orientation of a JPEG or PNG file, 1 to 8, else 0."""
+  """Returns the orientation of a JPEG or PNG file, 1 to 8; 0 for others."""
   is_jpeg, is_png = (_text(raw, 0, len(m)) == m for m in (_JPEG, _PNG))
   start = tf.cond(
     is_jpeg,
@@ -145,7 +145,7 @@ def _numbers(raw, start, size, kind, little_endian=False):
 
 
 def _text(raw, start, size):
-  # `substr` refuses positions outside the file.
+  # `substr` fails for positions outside the file.
   return tf.strings.substr(raw, tf.minimum(start, tf.strings.length(raw)), size)
 
 

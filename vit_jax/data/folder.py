@@ -2,10 +2,10 @@
 
 Either `PATH/{train,val,test}/CLASS/*` or `PATH/CLASS/*`, with images at any
 depth below CLASS. In the second layout, a fifth of the images of every class
-(rounded, but at least one of two or more) form the split `test`, the rest
-`train`. Test images are chosen by a hash of `CLASS/FILE`, so that adding images
-moves few of the others. PATH may be any path supported by TensorFlow and etils,
-such as gs://.
+(rounded, but at least one if there are several) form the split `test`, the rest
+`train`. Test images are chosen by a hash of `CLASS/FILE`, so that added images
+move few of the others to another split. PATH may be any path supported by
+TensorFlow and etils, such as gs://.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SPLITS = {
   'val': ('val', 'valid', 'validation'),
   'test': ('test', 'testing'),
 }
-_THREADS = 32  # Mostly waiting for the file system.
+_THREADS = 32  # They mostly wait for the file system.
 _Listing = dict[str, list[str]]  # Paths below the class folder, by class.
 _NOT_AN_IMAGE = (
   f'unreadable, or not {", ".join(decode.MAGIC)} according to the first bytes'
@@ -52,8 +52,8 @@ class FolderSource(RandomAccessSource):
   Attributes:
     paths: path of every file.
     labels: class of every file.
-    are_images: whether the first bytes of each file are those of an image; None
-      if all are. The other files are never read.
+    are_images: whether each file starts with the magic bytes of an image; None
+      if all do. The other files are never read.
   """
 
   # Tensors, because arrays would be copied into every graph.
@@ -238,8 +238,8 @@ def _find_split_folders(
 ) -> dict[str, str]:
   """Returns the folder of each split; empty if the folders are classes.
 
-  Case is ignored. Folders are classes if none is named after a split, or if
-  those that are have no subfolders and there are other folders.
+  Case is ignored. The folders are classes unless some are named after splits.
+  Even then, they are classes if those have no subfolders but others exist.
 
   Raises:
     ValueError: if a split has several folders.
@@ -338,7 +338,7 @@ def _sizes(paths: Iterable[bytes]) -> list[int]:
 
 
 def _are_images(paths: list[bytes]) -> list[bool]:
-  """Returns whether each file begins as an image does.
+  """Returns whether each file starts with the magic bytes of an image.
 
   FIFOs, sockets and devices are not opened.
   """

@@ -10,7 +10,7 @@ import os
 from etils import epy
 
 # TensorFlow would log every example that it cannot read in several lines, even
-# those that are skipped. What matters of them is in our own messages.
+# those that are skipped. Our own messages contain what matters.
 if os.environ.get('TF_CPP_MIN_LOG_LEVEL') in (None, '1'):  # JAX sets 1.
   os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
 

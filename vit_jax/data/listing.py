@@ -30,7 +30,7 @@ class Skipped:
     self._folders = collections.defaultdict(list)
 
   def add_file(self, name: str, reason: str = '') -> None:
-    """Counts a file as hidden, for the given reason, or by its extension."""
+    """Counts a file by reason: hidden, the given one, or else its extension."""
     extension = os.path.splitext(name)[1].lower()
     if name.startswith('.'):
       reason = 'hidden'

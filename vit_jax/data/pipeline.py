@@ -66,7 +66,7 @@ def train_batches(
     start_step: number of the first batch.
     readers: number of readers; 0: `choose_readers`.
     skip_corrupt: whether to skip examples that cannot be read.
-    process_index: number of this process.
+    process_index: index of this process.
     process_count: number of processes that share every batch.
 
   Raises:

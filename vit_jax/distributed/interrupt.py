@@ -32,9 +32,9 @@ def exit_during_imports() -> None:
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-  """Turns Ctrl-C inside into one line that says how to continue.
+  """On Ctrl-C in this context, exits with one line that says how to continue.
 
-  The first one raises KeyboardInterrupt or, during training, saves and stops; a
+  The first one raises KeyboardInterrupt or, during training, saves and stops. A
   second one exits at once, even from native code.
   """
   if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

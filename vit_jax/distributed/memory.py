@@ -8,12 +8,13 @@ _GIB = 2**30
 
 
 def check_fits(needed: dict[str, int], device: jax.Device) -> None:
-  """Refuses what cannot fit into the memory of a device.
+  """Checks that arrays fit into the memory of a device.
 
-  A CPU would otherwise swap, or end the process without a message.
+  Otherwise, a host that trains on its CPU would swap, or its kernel would kill
+  the process without a message.
 
   Args:
-    needed: bytes on the device, by what they are for.
+    needed: bytes needed on the device, by purpose.
     device: an attached device.
 
   Raises:

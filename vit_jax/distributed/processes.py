@@ -134,7 +134,7 @@ def _check(address, number, index) -> None:
 
 
 def _check_port(port: int) -> None:
-  """Refuses a port that is in use, since JAX would crash."""
+  """Checks that the port is free, since JAX would crash otherwise."""
   try:
     both = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else socket.AF_INET

@@ -15,7 +15,7 @@ _MISSING = 'missing from font'  # In the warnings of Matplotlib.
 
 
 def plain(name: str) -> str:
-  """Returns a name as a label that Matplotlib does not take for a formula."""
+  """Returns a name as a label that Matplotlib does not parse as mathtext."""
   return printing.printable(name).replace('$', r'\$')
 
 
@@ -24,7 +24,7 @@ def render(
   save: Callable[[], None],
   substitute: Callable[[list[str]], Mapping[str, str]],
 ) -> None:
-  """Saves a figure, again if its font lacks characters of the labels.
+  """Saves a figure, and again if its font lacks characters of the labels.
 
   Args:
     figure: the figure.

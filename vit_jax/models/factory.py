@@ -48,8 +48,8 @@ def create(
       of `variants.ResNetSize`. None stands for the default, or for the value of
       the named size. `dtype` is a key of `DTYPES`; `patch_size` may be a single
       number, and `representation_size` may be 'width'. ResNets always take
-      the mean of all tokens, whatever `pool` is, and Axial-ViTs if it is
-      'token'.
+      the mean of all tokens, whatever `pool` is; Axial-ViTs take it if `pool`
+      is 'token'.
 
   Raises:
     ValueError: if the name or an option is unknown, or if an option is out of

@@ -1,6 +1,6 @@
 """Pooling: the representation of an image, given its encoded tokens.
 
-Poolings are computed in float32. Those of the paper are 'token' and 'gap'.
+Pooling is computed in float32. The paper uses 'token' and 'gap'.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Pooling:
   """A kind of pooling.
 
   Attributes:
-    function: same as `pool`, for this kind.
+    function: implements `pool` for this kind.
     class_token: whether it needs a class token.
     encoder_norm: whether the encoder ends with a norm.
     part: name of the part of the model that holds its parameters, if any.
@@ -85,7 +85,7 @@ class AttentionPooling(nn.Module):
 
   @nn.compact
   def __call__(self, encoded: Tokens) -> Pooled:
-    """Pools the tokens; sows its weights (b, heads, 1, n)."""
+    """Pools the tokens; sows the attention weights, (b, heads, 1, n)."""
     init = nn.initializers.xavier_uniform()
     probe = self.param('probe', init, (1, 1, encoded.shape[-1]))
     probe = jnp.broadcast_to(probe, (len(encoded), *probe.shape[1:]))
@@ -102,8 +102,8 @@ POOLS = {
   'token': Pooling(_class_token, class_token=True),  # Equation 4.
   # The mean of the patches (Appendix D.3), after the encoder's final norm.
   'gap': Pooling(_mean),
-  # Before a norm, which the encoder lacks: fine-tuned models of BEiT (Bao et
-  # al. (2021), arXiv 2106.08254) and MAE (He et al. (2021), arXiv 2111.06377).
+  # The mean, then a norm instead of the encoder's: fine-tuned BEiT (Bao et al.
+  # (2021), arXiv 2106.08254) and MAE (He et al. (2021), arXiv 2111.06377).
   'gap_norm': Pooling(_normalized_mean, encoder_norm=False, part='fc_norm'),
   'map': Pooling(_attention, part='MAPHead_0'),
 }

@@ -10,13 +10,13 @@ import numpy as np
 
 from vit_jax.models.prefix import Prefix
 
-# In this order: none, `LearnedPositions`, `GridPositions`, `offset_bias`,
-# `SinCosPositions`.
+# Except for 'none', implemented by `LearnedPositions`, `GridPositions`,
+# `offset_bias` and `SinCosPositions`, in this order.
 KINDS = ('none', '1d', '2d', 'relative', 'sincos2d')
 # Where 1d and 2d embeddings are added: once, before the first block; or to the
-# input of every block, each with embeddings of its own or all with the same.
-# Relative positions act in every block; their place is 'stem', like that of
-# fixed ones, 'sincos2d'.
+# input of every block, either with its own embeddings or with shared ones.
+# Relative positions, which act in every block, and fixed ones ('sincos2d') only
+# support 'stem'.
 PLACES = ('stem', 'every_layer', 'every_layer_shared')
 
 _initial = nn.initializers.normal(0.02)
@@ -33,7 +33,7 @@ def check(kind: str, place: str, width: int) -> None:
   Raises:
     ValueError: if 'none', 'relative' or 'sincos2d' is combined with a place
       other than 'stem', or if the width cannot be divided as '2d' or 'sincos2d'
-      need.
+      require.
   """
   if kind == 'sincos2d' and place != 'stem':
     raise ValueError(
@@ -44,7 +44,8 @@ def check(kind: str, place: str, width: int) -> None:
   if kind == 'sincos2d' and (width % 4 or width < 8):
     raise ValueError(
       "positions='sincos2d' use a quarter of a token for each of two sines and"
-      f' two cosines, but the width is {width}; choose a multiple of 4 from 8.'
+      f' two cosines, but the width is {width}; choose a multiple of 4 that is'
+      ' at least 8.'
     )
   if kind in ('none', 'relative') and place != 'stem':
     raise ValueError(
@@ -165,8 +166,9 @@ class GridPositions(nn.Module):
 class SinCosPositions(nn.Module):
   """Sines and cosines of the column and the row: fixed, without parameters.
 
-  As in MoCo v3 (Chen et al. (2021), arXiv 2104.02057) and in Beyer et al.
-  (2022), arXiv 2205.01580. A class token and registers get zeros.
+  As in Beyer et al. (2022), arXiv 2205.01580. In MoCo v3 (Chen et al. (2021),
+  arXiv 2104.02057), the frequencies are spaced slightly differently. A class
+  token and registers get zeros.
 
   Attributes:
     grid: rows and columns of patches.

@@ -14,10 +14,10 @@ class Prefix:
 
   Attributes:
     class_token: whether the first token is a class token.
-    registers: number of registers, which come next: learned tokens in which a
-      model can keep global information, so that it does not use patches for it
-      (Darcet et al. (2023), arXiv 2309.16588). They have no positions, and
-      their outputs are used only by attention pooling.
+    registers: number of registers, which come next: learned tokens that can
+      store global information, which models would otherwise store in tokens of
+      patches (Darcet et al. (2023), arXiv 2309.16588). They have no positions,
+      and their outputs are used only by attention pooling.
   """
 
   class_token: bool = False
@@ -41,7 +41,7 @@ class Prefix:
     parts = []
     if self.class_token:
       parts.append(param('cls', nn.initializers.zeros, (1, 1, width)))
-    if self.registers:  # Equal ones would stay equal.
+    if self.registers:  # Random, since equal ones would stay equal.
       init = nn.initializers.normal(1e-6)  # As in the authors' code.
       parts.append(param('registers', init, (1, self.registers, width)))
     parts = [

@@ -1,6 +1,6 @@
 """The page of a run, `report.html`, from the files in its folder.
 
-Every job ends by writing it; it shows what the folder has. A section that
+Every job ends by writing it; it shows what the folder contains. A section that
 cannot be drawn is logged as a warning and never fails a run.
 """
 

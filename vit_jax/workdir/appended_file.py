@@ -10,7 +10,7 @@ from vit_jax.checkpoints import atomic, backlog
 
 
 class AppendedFile:
-  """A file that grows at its end.
+  """An append-only file.
 
   Data that cannot be written is kept and written later, after the remains of
   the failed write are removed; see `backlog`.
@@ -27,15 +27,15 @@ class AppendedFile:
 
     Args:
       path: the file.
-      content: what it holds at first.
+      content: its initial content.
       seconds_between_writes: how long appended data may stay in memory; it is
         written by `backlog.flush` in any case.
     """
     self._path = path
-    self._size = 0  # That of the part known to be intact.
+    self._size = 0  # Of the part known to be intact.
     self._unwritten = content
     self._exists = False
-    self._is_torn = False  # Whether a failed write may have left a part.
+    self._is_torn = False  # Whether it may end with part of a write.
     self._interval = seconds_between_writes
     self._written_at = -float('inf')
     if path.exists() and path.read_bytes() == content:
@@ -55,7 +55,7 @@ class AppendedFile:
       atomic.replace(self._path, self._unwritten)
     else:
       if self._is_torn:
-        with contextlib.suppress(FileNotFoundError):  # On gs://, none is torn.
+        with contextlib.suppress(FileNotFoundError):  # Nothing to cut on gs://.
           os.truncate(self._path, self._size)
       self._is_torn = True
       with self._path.open('ab') as file:

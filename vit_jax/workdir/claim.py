@@ -1,4 +1,4 @@
-"""Claims a work directory for a run; finds out whether it has finished."""
+"""Claims a work directory for a run; checks whether the run has finished."""
 
 from collections.abc import Mapping
 import logging

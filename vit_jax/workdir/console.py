@@ -1,4 +1,4 @@
-"""Text for the person who watches a job: phases, tables, durations."""
+"""Console output of a job: phases, tables, durations."""
 
 from collections.abc import Iterator, Sequence
 import contextlib
@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 
 def show(text: str) -> None:
-  """Prints a text to stdout, in process 0 only."""
+  """Prints text to stdout, in process 0 only."""
   if processes.is_first():
     print(printing.printable(text, keep='\n'), flush=True)
 

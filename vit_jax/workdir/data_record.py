@@ -1,4 +1,4 @@
-"""The data of a run, in `data.json`: a resumed run must have the same.
+"""The data of a run, in `data.json`: a resumed run must use the same data.
 
 It holds `class_names`, those of the model in label order; for `train`, the
 class names of the data; and for `train` and each of `evals`, the number of

@@ -15,14 +15,15 @@ from tensorboard.summary.writer import record_writer
 
 from vit_jax.workdir import appended_file, files
 
-# TensorBoard looks for new events at this interval.
+# TensorBoard reloads its page at this interval by default.
 _SECONDS_BETWEEN_WRITES = 30
 
 
 class EventFile:
-  """The events of one start of a run.
+  """The events since the run was started or resumed.
 
-  TensorFlow's writer has no way to repair its file after a failed write.
+  TensorFlow's writer is not used, as it cannot repair its file after a failed
+  write.
   """
 
   def __init__(self, folder: epath.Path):
@@ -36,7 +37,7 @@ class EventFile:
     )
 
   def write_scalars(self, step: int, values: dict[str, float]) -> None:
-    """Appends numbers by their names."""
+    """Appends scalars, by name."""
     summary = summary_pb2.Summary()
     for name, value in values.items():
       summary.MergeFrom(summary_v2.scalar_pb(name, value))

@@ -1,7 +1,7 @@
 """The lock of a work directory: one run per folder.
 
-The file `lock` holds the host and the process that use the folder, and the time
-since when. It is removed at the end of the run. Where the file system supports
+The file `lock` records which process on which host uses the folder, and since
+when. It is removed at the end of the run. Where the file system supports
 `flock`, as local ones and NFS do, the kernel releases the lock when the process
 dies, for whatever reason. Elsewhere, such as on gs://, the process renews the
 file every 5 seconds; a lock is stale if its process was on this host and is
@@ -45,7 +45,7 @@ def hold(workdir: epath.Path) -> Iterator[None]:
   """Locks a work directory, in process 0 for all processes.
 
   A missing folder is created, and removed at the end if it is still empty. A
-  folder without the permission to write is not locked.
+  folder without write permission is not locked.
 
   Raises:
     LockedError: in all processes, if another run holds the lock.
@@ -129,7 +129,7 @@ def _take_heartbeat(path: epath.Path) -> Callable[[], None]:
     while not ended.wait(_RENEW_SECONDS):
       with contextlib.suppress(Exception):  # gs:// may not answer.
         if is_lost():
-          _log.warning('the lock is lost: %s', _refusal(path, _read(path)))
+          _log.warning('lost the lock: %s', _refusal(path, _read(path)))
           return
         renew()
 
@@ -223,8 +223,9 @@ def _who(holder: dict[str, Any]) -> str:
 
 def _refusal(path: epath.Path, holder: dict[str, Any]) -> str:
   return (
-    f'{path.parent} is in use by another run ({_who(holder)}); wait for its'
-    ' end, stop it (SIGTERM lets it save first), or choose another --workdir.'
+    f'{path.parent} is in use by another run ({_who(holder)}); wait until'
+    ' it ends, stop it (SIGTERM lets it save first), or choose another'
+    ' --workdir.'
   )
 
 

@@ -88,9 +88,9 @@ def log_progress(
 ) -> None:
   """Logs a progress line and writes the training metrics.
 
-  The line has the step, loss, learning rate, speed, share of time spent waiting
-  for data, and the remaining time. `skipped` is the number of unreadable
-  examples so far, or None if such examples are errors.
+  The line contains the step, loss, learning rate, speed, share of time spent
+  waiting for data, and the remaining time. `skipped` is the number of
+  unreadable examples so far, or None if such examples are errors.
   """
   images_per_second = batch_size / progress.seconds_per_step
   seconds_left = (total_steps - progress.step) * progress.seconds_per_step

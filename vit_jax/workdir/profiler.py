@@ -35,7 +35,7 @@ class Profiler:
       self._recording = False
       try:
         jax.profiler.stop_trace()
-      except Exception as error:  # Such as a full disk; the run needs no trace.
+      except Exception as error:  # Such as a full disk; the run can do without.
         _log.warning(
           'cannot write the profiler trace to %s: %s',
           self._folder,

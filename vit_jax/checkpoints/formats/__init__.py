@@ -41,9 +41,9 @@ class Format:
     stores_settings: whether `write` stores `gelu`, `norm_eps`, `class_names`
       and `evaluation`.
     writes_folder: whether `write` creates a folder instead of a file.
-    options: options beyond the paper of models that `write` stores: poolings
-      with parameters, 'registers', fixed 'positions', and 'pool', the mean in a
-      model with a class token.
+    options: model options beyond the paper that `write` can store: poolings
+      with parameters, 'registers', fixed 'positions', and 'pool', for a mean of
+      patches in a model with a class token.
   """
 
   suffix: str

@@ -1,4 +1,4 @@
-"""NumPy archives (.npz) with one array per parameter; pickles are refused.
+"""NumPy archives (.npz) with one array per parameter; pickles are rejected.
 
 An archive is a ZIP file, and each of its members an .npy file: a header with
 the shape and the type of the array, and the data.
@@ -23,7 +23,7 @@ from vit_jax.checkpoints.formats import stored
 
 _SUFFIX = '.npy'
 _MAX_HEADER_BYTES = 1 << 13
-# By compression method, the most bytes that a byte of an archive can stand for.
+# Highest possible compression ratio, by compression method.
 _MAX_RATIOS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 _ADVICE = 'Download or write the file again.'
 
@@ -79,7 +79,7 @@ def _find(
   _check_member(name, info, num_bytes)
   with _damage_explained(name):
     with archive.open(info) as member:
-      # A header that declares more bytes than these is refused.
+      # A longer header is cut off here, and rejected.
       start = io.BytesIO(member.read(_MAX_HEADER_BYTES))
     shape, dtype = _read_header(start)
   if dtype.hasobject:

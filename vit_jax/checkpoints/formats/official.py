@@ -23,7 +23,7 @@ _LINEN_NAMES = {
   'LayerNorm_2': 'LayerNorm_1',
   'MlpBlock_3': 'MlpBlock_0',
 }
-# Names that begin so belong to no model.
+# Arrays whose names start with these do not belong to a model.
 OPTIMIZER_STATE = ('opt/', 'opt_state/', 'optimizer/')
 _GROUP_NORM = re.compile(r'(.*/)?gn(\d+|_root|_proj)/(scale|bias)')
 
@@ -56,7 +56,7 @@ def add(
   """Adds the parameter that a file calls `old_name`.
 
   Raises:
-    ValueError: if there is one with this name.
+    ValueError: if there already is a parameter with this name.
   """
   if name in flat:
     raise ValueError(

@@ -21,7 +21,7 @@ from vit_jax.models import vit
 # PyTorch layers, with `{}` for the number of a block, and our layers in each.
 Layers = Mapping[str, tuple[str, ...]]
 
-# Unsupported parts of models, by a part of the names of their parameters.
+# Unsupported parts of models, by a substring of their parameter names.
 _UNSUPPORTED = {
   'layer_scale': 'LayerScale',
   '.ls1.': 'LayerScale',

@@ -89,7 +89,7 @@ class Arrays(Mapping[str, np.ndarray]):
   def placeholders(self) -> Mapping[str, np.ndarray]:
     """Returns arrays of zeros in the same shapes, which take no memory.
 
-    With them, a file can be checked before its data are read.
+    With them, a file can be checked before its data is read.
     """
     return _Placeholders(self)
 
@@ -129,12 +129,12 @@ def check_header(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 def shortened(text: str) -> str:
-  """Returns text from a file in a length that suits a message."""
+  """Shortens text from a file to a length that suits a message."""
   return text if len(text) <= 120 else f'{text[:120]}...'
 
 
 def native_type(dtype: np.dtype) -> np.dtype:
-  """Returns the type that NumPy's name of a stored type stands for."""
+  """Returns the actual type of an array, given the type in an .npy header."""
   if dtype == np.dtype('V2'):  # NumPy stores bfloat16 as raw bytes.
     return np.dtype(jnp.bfloat16)
   return dtype

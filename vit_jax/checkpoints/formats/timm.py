@@ -91,7 +91,7 @@ _INTERPOLATIONS = {
   'lanczos': 'lanczos_antialias',
 }
 _CROPS = {'center': 'center', 'squash': 'resize_center'}
-# The mean may be before or after a norm, as evident from the parameters.
+# The mean may be before or after a norm; the parameters show which.
 _POOLS = {'': None, 'token': 'token', 'avg': 'gap', 'map': 'map'}
 # Architectures for which the default of an argument may be wrong.
 _UNRELIABLE_DEFAULTS = {
@@ -99,7 +99,7 @@ _UNRELIABLE_DEFAULTS = {
   r'_base_patch\d+_gap_': 'num_heads',
 }
 # Arguments of timm's VisionTransformer that its parameters determine, or that
-# do not affect predictions. Others are refused.
+# do not affect predictions. Others are rejected.
 _IMPLIED = (
   'img_size', 'patch_size', 'in_chans', 'num_classes', 'embed_dim', 'depth',
   'mlp_ratio', 'qkv_bias', 'qk_norm', 'scale_attn_norm', 'scale_mlp_norm',
@@ -137,7 +137,7 @@ def _without_positions_of_registers(params):
   if table is None or 'registers' not in flat:
     return params
   if table.ndim != 3 or flat['registers'].ndim != 3:
-    return params  # Refused with all other shapes.
+    return params  # Rejected by the check of all shapes.
   first, registers = int('cls' in flat), flat['registers'].shape[1]
   length = table.shape[1]
   if _is_square(length - first - registers) and not _is_square(length):
@@ -207,8 +207,8 @@ def _parse(name, text):
     return _METADATA[name](text)
   except (ValueError, TypeError, RecursionError) as error:
     raise ValueError(
-      f'its metadata specify {name}={stored.shortened(repr(text))}, which this'
-      ' project does not write; remove it, or export the weights again.'
+      f'its metadata specifies {name}={stored.shortened(repr(text))}, which'
+      ' this package never writes; remove it, or export the weights again.'
     ) from error
 
 

@@ -48,7 +48,7 @@ class _Score:
     return int(self.predictions.labelled.sum())
 
   def rows(self) -> list[tuple[str, int, float | None]]:
-    """Returns name, number of images and accuracy of every class."""
+    """Returns the name, number of images and accuracy of every class."""
     k = len(self.class_names)
     counts = self.predictions.class_counts(k).tolist()
     accuracies = self.predictions.class_accuracy(k)

@@ -104,7 +104,7 @@ def _load_all(
 def _check_recorded(
   config: ml_collections.ConfigDict, model: pretrained.PretrainedModel
 ) -> None:
-  """Checks that config.json will record what the new files cannot show."""
+  """Checks that config.json will record the options that weights do not."""
   sizes = checkpoints.description.sizes(model.params)
   found = {name: getattr(model.model, name, None) for name in _NOT_IN_SHAPES}
   hidden = {k: v for k, v in found.items() if sizes.get(k, v) != v}
@@ -113,15 +113,15 @@ def _check_recorded(
   if any(config.model[name] != value for name, value in hidden.items()):
     listed = ' '.join(f'model.{name}={value}' for name, value in hidden.items())
     raise ValueError(
-      'weight files do not show all options of these models; record them in the'
-      f' config.json beside the new files with {listed}.'
+      'weight files do not record all options of these models; set them for the'
+      f' config.json beside the new files: {listed}.'
     )
 
 
 def _check_same_model(
   paths: Sequence[str], models: Sequence[pretrained.PretrainedModel]
 ) -> None:
-  """Checks settings and classes, which the shapes of weights do not show."""
+  """Checks settings and classes, which shapes of weights do not determine."""
   first = models[0]
   for path, model in zip(paths, models, strict=True):
     for name in ('gelu', 'norm_eps', *_NOT_IN_SHAPES):

@@ -147,7 +147,7 @@ class _Predictor:
       return str(error)
 
   def _top(self, images: list[np.ndarray], batch_size: int):
-    """Returns classes and probabilities of each image."""
+    """Returns the top classes and their probabilities for each image."""
     batch = np.zeros((batch_size, *images[0].shape), np.float32)
     batch[: len(images)] = images
     # Every process has read all images, and puts its share on its devices.

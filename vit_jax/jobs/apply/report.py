@@ -1,4 +1,4 @@
-"""Writes the pages of finished runs again."""
+"""Rewrites the pages of finished runs."""
 
 from etils import epath
 import ml_collections

@@ -92,7 +92,7 @@ def check(
   points: Sequence[Point],
   workdir: epath.Path,
 ) -> None:
-  """Refuses what runs of the points, their transfer or the chart would refuse.
+  """Checks the runs of the points, their transfer and the chart in advance.
 
   Args:
     config: the study's config.
@@ -172,7 +172,10 @@ def family_of(model: str) -> str:
 
 
 def _collected(config) -> Iterator[Point]:
-  """Yields points of `study.collect`; runs equal up to their seed make one."""
+  """Yields the points of `study.collect`.
+
+  Runs that differ only in their seed form one point.
+  """
   by_config = {}
   for folder in config.study.collect:
     folder = location.expand(folder)

@@ -67,7 +67,7 @@ def run_config(
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Checks the config of a run, as far as that is quick without its data.
+  """Checks what can be checked quickly in a run's config, without its data.
 
   Raises:
     ValueError: if it is invalid.

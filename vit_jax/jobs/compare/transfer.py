@@ -142,7 +142,7 @@ def check(
   config: ml_collections.ConfigDict,
   runs: Sequence[tuple[ml_collections.ConfigDict, epath.Path]],
 ) -> None:
-  """Refuses invalid transfers before anything is trained.
+  """Rejects invalid transfers before anything is trained.
 
   Args:
     config: the study's config.

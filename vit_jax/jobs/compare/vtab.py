@@ -78,7 +78,7 @@ def _requested_tasks(config: ml_collections.ConfigDict) -> list[str]:
 
 
 def _check_splits(config, names, *, selects):
-  """Refuses unknown splits, and a missing test split, before any run starts."""
+  """Rejects unknown splits, and a missing test split, before any run starts."""
   evals = config_lib.eval_splits(config)
   if METRIC.partition('/')[0] not in evals:
     raise ValueError(
@@ -98,7 +98,7 @@ def _check_splits(config, names, *, selects):
 
 
 def _check_model(config, task_name):
-  """Refuses an invalid checkpoint or model before any run starts."""
+  """Rejects an invalid checkpoint or model before any run starts."""
   initial = build.load_weights(config)
   num_classes = vtab_data.find(task_name).dataset.num_classes
   build.create_model(config, num_classes, initial)

@@ -140,7 +140,7 @@ def _more_micro_batches(
   while config.batch_size % (shards * accumulate) == 0:
     candidates.append(_with(config, config.batch_size, accumulate))
     accumulate *= 2
-  return candidates or [config]  # The program will refuse the batch size.
+  return candidates or [config]  # The program will reject the batch size.
 
 
 def _smaller_batches(
@@ -181,7 +181,7 @@ def _first_that_fits(
       f'compiling {config.model.name} for {topology}, batch'
       f' {config.batch_size}, micro-batches {config.optim.accumulate}'
     )
-    # If a program does not fit, the compiler refuses it within seconds.
+    # If a program does not fit, the compiler rejects it within seconds.
     with console.phase(what):
       try:
         cost = compilation.compile_for_tpu(
