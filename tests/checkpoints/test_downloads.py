@@ -6,7 +6,8 @@ import socket
 import pytest
 
 import local_server
-from vit_jax import checkpoints
+from vit_jax import build, checkpoints
+from vit_jax import config as config_lib
 from vit_jax.checkpoints import downloads, location
 import weights
 
@@ -47,6 +48,13 @@ def test_a_name_is_downloaded_once(server, tmp_path, params, content, caplog):
   weights.assert_same(checkpoints.load(NAME), params)
   assert server.requested == [f'/{FILE}']
   assert _cached(tmp_path) == [tmp_path / 'cache' / FILE]
+
+
+def test_a_config_keeps_the_name(server, params, content):
+  server.answers[f'/{FILE}'] = local_server.Answer(content)
+  start = build.load_weights(config_lib.base(init_from=NAME))
+  weights.assert_same(start.params, params)
+  assert start.path == NAME
 
 
 def test_an_interrupted_download_leaves_nothing(
