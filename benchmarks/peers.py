@@ -39,14 +39,25 @@ class _Stub(type):
 
 
 class _StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-  """Imports a package as modules of stubs."""
+  """Imports a package as modules of stubs, within a `with` statement."""
 
   def __init__(self, package: str):
     self._package = package
 
+  def __enter__(self):
+    sys.meta_path.insert(0, self)
+
+  def __exit__(self, *error):
+    sys.meta_path.remove(self)
+    for name in filter(self._is_in_package, list(sys.modules)):
+      del sys.modules[name]
+
+  def _is_in_package(self, name):
+    return name.split('.')[0] == self._package
+
   def find_spec(self, name, path=None, target=None):
     """Finds the package and anything below it."""
-    if name.split('.')[0] == self._package:
+    if self._is_in_package(name):
       return importlib.machinery.ModuleSpec(name, self, is_package=True)
     return None
 
@@ -62,12 +73,14 @@ def _import_timm():
   """Imports timm's ViT.
 
   timm imports torchvision, of which its ViT uses nothing and which is not
-  available for every build of PyTorch; a stub then stands in for it.
+  available for every build of PyTorch; a stub then stands in for it during the
+  import.
   """
   try:
     import torchvision  # noqa: F401
   except (ImportError, RuntimeError):
-    sys.meta_path.insert(0, _StubFinder('torchvision'))
+    with _StubFinder('torchvision'):
+      importlib.import_module('timm')
   from timm.models import vision_transformer
 
   return vision_transformer

@@ -135,6 +135,26 @@ def test_evaluation_follows_preprocessor_config(tmp_path):
     evaluation(folder)
 
 
+def test_log_names_the_resizing_of_the_library(tmp_path, caplog):
+  pytest.importorskip('safetensors')
+  model = models.create('ViT-Ti/8', num_classes=10, **VIT)
+  params = weights.random_params(model, (32, 32))
+  for name, libraries in (
+    ('model', ['huggingface uses bicubic']),
+    ('model.safetensors', ['timm uses bicubic_antialias']),
+    ('model.npz', []),
+  ):
+    format = 'huggingface' if name == 'model' else None
+    checkpoints.export(params, tmp_path / name, format=format)
+    caplog.clear()
+    with caplog.at_level('INFO', 'vit_jax.build.weights'):
+      load(tmp_path / name, '', data__image_size=32)
+      assert not caplog.messages
+      load(tmp_path / name, '', data__image_size=48)
+    start = 'positions were resized with init_positions=bilinear; '
+    assert caplog.messages == [start + library for library in libraries]
+
+
 def test_given_form_of_gelu_takes_precedence(tmp_path):
   path = save_run(tmp_path, model__gelu='tanh')
   assert load(path, '').model.gelu == 'tanh'

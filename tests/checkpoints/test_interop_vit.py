@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 
 from vit_jax import checkpoints, models
+from vit_jax.checkpoints import position_tables
 import weights
 
 torch = pytest.importorskip('torch')
@@ -163,3 +164,34 @@ def test_exported_model_without_head_has_equal_tokens(tmp_path):
     expected = theirs.eval()(pixel_values=batch).last_hidden_state.numpy()
   _, features = model.apply({'params': params}, images)
   np.testing.assert_allclose(features['encoded'], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize('new', [(2, 2), (5, 1), (4, 6)])
+@pytest.mark.parametrize(
+  ('name', 'method'),
+  [
+    ('ViT', 'bicubic'),
+    ('Dinov2', 'bicubic'),
+    ('Dinov2WithRegisters', 'bicubic_antialias'),
+  ],
+)
+def test_positions_are_resized_like_in_transformers(name, method, new):
+  config = getattr(transformers, f'{name}Config')(
+    hidden_size=8,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=8,
+    image_size=24,
+    patch_size=8,
+  )
+  model = getattr(transformers, f'{name}Model')(config)
+  rng = np.random.default_rng(0)
+  table = rng.normal(size=(1, 10, 8)).astype('f4')
+  model.embeddings.position_embeddings.data = torch.from_numpy(table)
+  tokens = torch.zeros((1, 1 + new[0] * new[1], 8))
+  with torch.no_grad():
+    expected = model.embeddings.interpolate_pos_encoding(
+      tokens, 8 * new[0], 8 * new[1]
+    )
+  found = position_tables.resize_grid(table, (3, 3), new, True, method)
+  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

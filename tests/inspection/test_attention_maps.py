@@ -86,7 +86,10 @@ def test_of_representation():
 
 
 def probe_weights(model, params, images):
-  """Returns the mean over heads of the attention of a pooling's probe."""
+  """Returns the mean over heads of the attention of a pooling's probe.
+
+  The probe only attends to patches.
+  """
   _, features = model.apply({'params': params}, images)
   p = params['MAPHead_0']
   p, probe = p['MultiHeadDotProductAttention_0'], p['probe'][0, 0]
@@ -94,6 +97,7 @@ def probe_weights(model, params, images):
   query = query + p['query']['bias']
   keys = np.einsum('bnd,dhs->bnhs', features['encoded'], p['key']['kernel'])
   logits = np.einsum('hs,bnhs->bnh', query, keys + p['key']['bias'])
+  logits[:, : len(model.prefix)] = -np.inf
   terms = np.exp(logits / np.sqrt(query.shape[-1]))
   return (terms / terms.sum(axis=1, keepdims=True)).mean(axis=-1)
 

@@ -68,7 +68,7 @@ def test_pooled_features(pool, prefix):
     'token': lambda: encoded[:, 0],
     'gap': lambda: encoded[:, first:].mean(axis=1),
     'gap_norm': lambda: norm(encoded[:, first:].mean(1), params['fc_norm']),
-    'map': lambda: attention_pooling(encoded, params['MAPHead_0']),
+    'map': lambda: attention_pooling(encoded[:, first:], params['MAPHead_0']),
   }[pool]()
   close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
   close(features['pooled'], expected)

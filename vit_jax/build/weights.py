@@ -13,9 +13,6 @@ from vit_jax.training import randomness
 
 _log = logging.getLogger(__name__)
 
-# How the libraries of these formats resize position embeddings.
-_USUAL_RESIZING = {'timm': 'bicubic_antialias', 'huggingface': 'bicubic'}
-
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
@@ -87,13 +84,23 @@ def fit_weights(
     resize_positions=config.init_positions,
     source=start.path,
   )
-  usual = _USUAL_RESIZING.get(stored.format, config.init_positions)
-  if report.grids and usual != config.init_positions:
+  if report.grids and (usual := _usual_resizing(stored)):
     _log.info(
-      'positions were resized by init_positions=%s; %s resizes them by %s',
+      'positions were resized with init_positions=%s; %s uses %s',
       config.init_positions, stored.format, usual,
     )  # fmt: skip
   return params
+
+
+def _usual_resizing(stored):
+  """Returns how the library of a file resizes position embeddings.
+
+  Returns a key of `position_tables.METHODS`; None if there is no such library.
+  """
+  if stored.format == 'huggingface' and not stored.sizes.get('registers'):
+    return 'bicubic'
+  libraries = ('huggingface', 'timm')
+  return 'bicubic_antialias' if stored.format in libraries else None
 
 
 def _check_recorded(config, model, start):

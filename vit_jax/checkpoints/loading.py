@@ -152,8 +152,8 @@ def _from_safetensors(path, arrays, metadata, heads):
     )
   heads = next(iter(recorded), None)
   read = FORMATS[name].read
-  _check_unread(read(arrays.placeholders(), heads))
-  params = read(arrays, heads)
+  _check_unread(read(arrays.placeholders(), heads, settings))
+  params = read(arrays, heads, settings)
   if not recorded:
     usual = description.sizes(params).get('heads')
     settings.setdefault(description.ASSUMED, {})['heads'] = usual

@@ -230,7 +230,8 @@ def _cubic_kernel(x, a):
 METHODS: dict[str, Callable[..., Float[np.ndarray, '...']]] = {
   'bilinear': linear,  # As in the official code.
   'bicubic': cubic,  # As in Hugging Face's transformers.
-  'bicubic_antialias': functools.partial(cubic, antialias=True),  # As in timm.
+  # As in timm, and in models with registers of transformers.
+  'bicubic_antialias': functools.partial(cubic, antialias=True),
 }
 
 

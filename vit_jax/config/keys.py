@@ -55,7 +55,7 @@ _RUN = {
     'bilinear',
     'How position embeddings of init_from are resized to another grid: bilinear'
     ' (the official code); bicubic, as in Hugging Face; bicubic_antialias, as'
-    ' in timm.',
+    ' in timm and in models with registers of Hugging Face.',
     choices=position_tables.METHODS,
   ),
   'loss': Key(

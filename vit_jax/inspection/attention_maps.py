@@ -114,13 +114,15 @@ def token_shares(
 ) -> Float[Array, 'b n']:
   """Returns the share of each encoded token in the representation.
 
-  It is one for a class token that is the representation, uniform over patches
-  for their mean, and the mean over heads for attention pooling.
+  It is one for a class token that is the representation. Other poolings only
+  use patches: it is uniform for their mean, and the mean over heads for
+  attention pooling.
   """
   patches = math.prod(model.grid_shape(images.shape[1:3]))
   num_prefix = len(model.prefix)
   if model.pool == 'map':
-    return _probe_weights(model, params, images)
+    shares = _probe_weights(model, params, images)
+    return jnp.pad(shares, ((0, 0), (num_prefix, 0)))
   shares = np.zeros((len(images), num_prefix + patches), np.float32)
   if model.pool == 'token':
     shares[:, 0] = 1

@@ -64,11 +64,11 @@ def _attention(encoded, model, mlp):
   mlp = functools.partial(mlp, **options)
   part = POOLS['map'].part
   attend = AttentionPooling(model.heads, mlp, model.norm_eps, name=part)
-  return attend(encoded)
+  return attend(encoded[:, len(model.prefix) :])
 
 
 class AttentionPooling(nn.Module):
-  """Attention from a learned probe to all tokens, and then an MLP.
+  """Attention from a learned probe to all patches, and then an MLP.
 
   Zhai et al. (2021), arXiv 2106.04560, section 3.3. Names are those of
   big_vision. The MLP has a residual connection, the attention has none.

@@ -17,7 +17,7 @@ class Prefix:
     registers: number of registers, which come next: learned tokens that can
       store global information, which models would otherwise store in tokens of
       patches (Darcet et al. (2023), arXiv 2309.16588). They have no positions,
-      and their outputs are used only by attention pooling.
+      and no pooling uses their outputs.
   """
 
   class_token: bool = False

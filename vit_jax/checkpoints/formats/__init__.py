@@ -30,8 +30,8 @@ class Format:
     suffix: container of the arrays, '.npz' or '.safetensors'.
     matches: returns whether arrays with these names are in this format.
     read: converts the arrays of a file to parameters under official names. For
-      .safetensors it also takes `heads`, the number of attention heads, which
-      PyTorch's shapes do not determine.
+      .safetensors it also takes what PyTorch's shapes do not determine:
+      `heads`, the number of attention heads, and the result of `settings`.
     write: writes parameters to a path, given `gelu`, `norm_eps`, `class_names`,
       `evaluation` and `image_size`; None for formats that can only be read.
     settings: given the path and the metadata of a file, returns the settings

@@ -106,9 +106,10 @@ def matches(names: Collection[str]) -> bool:
 
 
 def read(
-  tensors: Mapping[str, np.ndarray], heads: int | None = None
+  tensors: Mapping[str, np.ndarray], heads: int | None = None, settings=None
 ) -> dict[str, Any]:
   """Returns the parameters; `heads` defaults to the usual number."""
+  del settings
   patches = _PATCHES if _PATCHES in tensors else _PREFIX + _PATCHES
   width = pytorch.outputs(patches, tensors[patches])
   heads = heads or pytorch.usual_heads(width)

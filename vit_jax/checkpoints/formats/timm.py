@@ -50,7 +50,10 @@ _READ_ONLY = {
   'blocks.{}.attn.v_proj': (pytorch.VALUE,),
   'pre_logits.fc': ('pre_logits',),
 }
+# Parameters with an axis of tokens.
+_TOKENS = ('cls', 'registers', official.POSITIONS)
 _GELUS = {'gelu': 'erf', 'gelu_tanh': 'tanh'}
+_RECORDED = 'its metadata'  # Only files of this project have any of these.
 # The strings that `write` stores in a file, and how to parse them.
 _METADATA = {
   'gelu': str,
@@ -116,37 +119,73 @@ def matches(names: Collection[str]) -> bool:
 
 
 def read(
-  tensors: Mapping[str, np.ndarray], heads: int | None = None
+  tensors: Mapping[str, np.ndarray],
+  heads: int | None = None,
+  settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-  """Returns the parameters; `heads` defaults to the usual number."""
+  """Returns the parameters.
+
+  Args:
+    tensors: arrays by timm's names.
+    heads: number of attention heads; None for the usual number.
+    settings: from `settings`; they determine which tokens have positions.
+  """
   width = pytorch.outputs(_PATCHES, tensors[_PATCHES])
   heads = heads or pytorch.usual_heads(width)
   params = pytorch.read(tensors, _LAYERS | _READ_ONLY, heads)
-  return _without_positions_of_registers(params)
+  return _with_usual_positions(params, settings or {})
 
 
-def _without_positions_of_registers(params):
-  """Adds the positions of registers, if any, to the registers themselves.
+def _with_usual_positions(params, settings):
+  """Returns the parameters with one position per class token and patch.
 
-  Models with registers have positions for all tokens, or for patches only. If
-  one of the two makes the patches a square, it is assumed; otherwise, the
-  latter.
+  In timm, all tokens have positions, or only patches (`no_embed_class`). The
+  position of a class token that has none is zero; those of registers are added
+  to the registers themselves.
   """
   flat = official.flatten(params)
-  table = flat.get(official.POSITIONS)
-  if table is None or 'registers' not in flat:
-    return params
-  if table.ndim != 3 or flat['registers'].ndim != 3:
+  shapes = [flat[x].shape for x in _TOKENS if x in flat]
+  if any(len(x) != 3 or x[::2] != shapes[0][::2] for x in shapes):
     return params  # Rejected by the check of all shapes.
-  first, registers = int('cls' in flat), flat['registers'].shape[1]
-  length = table.shape[1]
-  if _is_square(length - first - registers) and not _is_square(length):
-    parts = np.split(table, [first, first + registers], axis=1)
-    flat['registers'] = flat['registers'] + parts.pop(1)
-  else:
+  table = flat.get(official.POSITIONS)
+  first, registers = (
+    flat[x].shape[1] if x in flat else 0 for x in ('cls', 'registers')
+  )
+  if table is None or not first + registers:
+    return params
+  if _only_patches_have_positions(flat, first + registers, settings):
     parts = [np.zeros_like(table[:, :first]), table]
+  else:
+    parts = np.split(table, [first, first + registers], axis=1)
+    extra = parts.pop(1)
+    if registers:
+      flat['registers'] = flat['registers'] + extra
   flat[official.POSITIONS] = np.concatenate(parts, axis=1)
   return official.unflatten(flat)
+
+
+def _only_patches_have_positions(flat, prefix, settings):
+  """Returns whether tokens before the patches have no positions.
+
+  If no config.json records the image size, a square number of positions is
+  taken to be that of the patches.
+
+  Args:
+    flat: parameters by name.
+    prefix: number of tokens before the patches.
+    settings: from `settings`.
+  """
+  length = flat[official.POSITIONS].shape[1]
+  if settings.get(_RECORDED):
+    return 'registers' in flat  # As in `to_tensors`.
+  size = settings.get(pytorch.CONFIG, {}).get('image_size')
+  kernel = flat['embedding/kernel']
+  if size and kernel.size:
+    sides = zip(size, kernel.shape, strict=False)
+    patches = math.prod(side // patch for side, patch in sides)
+    if patches in (length, length - prefix):
+      return patches == length
+  return length <= prefix or _is_square(length)
 
 
 def _is_square(number):
@@ -195,7 +234,7 @@ def settings(
     if (size := arguments.get('img_size')) is not None:
       size = description.check_size(f'{pytorch.CONFIG}: img_size', size)
       found[pytorch.CONFIG]['image_size'] = size
-  found['its metadata'] = {
+  found[_RECORDED] = {
     k: _parse(k, metadata[k]) for k in _METADATA if k in metadata
   }
   return found
