@@ -42,6 +42,7 @@ setuptools.setup(
   extras_require={
     'test': [
       'faiss-cpu>=1.11',
+      'huggingface_hub>=1.31',
       'pytest>=8.3',
       'pytest-xdist>=3.6',  # Compilation uses one core; tests use two.
       'ruff>=0.12',
@@ -59,7 +60,10 @@ setuptools.setup(
     # Compares hashes in the de-duplication job: exact, fast, maintained (MIT),
     # and depends only on `packaging`.
     'dedup': ['faiss-cpu>=1.11'],
-    # Writes weight files for timm and Hugging Face without PyTorch.
-    'interop': ['safetensors>=0.5'],
+    # Writes weight files for timm and Hugging Face without PyTorch, and
+    # downloads theirs by name. The Hub's own library (Apache 2.0, released
+    # every few weeks, 30 MB with its dependencies) resolves revisions, checks
+    # sizes, and shares its cache with timm and transformers.
+    'interop': ['huggingface_hub>=1.31', 'safetensors>=0.5'],
   },
 )

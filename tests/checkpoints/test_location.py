@@ -10,11 +10,11 @@ def storage(monkeypatch):
   """Sets the address at which Google Cloud Storage is looked for."""
 
   def set_address(address):
-    monkeypatch.setattr(location, '_GOOGLE_CLOUD', f'http://{address}')
-    location._unreachable.cache_clear()
+    monkeypatch.setattr(location, 'GOOGLE_CLOUD', f'http://{address}')
+    location.unreachable.cache_clear()
 
   yield set_address
-  location._unreachable.cache_clear()
+  location.unreachable.cache_clear()
 
 
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):

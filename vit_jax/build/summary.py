@@ -9,6 +9,7 @@ import ml_collections
 from vit_jax import config as config_lib
 from vit_jax.build import dataset_facts
 from vit_jax.build.model import create_model
+from vit_jax.checkpoints import names
 from vit_jax.models import flops
 
 
@@ -42,7 +43,8 @@ def describe(
     facts = find(config)
     lines += _training(config, facts)
   if reads_weights:
-    lines.append(f'weights: {config.init_from or "init_from is empty"}')
+    weights = names.describe(config.init_from) or 'init_from is empty'
+    lines.append(f'weights: {weights}')
   if has_model:
     lines += _models(config, facts)
   return lines

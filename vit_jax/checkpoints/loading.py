@@ -11,7 +11,7 @@ import numpy as np
 from vit_jax.checkpoints import (
   description,
   layer_scale,
-  location,
+  names,
   normalization,
   regular_file,
   run_folder,
@@ -55,7 +55,8 @@ def load_with_description(
     path: path, or URL such as gs://bucket/file.npz, of an .npz file of the
       official code (ViT, AugReg, SAM, hybrids), of BiT, of big_vision or of
       this project; of a .safetensors file of timm or Hugging Face, or a folder
-      with one; or of the workdir of a run, or its folder of checkpoints.
+      with one; or of the workdir of a run, or its folder of checkpoints; or a
+      name (`names`), such as augreg:B/16 or hf://facebook/dinov2-small.
     heads: number of attention heads; only needed for a .safetensors file of a
       model of unusual width, if neither it nor a config.json records them.
 
@@ -63,15 +64,17 @@ def load_with_description(
     NumPy arrays, with narrow floats widened to float32, and the description.
 
   Raises:
-    ValueError: if the path does not exist; if the file is damaged, incomplete,
-      of unknown format or contains anything but arrays of finite floats; or if
-      a setting is not supported. The message starts with the path.
+    ValueError: if the path does not exist; if the weights of a name cannot be
+      downloaded; if the file is damaged, incomplete, of unknown format or
+      contains anything but arrays of finite floats; or if a setting is not
+      supported. The message starts with the path.
   """
-  path = location.expand(path)
+  given, path = path, names.locate(path)
   try:
     return _read(path, heads)
   except ValueError as error:
-    raise ValueError(f'{path}: {error}') from error
+    shown = f'{given} ({path})' if names.is_name(given) else path
+    raise ValueError(f'{shown}: {error}') from error
 
 
 def _read(path, heads):

@@ -10,7 +10,7 @@ from etils import epath
 
 from vit_jax import printing
 
-_GOOGLE_CLOUD = 'https://storage.googleapis.com'
+GOOGLE_CLOUD = 'https://storage.googleapis.com'
 _TIMEOUT = 10  # Seconds.
 
 
@@ -37,7 +37,8 @@ def expand(path: str | os.PathLike[str]) -> epath.Path:
       f'{text!r} is a URL of an unsupported kind; give gs://BUCKET/PATH or a'
       ' local path, which may be on a mounted network drive.'
     )
-  if reason := _unreachable():
+  # Without this check, its client libraries would retry for many minutes.
+  if reason := unreachable(GOOGLE_CLOUD):
     raise ValueError(
       f'{text!r} cannot be reached ({reason}); check the network, or give a'
       ' local path.'
@@ -46,13 +47,10 @@ def expand(path: str | os.PathLike[str]) -> epath.Path:
 
 
 @functools.cache
-def _unreachable() -> str:
-  """Returns why Google Cloud Storage cannot be reached; '' if it can.
-
-  Without this check, its client libraries would retry for many minutes.
-  """
+def unreachable(url: str) -> str:
+  """Returns why a server cannot be reached within seconds; '' if it can."""
   try:
-    urllib.request.urlopen(_GOOGLE_CLOUD, timeout=_TIMEOUT).close()
+    urllib.request.urlopen(url, timeout=_TIMEOUT).close()
   except urllib.error.HTTPError:
     pass  # Any answer shows that it can be reached.
   except OSError as error:

@@ -40,7 +40,9 @@ _RUN = {
   ),
   'profile_steps': Adjustable('', 'Steps FIRST:LAST to profile; empty: none.'),
   'init_from': Key(
-    '', 'Checkpoint to start from, in any supported format; empty: none.'
+    '',
+    'Checkpoint to start from, in any supported format: a path, or a name such'
+    ' as augreg:B/16 or hf://ORG/NAME; empty: none.',
   ),
   'init_head': Key(
     'replace',

@@ -24,6 +24,7 @@ from vit_jax.checkpoints.formats import (
 from vit_jax.models import positions
 
 WEIGHTS = 'model.safetensors'
+FILES = (WEIGHTS, pytorch.CONFIG, image_processor.FILE)
 
 _MLP = f'{pytorch.BLOCK}/MlpBlock_0'
 _PATCHES = 'embeddings.patch_embeddings.projection.weight'
