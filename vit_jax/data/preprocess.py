@@ -187,7 +187,7 @@ def _interpolate(image, size, interpolation):
   # As PIL does: columns first, and integers from 0 to 255 after each axis.
   for pass_size in ((tf.shape(image)[0], size[1]), size):
     image = tf.image.resize(image, pass_size, method, antialias=True)
-    image = tf.round(tf.clip_by_value(image, 0, 255))
+    image = tf.floor(tf.clip_by_value(image, 0, 255) + 0.5)
   return image
 
 
