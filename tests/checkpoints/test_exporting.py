@@ -74,6 +74,11 @@ def test_unknown_options_are_refused(tmp_path):
     ({'pool': 'map'}, 'huggingface', "store pool='map'"),
     ({'registers': 2}, 'huggingface', 'store registers=2'),
     ({'registers': 2}, 'big_vision', 'store registers=2'),
+    (
+      {'pool': 'map', 'class_token': True},
+      'big_vision',
+      'store class_token=True',
+    ),
     ({'pool': 'gap_norm'}, 'big_vision', "store pool='gap_norm'"),
   ],
 )

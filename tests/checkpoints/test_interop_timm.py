@@ -12,6 +12,7 @@ import pytest
 import runs
 from vit_jax import checkpoints, models
 from vit_jax.checkpoints import position_tables
+from vit_jax.data import preprocess
 import weights
 
 torch = pytest.importorskip('torch')
@@ -19,6 +20,7 @@ safetensors_torch = pytest.importorskip('safetensors.torch')
 
 PHOTOS = runs.SHARED / 'data' / 'imagenet_jpegs'
 SIDE = 24  # 3x3 patches.
+PRECROP = 26  # For the models' crop_pct of 0.9.
 SIZES = {
   'img_size': SIDE,
   'patch_size': 8,
@@ -81,27 +83,36 @@ def create(timm, name, options):
   return model
 
 
-def photos(side, share):
-  """Returns photos resized and cropped like timm does for evaluation.
+def photos():
+  """Returns photos whose longest side is cropped by whole pixels on both sides.
 
-  Args:
-    side: pixels after the crop.
-    share: crop_pct, what the crop leaves of the shortest side.
+  Otherwise, timm rounds half a pixel to an even number, and this project down.
   """
-  paths = sorted(PHOTOS.glob('*.JPEG'))[:2]
-  if paths:
-    images = [PIL.Image.open(path).convert('RGB') for path in paths]
-  else:
-    noise = np.random.default_rng(0).integers(256, size=(2, 32, 48, 3))
+  images = [PIL.Image.open(x) for x in sorted(PHOTOS.glob('*.JPEG'))[:8]]
+  if not images:
+    noise = np.random.default_rng(0).integers(256, size=(2, 40, 32, 3))
     images = [PIL.Image.fromarray(x) for x in noise.astype('u1')]
-  pixels = []
-  for image in images:
-    scale = int(side / share) / min(image.size)
-    size = [int(x * scale + 1e-6) for x in image.size]
-    image = image.resize(size, PIL.Image.Resampling.BICUBIC)
-    left, top = ((x - side) // 2 for x in size)
-    pixels.append(np.asarray(image)[top : top + side, left : left + side])
-  return np.stack(pixels).astype('f4')
+  images = [image.convert('RGB') for image in images]
+  return [x for x in images if max(resized(x).size) % 2 == SIDE % 2][:2]
+
+
+def resized(image):
+  """Returns an image whose shortest side is resized like in timm."""
+  short = min(image.size)
+  size = [PRECROP * x // short for x in image.size]
+  return image.resize(size, PIL.Image.Resampling.BICUBIC)
+
+
+def cropped(image):
+  """Returns the pixels of a photo resized and cropped like in timm."""
+  image = resized(image)
+  left, top = ((x - SIDE) // 2 for x in image.size)
+  return np.asarray(image.crop((left, top, left + SIDE, top + SIDE)), 'f4')
+
+
+def our_images(photos, evaluation):
+  transform = preprocess.eval_transform(**dataclasses.asdict(evaluation))
+  return np.stack([transform(np.asarray(x)) for x in photos])
 
 
 def outputs_of_theirs(model, images):
@@ -134,13 +145,12 @@ def test_both_directions(timm, name, tmp_path):
   timm.models.save_for_hf(theirs, tmp_path / 'theirs', safe_serialization=True)
   params, found = checkpoints.load_with_description(tmp_path / 'theirs')
   cfg = theirs.pretrained_cfg
-  precrop = int(SIDE / cfg['crop_pct'])
   assert found.image_size == (SIDE, SIDE)
-  assert found.evaluation == checkpoints.description.Evaluation(
-    'center', 'bicubic_antialias', (SIDE, SIDE), (precrop, precrop)
-  )
-  pixels = photos(SIDE, cfg['crop_pct'])
+  pixels = np.stack([cropped(x) for x in photos()])
   images = pixels / 127.5 - 1
+  np.testing.assert_allclose(
+    our_images(photos(), found.evaluation), images, atol=1.1 / 127.5
+  )  # Up to the rounding of a pixel's value.
   mean, std = np.float32(cfg['mean']), np.float32(cfg['std'])
   expected = outputs_of_theirs(theirs, (pixels / 255 - mean) / std)
   assert_close(outputs_of_ours(params, found, images), expected)

@@ -140,7 +140,7 @@ def _check_standard(params, format, hidden):
     f'{name}={value!r}'
     for name, value in sizes.items()
     if ('positions' in name and (name, value) != ('positions', 'sincos2d'))
-    or (name == 'registers' and name not in options)
+    or (name in ('registers', 'class_token') and name not in options)
     or (name == 'pool' and value not in ('token', 'gap', *options))
   ]
   if description.is_axial(params):

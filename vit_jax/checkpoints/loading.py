@@ -94,7 +94,7 @@ def _read(path, heads):
   if not path.exists():
     raise ValueError(
       'no such file or folder; give the path of an .npz or .safetensors file,'
-      ' or of the folder of a run.'
+      ' or of the folder of a run, or a name such as augreg:B/16.'
     )
   with path.open('rb') as file:
     start = file.read(9)

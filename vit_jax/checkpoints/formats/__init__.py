@@ -42,8 +42,9 @@ class Format:
       and `evaluation`.
     writes_folder: whether `write` creates a folder instead of a file.
     options: model options beyond the paper that `write` can store: poolings
-      with parameters, 'registers', fixed 'positions', and 'pool', for a mean of
-      patches in a model with a class token.
+      with parameters, 'registers', fixed 'positions', 'class_token' beside a
+      pooling with parameters, and 'pool', for a mean of patches in a model with
+      a class token.
   """
 
   suffix: str
@@ -81,7 +82,14 @@ FORMATS = {
     timm.write,
     settings=timm.settings,
     stores_settings=True,
-    options=('map', 'gap_norm', 'registers', 'positions', 'pool'),
+    options=(
+      'map',
+      'gap_norm',
+      'registers',
+      'class_token',
+      'positions',
+      'pool',
+    ),
   ),
   'huggingface': Format(
     '.safetensors',
