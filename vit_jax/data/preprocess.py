@@ -184,8 +184,13 @@ def _interpolate(image, size, interpolation):
   method, antialias = INTERPOLATIONS[interpolation]
   if not antialias:
     return tf.image.resize(image, size, method)
-  # As PIL does: columns first, and integers from 0 to 255 after each axis.
-  for pass_size in ((tf.shape(image)[0], size[1]), size):
+  # As PIL does: one axis after the other, with integers from 0 to 255 in
+  # between. Rows come first where that is faster, from version 13.
+  old = tf.shape(image)[:2]
+  removed = old - size
+  rows_first = removed[0] > tf.maximum(2 * removed[1], 0)
+  first = tf.where(rows_first, [size[0], old[1]], [old[0], size[1]])
+  for pass_size in (first, size):
     image = tf.image.resize(image, pass_size, method, antialias=True)
     image = tf.floor(tf.clip_by_value(image, 0, 255) + 0.5)
   return image
