@@ -66,10 +66,11 @@ def test_rollouts_are_next_to_their_images():
   shares[:, 0, 0] = 1
   figure = figures.rollouts(images, shares, [f'image {i}' for i in range(5)])
   shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
-  assert len(shown) == 10
-  np.testing.assert_array_equal(shown[2], np.ones((8, 12, 3)))
-  assert shown[3][0, 0, 0] == 1
-  assert shown[3][-1, -1, 0] == 0
+  assert len(shown) == 15
+  np.testing.assert_array_equal(shown[3], np.ones((8, 12, 3)))
+  assert shown[4][0, 0, 0] == 1
+  assert shown[4][-1, -1, 0] == 0
+  assert shown[5][0, 0, 0] > shown[5][-1, -1, 0] > 0.4  # Of a white image.
   titles = [axes.get_title() for axes in figure.axes]
   assert list(filter(None, titles)) == [f'image {i}' for i in range(5)]
 

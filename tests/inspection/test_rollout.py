@@ -67,3 +67,11 @@ def test_mask_is_brightest_where_the_share_is_largest():
 
 def test_mask_of_equal_shares_is_finite():
   assert np.isfinite(rollout.mask(np.ones((2, 3)), (4, 6))).all()
+
+
+def test_heat_map_of_a_gray_image_by_hand():
+  pixels = np.full((1, 2, 3), 0.5)
+  found = rollout.heat_map(pixels, np.array([[0.0, 1.0]]))
+  # The ends of Matplotlib's colormap `plasma`: #0d0887 and #f0f921.
+  ends = np.array([[0x0D, 0x08, 0x87], [0xF0, 0xF9, 0x21]]) / 255
+  np.testing.assert_allclose(found[0], 0.4 * 0.5 + 0.6 * ends, atol=2e-3)

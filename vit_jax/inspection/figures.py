@@ -105,22 +105,28 @@ def rollouts(
 ) -> Figure:
   """Draws images next to their attention rollout, as in Figures 6 and 14.
 
-  Images are in [-1, 1], and shares are the rollouts of
+  Each rollout is multiplied with its image, as in the paper, and drawn as a
+  heat map. Images are in [-1, 1], and shares are the rollouts of
   `attention_maps.summarize`.
   """
-  across = min(len(images), 4)
+  across = min(len(images), 3)
   down = -(-len(images) // across)
   height, width = images.shape[1:3]
-  size = 2 * across * 1.3, down * (1.3 * height / width + 0.25) + 0.3
-  figure, panels = _panels(down, 2 * across, size, dpi=150)
-  for (left, right), image, share, caption in zip(
-    panels.reshape(-1, 2), images, shares, captions, strict=False
+  size = 3 * across * 1.3, down * (1.3 * height / width + 0.25) + 0.3
+  figure, panels = _panels(down, 3 * across, size, dpi=150)
+  for (left, middle, right), image, share, caption in zip(
+    panels.reshape(-1, 3), images, shares, captions, strict=False
   ):
     pixels = to_pixels(image)
+    mask = rollout.mask(share, (height, width))
     left.imshow(pixels)
-    right.imshow(pixels * rollout.mask(share, (height, width))[..., None])
+    middle.imshow(pixels * mask[..., None])
+    right.imshow(rollout.heat_map(pixels, mask))
     left.set_title(_shorten(caption), fontsize=7)
-  figure.suptitle('Image and attention rollout', fontsize=10)
+  figure.suptitle(
+    'Image, image multiplied by its attention rollout, and heat map',
+    fontsize=10,
+  )
   return figure
 
 

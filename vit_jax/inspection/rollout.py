@@ -11,9 +11,13 @@ from collections.abc import Iterable
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+import matplotlib
 import numpy as np
 from PIL import Image
 from scipy import ndimage
+
+_LUMA = np.float32([0.299, 0.587, 0.114])  # ITU-R BT.601.
+_OPACITY = 0.6
 
 
 @jax.jit
@@ -69,3 +73,20 @@ def mask(
   blurred = ndimage.gaussian_filter(np.asarray(resized), token_size)
   blurred = blurred - blurred.min()
   return blurred / max(blurred.max(), np.finfo(np.float32).tiny)
+
+
+def heat_map(
+  pixels: Float[np.ndarray, 'h w 3'], mask: Float[np.ndarray, 'h w']
+) -> Float[np.ndarray, 'h w 3']:
+  """Lays a mask over a gray copy of an image, from purple (0) to yellow (1).
+
+  Unlike in an image multiplied by its mask, the image stays visible where the
+  mask is small. The paper has no such figure.
+
+  Args:
+    pixels: an image in [0, 1].
+    mask: of the same size, as returned by `mask`.
+  """
+  gray = pixels @ _LUMA
+  colours = matplotlib.colormaps['plasma'](mask)[..., :3]
+  return (1 - _OPACITY) * gray[..., None] + _OPACITY * colours

@@ -117,8 +117,8 @@ def attention(
     (shares,) = np.asarray(summary['rollouts'])
     tiles.append(_rollout(image, shares, caption))
   text = (
-    'Images, and the parts of them that the output attends to (attention'
-    ' rollout, Figure 6).'
+    'Images, the parts of them that the output attends to (attention rollout,'
+    ' Figure 6), and heat maps of this rollout.'
   )
   return [content.Text(text), content.Tiles(tiles)] if tiles else []
 
@@ -153,9 +153,9 @@ def _images(config, run, has_data) -> Iterator[tuple[np.ndarray, str]]:
 
 
 def _rollout(image, shares, caption) -> content.Tile:
-  """Draws an image beside the same image masked by its rollout."""
-  pixels = 255 * figures.to_pixels(image)
-  masked = pixels * rollout.mask(shares, image.shape[:2])[..., None]
+  """Draws an image, the image multiplied by its rollout, and a heat map."""
+  pixels = figures.to_pixels(image)
+  mask = rollout.mask(shares, image.shape[:2])
   row, column = np.unravel_index(shares.argmax(), shares.shape)
   times = shares.max() / shares.mean()
   words = (
@@ -163,10 +163,15 @@ def _rollout(image, shares, caption) -> content.Tile:
     f' columns of patches, the one in row {row + 1} and column {column + 1} has'
     f' the largest weight, {times:.1f} times the mean'
   )
+  drawn = {
+    'Image': pixels,
+    f'{words}. Image': pixels * mask[..., None],
+    'Heat map of this rollout. Image': rollout.heat_map(pixels, mask),
+  }
   return content.Tile(
     [
-      pictures.photo(pixels.round().astype('u1'), f'Image: {caption}'),
-      pictures.photo(masked.round().astype('u1'), f'{words}. Image: {caption}'),
+      pictures.photo((255 * x).round().astype('u1'), f'{name}: {caption}')
+      for name, x in drawn.items()
     ],
     caption,
   )
