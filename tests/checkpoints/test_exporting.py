@@ -72,7 +72,11 @@ def test_unknown_options_are_refused(tmp_path):
     ),
     ({'pool': 'gap', 'class_token': True}, 'huggingface', "store pool='gap'"),
     ({'pool': 'map'}, 'huggingface', "store pool='map'"),
-    ({'registers': 2}, 'huggingface', 'store registers=2'),
+    (
+      {'registers': 2},
+      'huggingface',
+      'mlp_dim that is a multiple of the width',
+    ),
     ({'registers': 2}, 'big_vision', 'store registers=2'),
     (
       {'pool': 'map', 'class_token': True},

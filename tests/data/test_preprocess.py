@@ -170,9 +170,9 @@ def test_antialiased_crops_agree_with_pil(interpolation, filter, size):
       interpolation=interpolation,
     )
     result = transform(tf.constant(pixels)).numpy() * 127.5 + 127.5
-    # PIL rounds after each axis.
-    np.testing.assert_allclose(result, expected, atol=1.51)
-    assert np.abs(result - expected).mean() < 0.4
+    # Where a value is half an integer, PIL's fixed-point numbers may differ.
+    np.testing.assert_allclose(result, expected, atol=1.01)
+    assert np.abs(result - expected).mean() < 0.06
 
 
 def test_inception_crop_respects_area_and_aspect_ratio():

@@ -64,7 +64,8 @@ def load_classifier(config: ml_collections.ConfigDict) -> PretrainedModel:
   if start is None:
     raise ValueError(
       f'the job {config.job} needs a trained model: set init_from to the path'
-      ' of its checkpoint (npz, safetensors, or the folder of a run).'
+      ' of its checkpoint (npz, safetensors, or the folder of a run) or to its'
+      ' name, such as augreg:B/16-imagenet2012.'
     )
   if not start.description.num_classes:
     raise ValueError(

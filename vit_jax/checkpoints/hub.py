@@ -55,9 +55,9 @@ def fetch(name: str) -> epath.Path:
       ' `pip install huggingface_hub`.'
     ) from error
   unreachable = ''
-  if not constants.HF_HUB_OFFLINE:  # The library would wait without a limit.
-    unreachable = location.unreachable(constants.ENDPOINT)
   try:
+    if not constants.HF_HUB_OFFLINE:  # The library would wait without a limit.
+      unreachable = location.unreachable(constants.ENDPOINT)
     folder = huggingface_hub.snapshot_download(
       repository,
       revision=revision,

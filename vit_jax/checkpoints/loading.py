@@ -10,6 +10,7 @@ import numpy as np
 
 from vit_jax.checkpoints import (
   description,
+  layer_scale,
   names,
   normalization,
   regular_file,
@@ -93,7 +94,7 @@ def _read(path, heads):
   if not path.exists():
     raise ValueError(
       'no such file or folder; give the path of an .npz or .safetensors file,'
-      ' or of the folder of a run.'
+      ' or of the folder of a run, or a name such as augreg:B/16.'
     )
   with path.open('rb') as file:
     start = file.read(9)
@@ -118,14 +119,7 @@ def _read_npz(path):
     read = FORMATS[name].read
     _check_unread(read(archive.placeholders()))
     params = read(archive)
-    if archive.unread:
-      _log.info(
-        '%s: ignored arrays that do not belong to an image model: %d, such as'
-        ' %s',
-        path,
-        len(archive.unread),
-        archive.unread[0],
-      )
+    _log_unread(path, archive)
     settings = _settings(name, path, {})
     return _apply_settings(path, params, name, settings, archive.unread)
 
@@ -154,10 +148,21 @@ def _from_safetensors(path, arrays, metadata, heads):
   read = FORMATS[name].read
   _check_unread(read(arrays.placeholders(), heads, settings))
   params = read(arrays, heads, settings)
+  _log_unread(path, arrays)
   if not recorded:
     usual = description.sizes(params).get('heads')
     settings.setdefault(description.ASSUMED, {})['heads'] = usual
-  return _apply_settings(path, params, name, settings)
+  return _apply_settings(path, params, name, settings, arrays.unread)
+
+
+def _log_unread(path, arrays):
+  if arrays.unread:
+    _log.info(
+      '%s: ignored arrays that do not belong to an image model: %d, such as %s',
+      path,
+      len(arrays.unread),
+      arrays.unread[0],
+    )
 
 
 def _match(suffix, arrays):
@@ -230,6 +235,7 @@ def _apply_settings(path, params, format, settings, ignored=()):
     except ValueError as error:
       raise ValueError(f'{sources[name]} {error}') from error
   params = normalization.fold(params, values.pop('mean'), values.pop('std'))
+  params = layer_scale.fold(params)
   values.pop('heads', None)
   return jax.tree.map(_widened, params), description.Description(
     format,
@@ -252,6 +258,8 @@ def _log_settings(path, format, params, values, sources):
   items = [
     f'{source}: {", ".join(texts)}' for source, texts in listed.items() if texts
   ]
+  if layer_scale.is_in(params):
+    items.append('LayerScale folded into the layers before it')
   dtypes = {x.dtype for x in jax.tree.leaves(params)}
   narrow = sorted(str(x) for x in dtypes if _is_narrow(x))
   if narrow:

@@ -17,6 +17,7 @@ Shape = tuple[int, ...]
 _AXES = {
   r'(Transformer/encoder_norm|fc_norm)/(scale|bias)': 'd',
   r'(.*/)?LayerNorm_\d+/(scale|bias)': 'd',
+  r'(.*/)?LayerScale_\d+/scale': 'd',
   r'(.*/)?MultiHeadDotProductAttention_\d+/(query|key|value)/kernel': 'd h e',
   r'(.*/)?MultiHeadDotProductAttention_\d+/(query|key|value)/bias': 'h e',
   r'(.*/)?MultiHeadDotProductAttention_\d+/out/kernel': 'h e d',

@@ -182,9 +182,17 @@ def _inception_crop(raw, *, key, image_size, area, max_pixels, **_):
 
 def _interpolate(image, size, interpolation):
   method, antialias = INTERPOLATIONS[interpolation]
-  image = tf.image.resize(image, size, method, antialias=antialias)
-  if antialias:  # PIL returns integers from 0 to 255.
-    image = tf.round(tf.clip_by_value(image, 0, 255))
+  if not antialias:
+    return tf.image.resize(image, size, method)
+  # As PIL does: one axis after the other, with integers from 0 to 255 in
+  # between. Rows come first where that is faster, from version 13.
+  old = tf.shape(image)[:2]
+  removed = old - size
+  rows_first = removed[0] > tf.maximum(2 * removed[1], 0)
+  first = tf.where(rows_first, [size[0], old[1]], [old[0], size[1]])
+  for pass_size in (first, size):
+    image = tf.image.resize(image, pass_size, method, antialias=True)
+    image = tf.floor(tf.clip_by_value(image, 0, 255) + 0.5)
   return image
 
 

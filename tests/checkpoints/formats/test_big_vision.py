@@ -115,3 +115,19 @@ def test_attention_pooling_and_fixed_positions(tmp_path, positions):
   weights.assert_same(loaded, params)
   assert found.sizes.get('positions', '1d') == positions
   assert models.create('ViT-B/16', num_classes=4, **found.overrides) == model
+
+
+def test_the_image_tower_of_siglip(tmp_path):
+  """Attention pooling, and no head but the shared space of both towers."""
+  model = weights.tiny(pool='map', num_classes=0)
+  params = weights.random_params(model)
+  arrays = {
+    name.replace('params/', 'params/img/'): value
+    for name, value in big_vision.to_arrays(params).items()
+  }
+  others = {f'params/{x}': np.ones(1) for x in ('b', 't', 'txt/head/bias')}
+  np.savez(tmp_path / 'siglip.npz', **arrays, **others)
+  loaded, found = checkpoints.load_with_description(tmp_path / 'siglip.npz')
+  weights.assert_same(loaded, params)
+  assert found.ignored == tuple(others)
+  assert found.sizes['pool'] == 'map'

@@ -232,12 +232,70 @@ def test_unsupported_architecture_is_refused(tmp_path):
   params = weights.random_params(weights.tiny())
   tensors = timm.to_tensors(params)
   path = tmp_path / 'm.safetensors'
-  save(path, tensors | {'blocks.1.ls1.gamma': np.ones(12, 'f4')})
-  with pytest.raises(ValueError, match=r"m\.safetensors.*'blocks.1.ls1.gamma'"):
+  save(path, tensors | {'blocks.1.attn.q_norm.bias': np.ones(4, 'f4')})
+  with pytest.raises(ValueError, match=r"m\.safetensors.*'blocks.1.*q_norm"):
     checkpoints.load(path, heads=3)
   save(path, {'conv1.weight': np.ones(12, 'f4')})
   with pytest.raises(ValueError, match='not a Vision Transformer of timm or'):
     checkpoints.load(path)
+
+
+@pytest.mark.parametrize(
+  ('format', 'name', 'shape', 'reason'),
+  [
+    ('timm', 'dist_token', (1, 1, 12), 'a distillation token and two heads'),
+    ('timm', 'head_dist.weight', (4, 12), 'a distillation token and two heads'),
+    ('timm', 'blocks.0.mlp.fc1_g.weight', (20, 12), 'a gated MLP'),
+    ('timm', 'blocks.0.mlp.fc1.weight', (40, 12), '40 outputs.* a gated MLP'),
+    ('timm', 'norm_pre.weight', (12,), 'a norm before the encoder'),
+    (
+      'timm',
+      'blocks.0.attn.relative_position_bias_table',
+      (9, 3),
+      'this kind of relative positions',
+    ),
+    (
+      'huggingface',
+      'deit.embeddings.distillation_token',
+      (1, 1, 12),
+      'a distillation token and two heads',
+    ),
+    (
+      'huggingface',
+      'dinov2.encoder.layer.0.mlp.weights_in.weight',
+      (40, 12),
+      'a gated MLP',
+    ),
+  ],
+)
+def test_unsupported_parts_are_named(tmp_path, format, name, shape, reason):
+  tensors = FORMATS[format].to_tensors(weights.random_params(weights.tiny()))
+  save(tmp_path / 'model.safetensors', tensors | {name: np.ones(shape, 'f4')})
+  with pytest.raises(ValueError, match=f'parameter {name!r}.*{reason}'):
+    checkpoints.load(tmp_path, heads=3)
+
+
+@pytest.mark.parametrize(
+  ('format', 'names'),
+  [
+    ('timm', ('decoder_blocks.0.norm1.bias', 'decoder_embed.bias')),
+    (
+      'huggingface',
+      ('decoder.decoder_layers.0.mlp.fc1.bias', 'decoder.mask_token'),
+    ),
+  ],
+)
+def test_the_decoder_of_mae_is_left_out(tmp_path, caplog, format, names):
+  params = weights.random_params(weights.tiny(num_classes=0))
+  tensors = FORMATS[format].to_tensors(params)
+  decoder = dict.fromkeys(names, np.ones(8, 'f4'))
+  save(tmp_path / 'model.safetensors', tensors | decoder)
+  with caplog.at_level('INFO', logger='vit_jax.checkpoints.loading'):
+    loaded, found = checkpoints.load_with_description(tmp_path, heads=3)
+  weights.assert_same(loaded, params)
+  assert found.ignored == names
+  message = f'do not belong to an image model: 2, such as {names[0]}'
+  assert message in caplog.messages[0]
 
 
 def test_missing_block_is_refused(tmp_path):

@@ -99,6 +99,6 @@ FORMATS = {
     settings=huggingface.settings,
     stores_settings=True,
     writes_folder=True,
-    options=('positions',),
+    options=('registers', 'positions'),
   ),
 }

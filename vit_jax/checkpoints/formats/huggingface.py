@@ -1,8 +1,8 @@
 """Folders of Hugging Face's transformers: weights and two JSON files.
 
-`model.safetensors` holds a ViTForImageClassification or ViTModel, `config.json`
-its sizes and settings, and `preprocessor_config.json` how images become pixel
-values.
+`model.safetensors` holds a model, `config.json` its sizes and settings, and
+`preprocessor_config.json` how images become pixel values. Models are those of
+the classes ViT (also of DINO, DeiT), ViTMAE, Dinov2 and Dinov2WithRegisters.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,8 +13,9 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from vit_jax.checkpoints import atomic, description, normalization
+from vit_jax.checkpoints import atomic, description
 from vit_jax.checkpoints.formats import (
+  image_processor,
   official,
   pytorch,
   safetensors_file,
@@ -23,41 +24,76 @@ from vit_jax.checkpoints.formats import (
 from vit_jax.models import positions
 
 WEIGHTS = 'model.safetensors'
-_PREPROCESSOR = 'preprocessor_config.json'
-FILES = (WEIGHTS, pytorch.CONFIG, _PREPROCESSOR)
+FILES = (WEIGHTS, pytorch.CONFIG, image_processor.FILE)
 
 _MLP = f'{pytorch.BLOCK}/MlpBlock_0'
-_PREFIX = 'vit.'  # A ViTModel, without a head, has the same names without it.
 _PATCHES = 'embeddings.patch_embeddings.projection.weight'
-_LAYERS = {
-  'vit.embeddings.cls_token': ('cls',),
-  'vit.embeddings.position_embeddings': (official.POSITIONS,),
-  'vit.embeddings.patch_embeddings.projection': ('embedding',),
-  'vit.encoder.layer.{}.layernorm_before': (f'{pytorch.BLOCK}/LayerNorm_0',),
-  'vit.encoder.layer.{}.attention.attention.query': (pytorch.QUERY,),
-  'vit.encoder.layer.{}.attention.attention.key': (pytorch.KEY,),
-  'vit.encoder.layer.{}.attention.attention.value': (pytorch.VALUE,),
-  'vit.encoder.layer.{}.attention.output.dense': (f'{pytorch.ATTENTION}/out',),
-  'vit.encoder.layer.{}.layernorm_after': (f'{pytorch.BLOCK}/LayerNorm_1',),
-  'vit.encoder.layer.{}.intermediate.dense': (f'{_MLP}/Dense_0',),
-  'vit.encoder.layer.{}.output.dense': (f'{_MLP}/Dense_1',),
-  'vit.layernorm': ('Transformer/encoder_norm',),
-  'classifier': ('head',),
+# Layers outside of blocks.
+_OUTER_LAYERS = {
+  'embeddings.cls_token': ('cls',),
+  'embeddings.register_tokens': ('registers',),
+  'embeddings.position_embeddings': (official.POSITIONS,),
+  'embeddings.patch_embeddings.projection': ('embedding',),
+  'layernorm': ('Transformer/encoder_norm',),
 }
-# Layers that are only read: other versions of transformers, and other heads.
-_READ_ONLY = {
-  'vit.layers.{}.layernorm_before': (f'{pytorch.BLOCK}/LayerNorm_0',),
-  'vit.layers.{}.attention.q_proj': (pytorch.QUERY,),
-  'vit.layers.{}.attention.k_proj': (pytorch.KEY,),
-  'vit.layers.{}.attention.v_proj': (pytorch.VALUE,),
-  'vit.layers.{}.attention.o_proj': (f'{pytorch.ATTENTION}/out',),
-  'vit.layers.{}.layernorm_after': (f'{pytorch.BLOCK}/LayerNorm_1',),
-  'vit.layers.{}.mlp.fc1': (f'{_MLP}/Dense_0',),
-  'vit.layers.{}.mlp.fc2': (f'{_MLP}/Dense_1',),
-  'vit.pooler.dense': ('pre_logits',),
-  'vit.embeddings.mask_token': ('mask_token',),
-  'decoder.0': ('decoder',),
+_HEAD = {'classifier': ('head',)}
+# Layers in a block, of all models and versions of transformers.
+_BLOCK_LAYERS = {
+  'norm1': f'{pytorch.BLOCK}/LayerNorm_0',
+  'layernorm_before': f'{pytorch.BLOCK}/LayerNorm_0',
+  'attention.attention.query': pytorch.QUERY,
+  'attention.q_proj': pytorch.QUERY,
+  'attention.attention.key': pytorch.KEY,
+  'attention.k_proj': pytorch.KEY,
+  'attention.attention.value': pytorch.VALUE,
+  'attention.v_proj': pytorch.VALUE,
+  'attention.output.dense': f'{pytorch.ATTENTION}/out',
+  'attention.o_proj': f'{pytorch.ATTENTION}/out',
+  'layer_scale1.lambda1': pytorch.ATTENTION_SCALE,
+  'norm2': f'{pytorch.BLOCK}/LayerNorm_1',
+  'layernorm_after': f'{pytorch.BLOCK}/LayerNorm_1',
+  'mlp.fc1': f'{_MLP}/Dense_0',
+  'intermediate.dense': f'{_MLP}/Dense_0',
+  'mlp.fc2': f'{_MLP}/Dense_1',
+  'output.dense': f'{_MLP}/Dense_1',
+  'layer_scale2.lambda1': pytorch.MLP_SCALE,
 }
+_ATTENTION_NAMES = (
+  'attention.attention.query', 'attention.attention.key',
+  'attention.attention.value', 'attention.output.dense',
+)  # fmt: skip
+# Models that `write` writes, with the layers of their blocks in order. The
+# second is written only for models with registers, which the first cannot have.
+_VIT, _DINOV2 = 'vit', 'dinov2_with_registers'
+_WRITTEN = {
+  _VIT: (
+    'layernorm_before', *_ATTENTION_NAMES, 'layernorm_after',
+    'intermediate.dense', 'output.dense',
+  ),
+  _DINOV2: ('norm1', *_ATTENTION_NAMES, 'norm2', 'mlp.fc1', 'mlp.fc2'),
+}  # fmt: skip
+_CLASSES = {_VIT: 'ViT', _DINOV2: 'Dinov2WithRegisters'}
+# What precedes the names of a model in the file of a model with a head.
+_PREFIXES = ('', f'{_VIT}.', 'dinov2.', f'{_DINOV2}.')
+# All layers that are read, without a prefix.
+_READ = (
+  _OUTER_LAYERS
+  | _HEAD
+  | {
+    'embeddings.mask_token': ('mask_token',),
+    'pooler.dense': ('pre_logits',),
+    'decoder.0': ('decoder',),
+  }
+  | {
+    f'{blocks}.{{}}.{layer}': (ours,)
+    for blocks in ('encoder.layer', 'layers')
+    for layer, ours in _BLOCK_LAYERS.items()
+  }
+)
+# Parts of pre-training, which are left out: MAE's decoder, and the mask token
+# of DINOv2, beside its LayerScale.
+_MAE_DECODER = r'decoder\.(decoder_|mask_token)'
+_DINOV2_UNUSED = r'(.*\.)?embeddings\.mask_token$'
 # Names of activations in transformers; `write` uses the first of each form.
 _GELUS = {
   'gelu': 'erf',
@@ -70,57 +106,91 @@ _LOSSES = {
   'single_label_classification': 'softmax',
   'multi_label_classification': 'sigmoid',
 }
-# Filters of PIL by their numbers.
-_RESAMPLES = {2: 'bilinear', 3: 'bicubic_antialias', 1: 'lanczos_antialias'}
-# Types of the keys that are read.
+# Types of the keys of config.json that are read.
 _CONFIG_TYPES = {
   'id2label': dict, 'image_size': (int, list), 'hidden_act': str,
   'pooler_act': str, 'problem_type': str, 'layer_norm_eps': (float, int),
-  'num_attention_heads': int,
+  'num_attention_heads': int, 'model_type': str, 'use_swiglu_ffn': bool,
 }  # fmt: skip
-_PREPROCESSOR_TYPES = {'rescale_factor': (float, int), 'resample': int}
-# Keys of preprocessor_config.json that do not change the pixels of RGB images.
-_NO_EFFECT = (
-  'image_processor_type',
-  'feature_extractor_type',
-  'processor_class',
-  'auto_map',
-  'backend',
-  'use_fast',
-  'device',
-  'disable_grouping',
-  'do_convert_rgb',
-  'data_format',
-  'input_data_format',
-  'return_tensors',
-  'do_reduce_labels',
-  'reduce_labels',
-  'transformers_version',
-  '_valid_processor_keys',
-)
 
 
 def matches(names: Collection[str]) -> bool:
   """Returns whether arrays with these names come from transformers."""
-  return _PREFIX + _PATCHES in names or _PATCHES in names
+  return any(name.endswith(_PATCHES) for name in names)
 
 
 def read(
   tensors: Mapping[str, np.ndarray], heads: int | None = None, settings=None
 ) -> dict[str, Any]:
-  """Returns the parameters; `heads` defaults to the usual number."""
+  """Returns the parameters; `heads` defaults to the usual number.
+
+  Raises:
+    ValueError: if a parameter is not supported.
+  """
   del settings
-  patches = _PATCHES if _PATCHES in tensors else _PREFIX + _PATCHES
+  patches = next(name for name in tensors if name.endswith(_PATCHES))
   width = pytorch.outputs(patches, tensors[patches])
   heads = heads or pytorch.usual_heads(width)
-  layers = _LAYERS | _READ_ONLY
-  layers |= {name.removeprefix(_PREFIX): x for name, x in layers.items()}
-  return pytorch.read(tensors, layers, heads)
+  layers = {p + name: ours for p in _PREFIXES for name, ours in _READ.items()}
+  is_dinov2 = any('.layer_scale1.' in name for name in tensors)
+  unused = _DINOV2_UNUSED if is_dinov2 else _MAE_DECODER
+  params = pytorch.read(tensors, layers, heads, unused)
+  return _with_plain_head(params, width) if is_dinov2 else params
+
+
+def _with_plain_head(params, width):
+  """Returns the parameters with a head for the class token only.
+
+  The input of a DINOv2 classifier is the class token and the mean of patches.
+
+  Raises:
+    ValueError: if the head depends on the mean of patches.
+  """
+  flat = official.flatten(params)
+  kernel = flat.get('head/kernel')
+  if kernel is None or len(kernel) != 2 * width:
+    return params
+  if np.any(kernel[width:]):
+    raise ValueError(
+      "parameter 'classifier.weight' is for the class token and the mean of"
+      ' patches; such heads are not supported. Load the model without a head,'
+      ' or remove classifier.weight and classifier.bias from the file.'
+    )
+  flat['head/kernel'] = kernel[:width]
+  return official.unflatten(flat)
+
+
+def _model_type(params):
+  return _DINOV2 if 'registers' in params else _VIT
 
 
 def to_tensors(params: dict[str, Any]) -> dict[str, np.ndarray]:
   """Returns the arrays of a file by the names of transformers."""
-  return pytorch.to_tensors(params, _LAYERS, 'huggingface')
+  model = _model_type(params)
+  layers = {f'{model}.{name}': ours for name, ours in _OUTER_LAYERS.items()}
+  for name in _WRITTEN[model]:
+    layers[f'{model}.encoder.layer.{{}}.{name}'] = (_BLOCK_LAYERS[name],)
+  tensors = pytorch.to_tensors(params, layers | _HEAD, 'huggingface')
+  return tensors if model == _VIT else _with_dinov2_parts(tensors, params)
+
+
+def _with_dinov2_parts(tensors, params):
+  """Adds what a DINOv2 also has, with values that have no effect.
+
+  That is LayerScale, a mask token, and weights of the head for the mean of
+  patches.
+  """
+  sizes = description.sizes(params)
+  width = sizes['width']
+  tensors[f'{_DINOV2}.embeddings.mask_token'] = np.zeros((1, width), 'f4')
+  for block in range(sizes['depth']):
+    for i in (1, 2):
+      name = f'{_DINOV2}.encoder.layer.{block}.layer_scale{i}.lambda1'
+      tensors[name] = np.ones(width, 'f4')
+  if (head := tensors.get('classifier.weight')) is not None:
+    head = np.concatenate([head, np.zeros_like(head)], axis=1)
+    tensors['classifier.weight'] = head
+  return tensors
 
 
 def settings(
@@ -134,10 +204,12 @@ def settings(
   del metadata
   found = {description.ASSUMED: {'gelu': 'erf', 'norm_eps': 1e-12}}
   if config := pytorch.read_json(path, pytorch.CONFIG, _CONFIG_TYPES):
+    if (config.get('model_type') or '').startswith('dinov2'):
+      found[description.ASSUMED]['norm_eps'] = 1e-6
     found[pytorch.CONFIG] = _model_settings(config)
-  preprocessor = pytorch.read_json(path, _PREPROCESSOR, _PREPROCESSOR_TYPES)
-  if preprocessor:
-    found[_PREPROCESSOR] = _image_settings(preprocessor)
+  name = image_processor.FILE
+  if processor := pytorch.read_json(path, name, image_processor.TYPES):
+    found[name] = image_processor.settings(processor)
   return found
 
 
@@ -158,6 +230,11 @@ def _model_settings(config):
       f'{pytorch.CONFIG} specifies pooler_act={config["pooler_act"]!r}; the'
       ' hidden layer of a head is only supported with tanh.'
     )
+  if config.get('use_swiglu_ffn'):
+    raise ValueError(
+      f'{pytorch.CONFIG} specifies use_swiglu_ffn=true; models with a gated MLP'
+      ' (SwiGLU) are not supported.'
+    )
   problem = config.get('problem_type')
   if problem not in (None, *_LOSSES):
     raise ValueError(
@@ -174,94 +251,6 @@ def _model_settings(config):
   }
 
 
-def _image_settings(config):
-  """Returns normalization and evaluation of a preprocessor_config.json."""
-  given = {
-    key: value
-    for key, value in config.items()
-    if key not in _NO_EFFECT and value is not None
-  }
-  scale = given.pop('rescale_factor', 1 / 255)
-  if not 0 < scale < math.inf:
-    raise ValueError(
-      f'{_PREPROCESSOR} specifies rescale_factor={scale!r}; expected a positive'
-      ' number.'
-    )
-  if not given.pop('do_rescale', True):
-    scale = 1
-  mean, std = given.pop('image_mean', None), given.pop('image_std', None)
-  if not given.pop('do_normalize', True):
-    mean, std = 0, 1
-  if mean is None or std is None:
-    raise ValueError(
-      f'{_PREPROCESSOR} has no {"image_mean" if mean is None else "image_std"};'
-      ' add it, or set do_normalize=false.'
-    )
-  recorded = {
-    # These are for `pixel * scale`, ours for `pixel / 255`.
-    name: normalization.check(
-      f'{_PREPROCESSOR}: image_{name}', values, scale=255 * scale
-    )
-    for name, values in (('mean', mean), ('std', std))
-  }
-  evaluation = _evaluation(given)
-  if unknown := [key for key, value in given.items() if value]:
-    key = unknown[0]
-    raise ValueError(
-      f'{_PREPROCESSOR} specifies {key}={given[key]!r}, which is not supported;'
-      ' remove it if it does not affect pixel values.'
-    )
-  return recorded | {'evaluation': evaluation}
-
-
-def _evaluation(given):
-  """Returns resize and crop, and removes their keys from `given`."""
-  size = given.pop('size', None) if given.pop('do_resize', True) else None
-  crop = given.pop('crop_size', None)
-  crop = crop if given.pop('do_center_crop', False) else None
-  resample = given.pop('resample', None)
-  if size is None and crop is None:
-    return None
-  text = f'{_PREPROCESSOR} specifies size={size!r}, crop_size={crop!r}'
-  sides = _sides(size, given.pop('default_to_square', True))
-  target = _sides(crop, True)
-  if sides is None or (target is None and len(sides) == 1):
-    raise ValueError(
-      f'{text}, which does not give all images the same size; set size to'
-      ' {"height": ..., "width": ...}, or add do_center_crop and crop_size.'
-    )
-  interpolation = 'bilinear'
-  if resample is not None:
-    setting = f'{_PREPROCESSOR}: resample'
-    interpolation = pytorch.interpolation(resample, _RESAMPLES, setting)
-  if target is None:
-    return description.Evaluation('resize', interpolation, sides)
-  precrop = sides * 2 if len(sides) == 1 else sides
-  if len(target) == 1 or target[0] > precrop[0] or target[1] > precrop[1]:
-    raise ValueError(f'{text}; expected a crop no larger than size.')
-  kind = 'center' if len(sides) == 1 else 'resize_center'
-  return description.Evaluation(kind, interpolation, target, precrop)
-
-
-def _sides(size, default_to_square):
-  """Returns (shortest side,) or (height, width) in px; None if not given."""
-  match size:
-    case None:
-      return None
-    case {'height': int(height), 'width': int(width)}:
-      return height, width
-    case {'shortest_edge': int(side), **others} if not any(others.values()):
-      return (side,)
-    case int(side):
-      return (side, side) if default_to_square else (side,)
-    case [int(height), int(width)]:
-      return height, width
-  raise ValueError(
-    f'{_PREPROCESSOR} specifies the size {size!r}; expected height and width,'
-    ' or shortest_edge.'
-  )
-
-
 def write(
   params: dict[str, Any],
   path: epath.Path,
@@ -273,6 +262,8 @@ def write(
   image_size: int | tuple[int, int] | None,
 ) -> None:
   """Writes a folder for ViTForImageClassification or, without a head, ViTModel.
+
+  For models with registers, the classes begin with Dinov2WithRegisters instead.
 
   The folder must be new, or from an earlier call. Existing weights are removed
   first and the new ones written last, so it never mixes files of two models.
@@ -291,8 +282,8 @@ def write(
     )
   tensors = to_tensors(params)
   config = _config(params, gelu, norm_eps, image_size, class_names)
-  preprocessor = _preprocessor(config['image_size'], evaluation)
-  files = {pytorch.CONFIG: config, _PREPROCESSOR: preprocessor}
+  processor = image_processor.content(config['image_size'], evaluation)
+  files = {pytorch.CONFIG: config, image_processor.FILE: processor}
   if path.exists():
     # A killed write may have left a temporary file.
     existing = {file.name.removesuffix('.tmp') for file in path.iterdir()}
@@ -332,13 +323,14 @@ def _config(params, gelu, norm_eps, image_size, class_names):
     raise ValueError(
       f'got {len(names)} class names for {classes} classes; pass one per class.'
     )
+  model = _model_type(params)
+  kind = 'ForImageClassification' if classes else 'Model'
   return {
-    'architectures': ['ViTForImageClassification' if classes else 'ViTModel'],
-    'model_type': 'vit',
+    'architectures': [_CLASSES[model] + kind],
+    'model_type': model,
     'hidden_size': sizes['width'],
     'num_hidden_layers': sizes['depth'],
     'num_attention_heads': sizes['heads'],
-    'intermediate_size': sizes['mlp_dim'],
     'hidden_act': next(k for k, v in _GELUS.items() if v == gelu),
     'layer_norm_eps': norm_eps,
     'image_size': _number_or_list(image_size),
@@ -349,51 +341,25 @@ def _config(params, gelu, norm_eps, image_size, class_names):
     'attention_probs_dropout_prob': 0.0,
     'id2label': dict(enumerate(names)),
     'label2id': {name: i for i, name in enumerate(names)},
-  }
+  } | _model_config(model, sizes)
 
 
-def _preprocessor(image_size, evaluation):
-  image_size = evaluation.image_size or positions.as_pair(image_size)
-  filter = evaluation.interpolation.removesuffix('_antialias')
-  content = {
-    'image_processor_type': 'ViTImageProcessor',
-    'do_resize': True,
-    'size': _height_and_width(image_size),
-    'resample': next(k for k, v in _RESAMPLES.items() if v.startswith(filter)),
-    'do_rescale': True,
-    'rescale_factor': 1 / 255,
-    'do_normalize': True,  # To [-1, 1].
-    'image_mean': [0.5] * 3,
-    'image_std': [0.5] * 3,
-  }
-  if evaluation.trim_px:
+def _model_config(model, sizes):
+  """Returns the keys of a config.json that only one kind of model has."""
+  width, mlp_dim = sizes['width'], sizes['mlp_dim']
+  if model == _VIT:
+    return {'intermediate_size': mlp_dim}
+  if mlp_dim % width:
     raise ValueError(
-      f'{_PREPROCESSOR} cannot store trim_px={evaluation.trim_px}; export'
-      ' without it.'
+      f"Hugging Face's models with registers need an mlp_dim that is a multiple"
+      f' of the width, but they are {mlp_dim} and {width}; use the timm format.'
     )
-  if evaluation.crop == 'resize':
-    return content
-  precrop = evaluation.precrop_size
-  if precrop is None:
-    precrop = tuple(round(side * 7 / 6) for side in image_size)
-  size = _height_and_width(precrop)
-  if evaluation.crop == 'center':
-    if precrop[0] != precrop[1]:
-      raise ValueError(
-        f'{_PREPROCESSOR} cannot store a center crop from {precrop[0]}x'
-        f'{precrop[1]} px, which is not a square.'
-      )
-    size = {'shortest_edge': precrop[0]}
-  return content | {
-    'image_processor_type': 'BitImageProcessor',
-    'size': size,
-    'do_center_crop': True,
-    'crop_size': _height_and_width(image_size),
+  return {
+    'mlp_ratio': mlp_dim // width,
+    'num_register_tokens': sizes['registers'],
+    'layerscale_value': 1.0,
+    'use_swiglu_ffn': False,
   }
-
-
-def _height_and_width(size):
-  return dict(zip(('height', 'width'), size, strict=True))
 
 
 def _number_or_list(size):

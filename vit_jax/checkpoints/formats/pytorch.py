@@ -23,20 +23,22 @@ Layers = Mapping[str, tuple[str, ...]]
 
 # Unsupported parts of models, by a substring of their parameter names.
 _UNSUPPORTED = {
-  'layer_scale': 'LayerScale',
-  '.ls1.': 'LayerScale',
-  '.ls2.': 'LayerScale',
   'attn_pool.': 'other kinds of attention pooling',
-  'fc_norm.': 'a norm after pooling',
-  'reg': 'register tokens',
-  'dist': 'a distillation token',
+  'dist': 'a distillation token and two heads',
+  'relative_position': 'this kind of relative positions',
+  'rope': 'rotary positions',
   'norm_pre.': 'a norm before the encoder',
+  '_norm.': 'norms in other places',
+  'gate_proj': 'a gated MLP (SwiGLU)',
+  'weights_in': 'a gated MLP (SwiGLU)',
+  'fc1_g': 'a gated MLP (SwiGLU)',
 }
 
 CONFIG = 'config.json'
 BLOCK = 'Transformer/encoderblock_{}'
 ATTENTION = f'{BLOCK}/MultiHeadDotProductAttention_0'
 QUERY, KEY, VALUE = (f'{ATTENTION}/{x}' for x in ('query', 'key', 'value'))
+ATTENTION_SCALE, MLP_SCALE = (f'{BLOCK}/LayerScale_{i}/scale' for i in (0, 1))
 
 
 def usual_heads(width: int) -> int:
@@ -142,26 +144,34 @@ def _listed(names):
 
 
 def read(
-  tensors: Mapping[str, np.ndarray], layers: Layers, heads: int
+  tensors: Mapping[str, np.ndarray],
+  layers: Layers,
+  heads: int,
+  unused: str | None = None,
 ) -> dict[str, Any]:
   """Returns the tree of parameters under official names.
+
+  Args:
+    tensors: arrays by PyTorch name.
+    layers: all layers that are supported.
+    heads: number of attention heads.
+    unused: regular expression for the names of arrays that do not belong to an
+      image model, which are not read.
 
   Raises:
     ValueError: if a name is unknown, or a layer is not divisible by heads.
   """
+  names = {
+    name: re.fullmatch(r'(.*?)(?:\.(weight|bias))?', name, re.DOTALL).groups()
+    for name in tensors
+    if unused is None or not re.match(unused, name)
+  }
+  found = {name: _find(layer, layers) for name, (layer, _) in names.items()}
+  if unknown := [name for name, (ours, _) in found.items() if ours is None]:
+    _refuse(unknown)
   flat = {}
-  for name, tensor in tensors.items():
-    layer, leaf = re.fullmatch(
-      r'(.*?)(?:\.(weight|bias))?', name, re.DOTALL
-    ).groups()
-    block = re.search(r'\.(\d+)\.', layer)
-    our_layers = layers.get(re.sub(r'\.\d+\.', '.{}.', layer))
-    if our_layers is None:
-      reasons = (r for part, r in _UNSUPPORTED.items() if part in name)
-      raise ValueError(
-        f'parameter {name!r} has no counterpart in the Vision Transformer;'
-        f' models with {next(reasons, "such parts")} are not supported.'
-      )
+  for name, (_, leaf) in names.items():
+    tensor, (our_layers, block) = tensors[name], found[name]
     if outputs(name, tensor) % len(our_layers):
       raise ValueError(
         f'parameter {name!r} of shape {tensor.shape} cannot be split into'
@@ -169,10 +179,32 @@ def read(
       )
     parts = np.split(tensor, len(our_layers))
     for our_layer, part in zip(our_layers, parts, strict=True):
-      our_name = _join(our_layer.format(block and block[1]), leaf)
+      our_name = _join(our_layer.format(block), leaf)
       part = _from_pytorch(our_name, part, heads)
       official.add(flat, our_name, part, name)
   return official.unflatten(flat)
+
+
+def _find(layer, layers):
+  """Returns our layers, None if unknown, and the number of the block."""
+  block = re.search(r'\.(\d+)\.', layer)
+  ours = layers.get(re.sub(r'\.\d+\.', '.{}.', layer))
+  return ours, block and block[1]
+
+
+def _refuse(unknown):
+  """Refuses a model with unknown parameters, if possible for a reason."""
+  reasons = (
+    (name, reason)
+    for part, reason in _UNSUPPORTED.items()
+    for name in unknown
+    if part in name
+  )
+  name, reason = next(reasons, (unknown[0], 'such parts'))
+  raise ValueError(
+    f'parameter {name!r} has no counterpart in the Vision Transformer; models'
+    f' with {reason} are not supported.'
+  )
 
 
 def to_tensors(

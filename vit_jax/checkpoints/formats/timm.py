@@ -43,13 +43,18 @@ _LAYERS = {
   'attn_pool.mlp.fc2': (f'{_MAP}/MlpBlock_0/Dense_1',),
   'head': ('head',),
 }
-# Layers that are only read: other versions of timm, and hidden layers of heads.
+# Layers that are only read: those of other versions of timm, hidden layers of
+# heads, and LayerScale.
 _READ_ONLY = {
   'blocks.{}.attn.q_proj': (pytorch.QUERY,),
   'blocks.{}.attn.k_proj': (pytorch.KEY,),
   'blocks.{}.attn.v_proj': (pytorch.VALUE,),
   'pre_logits.fc': ('pre_logits',),
+  'blocks.{}.ls1.gamma': (pytorch.ATTENTION_SCALE,),
+  'blocks.{}.ls2.gamma': (pytorch.MLP_SCALE,),
 }
+# MAE's decoder in files of its authors, which otherwise have timm's names.
+_MAE_DECODER = r'decoder_|mask_token$'
 # Parameters with an axis of tokens.
 _TOKENS = ('cls', 'registers', official.POSITIONS)
 _GELUS = {'gelu': 'erf', 'gelu_tanh': 'tanh'}
@@ -132,8 +137,22 @@ def read(
   """
   width = pytorch.outputs(_PATCHES, tensors[_PATCHES])
   heads = heads or pytorch.usual_heads(width)
-  params = pytorch.read(tensors, _LAYERS | _READ_ONLY, heads)
+  _check_mlp(tensors)
+  params = pytorch.read(tensors, _LAYERS | _READ_ONLY, heads, _MAE_DECODER)
   return _with_usual_positions(params, settings or {})
+
+
+def _check_mlp(tensors):
+  """Refuses a gated MLP, whose first layer has the outputs of two layers."""
+  names = [f'blocks.0.mlp.{layer}.weight' for layer in ('fc1', 'fc2')]
+  shapes = [tensors[name].shape for name in names if name in tensors]
+  if [len(shape) for shape in shapes] == [2, 2]:
+    (outputs, _), (_, inputs) = shapes
+    if outputs == 2 * inputs:
+      raise ValueError(
+        f'parameter {names[0]!r} has {outputs} outputs, but {names[1]!r} has'
+        f' {inputs} inputs; models with a gated MLP (SwiGLU) are not supported.'
+      )
 
 
 def _with_usual_positions(params, settings):

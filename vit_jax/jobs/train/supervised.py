@@ -49,8 +49,8 @@ def check_finetune(config: ml_collections.ConfigDict) -> None:
   if not config.init_from:
     raise ValueError(
       'fine-tuning needs a checkpoint to start from: set init_from to its path'
-      " (npz, safetensors, or the folder of a run), or set job='pretrain' to"
-      ' train from scratch.'
+      ' (npz, safetensors, or the folder of a run) or its name, such as'
+      " augreg:B/16, or set job='pretrain' to train from scratch."
     )
 
 
