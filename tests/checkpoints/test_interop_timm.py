@@ -36,9 +36,9 @@ MODELS = {
     {'global_pool': 'avg', 'fc_norm': False},
   ),
   'attention': ('vit_base_patch16_224', {'global_pool': 'map'}),
-  'attention, no class token': (
-    'vit_base_patch16_224',
-    {'global_pool': 'map', 'class_token': False},
+  'SigLIP': (
+    'vit_base_patch16_siglip_224.webli',
+    {'global_pool': 'map', 'class_token': False, 'act_layer': 'gelu_tanh'},
   ),
   'registers': ('vit_base_patch16_224', {'reg_tokens': 4}),
   'registers and attention': (
