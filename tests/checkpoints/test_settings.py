@@ -260,6 +260,12 @@ def test_settings_of_timm_that_are_refused(tmp_path, params, config, message):
     checkpoints.load(tmp_path)
 
 
+def test_other_siglip_models_of_timm_have_its_default_gelu(tmp_path, params):
+  save_timm(tmp_path, params, architecture='vit_base_patch16_siglip_256')
+  _, description = checkpoints.load_with_description(tmp_path)
+  assert description.gelu == 'erf'
+
+
 def test_damaged_json_is_named(tmp_path, params):
   save_huggingface(tmp_path, params, PREPROCESSOR)
   (tmp_path / 'preprocessor_config.json').write_text('{"size": ')

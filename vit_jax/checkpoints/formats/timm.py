@@ -101,9 +101,10 @@ _INTERPOLATIONS = {
 _CROPS = {'center': 'center', 'squash': 'resize_center'}
 # The mean may be before or after a norm; the parameters show which.
 _POOLS = {'': None, 'token': 'token', 'avg': 'gap', 'map': 'map'}
-# Architectures for which the default of an argument may be wrong.
+# Architectures for which timm replaces the default of an argument.
 _UNRELIABLE_DEFAULTS = {
-  'siglip|quickgelu': 'act_layer',
+  r'quickgelu|(base_patch32|so400m_patch16|giantopt_patch16)_siglip'
+  r'|large_patch16_siglip_(gap_)?512': 'act_layer',
   r'_base_patch\d+_gap_': 'num_heads',
 }
 # Arguments of timm's VisionTransformer that its parameters determine, or that
