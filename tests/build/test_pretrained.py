@@ -135,24 +135,30 @@ def test_evaluation_follows_preprocessor_config(tmp_path):
     evaluation(folder)
 
 
-def test_log_names_the_resizing_of_the_library(tmp_path, caplog):
+@pytest.mark.parametrize(
+  ('name', 'options', 'libraries'),
+  [
+    ('model', {}, ['huggingface uses bicubic']),
+    ('model', {'registers': 1}, ['huggingface uses bicubic_antialias']),
+    ('model.safetensors', {}, ['timm uses bicubic_antialias']),
+    ('model.npz', {}, []),
+  ],
+)
+def test_log_names_the_resizing_of_the_library(
+  name, options, libraries, tmp_path, caplog
+):
   pytest.importorskip('safetensors')
-  model = models.create('ViT-Ti/8', num_classes=10, **VIT)
+  options = VIT | {'mlp_dim': 24} | options
+  model = models.create('ViT-Ti/8', num_classes=10, **options)
   params = weights.random_params(model, (32, 32))
-  for name, libraries in (
-    ('model', ['huggingface uses bicubic']),
-    ('model.safetensors', ['timm uses bicubic_antialias']),
-    ('model.npz', []),
-  ):
-    format = 'huggingface' if name == 'model' else None
-    checkpoints.export(params, tmp_path / name, format=format)
-    caplog.clear()
-    with caplog.at_level('INFO', 'vit_jax.build.weights'):
-      load(tmp_path / name, '', data__image_size=32)
-      assert not caplog.messages
-      load(tmp_path / name, '', data__image_size=48)
-    start = 'positions were resized with init_positions=bilinear; '
-    assert caplog.messages == [start + library for library in libraries]
+  format = 'huggingface' if name == 'model' else None
+  checkpoints.export(params, tmp_path / name, format=format)
+  with caplog.at_level('INFO', 'vit_jax.build.weights'):
+    load(tmp_path / name, '', data__image_size=32)
+    assert not caplog.messages
+    load(tmp_path / name, '', data__image_size=48)
+  start = 'positions were resized with init_positions=bilinear; '
+  assert caplog.messages == [start + library for library in libraries]
 
 
 def test_given_form_of_gelu_takes_precedence(tmp_path):

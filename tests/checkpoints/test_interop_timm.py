@@ -20,7 +20,6 @@ safetensors_torch = pytest.importorskip('safetensors.torch')
 
 PHOTOS = runs.SHARED / 'data' / 'imagenet_jpegs'
 SIDE = 24  # 3x3 patches.
-PRECROP = 26  # For the models' crop_pct of 0.9.
 SIZES = {
   'img_size': SIDE,
   'patch_size': 8,
@@ -37,9 +36,9 @@ MODELS = {
     {'global_pool': 'avg', 'fc_norm': False},
   ),
   'attention': ('vit_base_patch16_224', {'global_pool': 'map'}),
-  'attention, no class token': (
-    'vit_base_patch16_224',
-    {'global_pool': 'map', 'class_token': False},
+  'SigLIP': (
+    'vit_base_patch16_siglip_224.webli',
+    {'global_pool': 'map', 'class_token': False, 'act_layer': 'gelu_tanh'},
   ),
   'registers': ('vit_base_patch16_224', {'reg_tokens': 4}),
   'registers and attention': (
@@ -55,7 +54,11 @@ MODELS = {
     {'no_embed_class': True},
   ),
   'MAE': ('vit_base_patch16_224.mae', {}),
+  'DINO': ('vit_small_patch16_224.dino', {}),
   'DeiT': ('deit_tiny_patch16_224.fb_in1k', {}),
+  'DeiT III': ('deit3_small_patch16_224.fb_in22k_ft_in1k', {}),
+  'DINOv2': ('vit_small_patch14_dinov2.lvd142m', {}),
+  'DINOv2, registers': ('vit_small_patch14_reg4_dinov2.lvd142m', {}),
 }
 
 
@@ -83,31 +86,30 @@ def create(timm, name, options):
   return model
 
 
-def photos():
-  """Returns photos whose longest side is cropped by whole pixels on both sides.
+def photos(precrop):
+  """Returns wide photos, and their pixels after timm's resizing and crop.
 
-  Otherwise, timm rounds half a pixel to an even number, and this project down.
+  All are cropped by as many pixels on the left and the right. Otherwise, timm
+  rounds the offset of the crop to even, this project down.
+
+  Args:
+    precrop: height after resizing.
   """
-  images = [PIL.Image.open(x) for x in sorted(PHOTOS.glob('*.JPEG'))[:8]]
+  paths = sorted(PHOTOS.glob('*.JPEG'))[:12]
+  images = [PIL.Image.open(path).convert('RGB') for path in paths]
   if not images:
-    noise = np.random.default_rng(0).integers(256, size=(2, 40, 32, 3))
+    noise = np.random.default_rng(0).integers(256, size=(2, 32, 40, 3))
     images = [PIL.Image.fromarray(x) for x in noise.astype('u1')]
-  images = [image.convert('RGB') for image in images]
-  return [x for x in images if max(resized(x).size) % 2 == SIDE % 2][:2]
-
-
-def resized(image):
-  """Returns an image whose shortest side is resized like in timm."""
-  short = min(image.size)
-  size = [PRECROP * x // short for x in image.size]
-  return image.resize(size, PIL.Image.Resampling.BICUBIC)
-
-
-def cropped(image):
-  """Returns the pixels of a photo resized and cropped like in timm."""
-  image = resized(image)
-  left, top = ((x - SIDE) // 2 for x in image.size)
-  return np.asarray(image.crop((left, top, left + SIDE, top + SIDE)), 'f4')
+  photos, pixels = [], []
+  for image in images:
+    width = precrop * image.width // image.height
+    left, top = (width - SIDE) // 2, (precrop - SIDE) // 2
+    if width >= precrop and width % 2 == SIDE % 2:
+      small = image.resize((width, precrop), PIL.Image.Resampling.BICUBIC)
+      small = small.crop((left, top, left + SIDE, top + SIDE))
+      photos.append(image)
+      pixels.append(np.asarray(small, 'f4') / 255)
+  return photos[:2], np.stack(pixels[:2])
 
 
 def our_images(photos, evaluation):
@@ -140,19 +142,15 @@ def assert_close(found, expected):
 
 @pytest.mark.parametrize('name', MODELS)
 def test_both_directions(timm, name, tmp_path):
-  architecture, options = MODELS[name]
-  theirs = create(timm, architecture, options)
+  theirs = create(timm, *MODELS[name])
   timm.models.save_for_hf(theirs, tmp_path / 'theirs', safe_serialization=True)
   params, found = checkpoints.load_with_description(tmp_path / 'theirs')
-  cfg = theirs.pretrained_cfg
   assert found.image_size == (SIDE, SIDE)
-  pixels = np.stack([cropped(x) for x in photos()])
-  images = pixels / 127.5 - 1
-  np.testing.assert_allclose(
-    our_images(photos(), found.evaluation), images, atol=1.1 / 127.5
-  )  # Up to the rounding of a pixel's value.
+  cfg = theirs.pretrained_cfg
+  examples, pixels = photos(int(SIDE / cfg['crop_pct']))
+  images = our_images(examples, found.evaluation)
   mean, std = np.float32(cfg['mean']), np.float32(cfg['std'])
-  expected = outputs_of_theirs(theirs, (pixels / 255 - mean) / std)
+  expected = outputs_of_theirs(theirs, (pixels - mean) / std)
   assert_close(outputs_of_ours(params, found, images), expected)
 
   path = tmp_path / 'ours.safetensors'
@@ -162,9 +160,12 @@ def test_both_directions(timm, name, tmp_path):
   checkpoints.export(params, path, pool=pool, **settings)
   again, same = checkpoints.load_with_description(path)
   assert same == dataclasses.replace(found, image_size=None)
-  # With registers, only patches have positions. Folded parts are not restored.
-  options = {'no_embed_class': 'registers' in params, 'init_values': None}
-  new = create(timm, architecture, MODELS[name][1] | options)
+  options = MODELS[name][1] | {
+    'num_classes': theirs.num_classes,
+    'reg_tokens': theirs.num_reg_tokens,
+    'no_embed_class': 'registers' in params,
+  }
+  new = create(timm, 'vit_base_patch16_224', options)
   new.load_state_dict(safetensors_torch.load_file(path), strict=True)
   assert_close(outputs_of_theirs(new, images), expected)
   if 'registers' not in params:

@@ -160,11 +160,14 @@ def test_segments_before_exif(segments):
   for orientation in (3, 8):
     file = with_segments(encode(UPRIGHT, orientation), *segments)
     assert orientation_of(file) == orientation
+    assert not exif.is_plain_jpeg(tf.constant(file))
   # Pillow writes no EXIF data if there are no tags.
   plain = io.BytesIO()
   Image.fromarray(UPRIGHT).save(plain, 'JPEG')
   file = with_segments(plain.getvalue(), *segments)
   assert orientation_of(file) == 1
+  is_plain = segments in [(), (JFIF,), (JFIF, PHOTOSHOP)]
+  assert exif.is_plain_jpeg(tf.constant(file)) == is_plain
   np.testing.assert_array_equal(to_rgb(file), tf.io.decode_jpeg(file))
 
 

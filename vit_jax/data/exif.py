@@ -14,6 +14,8 @@ from jaxtyping import Bool, Int32, UInt8
 from vit_jax.data.lazy_tensorflow import tf
 
 _JPEG = b'\xff\xd8\xff'
+_JFIF = b'\xff\xd8\xff\xe0\0\x10'  # With an APP0 segment of the usual size.
+_JFIF_BYTES = 20  # Of this start and the rest of the segment.
 _PNG = b'\x89PNG\r\n\x1a\n'
 # Markers of the JPEG segments that precede the tables: APPn and COM.
 _APP0, _APP1 = 0xFFE0, 0xFFE1
@@ -26,21 +28,23 @@ _MAX_ENTRIES = 1_000  # Damaged files may claim more.
 
 
 def is_plain_jpeg(raw: tf.Tensor) -> Bool[tf.Tensor, '']:
-  """Returns whether the first segments show a JPEG file without EXIF data.
+  """Returns whether the first four segments show a JFIF file without EXIF data.
 
   Other files may also lack EXIF data. This test takes 1 % of the time that it
-  takes to decode a photo; the loop in `orientation` takes 10 %.
+  takes to decode a photo; `orientation` takes 9 %.
   """
-  start = tf.constant(2)
-  markers = []
-  for _ in range(4):
-    marker, size = tf.unstack(_segment(raw, start, 2))
-    markers.append(marker)
-    start += 2 + tf.cast(size, tf.int32)
+  start, segments = tf.constant(_JFIF_BYTES), []
+  for _ in range(3):
+    # One number for marker and size; negative, because markers begin with 0xFF.
+    segment = tf.reshape(_numbers(raw, start, 4, tf.int32), ())
+    segments.append(segment)
+    start += 2 + tf.bitwise.bitwise_and(segment, 0xFFFF)
+  second, third, fourth = segments
   return (
-    (tf.strings.substr(raw, 0, len(_JPEG)) == _JPEG)
-    & tf.reduce_all(tf.stack(markers) != _APP1)
-    & (markers[-1] < _APP0)
+    (tf.strings.substr(raw, 0, len(_JFIF)) == _JFIF)
+    & (second // 2**16 != _APP1 - 2**16)
+    & (third // 2**16 != _APP1 - 2**16)
+    & (fourth < (_APP0 - 2**16) * 2**16)
   )
 
 
