@@ -1,4 +1,4 @@
-"""DINO, DINOv2, MAE: models of Hugging Face's transformers, read as ViTs.
+"""DINO, DINOv2, MAE and SigLIP of Hugging Face's transformers, read as ViTs.
 
 Their own classes and image processors give the expected values.
 """
@@ -42,12 +42,13 @@ def photos():
   return [PIL.Image.fromarray(x).resize((80, 60)) for x in coarse]
 
 
-def random_model(name, **config):
+def config_of(family, **options):
+  return getattr(transformers, f'{family}Config')(**SIZES | options)
+
+
+def random_model(name, config):
   """Returns a model with random parameters, apart from fixed positions."""
   torch.manual_seed(0)
-  family = name.removesuffix('Model').removesuffix('ForImageClassification')
-  family = family.removesuffix('ForPreTraining')
-  config = getattr(transformers, f'{family}Config')(**SIZES | config)
   model = getattr(transformers, name)(config).eval()
   with torch.no_grad():
     for parameter, value in model.named_parameters():
@@ -75,20 +76,20 @@ MAE = {
 
 
 @pytest.mark.parametrize(
-  ('name', 'config'),
+  ('family', 'kind', 'options'),
   [
-    ('Dinov2Model', {}),
-    ('Dinov2WithRegistersModel', {'num_register_tokens': 3}),
-    ('ViTMAEModel', MAE),
-    ('ViTMAEForPreTraining', MAE),
-    ('ViTModel', {}),
+    ('Dinov2', 'Model', {}),
+    ('Dinov2WithRegisters', 'Model', {'num_register_tokens': 3}),
+    ('ViTMAE', 'Model', MAE),
+    ('ViTMAE', 'ForPreTraining', MAE),
+    ('ViT', 'Model', {}),
   ],
 )
-def test_features_are_equal(tmp_path, name, config):
-  theirs = random_model(name, **config)
+def test_features_are_equal(tmp_path, family, kind, options):
+  theirs = random_model(family + kind, config_of(family, **options))
   theirs.save_pretrained(tmp_path)
   side = {'height': SIDE, 'width': SIDE}
-  if name.startswith('Dinov2'):
+  if family.startswith('Dinov2'):
     edge = {'shortest_edge': 40}
     resized = (52, 40)
     processor = transformers.BitImageProcessor(
@@ -98,10 +99,10 @@ def test_features_are_equal(tmp_path, name, config):
     resized = (SIDE, SIDE)
     processor = transformers.ViTImageProcessor(size=side, **IMAGES)
   processor.save_pretrained(tmp_path)
-  options = {}
-  if name.startswith('ViTMAE'):  # The order in which it sorts patches.
-    options['noise'] = torch.arange(16.0).repeat(2, 1)
-  encoder = theirs.vit if name == 'ViTMAEForPreTraining' else theirs
+  inputs = {}
+  if family == 'ViTMAE':  # The order in which it sorts patches.
+    inputs['noise'] = torch.arange(16.0).repeat(2, 1)
+  encoder = theirs.vit if kind == 'ForPreTraining' else theirs
 
   model, params, found = loaded(tmp_path)
   evaluation = found.evaluation
@@ -119,11 +120,41 @@ def test_features_are_equal(tmp_path, name, config):
   ):
     batch = processor(images, return_tensors='pt')
     with torch.no_grad():
-      expected = encoder(**batch, **options).last_hidden_state.numpy()
+      expected = encoder(**batch, **inputs).last_hidden_state.numpy()
     pixels = np.stack([transform(np.asarray(image)) for image in images])
     encoded = apply({'params': params}, pixels)[1]['encoded']
     assert encoded.std() > 0.1
     assert np.quantile(np.abs(encoded - expected), share) < 1e-4
+
+
+@pytest.mark.parametrize('towers', [1, 2])
+def test_the_image_tower_of_siglip(tmp_path, towers):
+  config, name = config_of('SiglipVision', intermediate_size=32), 'Vision'
+  if towers == 2:
+    text = {
+      'hidden_size': 8, 'intermediate_size': 8, 'num_hidden_layers': 1,
+      'num_attention_heads': 1, 'vocab_size': 9,
+    }  # fmt: skip
+    name = ''
+    config = transformers.SiglipConfig(
+      text_config=text, vision_config=config.to_dict()
+    )
+  theirs = random_model(f'Siglip{name}Model', config)
+  theirs.save_pretrained(tmp_path)
+  tower = theirs if towers == 1 else theirs.vision_model
+  images = weights.random_images((SIDE, SIDE))
+  with torch.no_grad():
+    expected = tower(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+  model, params, found = loaded(tmp_path)
+  assert (found.gelu, found.sizes['pool']) == ('tanh', 'map')
+  assert bool(found.ignored) == (towers == 2)
+  features = jax.jit(model.apply)({'params': params}, images)[1]
+  for ours, theirs in (
+    ('encoded', expected.last_hidden_state),
+    ('pooled', expected.pooler_output),
+  ):
+    assert theirs.numpy().std() > 0.1
+    np.testing.assert_allclose(features[ours], theirs, rtol=0, atol=1e-4)
 
 
 def test_registers_are_exported_as_dinov2(tmp_path):
@@ -149,29 +180,40 @@ def test_registers_are_exported_as_dinov2(tmp_path):
 
 
 def test_a_head_for_the_mean_of_patches_is_refused(tmp_path):
-  theirs = random_model('Dinov2ForImageClassification', num_labels=3)
+  config = config_of('Dinov2', num_labels=3)
+  theirs = random_model('Dinov2ForImageClassification', config)
   theirs.save_pretrained(tmp_path)
   with pytest.raises(ValueError, match="'classifier.weight' is for .* mean of"):
     checkpoints.load(tmp_path)
 
 
 @pytest.mark.parametrize(
-  ('name', 'config', 'message'),
+  ('family', 'options', 'message'),
   [
     (
-      'DeiTModel',
+      'DeiT',
       {'intermediate_size': 32},
       "'embeddings.distillation_token' .* a distillation token and two heads",
     ),
     (
-      'Dinov2Model',
+      'Dinov2',
       {'use_swiglu_ffn': True},
       r'config.json specifies use_swiglu_ffn=true; .*SwiGLU',
     ),
-    ('BeitModel', {'intermediate_size': 32}, 'no counterpart'),
+    (
+      'Beit',
+      {'intermediate_size': 32, 'use_relative_position_bias': True},
+      'this kind of relative positions',
+    ),
+    (
+      'CLIPVision',
+      {'intermediate_size': 32, 'hidden_act': 'gelu'},
+      'a norm before the encoder',
+    ),
   ],
 )
-def test_other_models_are_refused_by_part(tmp_path, name, config, message):
-  random_model(name, **config).save_pretrained(tmp_path)
+def test_other_models_are_refused_by_part(tmp_path, family, options, message):
+  config = config_of(family, **options)
+  random_model(f'{family}Model', config).save_pretrained(tmp_path)
   with pytest.raises(ValueError, match=message):
     checkpoints.load(tmp_path)

@@ -30,7 +30,7 @@ Params = dict[str, Any]
 
 # In these formats, a model without learned positions computes them in a way not
 # recorded in the file. In big_vision, there is only one way.
-_ALWAYS_WITH_POSITIONS = ('timm', 'huggingface')
+_ALWAYS_WITH_POSITIONS = ('timm', 'huggingface', 'siglip')
 
 
 def load(path: str | os.PathLike[str], *, heads: int | None = None) -> Params:

@@ -18,6 +18,7 @@ from vit_jax.checkpoints.formats import (
   bit,
   huggingface,
   official,
+  siglip,
   timm,
 )
 
@@ -100,5 +101,8 @@ FORMATS = {
     stores_settings=True,
     writes_folder=True,
     options=('registers', 'positions'),
+  ),
+  'siglip': Format(
+    '.safetensors', siglip.matches, siglip.read, settings=siglip.settings
   ),
 }

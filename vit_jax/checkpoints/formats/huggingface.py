@@ -111,6 +111,7 @@ _CONFIG_TYPES = {
   'id2label': dict, 'image_size': (int, list), 'hidden_act': str,
   'pooler_act': str, 'problem_type': str, 'layer_norm_eps': (float, int),
   'num_attention_heads': int, 'model_type': str, 'use_swiglu_ffn': bool,
+  'vision_config': dict,
 }  # fmt: skip
 
 
@@ -206,7 +207,11 @@ def settings(
   if config := pytorch.read_json(path, pytorch.CONFIG, _CONFIG_TYPES):
     if (config.get('model_type') or '').startswith('dinov2'):
       found[description.ASSUMED]['norm_eps'] = 1e-6
-    found[pytorch.CONFIG] = _model_settings(config)
+    tower = config.get('vision_config') or {}  # Beside that of a text model.
+    pytorch.check_types(
+      tower, _CONFIG_TYPES, f'{pytorch.CONFIG}: vision_config'
+    )
+    found[pytorch.CONFIG] = _model_settings(config | tower)
   name = image_processor.FILE
   if processor := pytorch.read_json(path, name, image_processor.TYPES):
     found[name] = image_processor.settings(processor)

@@ -28,6 +28,7 @@ _UNSUPPORTED = {
   'relative_position': 'this kind of relative positions',
   'rope': 'rotary positions',
   'norm_pre.': 'a norm before the encoder',
+  'pre_layrnorm.': 'a norm before the encoder',
   '_norm.': 'norms in other places',
   'gate_proj': 'a gated MLP (SwiGLU)',
   'weights_in': 'a gated MLP (SwiGLU)',
