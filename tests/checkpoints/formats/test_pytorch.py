@@ -235,6 +235,10 @@ def test_unsupported_architecture_is_refused(tmp_path):
   save(path, tensors | {'blocks.1.attn.q_norm.bias': np.ones(4, 'f4')})
   with pytest.raises(ValueError, match=r"m\.safetensors.*'blocks.1.*q_norm"):
     checkpoints.load(path, heads=3)
+  patches = 'swin.embeddings.patch_embeddings.projection.weight'
+  save(path, {patches: np.ones((12, 3, 4, 4), 'f4')})
+  with pytest.raises(ValueError, match="'swin.* has no counterpart"):
+    checkpoints.load(path)  # No matter how many heads there are.
   save(path, {'conv1.weight': np.ones(12, 'f4')})
   with pytest.raises(ValueError, match='not a Vision Transformer of timm or'):
     checkpoints.load(path)

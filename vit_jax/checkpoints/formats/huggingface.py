@@ -129,17 +129,14 @@ def read(
     ValueError: if a parameter is not supported.
   """
   del settings
-  patches = next(name for name in tensors if name.endswith(_PATCHES))
-  width = pytorch.outputs(patches, tensors[patches])
-  heads = heads or pytorch.usual_heads(width)
   layers = {p + name: ours for p in _PREFIXES for name, ours in _READ.items()}
   is_dinov2 = any('.layer_scale1.' in name for name in tensors)
   unused = _DINOV2_UNUSED if is_dinov2 else _MAE_DECODER
   params = pytorch.read(tensors, layers, heads, unused)
-  return _with_plain_head(params, width) if is_dinov2 else params
+  return _with_plain_head(params) if is_dinov2 else params
 
 
-def _with_plain_head(params, width):
+def _with_plain_head(params):
   """Returns the parameters with a head for the class token only.
 
   The input of a DINOv2 classifier is the class token and the mean of patches.
@@ -148,7 +145,7 @@ def _with_plain_head(params, width):
     ValueError: if the head depends on the mean of patches.
   """
   flat = official.flatten(params)
-  kernel = flat.get('head/kernel')
+  kernel, width = flat.get('head/kernel'), flat['embedding/kernel'].shape[-1]
   if kernel is None or len(kernel) != 2 * width:
     return params
   if np.any(kernel[width:]):

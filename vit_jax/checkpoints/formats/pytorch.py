@@ -147,7 +147,7 @@ def _listed(names):
 def read(
   tensors: Mapping[str, np.ndarray],
   layers: Layers,
-  heads: int,
+  heads: int | None,
   unused: str | None = None,
 ) -> dict[str, Any]:
   """Returns the tree of parameters under official names.
@@ -155,12 +155,13 @@ def read(
   Args:
     tensors: arrays by PyTorch name.
     layers: all layers that are supported.
-    heads: number of attention heads.
+    heads: number of attention heads; None for the usual number.
     unused: regular expression for the names of arrays that do not belong to an
       image model, which are not read.
 
   Raises:
-    ValueError: if a name is unknown, or a layer is not divisible by heads.
+    ValueError: if a name or the usual number of heads is unknown, or a layer
+      cannot be split.
   """
   names = {
     name: re.fullmatch(r'(.*?)(?:\.(weight|bias))?', name, re.DOTALL).groups()
@@ -170,6 +171,11 @@ def read(
   found = {name: _find(layer, layers) for name, (layer, _) in names.items()}
   if unknown := [name for name, (ours, _) in found.items() if ours is None]:
     _refuse(unknown)
+  if heads is None:
+    patches = next(
+      n for n, (ours, _) in found.items() if ours == ('embedding',)
+    )
+    heads = usual_heads(outputs(patches, tensors[patches]))
   flat = {}
   for name, (_, leaf) in names.items():
     tensor, (our_layers, block) = tensors[name], found[name]

@@ -60,9 +60,6 @@ def read(
     ValueError: if a parameter is not supported.
   """
   del settings
-  patches = next(p + _PATCHES for p in _PREFIXES if p + _PATCHES in tensors)
-  width = pytorch.outputs(patches, tensors[patches])
-  heads = heads or pytorch.usual_heads(width)
   layers = {p + name: ours for p in _PREFIXES for name, ours in _LAYERS.items()}
   flat = official.flatten(pytorch.read(tensors, layers, heads, _UNUSED))
   if (positions := flat.pop('positions/kernel', None)) is not None:  # (d, n)

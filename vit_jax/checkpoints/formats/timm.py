@@ -136,8 +136,6 @@ def read(
     heads: number of attention heads; None for the usual number.
     settings: from `settings`; they determine which tokens have positions.
   """
-  width = pytorch.outputs(_PATCHES, tensors[_PATCHES])
-  heads = heads or pytorch.usual_heads(width)
   _check_mlp(tensors)
   params = pytorch.read(tensors, _LAYERS | _READ_ONLY, heads, _MAE_DECODER)
   return _with_usual_positions(params, settings or {})
