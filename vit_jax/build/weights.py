@@ -97,9 +97,10 @@ def _usual_resizing(stored):
 
   Returns a key of `position_tables.METHODS`; None if there is no such library.
   """
-  if stored.format == 'huggingface' and not stored.sizes.get('registers'):
+  transformers = ('huggingface', 'siglip')
+  if stored.format in transformers and not stored.sizes.get('registers'):
     return 'bicubic'
-  libraries = ('huggingface', 'timm')
+  libraries = (*transformers, 'timm')
   return 'bicubic_antialias' if stored.format in libraries else None
 
 
