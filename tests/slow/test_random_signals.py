@@ -169,6 +169,7 @@ def test_ctrl_c_in_other_jobs_is_one_line(undisturbed, photos, tmp_path):
     'study': (
       '--config=configs/ablation.py:pooling,digits',
       f'--config.study.points={points}',
+      '--config.model.heads=2',
       '--config.total_epochs=0',
       '--config.total_steps=100',
       '--config.data.image_size=8',
