@@ -70,8 +70,13 @@ def test_mask_of_equal_shares_is_finite():
 
 
 def test_heat_map_of_a_gray_image_by_hand():
-  pixels = np.full((1, 2, 3), 0.5)
-  found = rollout.heat_map(pixels, np.array([[0.0, 1.0]]))
+  shares = np.arange(64.0).reshape(8, 8) ** 2
+  pixels = np.full((16, 16, 3), 0.5)
+  found = rollout.heat_map(pixels, shares)
   # The ends of Matplotlib's colormap `plasma`: #0d0887 and #f0f921.
   ends = np.array([[0x0D, 0x08, 0x87], [0xF0, 0xF9, 0x21]]) / 255
-  np.testing.assert_allclose(found[0], 0.4 * 0.5 + 0.6 * ends, atol=2e-3)
+  expected = 0.4 * 0.5 + 0.6 * ends
+  np.testing.assert_allclose(found[[0, -1], [0, -1]], expected, atol=2e-3)
+  # How large the largest share is does not matter.
+  shares[7, 7] *= 100
+  np.testing.assert_allclose(rollout.heat_map(pixels, shares), found)

@@ -118,10 +118,9 @@ def rollouts(
     panels.reshape(-1, 3), images, shares, captions, strict=False
   ):
     pixels = to_pixels(image)
-    mask = rollout.mask(share, (height, width))
     left.imshow(pixels)
-    middle.imshow(pixels * mask[..., None])
-    right.imshow(rollout.heat_map(pixels, mask))
+    middle.imshow(pixels * rollout.mask(share, (height, width))[..., None])
+    right.imshow(rollout.heat_map(pixels, share))
     left.set_title(_shorten(caption), fontsize=7)
   figure.suptitle(
     'Image, image multiplied by its attention rollout, and heat map',

@@ -155,7 +155,7 @@ def _images(config, run, has_data) -> Iterator[tuple[np.ndarray, str]]:
 def _rollout(image, shares, caption) -> content.Tile:
   """Draws an image, the image multiplied by its rollout, and a heat map."""
   pixels = figures.to_pixels(image)
-  mask = rollout.mask(shares, image.shape[:2])
+  mask = rollout.mask(shares, image.shape[:2])[..., None]
   row, column = np.unravel_index(shares.argmax(), shares.shape)
   times = shares.max() / shares.mean()
   words = (
@@ -165,8 +165,8 @@ def _rollout(image, shares, caption) -> content.Tile:
   )
   drawn = {
     'Image': pixels,
-    f'{words}. Image': pixels * mask[..., None],
-    'Heat map of this rollout. Image': rollout.heat_map(pixels, mask),
+    f'{words}. Image': pixels * mask,
+    'Heat map of this rollout. Image': rollout.heat_map(pixels, shares),
   }
   return content.Tile(
     [
