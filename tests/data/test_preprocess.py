@@ -9,6 +9,7 @@ from PIL import Image
 import pytest
 import tensorflow as tf
 
+from vit_jax import foreign_errors
 from vit_jax.data import preprocess
 
 PHOTOS = pathlib.Path(__file__).resolve().parents[3] / (
@@ -150,12 +151,17 @@ def test_resize_center_crop_by_hand():
     ('lanczos_antialias', Image.Resampling.LANCZOS),
   ],
 )
-@pytest.mark.parametrize('size', [(61, 40), (24, 77)])
-def test_antialiased_crops_agree_with_pil(interpolation, filter, size):
-  """The longer side is truncated: 61 * 20 / 40 = 30.5, 77 * 20 / 24 = 64.2."""
-  pixels = np.random.default_rng(0).integers(64, 192, (*size, 3), np.uint8)
-  image = Image.fromarray(pixels)
-  height, width = (30, 20) if size[0] > size[1] else (20, 64)
+@pytest.mark.parametrize(
+  ('size', 'covering'),
+  # The longer side is truncated: 30.5, 64.2 and 20.9990.
+  [((61, 40), (30, 20)), ((24, 77), (20, 64)), ((1001, 1051), (20, 20))],
+)
+def test_antialiased_crops_agree_with_pil(
+  interpolation, filter, size, covering
+):
+  raw = np.random.default_rng(0).integers(256, size=(*size, 3), dtype='u1')
+  image = Image.fromarray(raw)
+  height, width = covering
   resized = np.asarray(image.resize((width, height), filter), np.float32)
   top, left = (height - 16) // 2, (width - 16) // 2
   direct = image.resize((16, 16), filter)
@@ -169,10 +175,22 @@ def test_antialiased_crops_agree_with_pil(interpolation, filter, size):
       precrop_size=(20, 20),
       interpolation=interpolation,
     )
-    result = transform(tf.constant(pixels)).numpy() * 127.5 + 127.5
-    # Where a value is half an integer, PIL's fixed-point numbers may differ.
-    np.testing.assert_allclose(result, expected, atol=1.01)
-    assert np.abs(result - expected).mean() < 0.06
+    for function in (transform, tf.function(transform)):
+      np.testing.assert_allclose(
+        pixels(function(tf.constant(raw))), expected, atol=1e-4
+      )
+
+
+def test_pillow_does_not_resize_extremely_long_images():
+  transform = preprocess.eval_transform(
+    image_size=(2, 2), crop='resize', interpolation='bicubic_antialias'
+  )
+  line = tf.zeros((1, 2**24 + 1, 3), tf.uint8)
+  for function in (transform, tf.function(transform)):
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+      function(line)
+    message = foreign_errors.message(error.value)
+    assert 'an image of 1 x 16777217 px is not resized' in message
 
 
 def test_inception_crop_respects_area_and_aspect_ratio():

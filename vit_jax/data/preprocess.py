@@ -2,7 +2,7 @@
 
 Every random choice is a function of a key. Results are float32 (h, w, 3).
 Resizing is bilinear without antialiasing, as in the public code of BiT and ViT;
-evaluation can also use the filters of other libraries.
+evaluation can also resize with Pillow, as libraries for PyTorch do.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import functools
 import math
 
 from jaxtyping import Float
+import numpy as np
+from PIL import Image
 
 from vit_jax.data import assertions, decode
 from vit_jax.data.lazy_tensorflow import tf
@@ -181,19 +183,25 @@ def _inception_crop(raw, *, key, image_size, area, max_pixels, **_):
 
 
 def _interpolate(image, size, interpolation):
-  method, antialias = INTERPOLATIONS[interpolation]
-  if not antialias:
-    return tf.image.resize(image, size, method)
-  # As PIL does: one axis after the other, with integers from 0 to 255 in
-  # between. Rows come first where that is faster, from version 13.
-  old = tf.shape(image)[:2]
-  removed = old - size
-  rows_first = removed[0] > tf.maximum(2 * removed[1], 0)
-  first = tf.where(rows_first, [size[0], old[1]], [old[0], size[1]])
-  for pass_size in (first, size):
-    image = tf.image.resize(image, pass_size, method, antialias=True)
-    image = tf.floor(tf.clip_by_value(image, 0, 255) + 0.5)
-  return image
+  """Resizes pixels of type uint8; returns float32, from 0 to 255."""
+  filter = INTERPOLATIONS[interpolation]
+  if filter is None:
+    return tf.image.resize(image, size)
+
+  def resize(pixels, size):
+    height, width = size.tolist()
+    resized = Image.fromarray(pixels).resize((width, height), filter)
+    return np.asarray(resized)
+
+  height, width, _ = tf.unstack(tf.shape(image))
+  check = assertions.require(
+    tf.maximum(height, width) <= _MAX_PILLOW_SIDE_PX,
+    'an image of', height, 'x', width, 'px is not resized, because a side is'
+    f' longer than {_MAX_PILLOW_SIDE_PX} px',
+  )  # fmt: skip
+  with tf.control_dependencies([check]):
+    resized = tf.numpy_function(resize, [image, size], tf.uint8, stateful=False)
+  return tf.cast(tf.ensure_shape(resized, (None, None, 3)), tf.float32)
 
 
 def _resize(raw, *, image_size, max_pixels, interpolation='bilinear', **_):
@@ -224,10 +232,13 @@ def _center_crop(
   longest = tf.math.ceil(_MAX_STRETCH * max(precrop_size) / factor)
   top, left = tf.unstack(tf.maximum(size - tf.cast(longest, tf.int32), 0) // 2)
   image = image[top : size[0] - top, left : size[1] - left]
-  size = tf.cast(tf.shape(image)[:2], tf.float32) * factor
-  _, antialias = INTERPOLATIONS[interpolation]
-  # Libraries that use PIL truncate the longer side instead of rounding it.
-  size = tf.floor(size + 1e-3) if antialias else tf.round(size)
+  size = tf.shape(image)[:2]
+  if INTERPOLATIONS[interpolation] is None:
+    size = tf.round(tf.cast(size, tf.float32) * factor)
+  else:  # Libraries that use Pillow truncate the longer side.
+    size = tf.cast(size, tf.int64)
+    longer = size * precrop_size[::-1] // size[::-1]
+    size = tf.maximum(longer, precrop_size)
   image = _interpolate(image, tf.cast(size, tf.int32), interpolation)
   return _center_window(image, image_size)
 
@@ -264,14 +275,18 @@ EVAL_CROPS: Mapping[str, Callable] = {
   'center': _center_crop,
   'resize_center': _resize_center_crop,
 }
-# Method of `tf.image.resize`, and whether it antialiases when it downsamples,
-# as PIL and libraries for PyTorch do.
-INTERPOLATIONS: Mapping[str, tuple[str, bool]] = {
-  'bilinear': ('bilinear', False),
-  'bilinear_antialias': ('bilinear', True),
-  'bicubic_antialias': ('bicubic', True),
-  'lanczos_antialias': ('lanczos3', True),
+# Pillow's filter, or None for TensorFlow's bilinear sampling. Libraries for
+# PyTorch resize with Pillow, in fixed-point arithmetic; `tf.image.resize` with
+# antialiasing rounds some pixels differently.
+INTERPOLATIONS: Mapping[str, Image.Resampling | None] = {
+  'bilinear': None,
+  'bilinear_antialias': Image.Resampling.BILINEAR,
+  'bicubic_antialias': Image.Resampling.BICUBIC,
+  'lanczos_antialias': Image.Resampling.LANCZOS,
 }
+# Pillow passes sizes as float32, and its filter takes up to 48 bytes per pixel
+# of a side.
+_MAX_PILLOW_SIDE_PX = 2**24
 # Longest side of a resized image, as a multiple of the size before the crop.
 _MAX_STRETCH = 64
 _NEED_PRECROP = ('random', 'center', 'resize_center')
