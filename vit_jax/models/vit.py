@@ -142,7 +142,8 @@ class VisionTransformer(Options, kw_only=True):
       name='Transformer',
       **self.options(),
     )(tokens, train=train)
-    pooled = pre_logits = pooling.pool(encoded, self, MlpBlock)  # Equation 4.
+    # Equation 4: the class token, encoded[:, 0]; with 'gap', the patches' mean.
+    pooled = pre_logits = pooling.pool(encoded, self, MlpBlock)
     if self.representation_size is not None:
       dense = nn.Dense(self.representation_size, name='pre_logits')
       pre_logits = nn.tanh(dense(pooled))
