@@ -83,16 +83,16 @@ def _training(config, facts) -> list[str]:
 
 
 def _models(config, facts) -> list[str]:
-  names = config.plan.models if config.job == 'plan' else ()
-  names = names or config.inference.models or (config.model.name,)
+  models = config.plan.models if config.job == 'plan' else ()
+  models = models or config.inference.models or (config.model.name,)
   height, width = config_lib.image_size(config)
-  if not (all(names) and height):
+  if not (all(models) and height):
     return ['model: determined by the checkpoint']
   has_head = facts and config.job != 'masked_patch'
   num_classes = facts.num_classes if has_head else 0
   label = 'base model of the points' if config.study.points else 'model'
   lines = []
-  for name in names:
+  for name in models:
     config = config.copy_and_resolve_references()
     config.model.name = name
     parameters, operations = _count(config, num_classes)

@@ -84,7 +84,7 @@ def heat_map(
   Unlike in an image multiplied by its mask, the image stays visible where the
   rollout is small. In large models, a few tokens can get most of the attention
   (Darcet et al. (2023), arXiv 2309.16588); the largest 5 % of the shares are
-  drawn alike, so that the others can be told apart.
+  drawn alike, so that differences among the others are visible.
 
   Args:
     pixels: an image in [0, 1].

@@ -43,7 +43,7 @@ def check(kind: str, place: str, width: int) -> None:
     )
   if kind == 'sincos2d' and (width % 4 or width < 8):
     raise ValueError(
-      "positions='sincos2d' use a quarter of a token for each of two sines and"
+      "positions='sincos2d' uses a quarter of a token for each of two sines and"
       f' two cosines, but the width is {width}; choose a multiple of 4 that is'
       ' at least 8.'
     )

@@ -170,7 +170,7 @@ def read(
   }
   found = {name: _find(layer, layers) for name, (layer, _) in names.items()}
   if unknown := [name for name, (ours, _) in found.items() if ours is None]:
-    _refuse(unknown)
+    _reject(unknown)
   if heads is None:
     patches = next(
       n for n, (ours, _) in found.items() if ours == ('embedding',)
@@ -199,8 +199,8 @@ def _find(layer, layers):
   return ours, block and block[1]
 
 
-def _refuse(unknown):
-  """Refuses a model with unknown parameters, if possible for a reason."""
+def _reject(unknown):
+  """Raises an error about unknown parameters, with the reason if known."""
   reasons = (
     (name, reason)
     for part, reason in _UNSUPPORTED.items()

@@ -142,7 +142,7 @@ def read(
 
 
 def _check_mlp(tensors):
-  """Refuses a gated MLP, whose first layer has the outputs of two layers."""
+  """Rejects a gated MLP, whose first layer has the outputs of two layers."""
   names = [f'blocks.0.mlp.{layer}.weight' for layer in ('fc1', 'fc2')]
   shapes = [tensors[name].shape for name in names if name in tensors]
   if [len(shape) for shape in shapes] == [2, 2]:
