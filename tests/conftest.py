@@ -37,6 +37,20 @@ if importlib.metadata.version('jaxlib').startswith('0.10.'):
 os.environ.setdefault('XLA_FLAGS', ' '.join(_FLAGS))
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
+# Files that take minutes. The two workers start with them, so that both finish
+# at about the same time.
+_LONG = (
+  'test_main.py',
+  'test_program.py',
+  'test_notebooks.py',
+  'test_processes.py',
+  'test_report.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+  items.sort(key=lambda item: item.path.name not in _LONG)
+
 
 @pytest.fixture
 def optimized():
