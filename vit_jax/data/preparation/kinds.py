@@ -1,0 +1,24 @@
+"""The kinds of original data, by the word before the colon in SOURCE."""
+
+from collections.abc import Callable, Mapping
+
+from vit_jax.data.preparation.original import Original
+
+# Functions from the text after the colon, such as a path, to the original.
+# They raise a ValueError if there is no such data.
+KINDS: Mapping[str, Callable[[str], Original]] = {}
+
+
+def open_original(source: str) -> Original:
+  """Opens original data.
+
+  Args:
+    source: KIND:PATH, with a key of KINDS; see configs/prepare.py.
+
+  Raises:
+    ValueError: if there is no such data.
+  """
+  kind, _, path = source.partition(':')
+  if not path:
+    raise ValueError(f'{source!r} has no path; write {kind}:PATH.')
+  return KINDS[kind](path)
