@@ -2,9 +2,9 @@
 
 PATH is a folder of archives such as n01440764.tar, or the archive of these
 archives (fall11_whole.tar). Any of them may be compressed with gzip. The label
-of an image is the name of its archive. If a list of WordNet ids and words lies
+of an image is the name of its archive. If a list of WordNet IDs and words lies
 beside the archives (see `wordnet.find_words`), classes get names such as
-`n01440764 tench`; the words do not replace the ids because some classes share
+`n01440764 tench`; the words do not replace the IDs because some classes share
 them. Otherwise, the label is the name.
 """
 

@@ -1,4 +1,4 @@
-"""Words for WordNet ids, from lists as in the releases of ImageNet."""
+"""Words for WordNet IDs, from lists as in the releases of ImageNet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from etils import epath
 
 from vit_jax.checkpoints import regular_file
 
-# Lists of an id and its words per line, as in the releases of ImageNet and
+# Lists of an ID and its words per line, as in the releases of ImageNet and
 # ILSVRC, in Caffe, and on Kaggle; and lists whose lines belong together.
 LISTS = ('words.txt', 'synset_words.txt', 'LOC_synset_mapping.txt')
 ID_LIST, WORD_LIST = (
@@ -20,7 +20,7 @@ _LINE = re.compile(r'(n\d{8})\s+(.*\S)\s*')
 
 
 def find_words(folder: epath.Path) -> dict[str, str]:
-  """Returns the first word of every WordNet id, from a list in a folder.
+  """Returns the first word of every WordNet ID, from a list in a folder.
 
   The lists, in this order, are LISTS, and ID_LIST with WORD_LIST.
 
