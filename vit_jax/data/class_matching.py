@@ -54,12 +54,13 @@ def match(
 ) -> Match:
   """Finds the classes of a dataset among those of a model.
 
-  They are matched by name, `n01440764 tench` by its WordNet ID. Names that the model lacks are taken as its labels
-  if they are the numbers 0 to num_classes - 1 in an order such as 0, 1, 10, 2,
-  the order of class folders. If either side has no names, classes are matched
-  by index, which requires as many classes on both sides. ImageNet's classes are
-  also matched by index if the dataset has WordNet IDs and the model has other
-  names: ImageNet's labels always follow the order of these IDs.
+  They are matched by name, `n01440764 tench` by its WordNet ID. Names that the
+  model lacks are taken as its labels if they are the numbers 0 to
+  num_classes - 1 in an order such as 0, 1, 10, 2, the order of class folders.
+  If either side has no names, classes are matched by index, which requires as
+  many classes on both sides. ImageNet's classes are also matched by index if
+  the dataset has WordNet IDs and the model has other names: ImageNet's labels
+  always follow the order of these IDs.
 
   Args:
     model_names: names in the order of the model's labels; None, or '0', '1' and
