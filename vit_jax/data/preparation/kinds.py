@@ -7,6 +7,8 @@ from vit_jax.data.preparation.original import Original
 # Functions from the text after the colon, such as a path, to the original.
 # They raise a ValueError if there is no such data.
 KINDS: Mapping[str, Callable[[str], Original]] = {}
+# Names of the data sets of a kind, if prepare.name is empty.
+DEFAULT_NAMES = {'tars': 'imagenet21k'}
 
 
 def open_original(source: str) -> Original:
