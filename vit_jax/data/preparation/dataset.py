@@ -33,6 +33,7 @@ Progress = Callable[[str, int, int], None]
 
 _INDEX = 'index'
 _JOINED = 'joined.jsonl'
+_PIXELS = 'max_pixels'
 
 
 def check_name(name: str) -> None:
@@ -117,15 +118,19 @@ def prepare(
   digest, num_units = _fingerprint(original)
   record = {'settings': dict(settings), 'original': digest}
   earlier = run_folder.read_json(incomplete / RECORD)
-  if earlier is None:
-    _write_json(incomplete / RECORD, record)
-  else:
-    _check_same(incomplete, earlier['settings'], settings)
+  if earlier is not None:
+    # Before the first shard, other settings have had no effect yet.
+    has_shards = any('.tfrecord-' in path.name for path in incomplete.iterdir())
+    relevant = settings if has_shards else {_PIXELS: settings[_PIXELS]}
+    _check_same(incomplete, earlier['settings'], relevant)
     if earlier['original'] != digest:
       raise ValueError(
         f'the original data is not the same as when {incomplete} was started;'
         ' restore it, or remove this folder to start again.'
       )
+  if earlier is None or earlier['settings'] != settings:
+    _write_json(incomplete / RECORD, record)
+  else:
     record = earlier
   if 'results' not in record:
     with contextlib.ExitStack() as at_the_end:
@@ -191,7 +196,7 @@ def _index_units(original, num_units, incomplete, settings, run, progress):
   existing = {path.name for path in folder.iterdir()}
   paths = [index.index_path(folder, i) for i in range(num_units)]
   tasks = (
-    (unit, number, folder, settings['max_pixels'])
+    (unit, number, folder, settings[_PIXELS])
     for number, unit in enumerate(original.units())
     if paths[number].name not in existing
   )
@@ -212,7 +217,7 @@ def _write_shards(merged, planned, incomplete, settings, run, progress):
       shard,
       {row: merged.label_sets[row] for row in set(shard.labels.tolist())},
       merged.index,
-      settings['max_pixels'],
+      settings[_PIXELS],
     )
     for shard in missing
   )
