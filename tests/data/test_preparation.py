@@ -1,4 +1,4 @@
-"""Writing original data as a data set: bytes, rules, interruptions, errors."""
+"""Writing original data as a dataset: bytes, rules, interruptions, errors."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Preparing a data set with two workers: kills, a full disk, a reader.
+"""Preparing a dataset with two workers: kills, a full disk, a reader.
 
 The photos are the 720 of ../shared/data/flowers12/train, as one tar per class.
 

@@ -1,4 +1,4 @@
-"""Writes original data as a data set that TFDS reads.
+"""Writes original data as a dataset that TFDS reads.
 
 While it is being written, its folder is called `1.0.0.incomplete`, and has the
 index of the original beside the shards. The same call resumes after an
@@ -37,20 +37,20 @@ _PIXELS = 'max_pixels'
 
 
 def check_name(name: str) -> None:
-  """Checks the name of a data set to prepare.
+  """Checks the name of a dataset to prepare.
 
   Raises:
-    ValueError: if TFDS cannot use it, or has another data set of that name.
+    ValueError: if TFDS cannot use it, or has another dataset of that name.
   """
   if not re.fullmatch('[a-z][a-z0-9_]*', name):
     raise ValueError(
-      f'prepare.name={name!r} is not the name of a data set; use lower-case'
+      f'prepare.name={name!r} is not the name of a dataset; use lower-case'
       ' letters, digits and underscores, as in'
       ' --config.prepare.name=my_photos.'
     )
   if name in tfds.list_builders(with_community_datasets=False):
     raise ValueError(
-      f'prepare.name={name!r} is a data set of TFDS; choose another name.'
+      f'prepare.name={name!r} is a dataset of TFDS; choose another name.'
     )
 
 
@@ -65,11 +65,11 @@ def finished(
   """Returns the results of an earlier preparation; None if it is not finished.
 
   Args:
-    folder: folder of the data set, without its version.
+    folder: folder of the dataset, without its version.
     settings: see `prepare`.
 
   Raises:
-    ValueError: if the folder holds another data set.
+    ValueError: if the folder holds another dataset.
   """
   final = folder / VERSION
   if not (final / 'dataset_info.json').exists():
@@ -77,7 +77,7 @@ def finished(
   record = run_folder.read_json(final / RECORD)
   if record is None:
     raise ValueError(
-      f'{final} holds a data set that was not prepared by this command; choose'
+      f'{final} holds a dataset that was not prepared by this command; choose'
       ' another prepare.name or data.dir.'
     )
   _check_same(final, record['settings'], settings)
@@ -93,11 +93,11 @@ def prepare(
   num_workers: int,
   progress: Progress,
 ) -> dict[str, Any]:
-  """Prepares a data set, or resumes.
+  """Prepares a dataset, or resumes.
 
   Args:
     original: the original data.
-    folder: folder of the data set, such as DATA_DIR/imagenet21k. The data goes
+    folder: folder of the dataset, such as DATA_DIR/imagenet21k. The data goes
       to its subfolder `1.0.0`.
     settings: `seed`, `duplicates` (a key of `merge.DUPLICATES`), `shard_mib`,
       `max_pixels` and what else must be the same when it resumes.
@@ -293,7 +293,7 @@ def _publish(incomplete: epath.Path, final: epath.Path) -> None:
     incomplete.rename(final)
     return
   # Elsewhere, files are renamed one by one, which may have been interrupted.
-  # The last one marks the data set as finished.
+  # The last one marks the dataset as finished.
   last = 'dataset_info.json'
   for path in sorted(incomplete.iterdir(), key=lambda path: path.name == last):
     path.replace(final / path.name)
