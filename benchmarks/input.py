@@ -127,7 +127,7 @@ def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
     BARE: mapped(lambda raw: tf.io.decode_jpeg(raw, channels=3)),
     'reading only': mapped(lambda raw: raw),
     'decoding the middle quarter': mapped(
-      lambda raw: decode.cropped_to_rgb(raw, middle_quarter)
+      lambda raw: decode.RGB.crop(raw, middle_quarter)
     ),
     'inception crop': mapped(lambda raw: train[False](raw, key)),
     'inception crop, flip': mapped(lambda raw: train[True](raw, key)),

@@ -148,7 +148,7 @@ def test_size_in_the_header_is_checked_before_decoding(kind):
     to_rgb(raw)
   assert re.search(message, foreign_errors.message(error.value))
   window = tf.function(
-    lambda raw: decode.cropped_to_rgb(raw, lambda size: tf.zeros(4, tf.int32))
+    lambda raw: decode.RGB.crop(raw, lambda size: tf.zeros(4, tf.int32))
   )
   with pytest.raises(tf.errors.OpError) as error:
     window(tf.constant(raw))
@@ -232,5 +232,5 @@ def test_window_matches_that_part_of_the_image(kind):
     np.testing.assert_array_equal(size, (24, 32))
     return tf.constant([5, 9, 12, 16])
 
-  window = decode.cropped_to_rgb(tf.constant(raw), choose)
+  window = decode.RGB.crop(tf.constant(raw), choose)
   np.testing.assert_array_equal(window, to_rgb(raw)[5:17, 9:25])

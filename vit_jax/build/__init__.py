@@ -6,6 +6,7 @@ Only this package and the jobs read the config.
 from vit_jax.build.data import (
   Data,
   EvalData,
+  decoder,
   eval_batches,
   eval_transform,
   has_multi_label_metrics,
@@ -22,6 +23,7 @@ from vit_jax.build.weights import (
   fit_weights,
   initial_params,
   load_weights,
+  set_image_kind,
 )
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
   'EvalData',
   'Weights',
   'create_model',
+  'decoder',
   'eval_batches',
   'eval_transform',
   'fit_weights',
@@ -40,6 +43,7 @@ __all__ = [
   'open_eval_data',
   'open_split',
   'record_derived',
+  'set_image_kind',
   'score_names',
   'with_labels_of',
 ]

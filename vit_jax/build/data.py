@@ -122,7 +122,7 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
       rotate_degrees=c.rotate_degrees,
       scale=c.scale,
       shift=c.shift,
-      max_pixels=c.max_pixels,
+      decoder=decoder(config),
     ),
   )
 
@@ -311,7 +311,14 @@ def eval_transform(config: ml_collections.ConfigDict) -> Callable:
     precrop_size=_precrop_size(config),
     interpolation=config.data.eval_interpolation,
     trim_px=config.data.trim_px,
-    max_pixels=config.data.max_pixels,
+    decoder=decoder(config),
+  )
+
+
+def decoder(config: ml_collections.ConfigDict) -> decode.Decoder:
+  """Returns the decoder of the model's images."""
+  return decode.Decoder(
+    config_lib.channels(config), config.data.bits or 8, config.data.max_pixels
   )
 
 

@@ -166,7 +166,7 @@ class FewShotEvaluator:
       image_size=image_size,
       crop='resize_center',
       precrop_size=tuple(round(side * PRECROP) for side in image_size),
-      max_pixels=config.data.max_pixels,
+      decoder=build.decoder(config),
     )
     self._feature_step = jax.jit(few_shot_regression.make_feature_step(model))
 

@@ -33,6 +33,7 @@ def create_model(
     ValueError: if model options contradict each other or the image size.
   """
   options = config_lib.model_options(config)
+  options['channels'] = config_lib.channels(config)
   if start:
     stored = start.description
     options = {'gelu': stored.gelu, 'norm_eps': stored.norm_eps} | options

@@ -96,6 +96,7 @@ def load_backbone(config: ml_collections.ConfigDict) -> PretrainedModel:
     )
   _log.warning('init_from is empty: the weights are random')
   config = config.copy_and_resolve_references()
+  build.set_image_kind(config, None)
   _set_evaluation_keys(config, checkpoints.Description('', {}, 0))
   model = build.create_model(config, num_classes=0)
   init = functools.partial(
@@ -112,13 +113,14 @@ def _fitted(
   stored = start.description
   config = config.copy_and_resolve_references()
   config.init_head = 'keep'
+  build.set_image_kind(config, start)
   overrides = _with_unrecorded(config, stored.overrides)
   given = {k: config.model[k] for k in ('gelu', 'norm_eps') if config.model[k]}
   model = models.create(
     _any_name(stored),
     num_classes=stored.num_classes,
     dtype=config.model.dtype,
-    **overrides | given,
+    **overrides | given | {'channels': config.data.channels},
   )
   if not config.data.image_size:
     size = stored.evaluation.image_size or stored.image_size

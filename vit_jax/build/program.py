@@ -271,6 +271,11 @@ def masked_patches(
       the model has no patches.
   """
   encoder = build.create_model(config, num_classes=0, mesh=mesh)
+  if encoder.channels != 3:
+    raise ValueError(
+      f'data.channels={encoder.channels}, but masked patch prediction predicts'
+      ' colours (Appendix B.1.2); set data.channels=3.'
+    )
   if isinstance(encoder, resnet.ResNet):
     raise ValueError(
       f'{config.model.name} has no patches to mask; choose a Vision'
@@ -341,7 +346,10 @@ def _batch_shapes(
     **others: shape per example and dtype, by name.
   """
   shapes = {
-    'image': ((*config_lib.image_size(config), 3), 'float32'),
+    'image': (
+      (*config_lib.image_size(config), config_lib.channels(config)),
+      'float32',
+    ),
     'mask': ((), 'float32'),
   }
   return {

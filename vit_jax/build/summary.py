@@ -121,6 +121,6 @@ def _count(config, num_classes: int) -> tuple[int, int]:
   # Abstract, since a concrete key would initialize the devices.
   key = jax.eval_shape(lambda: jax.random.key(0))
   size = config_lib.image_size(config)
-  image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+  image = jax.ShapeDtypeStruct((1, *size, model.channels), jnp.float32)
   operations = flops.count(forward, key, image)
   return parameters, operations

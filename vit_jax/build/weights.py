@@ -56,11 +56,23 @@ def load_weights(config: ml_collections.ConfigDict) -> Weights | None:
   return Weights(config.init_from, params, description)
 
 
+def set_image_kind(
+  config: ml_collections.ConfigDict, start: Weights | None
+) -> None:
+  """Sets `data.channels` and `data.bits` if the config leaves them open.
+
+  They are those of the weights that a job starts from, or the defaults.
+  """
+  data, stored = config.data, start and start.description
+  data.channels = data.channels or (stored.channels if stored else 3)
+  data.bits = data.bits or (stored.evaluation.bits if stored else 8)
+
+
 def initial_params(
   model, image_size: tuple[int, int], seed: UInt32[Array, '']
 ) -> PyTree:
   """Returns random weights of the model; meant to be jitted."""
-  image = jnp.zeros((1, *image_size, 3))
+  image = jnp.zeros((1, *image_size, model.channels))
   key = randomness.stream_key(seed, 'params')
   return model.init(key, image, train=False)['params']
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flax import traverse_util
 
-from vit_jax.checkpoints import position_tables
+from vit_jax.checkpoints import input_channels, position_tables
 from vit_jax.models import layers, pooling
 
 # Source of settings that no file records.
@@ -89,6 +89,7 @@ class Evaluation:
     precrop_size: height and width in pixels before a center crop; None for the
       default, 7/6 of the image size.
     trim_px: width in pixels of a border that is removed first.
+    bits: bits per channel of the decoded image, 8 or 16.
   """
 
   crop: str = 'resize'
@@ -96,6 +97,7 @@ class Evaluation:
   image_size: tuple[int, int] | None = None
   precrop_size: tuple[int, int] | None = None
   trim_px: int = 0
+  bits: int = 8
 
   def __post_init__(self):
     """Converts sizes read from JSON, which are lists, to tuples.
@@ -110,6 +112,7 @@ class Evaluation:
       'crop': isinstance(self.crop, str),
       'interpolation': isinstance(self.interpolation, str),
       'trim_px': type(self.trim_px) is int and self.trim_px >= 0,
+      'bits': self.bits in (8, 16),
     }.items():
       if not is_valid:
         raise ValueError(
@@ -125,6 +128,8 @@ class Evaluation:
       parts.append('to {}x{}'.format(*self.image_size))
     if self.trim_px:
       parts.append(f'after trimming {self.trim_px} px')
+    if self.bits != 8:
+      parts.append(f'with {self.bits} bits')
     return f'{" ".join(parts)} ({self.interpolation})'
 
 
@@ -166,6 +171,11 @@ class Description:
   ignored: tuple[str, ...] = ()
 
   @property
+  def channels(self) -> int:
+    """Number of channels of the images."""
+    return self.sizes.get('channels', 3)
+
+  @property
   def overrides(self) -> dict[str, Any]:
     """Arguments with which `models.create` builds the model of these weights.
 
@@ -189,6 +199,9 @@ def sizes(params: Mapping[str, Any]) -> dict[str, Any]:
         units[block] = max(units.get(block, 0), unit)
     arguments['stage_depths'] = tuple(units[block] for block in sorted(units))
     arguments['width_factor'] = shapes['conv_root/kernel'][-1] / 64
+  first_layer = input_channels.first_layer(shapes)
+  if first_layer in shapes and (channels := shapes[first_layer][2]) != 3:
+    arguments['channels'] = channels
   return arguments
 
 

@@ -16,7 +16,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vit_jax.checkpoints import description, position_tables
+from vit_jax.checkpoints import (
+  description,
+  input_channels,
+  position_tables,
+)
 from vit_jax.checkpoints.formats import official
 from vit_jax.models import pooling, positions
 
@@ -46,8 +50,9 @@ class Row:
 
   Attributes:
     name: official name.
-    status: 'loaded' or 'resized' if its value comes from the checkpoint,
-      'initialized' if only the model has it, 'dropped' if it is not used.
+    status: 'loaded', 'resized' (positions) or 'adapted' (to other channels) if
+      its value comes from the checkpoint, 'initialized' if only the model has
+      it, 'dropped' if it is not used.
     old_shape: shape in the checkpoint; None for an initialized parameter.
     new_shape: shape in the model; None for a dropped parameter.
   """
@@ -119,7 +124,8 @@ def adapt(
   that the model lacks are dropped if the head is replaced, or if they are for
   masked patch prediction. Otherwise they are an error, since a kept head may
   depend on them. With a new head, the pooling may be new, too, and the last
-  norm may move from before to after the pooling or back.
+  norm may move from before to after the pooling or back. The first layer is
+  adapted to the model's number of channels; see `input_channels`.
 
   Args:
     params: a tree under official names, as returned by `load`.
@@ -148,7 +154,8 @@ def adapt(
     raise ValueError(f'head={head!r} is not one of {", ".join(HEADS)}.')
 
   def initialize():
-    image = jnp.zeros((1, *positions.as_pair(image_size), 3))
+    size = positions.as_pair(image_size)
+    image = jnp.zeros((1, *size, model.channels))
     initial = model.init(jax.random.key(0), image)['params']
     return traverse_util.flatten_dict(initial, sep='/')
 
@@ -163,13 +170,16 @@ def adapt(
     resized, grids = position_tables.resize(
       weights, expected, model, image_size, old_image_size, resize_positions
     )
-    weights |= resized
+    adapted = input_channels.adapt(weights, model.channels)
+    weights |= resized | adapted
     removed = [part for part in _HEAD_PARTS if part not in HEADS[head]]
     loaded = _select(weights, old_shapes, expected, removed)
   except ValueError as error:
     raise ValueError(f'{source} does not fit the model: {error}') from error
   initial = jax.device_get(jax.jit(initialize_missing)())
-  rows = _rows(old_shapes, expected, loaded, resized)
+  statuses = dict.fromkeys(resized, 'resized')
+  statuses |= dict.fromkeys(adapted, 'adapted')
+  rows = _rows(old_shapes, expected, loaded, statuses)
   report = Report(rows, grids, resize_positions)
   _log.info('weights of %s:\n%s', source, report)
   return official.unflatten(loaded | initial), report
@@ -226,11 +236,11 @@ def _select(weights, old_shapes, expected, removed):
   return loaded
 
 
-def _rows(old_shapes, expected, loaded, resized):
+def _rows(old_shapes, expected, loaded, statuses):
   rows = []
   for name, array in expected.items():
     if name in loaded:
-      status = 'resized' if name in resized else 'loaded'
+      status = statuses.get(name, 'loaded')
       rows.append(Row(name, status, old_shapes[name], array.shape))
     else:
       rows.append(Row(name, 'initialized', None, array.shape))

@@ -274,7 +274,7 @@ def _setting_text(name, value, values):
     return 'positions for {}x{} px'.format(*value)
   if name == 'mean':
     std = values['std']
-    if value == std == normalization.NONE:
+    if normalization.is_none(value, std):
       return 'images in [-1, 1]'
     mean, std = (', '.join(f'{x:g}' for x in y) for y in (value, std))
     return f'mean ({mean}) and std ({std}) folded into the patch projection'

@@ -13,7 +13,7 @@ import numpy as np
 _SMALLEST_STD, _LARGEST = 1e-6, 1e6
 NONE = (0.5, 0.5, 0.5)  # As mean and as std: images stay in [-1, 1].
 
-Channels = tuple[float, float, float]
+Channels = tuple[float, ...]
 
 
 def check(name: str, values: Any, *, scale: float = 1) -> Channels:
@@ -30,18 +30,23 @@ def check(name: str, values: Any, *, scale: float = 1) -> Channels:
       cannot be those of images.
   """
   many = isinstance(values, Sequence) and not isinstance(values, str)
-  numbers = tuple(values) if many else (values,) * 3
+  numbers = tuple(values) if many else (values,) * len(NONE)
   low = _SMALLEST_STD if name.endswith('std') else -_LARGEST
-  is_valid = len(numbers) == 3 and all(
+  is_valid = len(numbers) in (1, 3, 4) and all(
     isinstance(x, (int, float)) and low * scale <= x <= _LARGEST * scale
     for x in numbers
   )
   if not is_valid:
     raise ValueError(
-      f'{name}={values!r}; expected one number, or one for each of the three'
-      f' channels{", all above 0" * name.endswith("std")}.'
+      f'{name}={values!r}; expected one number, or one for each of the 1, 3 or'
+      f' 4 channels{", all above 0" * name.endswith("std")}.'
     )
   return tuple(x / scale for x in numbers)
+
+
+def is_none(mean: Channels, std: Channels) -> bool:
+  """Returns whether images stay in [-1, 1]."""
+  return {*mean, *std} == {*NONE}
 
 
 def fold(
@@ -61,10 +66,14 @@ def fold(
     params: a ViT's parameters under official names.
     mean: of images in [0, 1].
     std: of images in [0, 1].
+
+  Raises:
+    ValueError: if there are other numbers of them than of channels.
   """
-  if mean == NONE and std == NONE:
+  if is_none(mean, std):
     return dict(params)
-  mean, std = np.float64(mean), np.float64(std)
+  channels = params['embedding']['kernel'].shape[2]
+  mean, std = (_per_channel(x, channels) for x in (mean, std))
   scale, shift = 1 / (2 * std), (1 - 2 * mean) / (2 * std)
   layer = params['embedding']
   kernel = np.asarray(layer['kernel'], np.float64)  # (p, p, 3, d).
@@ -74,3 +83,15 @@ def fold(
     **params,
     'embedding': {name: x.astype(np.float32) for name, x in folded.items()},
   }
+
+
+def _per_channel(values, channels):
+  if len(set(values)) == 1:  # For any number of channels.
+    values = values[:1] * channels
+  if len(values) != channels:
+    raise ValueError(
+      f'the images have {channels} channels, but their mean or standard'
+      f' deviation is recorded for {len(values)}, {values}; correct the file'
+      ' that specifies it.'
+    )
+  return np.float64(values)

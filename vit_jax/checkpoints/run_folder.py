@@ -34,6 +34,7 @@ _FIELDS = {
     'data.image_width': int,
     'data.precrop_size': int,
     'data.trim_px': int,
+    'data.bits': int,
     'data.eval_crop': str,
     'data.eval_interpolation': str,
   },
@@ -140,6 +141,7 @@ def settings(folder: epath.Path) -> dict[str, dict[str, Any]]:
       config.get('data.eval_interpolation') or 'bilinear',
       precrop_size=(precrop_px, precrop_px) if precrop_px else None,
       trim_px=config.get('data.trim_px', 0),
+      bits=config.get('data.bits') or 8,
     )
   file = RESULTS if (folder / RESULTS).exists() else DATA
   content = read_json(folder / file) or {}

@@ -57,6 +57,11 @@ def image_size(config: ml_collections.ConfigDict) -> tuple[int, int]:
   return height, config.data.image_width or height
 
 
+def channels(config: ml_collections.ConfigDict) -> int:
+  """Returns the number of channels of the model's images."""
+  return config.data.channels or 3
+
+
 def eval_splits(config: ml_collections.ConfigDict) -> dict[str, str]:
   """Returns the splits of `data.eval` by their names in metrics.
 

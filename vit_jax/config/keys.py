@@ -141,6 +141,20 @@ _DATA = {
     ' skipped, before they are decoded, which bounds memory and time.',
     low=1,
   ),
+  'data.channels': Key(
+    0,
+    'Channels of images: 1, luma; 3, RGB; 4, RGB and alpha; 0: those of'
+    ' init_from, else 3.',
+    choices=(0, *decode.CHANNELS),
+    derived=True,
+  ),
+  'data.bits': Key(
+    0,
+    'Bits per channel to read: 8; 16, also of 8-bit images, all of which are'
+    ' scaled to [-1, 1]; 0: those of init_from, else 8.',
+    choices=(0, *decode.BITS),
+    derived=True,
+  ),
   'data.image_size': Key(
     224,
     'Image height in px, and width unless data.image_width is set; 0: the'

@@ -267,7 +267,7 @@ def _check_item(name: str, value: Any) -> None:
   if isinstance(value, str) and '\0' in value:
     raise ValueError(f'{shown} contains a null character; remove it.')
   if key.choices and value not in key.choices:
-    known = ', '.join(filter(None, key.choices))
+    known = ', '.join(str(choice) for choice in key.choices if choice)
     raise ValueError(f'{shown} is not one of {known}: {key.meaning}')
   if isinstance(value, (str, bool)):
     return

@@ -1,26 +1,27 @@
-"""Decodes image files and pixel arrays of any kind to RGB, uint8.
+"""Decodes image files and pixel arrays of any kind, by default to 8-bit RGB.
 
 File types are recognized by content, never by name. Images are turned upright
-according to their EXIF orientation. Alpha channels are dropped, gray is
-repeated, palettes are looked up, CMYK is converted, the upper 8 of 16 bits are
-kept, and an animation yields its first frame; only this frame is decoded.
+according to their EXIF orientation. Palettes are looked up, CMYK is converted,
+and an animation yields its first frame; only this frame is decoded. For
+channels and bits, see `Decoder`.
 
 The size in the header of a file is checked before any pixel is decoded. This
-bounds memory: reading, decoding and resizing take at most 16 bytes per pixel.
+bounds memory: reading, decoding and resizing take at most 16 bytes per pixel,
+and twice as many for other channels or 16 bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+import dataclasses
 import functools
 import io
 import operator
 
-from jaxtyping import UInt8
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from jaxtyping import UInt, UInt8
+from PIL import Image, UnidentifiedImageError
 
-from vit_jax.data import assertions, branches, exif
+from vit_jax.data import assertions, branches, exif, pillow_pixels
 from vit_jax.data.lazy_tensorflow import tf
 
 # Default limit of height times width. Pillow rejects larger images by default,
@@ -37,31 +38,200 @@ MAGIC = {
   'WebP': (b'RIFF',),
   'TIFF': (b'II*\0', b'MM\0*'),
 }
-_PIXELS_AT_ONCE = 2**22
 _FORMATS = tuple(name.upper() for name in MAGIC)  # As Pillow names them.
+CHANNELS = (1, 3, 4)
+BITS = (8, 16)
+# ITU-R 601-2, the weights of red, green and blue in Pillow's conversion to L.
+_LUMA = (19595, 38470, 7471)  # Their sum is 2**16.
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+  """Decodes images and turns them upright.
+
+  Attributes:
+    channels: 1, luma, as in Pillow's mode L; 3, RGB, without alpha; 4, RGB and
+      alpha, which is opaque if an image has none. For RGB, gray is repeated.
+    bits: 8, as uint8, the upper bits of images with 16; or 16, as uint16, to
+      whose range images with 8 bits are scaled.
+    max_pixels: largest height times width of a file.
+  """
+
+  channels: int = 3
+  bits: int = 8
+  max_pixels: int = MAX_PIXELS
+
+  def __post_init__(self):
+    """Checks channels and bits.
+
+    Raises:
+      ValueError: if images cannot be decoded to them.
+    """
+    for name, choices in (('channels', CHANNELS), ('bits', BITS)):
+      if (value := getattr(self, name)) not in choices:
+        known = ', '.join(map(str, choices))
+        raise ValueError(
+          f'images cannot be decoded to {name}={value}; known: {known}.'
+        )
+
+  @property
+  def max_value(self) -> int:
+    """The value of white."""
+    return 2**self.bits - 1
+
+  def __call__(self, raw: tf.Tensor) -> UInt[tf.Tensor, 'h w c']:
+    """Decodes an image.
+
+    Args:
+      raw: an encoded file (scalar string), or pixels (h, w, c) of type uint8 or
+        uint16, with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA) channels.
+
+    Raises:
+      tf.errors.InvalidArgumentError: if a file has more than `max_pixels`, or
+        cannot be decoded.
+    """
+    if raw.dtype != tf.string:
+      return self._convert_array(raw)
+    return _by_orientation(
+      raw,
+      lambda: self._decode_jpeg(raw),
+      lambda orientation: self._decode_others(raw, orientation),
+    )
+
+  def crop(
+    self, raw: tf.Tensor, choose_window: Callable[[tf.Tensor], tf.Tensor]
+  ) -> UInt[tf.Tensor, 'h w c']:
+    """Decodes a window of an image.
+
+    The rest of a JPEG file is not decoded, unless the image has to be turned.
+
+    Args:
+      raw: same as for a whole image.
+      choose_window: function from the upright image's (height, width) to the
+        window's (top, left, height, width), all int32.
+    """
+
+    def crop(image):
+      top, left, height, width = tf.unstack(choose_window(tf.shape(image)[:2]))
+      return image[top : top + height, left : left + width]
+
+    def crop_while_decoding():
+      size = _jpeg_size(raw, self.max_pixels)
+      with tf.control_dependencies([size]):
+        window = choose_window(size)
+        rgb = tf.io.decode_and_crop_jpeg(raw, window, channels=3)
+        return self._convert(rgb)
+
+    if raw.dtype != tf.string:
+      return crop(self._convert_array(raw))
+    return _by_orientation(
+      raw,
+      crop_while_decoding,
+      lambda orientation: crop(self._decode_others(raw, orientation)),
+    )
+
+  @property
+  def _dtype(self) -> tf.DType:
+    return tf.uint8 if self.bits == 8 else tf.uint16
+
+  @property
+  def _num_colours(self) -> int:
+    """Channels before the conversion to gray."""
+    return max(self.channels, 3)
+
+  def _decode_jpeg(self, raw: tf.Tensor) -> tf.Tensor:
+    size = _jpeg_size(raw, self.max_pixels)
+    return self._convert(_decode(raw, size, 3, tf.uint8))
+
+  def _decode_png(self, raw: tf.Tensor) -> tf.Tensor:
+    size = _png_size(raw, self.max_pixels)
+    return self._convert(_decode(raw, size, self._num_colours, self._dtype))
+
+  def _decode_others(self, raw: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Decodes a file with the given `exif.orientation`."""
+
+    def decode_jpeg_or_png():
+      image = tf.cond(
+        _is(raw, 'JPEG'),
+        lambda: self._decode_jpeg(raw),
+        lambda: self._decode_png(raw),
+      )
+      return exif.turn(image, orientation)
+
+    return tf.cond(
+      _is(raw, 'JPEG') | _is(raw, 'PNG'),
+      decode_jpeg_or_png,
+      lambda: self._decode_with_pillow(raw),
+    )
+
+  def _decode_with_pillow(self, raw: tf.Tensor) -> tf.Tensor:
+    """Decodes file types that TensorFlow does not fully support.
+
+    Of a GIF file, TensorFlow decodes all frames.
+    """
+
+    def decode(file):
+      try:
+        with Image.open(io.BytesIO(file), formats=_FORMATS) as image:
+          width, height = image.size
+          if not 0 < width * height <= self.max_pixels:
+            parts = _wrong_size(height, width, self.max_pixels)
+            raise ValueError(' '.join(map(str, parts)))
+          return pillow_pixels.read(file, image, self._num_colours, self.bits)
+      # Pillow raises errors of many types.
+      except Exception as error:
+        message = ' '.join(f'{error}'.split()) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+          message = f'it is not a {", ".join(MAGIC)} file'
+        raise tf.errors.InvalidArgumentError(None, None, message) from error
+
+    if tf.executing_eagerly():  # `numpy_function` would pass an array.
+      image = tf.constant(decode(raw.numpy()))
+    else:
+      image = tf.numpy_function(decode, [raw], self._dtype, stateful=False)
+    return self._convert(
+      tf.ensure_shape(image, (None, None, self._num_colours))
+    )
+
+  def _convert_array(self, pixels: tf.Tensor) -> tf.Tensor:
+    """Converts pixels with 1 to 4 channels."""
+    count = tf.shape(pixels)[-1]
+    converted = tf.cond(
+      count < 3,
+      lambda: tf.concat([pixels[..., :1]] * 3, -1),
+      lambda: pixels[..., :3],
+    )
+    if self.channels == 4:
+      alpha = tf.cond(
+        count % 2 == 0,
+        lambda: pixels[..., -1:],
+        lambda: _opaque(pixels),
+      )
+      converted = tf.concat([converted, alpha], -1)
+    shape = (None, None, self._num_colours)
+    return self._convert(tf.ensure_shape(converted, shape))
+
+  def _convert(self, pixels: tf.Tensor) -> tf.Tensor:
+    """Converts RGB, or RGB and alpha if there are to be 4 channels."""
+    if self.bits == 8 and pixels.dtype == tf.uint16:
+      pixels = tf.cast(pixels // 256, tf.uint8)
+    if self.bits == 16 and pixels.dtype == tf.uint8:
+      pixels = tf.cast(pixels, tf.uint16) * 257  # 255 becomes 65535.
+    if self.channels == 1:
+      return _luma(pixels)
+    if self.channels == 4 and pixels.shape[-1] == 3:
+      return tf.concat([pixels, _opaque(pixels)], -1)
+    return pixels
+
+
+RGB = Decoder()
 
 
 def to_rgb(
   raw: tf.Tensor, max_pixels: int = MAX_PIXELS
 ) -> UInt8[tf.Tensor, 'h w 3']:
-  """Decodes an image and turns it upright.
-
-  Args:
-    raw: an encoded file (scalar string), or pixels (h, w, c) of type uint8 or
-      uint16, with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA) channels.
-    max_pixels: largest height times width of a file.
-
-  Raises:
-    tf.errors.InvalidArgumentError: if a file has more pixels, or cannot be
-      decoded.
-  """
-  if raw.dtype != tf.string:
-    return _pixels_to_rgb(raw)
-  return _by_orientation(
-    raw,
-    lambda: _decode(raw, _jpeg_size(raw, max_pixels)),
-    lambda orientation: _decode_others(raw, orientation, max_pixels),
-  )
+  """Decodes an image to RGB of 8 bits; see `Decoder`."""
+  return Decoder(max_pixels=max_pixels)(raw)
 
 
 def jpeg_thumbnail(
@@ -74,40 +244,6 @@ def jpeg_thumbnail(
   """
   with tf.control_dependencies([_jpeg_size(raw, max_pixels)]):
     return tf.io.decode_jpeg(raw, channels=3, ratio=8, fancy_upscaling=False)
-
-
-def cropped_to_rgb(
-  raw: tf.Tensor,
-  choose_window: Callable[[tf.Tensor], tf.Tensor],
-  max_pixels: int = MAX_PIXELS,
-) -> UInt8[tf.Tensor, 'h w 3']:
-  """Decodes a window of an image.
-
-  The rest of a JPEG file is not decoded, unless the image has to be turned.
-
-  Args:
-    raw: see `to_rgb`.
-    choose_window: function from the upright image's (height, width) to the
-      window's (top, left, height, width), all int32.
-    max_pixels: see `to_rgb`.
-  """
-
-  def crop(image):
-    top, left, height, width = tf.unstack(choose_window(tf.shape(image)[:2]))
-    return image[top : top + height, left : left + width]
-
-  def crop_while_decoding():
-    size = _jpeg_size(raw, max_pixels)
-    with tf.control_dependencies([size]):
-      return tf.io.decode_and_crop_jpeg(raw, choose_window(size), channels=3)
-
-  if raw.dtype != tf.string:
-    return crop(_pixels_to_rgb(raw))
-  return _by_orientation(
-    raw,
-    crop_while_decoding,
-    lambda orientation: crop(_decode_others(raw, orientation, max_pixels)),
-  )
 
 
 def _by_orientation(raw, upright_jpeg, others):
@@ -180,87 +316,24 @@ def _wrong_size(height, width, max_pixels: int) -> tuple:
   )  # fmt: skip
 
 
-def _decode_with_pillow(raw: tf.Tensor, max_pixels: int) -> tf.Tensor:
-  """Decodes file types that TensorFlow does not fully support.
-
-  Of a GIF file, TensorFlow decodes all frames.
-  """
-
-  def decode(file):
-    try:
-      with Image.open(io.BytesIO(file), formats=_FORMATS) as image:
-        width, height = image.size
-        if not 0 < width * height <= max_pixels:
-          parts = _wrong_size(height, width, max_pixels)
-          raise ValueError(' '.join(map(str, parts)))
-        return _pillow_to_rgb(image)
-    # Pillow raises errors of many types.
-    except Exception as error:
-      message = ' '.join(f'{error}'.split()) or type(error).__name__
-      if isinstance(error, UnidentifiedImageError):
-        message = f'it is not a {", ".join(MAGIC)} file'
-      raise tf.errors.InvalidArgumentError(None, None, message) from error
-
-  if tf.executing_eagerly():  # `numpy_function` would pass an array, not bytes.
-    return tf.constant(decode(raw.numpy()))
-  image = tf.numpy_function(decode, [raw], tf.uint8, stateful=False)
-  return tf.ensure_shape(image, (None, None, 3))
-
-
-def _pillow_to_rgb(image: Image.Image) -> np.ndarray:
-  # Transparent pixels of a GIF file are black, as in TensorFlow.
-  has_holes = image.format == 'GIF' and 'transparency' in image.info
-  ImageOps.exif_transpose(image, in_place=True)
-  if image.mode in ('I', 'F'):
-    raise ValueError('images with 32 bits per channel are not supported')
-
-  def convert(part):
-    if part.mode.startswith('I;16'):
-      return np.asarray(part)[..., None] // 256
-    if has_holes:
-      rgba = np.asarray(part.convert('RGBA'))
-      return rgba[..., :3] * (rgba[..., 3:] > 0)
-    return np.asarray(part.convert('RGB'))
-
-  width, height = image.size
-  pixels = np.empty((height, width, 3), np.uint8)
-  rows = max(1, _PIXELS_AT_ONCE // width)  # Converting them copies them twice.
-  for top in range(0, height, rows):
-    bottom = min(top + rows, height)
-    pixels[top:bottom] = convert(image.crop((0, top, width, bottom)))
-  return pixels
-
-
-def _decode(raw: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def _decode(
+  raw: tf.Tensor, size: tf.Tensor, channels: int, dtype: tf.DType
+) -> tf.Tensor:
   """Decodes a JPEG or PNG file after its size is checked."""
   with tf.control_dependencies([size]):
-    return tf.io.decode_image(raw, channels=3, expand_animations=False)
+    return tf.io.decode_image(raw, channels, dtype, expand_animations=False)
 
 
-def _decode_others(
-  raw: tf.Tensor, orientation: tf.Tensor, max_pixels: int
-) -> tf.Tensor:
-  """Decodes a file with the given `exif.orientation`."""
-
-  def decode_jpeg_or_png():
-    size = tf.cond(
-      _is(raw, 'JPEG'),
-      lambda: _jpeg_size(raw, max_pixels),
-      lambda: _png_size(raw, max_pixels),
-    )
-    return exif.turn(_decode(raw, size), orientation)
-
-  return tf.cond(
-    _is(raw, 'JPEG') | _is(raw, 'PNG'),
-    decode_jpeg_or_png,
-    lambda: _decode_with_pillow(raw, max_pixels),
-  )
+def _opaque(pixels: tf.Tensor) -> tf.Tensor:
+  """Returns an alpha channel (h, w, 1) for an opaque image."""
+  return tf.ones_like(pixels[..., :1]) * pixels.dtype.max
 
 
-def _pixels_to_rgb(pixels: tf.Tensor) -> tf.Tensor:
-  if pixels.dtype == tf.uint16:
-    pixels = tf.cast(pixels // 256, tf.uint8)
-  is_gray = tf.shape(pixels)[-1] < 3
-  return tf.cond(
-    is_gray, lambda: tf.repeat(pixels[..., :1], 3, -1), lambda: pixels[..., :3]
-  )
+def _luma(rgb: tf.Tensor) -> tf.Tensor:
+  """Returns the luma (h, w, 1), rounded; that of gray is its value."""
+  # Exact: the largest sum is below 2**32.
+  terms = [
+    tf.cast(rgb[..., i : i + 1], tf.uint32) * weight
+    for i, weight in enumerate(_LUMA)
+  ]
+  return tf.cast((tf.add_n(terms) + 2**15) // 2**16, rgb.dtype)

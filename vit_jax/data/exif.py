@@ -9,7 +9,7 @@ the EXIF data cannot be parsed, the orientation is 1.
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Int32, UInt8
+from jaxtyping import Bool, Int32, UInt
 
 from vit_jax.data.lazy_tensorflow import tf
 
@@ -61,8 +61,8 @@ def orientation(raw: tf.Tensor) -> Int32[tf.Tensor, '']:
 
 
 def turn(
-  image: UInt8[tf.Tensor, 'h w 3'], orientation: Int32[tf.Tensor, '']
-) -> UInt8[tf.Tensor, 'h w 3']:
+  image: UInt[tf.Tensor, 'h w c'], orientation: Int32[tf.Tensor, '']
+) -> UInt[tf.Tensor, 'h w c']:
   """Turns stored pixels upright."""
 
   def turned():
@@ -73,7 +73,7 @@ def turn(
     return tf.reverse(tf.transpose(image, axes), flipped_axes)
 
   result = tf.cond(orientation == 1, lambda: image, turned)
-  return tf.ensure_shape(result, (None, None, 3))
+  return tf.ensure_shape(result, (None, None, image.shape[-1]))
 
 
 def _find_in_jpeg(raw):

@@ -62,7 +62,7 @@ def find(paths: Iterable[str]) -> list[str]:
 
 def read(
   path: str, transform: Callable[[tf.Tensor], tf.Tensor]
-) -> Num[np.ndarray, 'h w 3']:
+) -> Num[np.ndarray, 'h w c']:
   """Reads an image file and applies a transform.
 
   Args:

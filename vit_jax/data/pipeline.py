@@ -5,7 +5,7 @@ over the epochs, batch after batch, and the augmentation of an example is a
 function of (seed, epoch, index). A restart resumes the stream at its step.
 
 A batch is a dict of NumPy arrays with one row per example:
-  image: float32 (b, h, w, 3) in [-1, 1].
+  image: float32 (b, h, w, c) in [-1, 1].
   label: int32 (b,), or float32 (b, k) of zeros and ones for multiple labels.
   mask: float32 (b,), 1 for examples, 0 for padding.
   index: int64 (b,), position of the example in its source, -1 for padding.

@@ -1,6 +1,6 @@
 """Preprocessing of one image: decode, crop, augment, scale to [-1, 1].
 
-Every random choice is a function of a key. Results are float32 (h, w, 3).
+Every random choice is a function of a key. Results are float32 (h, w, c).
 Resizing is bilinear without antialiasing, as in the public code of BiT and ViT;
 evaluation can also resize with Pillow, as libraries for PyTorch do.
 """
@@ -31,7 +31,7 @@ def train_transform(
   scale: float = 0.0,
   shift: float = 0.0,
   area: tuple[float, float] = (0.05, 1.0),
-  max_pixels: int = decode.MAX_PIXELS,
+  decoder: decode.Decoder = decode.RGB,
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
   """Returns a function that crops, flips and distorts training images.
 
@@ -46,10 +46,10 @@ def train_transform(
     shift: largest translation in either direction, as a fraction of each side.
       Rotation, zoom and shift fill pixels from outside the image with black.
     area: smallest and largest fraction of the image kept by an inception crop.
-    max_pixels: largest height times width of an image file.
+    decoder: decodes images.
 
   Returns:
-    A function of a raw image (see `decode.to_rgb`) and a key (2,).
+    A function of a raw image (see `decode.Decoder`) and a key (2,).
 
   Raises:
     ValueError: if the crop is unknown, or a size or range is invalid.
@@ -63,7 +63,7 @@ def train_transform(
 
   def transform(raw, key):
     crop_key, flip_key, affine_key = tf.unstack(tf.random.split(key, 3))
-    image = crop_image(raw, key=crop_key, area=area, max_pixels=max_pixels)
+    image = crop_image(raw, key=crop_key, area=area, decoder=decoder)
     if flip:
       image = tf.image.stateless_random_flip_left_right(image, flip_key)
     if rotate_degrees or scale or shift:
@@ -75,7 +75,7 @@ def train_transform(
         down=amount[2] * shift * image_size[0],
         right=amount[3] * shift * image_size[1],
       )
-    return _to_unit_range(image, image_size)
+    return _to_unit_range(image, image_size, decoder)
 
   return transform
 
@@ -87,7 +87,7 @@ def eval_transform(
   precrop_size: Size | None = None,
   interpolation: str = 'bilinear',
   trim_px: int = 0,
-  max_pixels: int = decode.MAX_PIXELS,
+  decoder: decode.Decoder = decode.RGB,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
   """Returns a function that crops evaluation images.
 
@@ -98,10 +98,10 @@ def eval_transform(
       `resize`.
     interpolation: a key of INTERPOLATIONS.
     trim_px: width in pixels of a border to remove first, as in ObjectNet.
-    max_pixels: largest height times width of an image file.
+    decoder: decodes images.
 
   Returns:
-    A function of a raw image (see `decode.to_rgb`).
+    A function of a raw image (see `decode.Decoder`).
 
   Raises:
     ValueError: if the crop or interpolation is unknown, or a size is invalid.
@@ -112,13 +112,14 @@ def eval_transform(
 
   def transform(raw):
     if trim_px:
-      image = decode.to_rgb(raw, max_pixels)
+      image = decoder(raw)
       assertions.require(
         tf.reduce_min(tf.shape(image)[:2]) > 2 * trim_px,
         f'data.trim_px={trim_px} leaves nothing of the image.',
       )
       raw = image[trim_px:-trim_px, trim_px:-trim_px]
-    return _to_unit_range(crop_image(raw, max_pixels=max_pixels), image_size)
+    image = crop_image(raw, decoder=decoder)
+    return _to_unit_range(image, image_size, decoder)
 
   return transform
 
@@ -163,7 +164,7 @@ def affine(
   )[0]
 
 
-def _inception_crop(raw, *, key, image_size, area, max_pixels, **_):
+def _inception_crop(raw, *, key, image_size, area, decoder, **_):
   """Resizes a random window of the image (Szegedy et al. 2015, section 6)."""
 
   def choose_window(size):
@@ -178,20 +179,24 @@ def _inception_crop(raw, *, key, image_size, area, max_pixels, **_):
     )
     return tf.concat([begin[:2], extent[:2]], 0)
 
-  window = decode.cropped_to_rgb(raw, choose_window, max_pixels)
+  window = decoder.crop(raw, choose_window)
   return tf.image.resize(window, image_size)
 
 
 def _interpolate(image, size, interpolation):
-  """Resizes pixels of type uint8; returns float32, from 0 to 255."""
+  """Resizes integer pixels; returns float32 in the same range."""
   filter = INTERPOLATIONS[interpolation]
   if filter is None:
     return tf.image.resize(image, size)
 
   def resize(pixels, size):
     height, width = size.tolist()
-    resized = Image.fromarray(pixels).resize((width, height), filter)
-    return np.asarray(resized)
+    # Pillow cannot resize 16-bit colours, and it weights colours by alpha.
+    is_rgb = pixels.dtype == np.uint8 and pixels.shape[-1] == 3
+    parts = [pixels] if is_rgb else np.moveaxis(pixels, -1, 0)
+    return np.dstack(
+      [Image.fromarray(x).resize((width, height), filter) for x in parts]
+    )
 
   height, width, _ = tf.unstack(tf.shape(image))
   check = assertions.require(
@@ -200,19 +205,24 @@ def _interpolate(image, size, interpolation):
     f' longer than {_MAX_PILLOW_SIDE_PX} px',
   )  # fmt: skip
   with tf.control_dependencies([check]):
-    resized = tf.numpy_function(resize, [image, size], tf.uint8, stateful=False)
-  return tf.cast(tf.ensure_shape(resized, (None, None, 3)), tf.float32)
+    resized = tf.numpy_function(
+      resize, [image, size], image.dtype, stateful=False
+    )
+  shape = (None, None, image.shape[-1])
+  return tf.cast(tf.ensure_shape(resized, shape), tf.float32)
 
 
-def _resize(raw, *, image_size, max_pixels, interpolation='bilinear', **_):
+def _resize(raw, *, image_size, decoder, interpolation='bilinear', **_):
   """Resizes directly to image_size; the aspect ratio may change."""
-  return _interpolate(decode.to_rgb(raw, max_pixels), image_size, interpolation)
+  return _interpolate(decoder(raw), image_size, interpolation)
 
 
-def _random_crop(raw, *, key, image_size, precrop_size, max_pixels, **_):
+def _random_crop(raw, *, key, image_size, precrop_size, decoder, **_):
   """Resizes to precrop_size, then crops at random (BiT, section 3.3)."""
-  image = tf.image.resize(decode.to_rgb(raw, max_pixels), precrop_size)
-  return tf.image.stateless_random_crop(image, (*image_size, 3), key)
+  image = tf.image.resize(decoder(raw), precrop_size)
+  return tf.image.stateless_random_crop(
+    image, (*image_size, decoder.channels), key
+  )
 
 
 def _center_crop(
@@ -220,12 +230,12 @@ def _center_crop(
   *,
   image_size,
   precrop_size,
-  max_pixels,
+  decoder,
   interpolation='bilinear',
   **_,
 ):
   """Resizes to cover precrop_size, keeping the aspect ratio; center-crops."""
-  image = decode.to_rgb(raw, max_pixels)
+  image = decoder(raw)
   size = tf.shape(image)[:2]
   factor = tf.reduce_max(precrop_size / tf.cast(size, tf.float32))
   # The ends of a very long image are cut off first, which bounds memory.
@@ -248,14 +258,15 @@ def _resize_center_crop(
   *,
   image_size,
   precrop_size,
-  max_pixels,
+  decoder,
   interpolation='bilinear',
   **_,
 ):
   """Resizes to precrop_size, truncates to integers, then center-crops."""
-  image = decode.to_rgb(raw, max_pixels)
+  image = decoder(raw)
+  dtype = image.dtype
   image = _interpolate(image, precrop_size, interpolation)
-  image = tf.cast(tf.cast(image, tf.uint8), tf.float32)
+  image = tf.cast(tf.cast(image, dtype), tf.float32)
   return _center_window(image, image_size)
 
 
@@ -334,6 +345,7 @@ def _check_range(name, value, left, low, high, right):
     )
 
 
-def _to_unit_range(image, image_size):
-  """Maps [0, 255] to [-1, 1]."""
-  return tf.ensure_shape((image - 127.5) / 127.5, (*image_size, 3))
+def _to_unit_range(image, image_size, decoder):
+  """Maps the range of the decoder to [-1, 1]."""
+  half = decoder.max_value / 2
+  return tf.ensure_shape((image - half) / half, (*image_size, decoder.channels))

@@ -23,7 +23,7 @@ LayerWeights = Float[Array, 'b heads n n']
 def summarize(
   model: vit.VisionTransformer,
   params: PyTree,
-  images: Float[Array, 'b h w 3'],
+  images: Float[Array, 'b h w c'],
   *,
   renormalise: bool = False,
 ) -> dict[str, Float[Array, 'b ...']]:
@@ -70,7 +70,7 @@ def summarize(
 def by_layer(
   model: vit.VisionTransformer,
   params: PyTree,
-  images: Float[Array, 'b h w 3'],
+  images: Float[Array, 'b h w c'],
 ) -> Iterator[LayerWeights]:
   """Yields the attention weights of each layer, starting with the first.
 
@@ -110,7 +110,7 @@ def check_has_attention(model: vit.VisionTransformer) -> None:
 def token_shares(
   model: vit.VisionTransformer,
   params: PyTree,
-  images: Float[Array, 'b h w 3'],
+  images: Float[Array, 'b h w c'],
 ) -> Float[Array, 'b n']:
   """Returns the share of each encoded token in the representation.
 

@@ -20,12 +20,13 @@ _GAP = 0.15  # Between tiles of a mosaic, relative to their side.
 
 
 def filters(
-  components: Float[np.ndarray, 'm h w 3'], shares: Float[np.ndarray, ' m']
+  components: Float[np.ndarray, 'm h w c'], shares: Float[np.ndarray, ' m']
 ) -> Figure:
-  """Draws the first principal components of RGB filters, as in Figure 7, left.
+  """Draws the first principal components of the filters, as in Figure 7, left.
 
-  Grey is zero; each component is scaled by its largest weight. The arguments
-  are the results of `filters.principal_components`.
+  Grey is zero; each component is scaled by its largest weight. Weights for
+  alpha are not drawn. The arguments are the results of
+  `filters.principal_components`.
   """
   number = min(len(components), MAX_FILTERS)
   columns = min(number, 7)
@@ -34,7 +35,7 @@ def filters(
   figure, panels = _panels(rows, columns, size, dpi=120)
   for k in range(number):
     axes, component = panels.flat[k], components[k]
-    axes.imshow(0.5 + 0.5 * component / np.abs(component).max())
+    axes.imshow(_to_rgb(0.5 + 0.5 * component / np.abs(component).max()))
     axes.set_title(f'{shares[k]:.1%}', fontsize=8)
   figure.suptitle(
     f'Filters: principal components 1 to {number} of {len(components)},'
@@ -99,7 +100,7 @@ def attention_distance(
 
 
 def rollouts(
-  images: Float[np.ndarray, 'b h w 3'],
+  images: Float[np.ndarray, 'b h w c'],
   shares: Float[np.ndarray, 'b rows columns'],
   captions: Sequence[str],
 ) -> Figure:
@@ -130,7 +131,7 @@ def rollouts(
 
 
 def attention_maps(
-  image: Float[np.ndarray, 'h w 3'],
+  image: Float[np.ndarray, 'h w c'],
   maps: Float[np.ndarray, 'l heads rows columns'],
   caption: str,
 ) -> Figure:
@@ -179,9 +180,16 @@ def save(figure: Figure, path: epath.Path) -> None:
   atomic.write_bytes(path, picture.getvalue())
 
 
-def to_pixels(image: Float[np.ndarray, 'h w 3']) -> Float[np.ndarray, 'h w 3']:
-  """Converts an image from [-1, 1] to [0, 1]."""
-  return np.clip((np.asarray(image, np.float32) + 1) / 2, 0, 1)
+def to_pixels(
+  image: Float[np.ndarray, '*b h w c'],
+) -> Float[np.ndarray, '*b h w 3']:
+  """Converts images from [-1, 1] to RGB in [0, 1], without alpha."""
+  return _to_rgb(np.clip((np.asarray(image, np.float32) + 1) / 2, 0, 1))
+
+
+def _to_rgb(pixels):
+  """Repeats gray, and drops alpha."""
+  return pixels[..., :3] if pixels.shape[-1] > 1 else pixels.repeat(3, axis=-1)
 
 
 def _panels(rows, columns, size, dpi):

@@ -13,7 +13,7 @@ import numpy as np
 from vit_jax.models import hybrid_stem, resnet
 
 
-def rgb_filters(params: Mapping[str, Any]) -> Float[np.ndarray, 'h w 3 d']:
+def rgb_filters(params: Mapping[str, Any]) -> Float[np.ndarray, 'h w c d']:
   """Returns the filters of a model's first layer.
 
   These are the filters of the patch embedding or, for ResNets and hybrids, the

@@ -20,7 +20,7 @@ from vit_jax.models import (
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 _RESNET_SIZE = [f.name for f in dataclasses.fields(variants.ResNetSize)]
-_RESNET_OPTIONS = {'dtype', 'head_bias', 'constrain'}
+_RESNET_OPTIONS = {'channels', 'dtype', 'head_bias', 'constrain'}
 # Accepted for ResNets, too, which always take the mean and have neither GELU
 # nor LayerNorm.
 _IGNORED_BY_RESNETS = {'pool', 'gelu', 'norm_eps', 'platform'}
@@ -60,6 +60,10 @@ def create(
   _check_names_and_types(options)
   if 'dtype' in options:
     options['dtype'] = DTYPES[options['dtype']]
+  if options.get('channels', 3) < 1:
+    raise ValueError(
+      f'channels of a model must be at least 1, got {options["channels"]}.'
+    )
   size = variant.resnet
   resized = {k: options.pop(k) for k in _RESNET_SIZE if k in options}
   if size is None:
@@ -95,9 +99,9 @@ def create(
     if options.get('pool', 'token') == 'token':
       options['pool'] = 'gap'
   elif size is not None:
-    shared.pop('head_bias', None)
+    stem = {k: v for k, v in shared.items() if k in ('dtype', 'constrain')}
     options['stem'] = hybrid_stem.HybridStem(
-      stage_depths=size.stage_depths, width=size.width, **shared
+      stage_depths=size.stage_depths, width=size.width, **stem
     )
   model = transformer(num_classes=num_classes, **options)
   if variant.axial and model.prefix:

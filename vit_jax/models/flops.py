@@ -34,7 +34,7 @@ def count(function: Callable, *args: Any) -> int:
 
 def forward(model: nn.Module, image_size: tuple[int, int]) -> int:
   """Counts the FLOPs of a forward pass on one image of (height, width) px."""
-  image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+  image = jax.ShapeDtypeStruct((1, *image_size, model.channels), jnp.float32)
   params = jax.eval_shape(model.init, jax.random.key(0), image)
   return count(model.apply, params, image)
 
@@ -53,7 +53,7 @@ def forward_as_compiled(model: nn.Module, image_size: tuple[int, int]) -> float:
       'XLA counts the body of a scan once, so it cannot count the FLOPs of'
       ' a model with scan=True; pass the model with scan=False.'
     )
-  image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+  image = jax.ShapeDtypeStruct((1, *image_size, model.channels), jnp.float32)
   params = jax.eval_shape(model.init, jax.random.key(0), image)
   with jax.default_device(jax.local_devices(backend='cpu')[0]):
     lowered = jax.jit(model.apply).lower(params, image)

@@ -78,8 +78,8 @@ class HybridStem(nn.Module):
 
   @nn.compact
   def __call__(
-    self, images: Float[Array, 'b h w 3']
-  ) -> Float[Array, 'b h2 w2 c']:
+    self, images: Float[Array, 'b h w c']
+  ) -> Float[Array, 'b h2 w2 d']:
     """Returns maps of ceil(h / total_stride) by ceil(w / total_stride)."""
     conv, norm = _layers(self.dtype, self.constrain)
     x = conv(self.width, 7, stride=2, name='conv_root')(images)

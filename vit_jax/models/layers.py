@@ -86,16 +86,17 @@ def head(
   return constrain(dense(x))
 
 
-def check_images(images: Array) -> None:
+def check_images(images: Array, channels: int) -> None:
   """Checks the type and shape of a batch of images.
 
   Raises:
-    ValueError: if the images are not floats of shape (b, h, w, 3).
+    ValueError: if the images are not floats of shape (b, h, w, channels).
   """
   is_float = jnp.issubdtype(images.dtype, jnp.floating)
-  if not is_float or images.ndim != 4 or images.shape[-1] != 3:
+  if not is_float or images.ndim != 4 or images.shape[-1] != channels:
+    advice = 'repeat grey images over three channels, and ' * (channels == 3)
     raise ValueError(
-      'images must be floats in [-1, 1] of shape (b, h, w, 3), got'
-      f' {images.dtype} of shape {images.shape}; repeat grey images over three'
-      ' channels, and convert bytes with x / 127.5 - 1.'
+      f'images must be floats in [-1, 1] of shape (b, h, w, {channels}), got'
+      f' {images.dtype} of shape {images.shape}; {advice}convert bytes with'
+      ' x / 127.5 - 1.'
     )

@@ -116,6 +116,11 @@ class MaskedPatchPredictor(nn.Module):
     """Stores the transformer's parameters beside those of this module."""
     nn.share_scope(self, self.encoder)
 
+  @property
+  def channels(self) -> int:
+    """Channels of the images."""
+    return self.encoder.channels
+
   @nn.nowrap
   def grid_shape(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
     """Returns the rows and columns of patches; see the encoder."""

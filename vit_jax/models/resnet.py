@@ -76,6 +76,7 @@ class ResNet(nn.Module):
     num_classes: size of the logits; 0 omits the head.
     stage_depths: residual units per stage.
     width: channels of the root and of the first stage's bottlenecks.
+    channels: channels of images.
     dtype: type of the activations. Parameters, the standardization of kernels,
       the statistics of norms and everything from the final norm to the logits
       are always float32.
@@ -87,6 +88,7 @@ class ResNet(nn.Module):
   num_classes: int
   stage_depths: tuple[int, ...]
   width: int
+  channels: int = 3
   dtype: DTypeLike = jnp.float32
   head_bias: float = 0.0
   constrain: layers.Constrain = layers.unconstrained
@@ -104,12 +106,12 @@ class ResNet(nn.Module):
 
   @nn.compact
   def __call__(
-    self, images: Float[Array, 'b h w 3'], *, train: bool = False
+    self, images: Float[Array, 'b h w c'], *, train: bool = False
   ) -> tuple[Float[Array, 'b k'] | None, dict[str, Float[Array, 'b ...']]]:
     """Computes logits and features.
 
     Args:
-      images: RGB in [-1, 1], of any height and width.
+      images: in [-1, 1], of any height and width.
       train: no effect, as there is no dropout.
 
     Returns:
@@ -120,10 +122,10 @@ class ResNet(nn.Module):
       which is 'pooled' here.
 
     Raises:
-      ValueError: if the images are not floats of shape (b, h, w, 3).
+      ValueError: if the images are not floats of shape (b, h, w, channels).
     """
     del train
-    layers.check_images(images)
+    layers.check_images(images, self.channels)
     x = _conv(self.dtype, self.constrain)(
       self.width, 7, stride=2, padding=3, name='conv_root'
     )(images)

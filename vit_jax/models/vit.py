@@ -66,6 +66,7 @@ class VisionTransformer(Options, kw_only=True):
     depth: number of encoder blocks.
     width: size of a token.
     patch_size: height and width of a patch, in pixels or positions of a map.
+    channels: channels of images, C in section 3.1.
     stem: in hybrids (section 3.1), maps images to feature maps, which are cut
       into patches instead; its parameters are stored beside this module's.
     pool: how the representation is computed, a key of `pooling.POOLS`.
@@ -84,6 +85,7 @@ class VisionTransformer(Options, kw_only=True):
   depth: int
   width: int
   patch_size: tuple[int, int]
+  channels: int = 3
   stem: nn.Module | None = None
   pool: str = layers.one_of(pooling.POOLS, 'token')
   class_token: bool = False
@@ -103,7 +105,7 @@ class VisionTransformer(Options, kw_only=True):
   @nn.compact
   def __call__(
     self,
-    images: Float[Array, 'b h w 3'],
+    images: Float[Array, 'b h w c'],
     *,
     train: bool = False,
     change_patches: Callable[[Tokens], Tokens] = lambda patches: patches,
@@ -111,7 +113,7 @@ class VisionTransformer(Options, kw_only=True):
     """Computes logits and features.
 
     Args:
-      images: RGB in [-1, 1], a whole number of patches high and wide.
+      images: in [-1, 1], a whole number of patches high and wide.
       train: whether to apply dropout, with the RNG stream 'dropout'.
       change_patches: applied to patch embeddings, for masked patch prediction.
 
@@ -120,7 +122,7 @@ class VisionTransformer(Options, kw_only=True):
       `change_patches`; 'encoded' (b, n, d), all tokens after the encoder;
       'pooled' (b, d); and 'pre_logits', the input of the head's linear layer.
     """
-    layers.check_images(images)
+    layers.check_images(images, self.channels)
     grid = self.grid_shape(images.shape[1:3])
     x = images if self.stem is None else self.stem(images)
     # Equation 1: x_p E, the product of flattened patches with a matrix.
@@ -243,9 +245,7 @@ class EncoderBlock(Options, kw_only=True):
   ) -> Tokens:
     """Transforms the tokens, after adding position embeddings, if any."""
     attention_key, mlp_key = layers.split_key(key)
-    if shared is not None:
-      x = x + shared
-    x = self.constrain(x)
+    x = self.constrain(x if shared is None else x + shared)
     if self.positions is not None:
       x = x + self.positions(name='posembed')(x)
     options = self.options()

@@ -285,7 +285,9 @@ def write(
     )
   tensors = to_tensors(params)
   config = _config(params, gelu, norm_eps, image_size, class_names)
-  processor = image_processor.content(config['image_size'], evaluation)
+  processor = image_processor.content(
+    config['image_size'], evaluation, config['num_channels']
+  )
   files = {pytorch.CONFIG: config, image_processor.FILE: processor}
   if path.exists():
     # A killed write may have left a temporary file.
@@ -338,7 +340,7 @@ def _config(params, gelu, norm_eps, image_size, class_names):
     'layer_norm_eps': norm_eps,
     'image_size': _number_or_list(image_size),
     'patch_size': _number_or_list(patch),
-    'num_channels': 3,
+    'num_channels': sizes.get('channels', 3),
     'qkv_bias': True,
     'hidden_dropout_prob': 0.0,
     'attention_probs_dropout_prob': 0.0,

@@ -126,13 +126,16 @@ def _sides(size, default_to_square):
 
 
 def content(
-  image_size: int | tuple[int, int], evaluation: description.Evaluation
+  image_size: int | tuple[int, int],
+  evaluation: description.Evaluation,
+  channels: int,
 ) -> dict[str, Any]:
   """Returns the content of a file for images in [-1, 1].
 
   Args:
     image_size: side, or height and width, in pixels, if `evaluation` has none.
     evaluation: resize and crop.
+    channels: number of channels of the images.
 
   Raises:
     ValueError: if the file cannot store them.
@@ -147,13 +150,14 @@ def content(
     'do_rescale': True,
     'rescale_factor': 1 / 255,
     'do_normalize': True,  # To [-1, 1].
-    'image_mean': [0.5] * 3,
-    'image_std': [0.5] * 3,
+    'image_mean': [0.5] * channels,
+    'image_std': [0.5] * channels,
   }
-  if evaluation.trim_px:
-    raise ValueError(
-      f'{FILE} cannot store trim_px={evaluation.trim_px}; export without it.'
-    )
+  for name, default in (('trim_px', 0), ('bits', 8)):
+    if (value := getattr(evaluation, name)) != default:
+      raise ValueError(
+        f'{FILE} cannot store {name}={value}; export without it.'
+      )
   if evaluation.crop == 'resize':
     return found
   precrop = evaluation.precrop_size

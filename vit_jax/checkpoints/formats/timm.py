@@ -354,10 +354,15 @@ def write(
   """
   del image_size
   tensors = to_tensors(params)
-  heads = description.sizes(params)['heads']
-  metadata = {'gelu': gelu, 'norm_eps': repr(norm_eps), 'heads': str(heads)}
+  sizes = description.sizes(params)
+  metadata = {
+    'gelu': gelu,
+    'norm_eps': repr(norm_eps),
+    'heads': str(sizes['heads']),
+  }
   # Unlike those of timm, these weights are for images in [-1, 1].
-  metadata |= dict.fromkeys(('mean', 'std'), json.dumps(normalization.NONE))
+  channels = sizes.get('channels', 3)
+  metadata |= dict.fromkeys(('mean', 'std'), json.dumps([0.5] * channels))
   metadata['evaluation'] = json.dumps(dataclasses.asdict(evaluation))
   if pool is not None:
     metadata['pool'] = pool

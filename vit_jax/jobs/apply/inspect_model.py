@@ -140,7 +140,7 @@ class _Images:
   Attributes:
     num_examined: number of images over which attention is averaged.
     examined: one pass over these images, in batches.
-    pictured: (b, h, w, 3) images to draw.
+    pictured: (b, h, w, c) images to draw.
     captions: captions of the images to draw.
   """
 

@@ -21,6 +21,11 @@ from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
 from vit_jax.workdir import claim, console, results
 
+# Keys of the data.
+_FROM_CHECKPOINT = (
+  'eval_crop', 'eval_interpolation', 'precrop_size', 'trim_px', 'channels',
+  'bits',
+)  # fmt: skip
 _NOT_IN_SHAPES = ('positions', 'pool')
 
 _log = logging.getLogger(__name__)
@@ -43,7 +48,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   first = models[0]
   build.record_derived(config, first.model)
   _check_recorded(config, first)
-  for key in ('eval_crop', 'eval_interpolation', 'precrop_size', 'trim_px'):
+  for key in _FROM_CHECKPOINT:
     config.data[key] = first.config.data[key]
   config.loss = first.config.loss
   interpolations = _interpolations([model.params for model in models], alphas)

@@ -119,7 +119,8 @@ def _measure(config, case, device) -> dict[str, Any]:
     jax.default_device(device),
   ):
     params = jax.jit(init)()
-    trials = _Trials(model, params, image_size, device, config.inference)
+    shape = *image_size, model.channels
+    trials = _Trials(model, params, shape, device, config.inference)
     largest = throughput.largest_batch(
       trials.fits, config.inference.largest_batch
     )
@@ -153,11 +154,11 @@ class _Trials:
     rates: images per second of the timed batches.
   """
 
-  def __init__(self, model, params, image_size, device, options):
+  def __init__(self, model, params, image_shape, device, options):
     """Prepares the trials; `options` are the keys `inference.*`."""
     self._options = options
     self._params = params
-    self._image_size = image_size
+    self._image_shape = image_shape
     self._on_cpu = device.platform == 'cpu'
     self._is_slow = False
     if self._on_cpu:
@@ -174,7 +175,7 @@ class _Trials:
 
     A CPU times no more batches after one that took too long.
     """
-    shape = (batch_size, *self._image_size, 3)
+    shape = (batch_size, *self._image_shape)
     images = jax.ShapeDtypeStruct(shape, 'float32')
     try:
       compiled = self._forward.lower(self._params, images).compile()

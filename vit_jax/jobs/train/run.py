@@ -107,11 +107,12 @@ def train(
   config = config.copy_and_resolve_references()
   mesh = mesh_lib.create(**config.mesh)
   mesh_lib.check_batch(config.batch_size, mesh, config.optim.accumulate)
+  start = build.load_weights(config)
+  build.set_image_kind(config, start)
   with console.phase('opening the data'):
     data = build.open_data(config)
     record = data_record.describe(data.train, data.evals)
     data_record.check(workdir, record)
-  start = build.load_weights(config)
   if start and start.description.num_classes and config.init_head == 'keep':
     match = build.match_classes(
       config, data, start.class_names, start.description.num_classes
