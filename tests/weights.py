@@ -23,7 +23,8 @@ def tiny(name='ViT-Ti/16', *, num_classes=4, **overrides):
 
 def random_params(model, image_size=IMAGE_SIZE, *, seed=0):
   """Returns random weights, all distinct and nonzero."""
-  image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+  shape = 1, *image_size, model.channels
+  image = jax.ShapeDtypeStruct(shape, jnp.float32)
   shapes = jax.eval_shape(model.init, jax.random.key(0), image)['params']
   rng = np.random.default_rng(seed)
   flat = {

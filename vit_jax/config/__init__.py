@@ -14,6 +14,7 @@ from vit_jax.config.base import (
   set_keys,
 )
 from vit_jax.config.derived import (
+  channels,
   eval_splits,
   held_out_metric,
   image_size,
@@ -30,6 +31,7 @@ __all__ = [
   'as_text',
   'base',
   'changed_keys',
+  'channels',
   'check',
   'check_name',
   'eval_splits',
