@@ -17,14 +17,15 @@ def write_bytes(path: epath.Path, data: bytes) -> None:
   backlog.write(path, len(data), attempt)
 
 
-def replace(path: epath.Path, data: bytes) -> None:
+def replace(path: epath.Path, data: bytes, suffix: str = '.tmp') -> None:
   """Same as `write_bytes`, but any error is raised unchanged.
 
   The data goes to a temporary file that is then renamed, so a failed write
-  leaves the previous file intact.
+  leaves the previous file intact. Its name is that of the file and `suffix`,
+  which must be unique if several processes may write at the same time.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.parent / f'{path.name}.tmp'
+  temporary = path.parent / f'{path.name}{suffix}'
   try:
     temporary.write_bytes(data)
     temporary.replace(path)
