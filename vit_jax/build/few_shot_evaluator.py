@@ -214,8 +214,9 @@ class FewShotEvaluator:
 
 
 def _open_dataset(config, item, shots) -> FewShotDataset:
-  support = build.open_split(config, item.dataset, item.train)
-  queries = build.open_split(config, item.dataset, item.test)
+  listed = {}
+  support = build.open_split(config, item.dataset, item.train, listed=listed)
+  queries = build.open_split(config, item.dataset, item.test, listed=listed)
   if support.multi_label:
     raise ValueError(
       f'the images of {item.dataset} have several labels each; few-shot'

@@ -1,5 +1,7 @@
 """Atomic file writes."""
 
+from collections.abc import Iterator
+import contextlib
 import functools
 
 from etils import epath
@@ -18,16 +20,23 @@ def write_bytes(path: epath.Path, data: bytes) -> None:
 
 
 def replace(path: epath.Path, data: bytes, suffix: str = '.tmp') -> None:
-  """Same as `write_bytes`, but any error is raised unchanged.
+  """Same as `write_bytes`, but any error is raised unchanged."""
+  with renamed(path, suffix) as temporary:
+    temporary.write_bytes(data)
 
-  The data goes to a temporary file that is then renamed, so a failed write
-  leaves the previous file intact. Its name is that of the file and `suffix`,
-  which must be unique if several processes may write at the same time.
+
+@contextlib.contextmanager
+def renamed(path: epath.Path, suffix: str = '.tmp') -> Iterator[epath.Path]:
+  """Yields a temporary file, and renames it at the end of the context.
+
+  Thus a failed write leaves the previous file intact. Creates missing folders.
+  The temporary name ends with `suffix`, which must be unique if several
+  processes may write the file at the same time.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.parent / f'{path.name}{suffix}'
   try:
-    temporary.write_bytes(data)
+    yield temporary
     temporary.replace(path)
   except BaseException:
     temporary.unlink(missing_ok=True)

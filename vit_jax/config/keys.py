@@ -217,6 +217,12 @@ _DATA = {
     'File of examples to leave out of training, from configs/dedup.py; empty:'
     ' none. data.subset is drawn from the others.',
   ),
+  'data.index': Adjustable(
+    '',
+    'File that keeps the names and sizes of the files of folder:PATH, so that'
+    ' restarts and other processes do not list the folder again. It is written'
+    ' if it does not exist; remove it if the folder has changed.',
+  ),
   'data.dir': Adjustable('', 'TFDS data folder; empty: the default.'),
   'data.manual_dir': Adjustable(
     '', 'Folder of files downloaded by hand for TFDS.'

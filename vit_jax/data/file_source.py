@@ -7,7 +7,6 @@ reading its list.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent import futures
 import dataclasses
 import itertools

@@ -12,6 +12,7 @@ from vit_jax.data import (
   tfds_source,
   vtab_tasks,
 )
+from vit_jax.data.file_source import Files
 from vit_jax.data.source import InMemorySource, Source
 
 
@@ -23,11 +24,20 @@ def _open_digits(path, split, *, name, subset, seed, exclude, **_):
   return digits.open_digits(split, subset=subset, seed=seed, exclude=exclude)
 
 
-def _open_folder(path, split, *, name, subset, seed, exclude, **_):
+def _open_folder(
+  path, split, *, name, subset, seed, exclude, index, listed, **_
+):
   if not path:
     raise ValueError(f'{name!r} has no path; write folder:PATH.')
+  if name not in listed:
+    listed[name] = folder.list_files(path, index)
   return folder.open_folder(
-    path, split, subset=subset, seed=seed, exclude=exclude
+    path,
+    split,
+    files=listed[name],
+    subset=subset,
+    seed=seed,
+    exclude=exclude,
   )
 
 
@@ -95,6 +105,8 @@ def open_source(
   subset: int = 0,
   seed: int = 0,
   exclude: str = '',
+  index: str = '',
+  listed: dict[str, Files] | None = None,
 ) -> Source:
   """Opens a split of a dataset.
 
@@ -112,6 +124,11 @@ def open_source(
     seed: seed of the subset.
     exclude: path of a list of examples to exclude, before a subset is drawn;
       empty: none.
+    index: file that keeps the list of a folder; see `folder.list_files`. Empty:
+      none.
+    listed: files of the folders and tables that have been listed, by name of
+      the dataset. Calls for several splits should share it, so that each is
+      listed once; others are added. None: none.
 
   Raises:
     NotPreparedError: if TFDS has not prepared the data.
@@ -132,6 +149,13 @@ def open_source(
     dataset = catalog.DATASETS[name]
     kind, path = 'tfds', dataset.builder
     options |= _format_options(dataset)
+  if index and kind != 'folder':
+    raise ValueError(
+      f'data.index={index!r} is for folder:PATH, not for {name!r}; leave it'
+      ' empty.'
+    )
+  if kind in ('folder', 'table'):
+    options |= {'index': index, 'listed': {} if listed is None else listed}
   if kind not in OPENERS:
     raise ValueError(
       f'unknown dataset {name!r}; use digits, folder:PATH, tfds:NAME,'
