@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from concurrent import futures
 import dataclasses
+import functools
 import itertools
+import logging
+import operator
 import os
 from typing import Any, TypeVar
 
@@ -23,6 +26,8 @@ from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.ragged import Ragged, RaggedTensors
 from vit_jax.data.source import RandomAccessSource, digest
 
+_log = logging.getLogger(__name__)
+
 _THREADS = 32  # They mostly wait for the file system.
 _MAGIC = tuple(itertools.chain(*decode.MAGIC.values()))
 _NOT_AN_IMAGE = f'not {", ".join(decode.MAGIC)} according to the first bytes'
@@ -31,12 +36,32 @@ _SPECIAL = 'it is a FIFO, a socket or a device'
 _Source = TypeVar('_Source', bound='FileSource')
 
 
+# A dataset is opened for every split, but its messages are logged once.
+@functools.cache
+def log_once(message: str) -> None:
+  """Logs a message at its first occurrence."""
+  _log.info('%s', message)
+
+
 def in_fixed_order(
   names: Ragged, rows: Int64[np.ndarray, ' m']
 ) -> Int64[np.ndarray, ' m']:
   """Returns some rows, shuffled so that slices contain all classes."""
   keys = splits.order_keys('order', names.take(rows))
   return rows[np.argsort(keys, kind='stable')]
+
+
+def find_repeated(names: Ragged) -> tuple[int, int] | None:
+  """Returns the first row that repeats a name, after an earlier row with it.
+
+  Returns None if all names differ.
+  """
+  keys = splits.order_keys('order', names)
+  order = np.argsort(keys, kind='stable')
+  pairs = np.stack([order[:-1], order[1:]], 1)
+  pairs = pairs[keys[pairs[:, 0]] == keys[pairs[:, 1]]].tolist()
+  pairs = [(a, b) for a, b in pairs if len(set(names.take([a, b]))) == 1]
+  return min(pairs, key=operator.itemgetter(1), default=None)
 
 
 def divide(
@@ -79,6 +104,8 @@ class Files:
       those of `splits`.
     sizes: size of every file in bytes, if known.
     listed_in: file that these files were read from; empty: none.
+    stand_in: name of the validation split if it is also the split test; empty:
+      it is not.
   """
 
   prefix: str
@@ -90,6 +117,7 @@ class Files:
   is_divided: bool = False
   sizes: Int64[np.ndarray, ' n'] | None = None
   listed_in: str = ''
+  stand_in: str = ''
 
   def fields(
     self,
@@ -110,7 +138,12 @@ class Files:
       ValueError: if the split is unknown or empty, or `exclude` does not match
         it.
     """
-    rows = splits.select(split, self.splits, name)
+    parts = self.splits
+    if self.stand_in:
+      parts = {**parts, 'test': parts['val']}
+      if 'test' in map(splits.plain_name, split.split('+')):
+        log_once(f'{name} has no split test; using {self.stand_in} instead')
+    rows = splits.select(split, parts, name)
     if exclude:
       names = map(listing.as_text, self.names.take(rows))
       excluded = np.flatnonzero([n in exclude.ids for n in names])

@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from concurrent import futures
 import dataclasses
-import functools
-import logging
 import os
 
 from etils import epath
@@ -22,13 +20,11 @@ from jaxtyping import Int64
 import numpy as np
 
 from vit_jax.checkpoints import location
-from vit_jax.data import file_source, folder_index, listing, splits
+from vit_jax.data import file_source, folder_index, listing
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.file_source import Files, FileSource
 from vit_jax.data.lazy_tensorflow import tf
 from vit_jax.data.ragged import Ragged
-
-_log = logging.getLogger(__name__)
 
 # Names of folders, in lower case, by split.
 SPLITS = {
@@ -99,14 +95,6 @@ def open_folder(
   fields = files.fields(
     f'folder:{path}', split, subset=subset, seed=seed, exclude=exclude
   )
-  test = files.splits.get('test', ())
-  val_stands_in = test is files.splits.get('val')
-  if val_stands_in and 'test' in map(splits.plain_name, split.split('+')):
-    (name,) = files.names.take(test[:1])
-    _log_once(
-      f'{location.expand(path)} has no folder for the split test; using'
-      f' {listing.as_text(name).partition("/")[0]} instead'
-    )
   return FolderSource(**fields)
 
 
@@ -129,7 +117,7 @@ def list_files(path: str, index: str = '') -> Files:
   root = location.expand(path)
   found = folder_index.read(index, root) if index else None
   if found:
-    _log_once(
+    file_source.log_once(
       f'{root}: {found.num_files} files, as listed in {index}; remove this'
       ' file to list the folder again'
     )
@@ -140,17 +128,11 @@ def list_files(path: str, index: str = '') -> Files:
     sizes = file_source.file_sizes(files.prefix, files.names)
     folder_index.write(index, root, dataclasses.replace(found, sizes=sizes))
     files = dataclasses.replace(files, sizes=sizes)
-    _log_once(
+    file_source.log_once(
       f'{root}: {found.num_files} files, now listed in {index}; remove this'
       ' file to list the folder again'
     )
   return files
-
-
-# A folder is opened for every split, but its messages are logged once.
-@functools.cache
-def _log_once(message: str, level: int = logging.INFO) -> None:
-  _log.log(level, '%s', message)
 
 
 def _find_split_folders(
@@ -210,7 +192,7 @@ def _list(root: epath.Path) -> folder_index.Listing:
     for split, folder in (split_folders or {'': ''}).items()
   }
   if skipped:
-    _log_once(f'{root}: skipped {skipped}')
+    file_source.log_once(f'{root}: skipped {skipped}')
   parts = [part for of_split in classes.values() for part in of_split.values()]
   begins = np.cumsum([0, *(part.count for part in parts[:-1])])
   return folder_index.Listing(
@@ -303,8 +285,7 @@ def _files(root: epath.Path, found: folder_index.Listing, index: str) -> Files:
       rows[split] = file_source.in_fixed_order(
         below_split, np.arange(begin, end)
       )
-    if 'val' in rows:
-      rows.setdefault('test', rows['val'])
+  folders = found.split_folders
   return Files(
     prefix=os.fspath(root / '_')[:-1],
     names=names,
@@ -315,4 +296,5 @@ def _files(root: epath.Path, found: folder_index.Listing, index: str) -> Files:
     is_divided=not found.split_folders,
     sizes=found.sizes,
     listed_in=index,
+    stand_in='' if 'test' in folders else folders.get('val', ''),
   )

@@ -1,4 +1,4 @@
-"""Opens datasets by name: the built-in digits, image folders, TFDS, VTAB."""
+"""Opens datasets by name: digits, image folders, tables, TFDS and VTAB."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -9,6 +9,7 @@ from vit_jax.data import (
   digits,
   exclusions,
   folder,
+  table_source,
   tfds_source,
   vtab_tasks,
 )
@@ -33,6 +34,19 @@ def _open_folder(
     listed[name] = folder.list_files(path, index)
   return folder.open_folder(
     path,
+    split,
+    files=listed[name],
+    subset=subset,
+    seed=seed,
+    exclude=exclude,
+  )
+
+
+def _open_table(argument, split, *, name, subset, seed, exclude, listed, **_):
+  if name not in listed:
+    listed[name] = table_source.read_files(argument)
+  return table_source.open_table(
+    argument,
     split,
     files=listed[name],
     subset=subset,
@@ -68,6 +82,7 @@ def _format_options(dataset: catalog.Dataset) -> dict[str, Any]:
 OPENERS: Mapping[str, Callable[..., Source]] = {
   'digits': _open_digits,
   'folder': _open_folder,
+  'table': _open_table,
   'tfds': tfds_source.open_tfds,
   'vtab': _open_vtab,
 }
@@ -111,8 +126,9 @@ def open_source(
   """Opens a split of a dataset.
 
   Args:
-    name: `digits`, `folder:PATH`, `tfds:NAME[/CONFIG][:VERSION]`, `vtab:TASK`,
-      or a key of `catalog.DATASETS`.
+    name: `digits`, `folder:PATH`, `table:FILE` with the options of `table`,
+      `tfds:NAME[/CONFIG][:VERSION]`, `vtab:TASK`, or a key of
+      `catalog.DATASETS`.
     split: a split such as `train`, a part such as `train[:98%]` or
       `train[100:200]`, or a sum of these; for VTAB, one of `train800`,
       `val200`, `train800val200` and `test`.
@@ -158,7 +174,7 @@ def open_source(
     options |= {'index': index, 'listed': {} if listed is None else listed}
   if kind not in OPENERS:
     raise ValueError(
-      f'unknown dataset {name!r}; use digits, folder:PATH, tfds:NAME,'
-      f' vtab:TASK, or one of {", ".join(catalog.DATASETS)}.'
+      f'unknown dataset {name!r}; use digits, folder:PATH, table:FILE,'
+      f' tfds:NAME, vtab:TASK, or one of {", ".join(catalog.DATASETS)}.'
     )
   return OPENERS[kind](path, split, **options)
