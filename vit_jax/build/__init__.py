@@ -8,10 +8,12 @@ from vit_jax.build.data import (
   EvalData,
   eval_batches,
   eval_transform,
+  has_multi_label_metrics,
   match_classes,
   open_data,
   open_eval_data,
   open_split,
+  score_names,
   with_labels_of,
 )
 from vit_jax.build.model import create_model, record_derived
@@ -30,6 +32,7 @@ __all__ = [
   'eval_batches',
   'eval_transform',
   'fit_weights',
+  'has_multi_label_metrics',
   'initial_params',
   'load_weights',
   'match_classes',
@@ -37,5 +40,6 @@ __all__ = [
   'open_eval_data',
   'open_split',
   'record_derived',
+  'score_names',
   'with_labels_of',
 ]
