@@ -52,7 +52,7 @@ DIGITS_SIZES = (50, 200, 800, 0)
 
 
 def get_config(argument: str = 'figure4') -> ml_collections.ConfigDict:
-  """Returns the config for a study of the paper, 'folder:PATH' or 'digits'.
+  """Returns the config for a study of the paper, or for own images or digits.
 
   Raises:
     ValueError: if there is no such study.

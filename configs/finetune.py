@@ -7,7 +7,8 @@ The argument is MODEL,DATASET. MODEL is that of the checkpoint, PATH anything
 that `vit_jax.checkpoints.load` reads: an official, AugReg, BiT or big_vision
 npz, safetensors of timm or Hugging Face, or the folder of a run.
 DATASET is imagenet2012, cifar100, cifar10, oxford_iiit_pet or
-oxford_flowers102, or folder:PHOTOS for your own images.
+oxford_flowers102, or, for your own images, folder:PHOTOS or table:FILE (see
+configs/folder.py).
 
 A third part selects another setting: `MODEL,imagenet2012,table2`, the larger
 images and averaged weights of Table 2 (ViT-L/16 at 512 px, ViT-H/14 at 518 px);
@@ -29,24 +30,32 @@ GPU. Expected: ViT-B/16 from ImageNet-21k reaches 98.95 per cent on CIFAR-10 and
 83.97 on ImageNet (Table 5).
 """
 
+import contextlib
 import math
 
 import ml_collections
 
 from vit_jax import recipes
 from vit_jax.checkpoints import location
-from vit_jax.data import listing
+from vit_jax.data import listing, table
 
 
 def get_config(argument: str = 'ViT-B/16,cifar10') -> ml_collections.ConfigDict:
   """Returns the config for 'MODEL,DATASET' or 'MODEL,DATASET,SETTING'."""
   config = recipes.finetuning(argument)
-  if config.data.name.startswith('folder:'):
-    folder = location.expand(config.data.name.removeprefix('folder:'))
-    images = ()
-    if folder.is_dir():
-      images = listing.find_images(folder, listing.Skipped()).names
-    if images:
-      epochs = math.ceil(500 * config.batch_size / len(images))
-      config.total_epochs = float(max(20, epochs))
+  if count := _count_images(config.data.name, limit=25 * config.batch_size):
+    config.total_epochs = float(
+      max(20, math.ceil(500 * config.batch_size / count))
+    )
   return config
+
+
+def _count_images(data: str, limit: int) -> int:
+  """Counts up to `limit` images of a folder or table; 0 for other datasets."""
+  kind, _, path = data.partition(':')
+  if kind == 'folder' and (folder := location.expand(path)).is_dir():
+    return listing.count_images(folder, limit)
+  if kind == 'table':
+    with contextlib.suppress(ValueError):  # Raised again when it is opened.
+      return min(len(table.paths(path)), limit)
+  return 0

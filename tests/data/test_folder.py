@@ -139,6 +139,8 @@ def test_files_that_are_not_images_are_found_when_they_are_read(broken):
 def test_files_that_are_not_images_are_named_or_skipped(broken, caplog):
   source, names = broken
   for index, name in names.items():
+    if name not in ('text.jpg', 'pipe.png'):
+      continue  # See the test above.
     batches = pipeline.eval_batches(
       source, decode.to_rgb, batch_size=1, only=np.array([index])
     )

@@ -17,7 +17,7 @@ import numpy as np
 from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import evaluator
-from vit_jax.data import catalog, pipeline, preprocess, registry
+from vit_jax.data import catalog, pipeline, preprocess, registry, table
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.evaluation import few_shot_regression
 from vit_jax.workdir import console
@@ -105,12 +105,15 @@ def metric_names(config: ml_collections.ConfigDict) -> list[str]:
 def short_name(dataset: str) -> str:
   """Returns a short form of a dataset name.
 
-  This is the last folder of `folder:PATH`, the builder of `tfds:BUILDER`, and
+  This is the last folder of `folder:PATH`, the file of `table:FILE` without its
+  ending, the builder of `tfds:BUILDER`, and
   otherwise the name itself.
   """
   kind, _, path = dataset.partition(':')
   if kind == 'folder':
     return os.path.basename(os.path.abspath(os.path.expanduser(path)))
+  if kind == 'table':
+    return table.short_name(path)
   if kind == 'tfds':
     return path.partition(':')[0].replace('/', '-')
   return dataset

@@ -212,7 +212,9 @@ JOB_KEYS = {
     ' 0,0.5,1; empty: the mean of all.',
     items=float,
   ),
-  'predict.paths': Key((), 'Image files, and folders to search for them.'),
+  'predict.paths': Key(
+    (), 'Image files, folders to search for them, and table:FILE.'
+  ),
   'predict.top': Key(5, 'Number of classes to list per image.', low=1),
   'predict.class_names': Key(
     '',

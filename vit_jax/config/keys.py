@@ -94,8 +94,9 @@ _RUN = {
 _DATA = {
   'data.name': Key(
     'digits',
-    'Dataset: digits, folder:PATH, tfds:BUILDER, vtab:TASK or a name in the'
-    ' catalog; vtab for the job of that name.',
+    'Dataset: digits, folder:PATH, table:FILE[,root=DIR][,path=COL][,label=COL]'
+    '[,split=COL], tfds:BUILDER, vtab:TASK or a name in the catalog; vtab for'
+    ' the job of that name.',
   ),
   'data.train': Key('train', 'Training split, such as train[:98%].'),
   'data.eval': Reporting(

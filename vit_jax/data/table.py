@@ -34,8 +34,27 @@ COLUMNS = {
   ),
   'split': ('split', 'subset', 'partition'),
 }  # fmt: skip
+KIND = 'table:'  # Beginning of the names of these datasets.
 _OPTIONS = ('root', *COLUMNS)
+_OPTION = re.compile(f',(?=(?:{"|".join(_OPTIONS)})=)')
 _SYNTAX = 'write table:FILE[,root=DIR][,path=COL][,label=COL][,split=COL]'
+
+
+def split_list(text: str) -> list[str]:
+  """Splits text at commas, but not before an option of a table."""
+  items = []
+  for item in filter(None, map(str.strip, text.split(','))):
+    if items and items[-1].startswith(KIND) and _OPTION.match(f',{item}'):
+      items[-1] += f',{item}'
+    else:
+      items.append(item)
+  return items
+
+
+def short_name(argument: str) -> str:
+  """Returns the name of a table's file without folder and ending."""
+  file = _OPTION.split(argument)[0]
+  return os.path.splitext(os.path.basename(file))[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +80,7 @@ class Table:
     Raises:
       ValueError: if there is no file, or an option is given twice.
     """
-    first, *given = re.split(f',(?=(?:{"|".join(_OPTIONS)})=)', argument)
+    first, *given = _OPTION.split(argument)
     options = dict(option.split('=', 1) for option in given)
     if not first or len(options) < len(given) or not all(options.values()):
       raise ValueError(f"'table:{argument}' is not a table; {_SYNTAX}.")

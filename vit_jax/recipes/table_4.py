@@ -67,19 +67,21 @@ TABLE_2_SIZE = {'ViT-L/16': 512, 'ViT-H/14': 518}
 
 
 def finetuning(argument: str) -> ml_collections.ConfigDict:
-  """Returns the config that fine-tunes as in Table 4, or on a folder.
+  """Returns the config that fine-tunes as in Table 4, or on own images.
 
   Args:
-    argument: 'MODEL,DATASET' with a dataset of Table 4 or folder:PATH; or
-      'MODEL,DATASET,SETTING', where 'table2' is the ImageNet setting of Table 2
-      with larger images and averaged weights, and 'bit' the BiT-HyperRule with
-      MixUp, which Appendix B.1.1 also tries for ResNets.
+    argument: 'MODEL,DATASET' with a dataset of Table 4, folder:PATH or
+      table:FILE; or 'MODEL,DATASET,SETTING', where 'table2' is the ImageNet
+      setting of Table 2 with larger images and averaged weights, and 'bit' the
+      BiT-HyperRule with MixUp, which Appendix B.1.1 also tries for ResNets.
 
   Raises:
     ValueError: if there is no such setting.
   """
   model, _, rest = argument.partition(',')
   data, _, setting = rest.partition(',')
+  if rest.startswith('table:'):  # Its options follow commas, too.
+    data, setting = rest, ''
   if not data or setting not in ('', 'table2', 'bit'):
     raise ValueError(
       f'{argument!r} is not MODEL,DATASET, MODEL,DATASET,bit or'
@@ -95,7 +97,7 @@ def finetuning(argument: str) -> ml_collections.ConfigDict:
   config.optim.update(
     name='sgd', lr=0.03, momentum=0.9, schedule='cosine', clip_norm=1.0
   )
-  if data.startswith('folder:'):
+  if data.startswith(('folder:', 'table:')):
     # Our choice for small datasets; see configs/finetune.py.
     config.update(batch_size=64, total_epochs=20.0)
     config.optim.update(lr=0.03 * 64 / 512, warmup_steps=-1)
@@ -107,9 +109,9 @@ def finetuning(argument: str) -> ml_collections.ConfigDict:
   else:
     raise ValueError(
       f'{data!r} is not a dataset of Table 4, which has'
-      f' {", ".join(TABLE_4)}; for your own images write folder:PATH, and for'
-      ' another dataset start from one of these and set data.name, data.train,'
-      ' data.eval and total_steps.'
+      f' {", ".join(TABLE_4)}; for your own images write folder:PATH or'
+      ' table:FILE, and for another dataset start from one of these and set'
+      ' data.name, data.train, data.eval and total_steps.'
     )
   if setting == 'bit':
     if config.total_steps not in _BIT_BOUNDARIES:
