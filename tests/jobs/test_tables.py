@@ -42,9 +42,9 @@ def test_one_label_per_image(data, tmp_path):
   assert results['metrics']['test/accuracy'] == 1
   assert results['class_names'] == ['blue', 'red']
 
-  predict = runs.load_config('predict', f'table:{data}/several.tsv,root={data}')
+  several = f'table:{data}/several.tsv,root={data}/images'
+  predict = runs.load_config('predict', several)
   predict.init_from = str(tmp_path / 'run')
-  predict.predict.paths = (f'table:{data}/several.tsv,root={data}/images',)
   main.run(predict, tmp_path / 'predicted')
   lines = (tmp_path / 'predicted/predictions.jsonl').read_text().splitlines()
   assert len(lines) == 40
