@@ -5,6 +5,7 @@ import pytest
 import runs
 from vit_jax import config as config_lib
 from vit_jax import recipes
+from vit_jax.build import few_shot_evaluator
 from vit_jax.jobs.compare import points
 
 # What a study changes in its runs.
@@ -84,9 +85,38 @@ def test_ablations_change_one_thing():
     ('relative', 'stem'),
   ]
   assert [
-    (p.config.model.pool, p.config.optim.lr)
+    (p.config.model.pool, p.config.model.representation_size, p.config.optim.lr)
     for p in points.list_points(runs.load_config('ablation', 'pooling'))
-  ] == [('token', 8e-4), ('gap', 8e-4), ('gap', 3e-4)]
+  ] == [('token', -1, 8e-4), ('gap', 0, 8e-4), ('gap', 0, 3e-4)]
+
+
+def test_axial_models_train_at_the_rate_of_average_pooling():
+  found = points.list_points(runs.load_config('ablation', 'axial'))
+  assert {p.name: p.config.optim.lr for p in found} == {
+    'ViT-B/32': 8e-4,
+    'Axial-ViT-B/32': 3e-4,
+    'ViT-B/16': 8e-4,
+    'Axial-ViT-B/16': 3e-4,
+    'R50x1': 1e-3,
+    'AxialR50x1': 1e-3,
+  }
+
+
+def test_shapes_are_compared_by_the_mean_over_datasets():
+  config = runs.load_config('ablation', 'shape')
+  assert config.study.metrics[0] == 'few_shot/mean/5shot'
+  assert config.few_shot.shots == (5,)
+  names = few_shot_evaluator.metric_names(config)
+  assert len(names) == 1 + 6
+  assert set(config.study.metrics) < set(names)
+
+
+def test_sgd_decays_weights_as_in_bit():
+  found = points.list_points(runs.load_config('ablation', 'optimizer'))
+  assert {p.family: p.config.optim.coupled_decay for p in found} == {
+    'Adam': False,
+    'SGD': True,
+  }
 
 
 @pytest.mark.parametrize(

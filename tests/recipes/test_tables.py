@@ -113,6 +113,7 @@ def test_table_4(data, steps, warmup, lrs, share):
 def test_finetuning_settings():
   config = recipes.finetuning('ViT-H/14,imagenet2012,table2')
   assert (config.data.image_size, config.optim.ema_decay) == (518, 0.9999)
+  assert not config.optim.ema_ramp
   assert config.model.dropout == 0.1
   config = recipes.finetuning('R50x1,cifar100,bit')
   assert config.optim.schedule == 'steps'

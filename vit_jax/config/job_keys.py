@@ -220,6 +220,10 @@ JOB_KEYS = {
     'Test splits whose images are searched for in the split data.train of'
     ' data.name, each DATASET=SPLIT, such as cifar10=test.',
   ),
+  'dedup.skip_missing': Key(
+    False,
+    'Whether test sets that are not prepared are left out, with a warning.',
+  ),
   'dedup.threshold': Key(
     0.92, 'Smallest similarity of near-duplicates.', low=0.5, high=1
   ),

@@ -128,5 +128,5 @@ def finetuning(argument: str) -> ml_collections.ConfigDict:
         f' {" and ".join(TABLE_2_SIZE)} on imagenet2012.'
       )
     config.data.image_size = TABLE_2_SIZE[model]
-    config.optim.ema_decay = 0.9999
+    config.optim.update(ema_decay=0.9999, ema_ramp=False)
   return config
