@@ -45,7 +45,7 @@ def get_config(argument: str = 'ViT-B/16,cifar10') -> ml_collections.ConfigDict:
     folder = location.expand(config.data.name.removeprefix('folder:'))
     images = ()
     if folder.is_dir():
-      images = listing.find_images(folder, listing.Skipped())
+      images = listing.find_images(folder, listing.Skipped()).names
     if images:
       epochs = math.ceil(500 * config.batch_size / len(images))
       config.total_epochs = float(max(20, epochs))

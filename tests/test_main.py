@@ -298,7 +298,13 @@ def test_impossible_configs_are_refused_before_anything_is_written(
     ),
     (
       ('--config=configs/vit_l16.py',),
-      ['imagenet21k', 'Prepare a TFDS builder', 'folder:PATH'],
+      [
+        'imagenet21k',
+        'python -m vit_jax.main --config=configs/prepare.py:tars:PATH'
+        ' --config.data.dir=DIR`',
+        'python -m vit_jax.main --config=configs/vit_l16.py'
+        ' --config.data.dir=DIR`',
+      ],
     ),
     (
       ('--config=configs/vit_l16.py:cifar10',),

@@ -92,6 +92,9 @@ def test_epochs_become_steps_after_overrides():
   config.optim.warmup_steps = -1
   assert config_lib.warmup_steps(config, 112_603) == 10_000
   assert config_lib.warmup_steps(config, 2_000) == 200
+  config.optim.warmup_steps = 500
+  assert config_lib.warmup_steps(config, 501) == 500
+  assert config_lib.warmup_steps(config, 500) == 50
 
 
 def test_warmup_longer_than_the_run_is_refused():

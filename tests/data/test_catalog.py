@@ -21,7 +21,7 @@ def test_tfds_builder_has_the_classes(name, tmp_path):
 
 def test_datasets_of_the_paper():
   examples = {k: v.num_examples for k, v in catalog.DATASETS.items()}
-  assert examples['imagenet21k'] == {'train': 14_197_122}
+  assert examples['imagenet21k'] == {'train': 12_400_000}
   assert examples['jft300m'] == {'train': 303_000_000}
   assert sum(examples['oxford_iiit_pet'].values()) == 7_349
   assert sum(examples['oxford_flowers102'].values()) == 8_189

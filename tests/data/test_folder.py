@@ -10,7 +10,7 @@ from PIL import Image
 import pytest
 import tensorflow as tf
 
-from vit_jax.data import exclusions, folder
+from vit_jax.data import decode, exclusions, folder, pipeline
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / 'shared'
 FLOWERS = SHARED / 'data/flowers12'
@@ -97,48 +97,66 @@ def test_other_files_are_ignored(split_folders, caplog):
   ) in caplog.text
 
 
-def test_file_types_are_recognized_by_content(split_folders):
+BROKEN = {
+  'text.jpg': 'not JPEG, PNG, GIF, BMP, WebP, TIFF according to the first',
+  'void.png': 'not JPEG',
+  'link.bmp': r'link\.bmp; No such file or directory',
+  'folder.gif': r'folder\.gif; Is a directory',
+  'pipe.png': 'it is a FIFO, a socket or a device',
+  'linked.tif': 'it is a FIFO, a socket or a device',
+}
+
+
+@pytest.fixture
+def broken(split_folders):
+  """Adds files of class b that are not images; returns them by index."""
   bad = split_folders / 'train' / 'b'
   (bad / 'text.jpg').write_text('not an image')
   (bad / 'void.png').write_bytes(b'')
   (bad / 'link.bmp').symlink_to('nowhere')
-  with pytest.raises(
-    ValueError, match=r'(?s)not JPEG.*link\.bmp.*text\.jpg.*void\.png'
-  ):
-    folder.open_folder(str(split_folders), 'train')
-  for i in range(5):
-    (bad / f'more{i}.gif').write_text('not an image')
-  with pytest.raises(ValueError, match='and 3 more') as error:
-    folder.open_folder(str(split_folders), 'train')
-  assert str(error.value).count(str(bad)) == 5
-  assert folder.open_folder(str(split_folders), 'val').num_examples == 10
-
-
-def test_files_that_are_not_images_can_be_skipped(split_folders, caplog):
-  bad = split_folders / 'train' / 'b'
-  (bad / 'text.jpg').write_text('not an image')
-  (bad / 'link.bmp').symlink_to('nowhere')
   (bad / 'folder.gif').mkdir()
   os.mkfifo(bad / 'pipe.png')  # Opening it would block.
-  with pytest.raises(ValueError, match=r'data\.skip_corrupt=true to skip them'):
-    folder.open_folder(str(split_folders), 'train')
-  source = folder.open_folder(str(split_folders), 'train', skip_corrupt=True)
-  assert source.num_examples == 19
-  (message,) = {r.getMessage() for r in caplog.records}
-  assert message.startswith(f'skipping 4 files of folder:{split_folders} train')
-  assert all(name in message for name in ('text.jpg', 'pipe.png'))
-  readable = 0
-  for record in source.ordered():
-    name = os.path.basename(source.describe(int(record['index'])))
-    if name in ('text.jpg', 'link.bmp', 'folder.gif', 'pipe.png'):
-      with pytest.raises(tf.errors.OpError, match='unreadable, or not JPEG'):
-        source.load(record)
-    else:
-      source.load(record)
-      readable += 1
-  assert readable == 15
+  (bad / 'linked.tif').symlink_to('pipe.png')
+  source = folder.open_folder(str(split_folders), 'train')
+  names = map(os.path.basename, map(source.describe, range(21)))
+  return source, {i: name for i, name in enumerate(names) if name in BROKEN}
+
+
+def test_files_that_are_not_images_are_found_when_they_are_read(broken):
+  source, names = broken
+  assert sorted(names.values()) == sorted(BROKEN)
+  for index, name in names.items():
+    with pytest.raises(tf.errors.OpError, match=BROKEN[name]):
+      source.load({'index': index})
+  for index in set(range(21)) - set(names):
+    source.load({'index': index})
   labels = source.ordered().map(lambda record: source.load(record)[1])
-  assert len(list(labels)) == 19  # Known without reading the files.
+  assert len(list(labels)) == 21  # Known without reading the files.
+
+
+def test_files_that_are_not_images_are_named_or_skipped(broken, caplog):
+  source, names = broken
+  for index, name in names.items():
+    batches = pipeline.eval_batches(
+      source, decode.to_rgb, batch_size=1, only=np.array([index])
+    )
+    with pytest.raises(
+      ValueError,
+      match=rf'cannot read .*{name}, example {index} of folder:.* train: .*'
+      rf'{BROKEN[name]}.*data\.skip_corrupt=true',
+    ):
+      list(batches)
+  batches = list(
+    pipeline.eval_batches(
+      source,
+      lambda raw: tf.ensure_shape(decode.to_rgb(raw), (4, 4, 3)),
+      batch_size=21,
+      skip_corrupt=True,
+    )
+  )
+  assert list(np.flatnonzero(batches[0]['mask'] == 0)) == list(names)
+  for name in BROKEN:
+    assert name in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -290,8 +290,9 @@ def test_missing_file_names_are_explained(data_dir):
   [
     ('cifar10', 'train', 'no prepared data in .*cifar10/3.0.2.*download=true'),
     ('imagenet2012', 'train', '(?s)download=true.*manual folder'),
-    ('imagenet21k', 'train', "know 'imagenet21k'.*Prepare.*folder:PATH"),
-    ('tfds:nowhere', 'train', "does not know 'nowhere'"),
+    ('imagenet21k', 'train', "know 'imagenet21k'.*Prepare.*prepare.py:tars:"),
+    ('jft300m', 'train', "know 'jft300m'.*not public.*prepare.name=jft300m"),
+    ('tfds:nowhere', 'train', "know 'nowhere'.*prepare.py.*folder:PATH"),
     ('tfds:cifar10:9.9.9', 'train', 'cifar10 cannot be loaded at version'),
     ('tfds:glue/cola', 'train', '(?s)needs a feature `image`.*sentence'),
     ('tfds:vague', 'train', '(?s)needs a feature `image`.*picture'),

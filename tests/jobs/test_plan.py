@@ -63,9 +63,9 @@ def test_an_unknown_slice_is_refused_first(tmp_path):
 def test_length_of_a_run_is_known_without_its_data():
   config = runs.load_config('plan', 'ViT-L/16,v3:2x2,imagenet21k')
   runs.override(config, data__train='train')
-  assert plan.total_steps(config) == math.ceil(90 * 14_197_122 / 4096)
+  assert plan.total_steps(config) == math.ceil(90 * 12_400_000 / 4096)
   runs.override(config, data__train='train[:1%]', total_epochs=1.0)
-  assert plan.total_steps(config) == math.ceil(141_971 / 4096)
+  assert plan.total_steps(config) == math.ceil(124_000 / 4096)
   runs.override(config, data__name='folder:/nowhere', total_steps=7)
   assert plan.total_steps(config) == 7
 

@@ -222,6 +222,7 @@ def test_points_of_a_grid():
     ({'study__points': 'a: optim.lr'}, 'is not KEY=VALUE pairs'),
     ({'study__points': 'a: optim.rl=1'}, 'did you mean optim.lr'),
     ({'study__points': 'a: ; a: seed=1'}, "two points are called 'a'"),
+    ({'study__points': 'a b: ; a-b: seed=1'}, "two points .* folder 'a-b'"),
     ({'study__points': '', 'study__collect': '/nowhere'}, '/nowhere'),
     ({'sweep__grid': 'optim.lr=1|2'}, 'both list what to study'),
     ({'study__finetune_keys': 'optim.rl=1'}, 'did you mean optim.lr'),

@@ -243,7 +243,6 @@ def open_split(
       data_dir=c.dir,
       manual_dir=c.manual_dir,
       download=download,
-      skip_corrupt=c.skip_corrupt,
       **options,
     )
 

@@ -1,12 +1,14 @@
 """Facts about the training split of a config, without opening its data."""
 
+import contextlib
 import dataclasses
 
 import ml_collections
 import numpy as np
 
 from vit_jax.build.data import open_split
-from vit_jax.data import catalog, splits, vtab_tasks
+from vit_jax.data import catalog, splits, tfds_builders, vtab_tasks
+from vit_jax.data.source import NotPreparedError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,9 @@ class DatasetFacts:
 def look_up(config: ml_collections.ConfigDict) -> DatasetFacts | None:
   """Returns the facts from the catalog, or None if it lacks the dataset.
 
+  Data that TFDS does not have, such as ImageNet-21k, is opened if it has been
+  prepared, because it can have other numbers of images and classes.
+
   Raises:
     ValueError: if the dataset has no such split.
   """
@@ -38,6 +43,9 @@ def look_up(config: ml_collections.ConfigDict) -> DatasetFacts | None:
     dataset, split = task.dataset, task.splits.get(split, split)
   elif c.name in catalog.DATASETS:
     dataset = catalog.DATASETS[c.name]
+    if not dataset.in_tfds and tfds_builders.has_folder(dataset.builder, c.dir):
+      with contextlib.suppress(NotPreparedError):  # Not completely.
+        return _open(config)
   else:
     return None
   items = {
@@ -57,8 +65,10 @@ def look_up_or_open(config: ml_collections.ConfigDict) -> DatasetFacts:
   Raises:
     ValueError: if the dataset or its split is unknown, or its data is missing.
   """
-  if facts := look_up(config):
-    return facts
+  return look_up(config) or _open(config)
+
+
+def _open(config: ml_collections.ConfigDict) -> DatasetFacts:
   c = config.data
   source = open_split(config, c.name, c.train, subset=c.subset)
   return DatasetFacts(

@@ -6,6 +6,7 @@ for hardware that is not attached.
 """
 
 import functools
+import logging
 import math
 
 import jax
@@ -23,6 +24,8 @@ from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.models import patch_predictor, resnet, stacking
 from vit_jax.training import optim, patch_targets, steps
 from vit_jax.training import state as state_lib
+
+_log = logging.getLogger(__name__)
 
 Batch = dict[str, jax.ShapeDtypeStruct]
 
@@ -308,11 +311,21 @@ def class_weights(
 def _learning_rate(
   config: ml_collections.ConfigDict, total_steps: int
 ) -> optim.Schedule:
+  warmup_steps = config_lib.warmup_steps(config, total_steps)
+  if warmup_steps < config.optim.warmup_steps:
+    _log.warning(
+      '%g epochs are only %d steps: warm-up takes %d steps, not'
+      ' optim.warmup_steps=%d',
+      config.total_epochs,
+      total_steps,
+      warmup_steps,
+      config.optim.warmup_steps,
+    )
   return optim.schedule(
     config.optim.schedule,
     lr=config.optim.lr,
     total_steps=total_steps,
-    warmup_steps=config_lib.warmup_steps(config, total_steps),
+    warmup_steps=warmup_steps,
     boundaries=config.optim.boundaries,
   )
 

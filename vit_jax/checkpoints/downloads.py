@@ -28,9 +28,10 @@ def url(file: str) -> str:
 def fetch(file: str) -> epath.Path:
   """Returns the local copy of a public file; downloads it the first time.
 
-  No credentials are needed. The cache is the folder VIT_JAX_CACHE, by default
-  `vit_jax` in XDG_CACHE_HOME, which is by default ~/.cache. An interrupted
-  download leaves nothing in the place of the file.
+  No credentials are needed. The environment variable VIT_JAX_CACHE sets the
+  folder of the cache; the default is $XDG_CACHE_HOME/vit_jax, or if that is not
+  set, ~/.cache/vit_jax. An interrupted download leaves nothing in the place of
+  the file.
 
   Args:
     file: its bucket and its path there, BUCKET/PATH.

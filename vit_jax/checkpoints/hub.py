@@ -71,9 +71,9 @@ def fetch(name: str) -> epath.Path:
   if not (epath.Path(folder) / huggingface.WEIGHTS).exists():
     raise ValueError(
       f'{name} has no {huggingface.WEIGHTS}, the only file of weights that is'
-      ' read; pytorch_model.bin can run code. Look for a revision with this'
-      f' file, such as {name.partition("@")[0]}@refs/pr/1 of a pull request, or'
-      ' write it with save_pretrained() and give the folder.'
+      ' read; loading pytorch_model.bin can run any code. Look for a revision'
+      f' with this file, such as {name.partition("@")[0]}@refs/pr/1 of a pull'
+      ' request, or write it with save_pretrained() and give the folder.'
     )
   return epath.Path(folder)
 

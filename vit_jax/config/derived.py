@@ -31,13 +31,16 @@ def total_steps(config: ml_collections.ConfigDict, num_examples: int) -> int:
 
 
 def warmup_steps(config: ml_collections.ConfigDict, total_steps: int) -> int:
-  """Returns the number of warm-up steps; see `optim.warmup_steps` for -1.
+  """Returns the number of warm-up steps; see `optim.warmup_steps`.
+
+  The length of a run of epochs depends on its data: a recipe for millions of
+  images also runs on a small part of them, with a shorter warm-up.
 
   Raises:
-    ValueError: if the warm-up is as long as the run.
+    ValueError: if the warm-up is as long as a run of `total_steps`.
   """
   steps = config.optim.warmup_steps
-  if steps == -1:
+  if steps == -1 or (steps >= total_steps and not config.total_steps):
     return min(10_000, total_steps // 10)
   if steps >= total_steps:
     raise ValueError(

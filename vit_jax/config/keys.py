@@ -323,7 +323,9 @@ _OPTIM = {
     (), 'Steps at which the rate decays.', items=int, low=1
   ),
   'optim.warmup_steps': Key(
-    10_000, 'Linear warm-up steps; -1: 1/10 of the run, at most 10,000.', low=-1
+    10_000,
+    'Linear warm-up steps; -1 or too many: 1/10 of the run, at most 10,000.',
+    low=-1,
   ),
   'optim.b1': Key(
     0.9, "Decay rate of Adam's first moment.", low=0, high=_MAX_DECAY

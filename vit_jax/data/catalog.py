@@ -21,8 +21,8 @@ class Dataset:
     num_classes: size of the label set.
     multi_label: whether an image may have multiple labels.
     label: the builder's feature with the labels, or a rule that computes them.
-    in_tfds: whether TFDS can download it, or prepare it from manual files;
-      otherwise the user has to prepare a builder of that name.
+    instructions: how to get the data if TFDS has no builder for it, with
+      `{dir}` for the data folder; empty if it has one.
     few_shot: training and test splits of few-shot evaluations, as in the public
       code (big_vision).
     pixel_factor: factor by which to multiply pixel values.
@@ -33,9 +33,14 @@ class Dataset:
   num_classes: int
   multi_label: bool = False
   label: str | LabelRule = 'label'
-  in_tfds: bool = True
+  instructions: str = ''
   few_shot: tuple[str, str] = ('train', 'test')
   pixel_factor: int = 1
+
+  @property
+  def in_tfds(self) -> bool:
+    """Whether TFDS can download it, or prepare it from manual files."""
+    return not self.instructions
 
 
 DATASETS: Mapping[str, Dataset] = {
@@ -74,16 +79,36 @@ DATASETS: Mapping[str, Dataset] = {
     label='real_label',
   ),
   # The public dataset of section 4.1. Images have one label each, although
-  # the loss over the 21,843 classes is a sigmoid loss.
+  # the loss over the 21,843 classes is a sigmoid loss. The release contains
+  # 14,197,122 images; the authors trained on about 12.4 million, after merging
+  # duplicates. Prepared data may have other numbers of images and classes.
   'imagenet21k': Dataset(
-    'imagenet21k', {'train': 14_197_122}, 21_843, in_tfds=False
+    'imagenet21k',
+    {'train': 12_400_000},
+    21_843,
+    instructions=(
+      'Prepare it from the release, a folder with one tar per class, with'
+      ' `python -m vit_jax.main --config=configs/prepare.py:tars:PATH'
+      ' --config.data.dir={dir}`; then train with `python -m vit_jax.main'
+      ' --config=configs/vit_l16.py --config.data.dir={dir}`, or any other'
+      ' config.'
+    ),
   ),
   # Recht et al. (2019), arXiv 1902.10811.
   'imagenet_v2': Dataset(
     'imagenet_v2/matched-frequency:3.0.0', {'test': 10_000}, 1_000
   ),
   'jft300m': Dataset(
-    'jft300m', {'train': 303_000_000}, 18_291, multi_label=True, in_tfds=False
+    'jft300m',
+    {'train': 303_000_000},
+    18_291,
+    multi_label=True,
+    instructions=(
+      'JFT-300M is not public. If you have it, prepare it with `python -m'
+      ' vit_jax.main --config=configs/prepare.py:webdataset:PATH'
+      ' --config.prepare.name=jft300m --config.data.dir={dir}`, or from another'
+      ' source of configs/prepare.py; if not, choose another dataset.'
+    ),
   ),
   'oxford_flowers102': Dataset(
     'oxford_flowers102:2.1.1',

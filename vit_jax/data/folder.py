@@ -10,24 +10,22 @@ TensorFlow and etils, such as gs://.
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from concurrent import futures
 import dataclasses
 import functools
-import itertools
 import logging
 import os
-from typing import Any
 
 from etils import epath
+from jaxtyping import Int64
 import numpy as np
 
-from vit_jax.checkpoints import location, regular_file
-from vit_jax.data import assertions, decode, listing, shortened, splits
+from vit_jax.checkpoints import location
+from vit_jax.data import file_source, listing, splits
 from vit_jax.data.exclusions import Exclusions
+from vit_jax.data.file_source import Files, FileSource, Names
 from vit_jax.data.lazy_tensorflow import tf
-from vit_jax.data.source import RandomAccessSource, digest
 
 _log = logging.getLogger(__name__)
 
@@ -38,75 +36,17 @@ SPLITS = {
   'test': ('test', 'testing'),
 }
 _THREADS = 32  # They mostly wait for the file system.
-_Listing = dict[str, list[str]]  # Paths below the class folder, by class.
-_NOT_AN_IMAGE = (
-  f'unreadable, or not {", ".join(decode.MAGIC)} according to the first bytes'
-)
 _LAYOUT = 'expected PATH/{train,val,test}/CLASS/* or PATH/CLASS/*'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class FolderSource(RandomAccessSource):
-  """Image files with one label each.
+class FolderSource(FileSource):
+  """Images in folders; names are CLASS/FILE or SPLIT/CLASS/FILE."""
 
-  Attributes:
-    paths: path of every file.
-    labels: class of every file.
-    are_images: whether each file starts with the magic bytes of an image; None
-      if all do. The other files are never read.
-  """
-
-  # Tensors, because arrays would be copied into every graph.
-  paths: tf.Tensor
-  labels: tf.Tensor
-  are_images: tf.Tensor | None = None
-
-  @property
-  def _root(self) -> epath.Path:
-    return location.expand(self.name.removeprefix('folder:'))
-
-  def load(self, record):  # noqa: D102
-    index = record['index']
-    path = tf.gather(self.paths, index)
-    if self.are_images is not None:
-      is_image = tf.gather(self.are_images, index)
-      if tf.executing_eagerly():  # For the message of an error.
-        assertions.require(is_image, _NOT_AN_IMAGE)
-      path = tf.where(is_image, path, '')  # Cannot be read.
-    return tf.io.read_file(path), tf.gather(self.labels, index)
-
-  def describe(self, index: int) -> str:  # noqa: D102
-    return listing.as_text(self.paths[index].numpy())
-
-  def stable_id(self, index: int) -> str:  # noqa: D102
-    return self.describe(index).removeprefix(f'{self._root}/')
-
-  def file_names(self) -> list[str]:  # noqa: D102
-    return [listing.as_text(os.path.basename(p)) for p in self.paths.numpy()]
-
-  def fingerprint(self) -> dict[str, Any]:
-    """Returns the number of images and a hash of their files, by class.
-
-    The hash covers every path below the class folder and the size in bytes.
-    """
-    paths = self.paths.numpy()
-    with futures.ThreadPoolExecutor(_THREADS) as pool:
-      parts = pool.map(_sizes, np.array_split(paths, _THREADS))
-      sizes = [size for part in parts for size in part]
-    root = len(str(self._root))
-    lines = collections.defaultdict(list)
-    for path, size, label in zip(
-      paths, sizes, self.labels.numpy(), strict=True
-    ):
-      folder = f'/{self.class_names[label]}/'
-      _, _, below = listing.as_text(path)[root:].partition(folder)
-      lines[label].append(f'{below}\t{size}\n'.encode())
-    return {
-      'classes': {
-        name: [len(lines[k]), digest(b''.join(sorted(lines[k])))]
-        for k, name in enumerate(self.class_names)
-      }
-    }
+  def _name_in_class(self, name: str, class_name: str) -> str:
+    # In fingerprints of `folder:.`, names have always lacked the first letter.
+    below_root = f'/{name}' if self.prefix else name[1:]
+    return below_root.partition(f'/{class_name}/')[2]
 
   def of_classes(self, names: Collection[str]) -> FolderSource:
     """Returns a source with only these classes; labels are renumbered.
@@ -115,24 +55,39 @@ class FolderSource(RandomAccessSource):
       ValueError: if there is no image of these classes.
     """
     kept_classes = [k for k, n in enumerate(self.class_names) if n in names]
-    kept = np.isin(self.labels, kept_classes)
-    if not kept.any():
+    rows = np.flatnonzero(np.isin(self.labels, kept_classes))
+    if not len(rows):
       raise ValueError(
         f'{self.name} {self.split} has no image of the requested classes'
         f' ({", ".join(sorted(names)[:3])}, ...); its classes are'
         f' {", ".join(self.class_names[:3])}, ...; check the folder names.'
       )
-    labels = np.searchsorted(kept_classes, self.labels.numpy()[kept])
-    return dataclasses.replace(
-      self,
-      num_examples=len(labels),
+    labels = np.searchsorted(kept_classes, self.labels.numpy()[rows])
+    return self.take(
+      rows,
       class_names=tuple(self.class_names[k] for k in kept_classes),
-      paths=tf.boolean_mask(self.paths, kept),
       labels=tf.constant(labels, tf.int32),
-      are_images=None
-      if self.are_images is None
-      else tf.boolean_mask(self.are_images, kept),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Listing:
+  """The image files below a folder.
+
+  Attributes:
+    split_folders: name of the folder of each split; empty if the folders are
+      classes.
+    counts: number of files of each class, by split; the only split is '' if
+      the folders are classes.
+    names: path of every file below the folder, in the order of `counts`, each
+      followed by a zero byte.
+    special: positions of FIFOs, sockets and devices.
+  """
+
+  split_folders: dict[str, str]
+  counts: dict[str, dict[str, int]]
+  names: bytes
+  special: Int64[np.ndarray, ' special']
 
 
 def open_folder(
@@ -142,89 +97,41 @@ def open_folder(
   subset: int = 0,
   seed: int = 0,
   exclude: Exclusions | None = None,
-  skip_corrupt: bool = False,
 ) -> FolderSource:
   """Opens a folder of class folders.
 
   The classes of train, sorted by name, are those of every split. If there are
   folders for train and val but none for test, `test` is val. Skipped files and
-  folders, such as hidden ones, are logged; see `listing.find_images`. The first
-  bytes of every image of the split are checked; with `skip_corrupt`, files that
-  are not images are logged, keep their position, and cannot be loaded.
+  folders, such as hidden ones, are logged; see `listing.find_images`. No image
+  is opened; a file that is not an image is an error when it is read.
 
   Raises:
     ValueError: if the folder or its classes are missing, a class folder has no
-      images or is missing in train, a file is not an image, the split is
-      unknown or empty, or `exclude` does not match it.
+      images or is missing in train, the split is unknown or empty, or `exclude`
+      does not match it.
   """
   root = location.expand(path)
-  if not root.is_dir():
-    raise ValueError(f'folder {str(root)!r} does not exist; {_LAYOUT}.')
-  skipped = listing.Skipped()
-  split_folders = _find_split_folders(root, skipped)
-  if split_folders:
-    if 'train' not in split_folders:
-      raise ValueError(
-        f'{root} has the splits {", ".join(split_folders)} but not train, which'
-        f' defines the classes; {_LAYOUT}.'
-      )
-    listings = {
-      name: _list_classes(root / split_folder, skipped)
-      for name, split_folder in split_folders.items()
-    }
-  else:
-    listings = _split_by_hash(_list_classes(root, skipped))
-  if skipped:
-    _log_once(f'{root}: skipped {skipped}')
-  class_ids = {label: k for k, label in enumerate(listings['train'])}
-  for split_name, classes in listings.items():
-    unknown = [listing.as_text(k) for k in classes if k not in class_ids]
-    if unknown:
-      raise ValueError(
-        f'{root / split_folders[split_name]} has classes that are missing in'
-        f' train: {", ".join(unknown)}; add training images or remove these'
-        ' folders.'
-      )
-  # Files as CLASS/FILE, or SPLIT/CLASS/FILE if there are split folders.
-  files_by_split = {
-    name: _in_fixed_order(
-      classes, f'{split_folders[name]}/' if split_folders else ''
-    )
-    for name, classes in listings.items()
-  }
-  if 'val' in split_folders and 'test' not in split_folders:
-    files_by_split['test'] = files_by_split['val']
-    if 'test' in map(splits.plain_name, split.split('+')):
-      _log_once(
-        f'{root} has no folder for the split test; using'
-        f' {split_folders["val"]} instead'
-      )
-  name = f'folder:{path}'
-  files = splits.select(split, files_by_split, name)
-  if exclude:
-    excluded = np.flatnonzero(
-      [listing.as_text(f) in exclude.ids for f in files]
-    )
-    files = files[exclude.remaining(excluded, len(files))]
-  if subset:
-    files = files[splits.random_subset(subset, len(files), seed, name)]
-  paths = [os.fsencode(root / file) for file in files]
-  are_images = _are_images(paths)
-  _report_other_files(
-    [path for path, ok in zip(paths, are_images, strict=True) if not ok],
-    f'{name} {split}',
-    skip_corrupt,
+  found = _list(root)
+  fields = _files(root, found).fields(
+    f'folder:{path}', split, subset=subset, seed=seed, exclude=exclude
   )
-  depth = 1 if split_folders else 0  # Position of the class in a file's path.
-  return FolderSource(
-    name=name,
-    split=split,
-    num_examples=len(files),
-    class_names=tuple(map(listing.as_text, class_ids)),
-    paths=tf.constant(paths),
-    labels=tf.constant([class_ids[f.split('/')[depth]] for f in files]),
-    are_images=None if all(are_images) else tf.constant(are_images),
-  )
+  folders = found.split_folders
+  val_stands_in = 'val' in folders and 'test' not in folders
+  if val_stands_in and 'test' in map(splits.plain_name, split.split('+')):
+    _log_once(
+      f'{root} has no folder for the split test; using {folders["val"]} instead'
+    )
+  return FolderSource(**fields)
+
+
+def list_files(path: str) -> Files:
+  """Lists a folder of class folders, without opening an image.
+
+  Raises:
+    ValueError: same as for `open_folder`.
+  """
+  root = location.expand(path)
+  return _files(root, _list(root))
 
 
 # A folder is opened for every split, but its messages are logged once.
@@ -274,8 +181,52 @@ def _find_split_folders(
   return {split: name for split, (name,) in found.items()}
 
 
-def _list_classes(folder: epath.Path, skipped: listing.Skipped) -> _Listing:
+def _list(root: epath.Path) -> _Listing:
+  """Lists a folder; logs what is skipped."""
+  if not root.is_dir():
+    raise ValueError(f'folder {str(root)!r} does not exist; {_LAYOUT}.')
+  skipped = listing.Skipped()
+  split_folders = _find_split_folders(root, skipped)
+  if split_folders and 'train' not in split_folders:
+    raise ValueError(
+      f'{root} has the splits {", ".join(split_folders)} but not train, which'
+      f' defines the classes; {_LAYOUT}.'
+    )
+  classes = {
+    split: _list_classes(root, folder, skipped)
+    for split, folder in (split_folders or {'': ''}).items()
+  }
+  if skipped:
+    _log_once(f'{root}: skipped {skipped}')
+  parts = [part for of_split in classes.values() for part in of_split.values()]
+  begins = np.cumsum([0, *(part.count for part in parts[:-1])])
+  return _Listing(
+    split_folders,
+    {
+      split: {label: part.count for label, part in of_split.items()}
+      for split, of_split in classes.items()
+    },
+    b''.join([part.names for part in parts]),
+    np.concatenate(
+      [b + part.special for b, part in zip(begins, parts, strict=True)]
+    ),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class _ClassFiles:
+  """The image files of a class, as in `_Listing`."""
+
+  count: int
+  names: bytes
+  special: Int64[np.ndarray, ' special']
+
+
+def _list_classes(
+  root: epath.Path, split_folder: str, skipped: listing.Skipped
+) -> dict[str, _ClassFiles]:
   """Returns the image files of every class folder, all sorted by name."""
+  folder = root / split_folder
   labels = listing.subfolders(folder, skipped)
   if not labels:
     raise ValueError(
@@ -285,89 +236,67 @@ def _list_classes(folder: epath.Path, skipped: listing.Skipped) -> _Listing:
 
   def list_images(label):
     skipped_here = listing.Skipped()
-    return listing.find_images(folder / label, skipped_here), skipped_here
+    found = listing.find_images(folder / label, skipped_here)
+    prefix = os.path.join(split_folder, label, '')
+    # Joined at once; an object per name would take twice the memory.
+    names = os.fsencode(''.join(f'{prefix}{n}\0' for n in found.names))
+    special = [i for i, n in enumerate(found.names) if n in found.special]
+    part = _ClassFiles(len(found.names), names, np.array(special, np.int64))
+    return part, skipped_here
 
   with futures.ThreadPoolExecutor(_THREADS) as pool:
-    listings = dict(zip(labels, pool.map(list_images, labels), strict=True))
-  for _, skipped_here in listings.values():
+    found = dict(zip(labels, pool.map(list_images, labels), strict=True))
+  for _, skipped_here in found.values():
     skipped.update(skipped_here)
-  empty = [
-    listing.as_text(k) for k, (images, _) in listings.items() if not images
-  ]
+  parts = {label: part for label, (part, _) in found.items()}
+  empty = [listing.as_text(k) for k, part in parts.items() if not part.count]
   if empty:
     raise ValueError(
       f'class folders without images in {folder}: {", ".join(empty)}; add'
       f' files that end in {", ".join(listing.EXTENSIONS)}, or remove these'
       ' folders.'
     )
-  return {label: images for label, (images, _) in listings.items()}
+  return parts
 
 
-def _split_by_hash(classes: _Listing) -> dict[str, _Listing]:
-  """Divides the images of every class between train and test."""
-  train, test = {}, {}
-  for label, images in classes.items():
-    keys = {n: splits.order_key('split', f'{label}/{n}') for n in images}
-    images = sorted(images, key=keys.get)
-    num_test = max(round(len(images) / 5), 1) if len(images) > 1 else 0
-    train[label] = images[num_test:]
-    if num_test:
-      test[label] = images[:num_test]
-  return {'train': train, 'test': test}
-
-
-def _in_fixed_order(classes: _Listing, prefix: str) -> np.ndarray:
-  """Returns all files, shuffled so that slices contain all classes."""
-  files = [f'{label}/{name}' for label in classes for name in classes[label]]
-  files.sort(key=lambda file: splits.order_key('order', file))
-  return np.array([prefix + file for file in files], object)
-
-
-def _sizes(paths: Iterable[bytes]) -> list[int]:
-  """Returns file sizes in bytes, -1 for files that cannot be read."""
-
-  def size(path):
-    try:
-      if b'://' in path:
-        return epath.Path(os.fsdecode(path)).stat().length
-      return os.path.getsize(path)  # 40 times as fast as with epath.
-    except OSError:
-      return -1
-
-  return list(map(size, paths))
-
-
-def _are_images(paths: list[bytes]) -> list[bool]:
-  """Returns whether each file starts with the magic bytes of an image.
-
-  FIFOs, sockets and devices are not opened.
-  """
-  magic = tuple(itertools.chain(*decode.MAGIC.values()))
-
-  def is_image(path):
-    try:
-      if regular_file.is_special(path):
-        return False
-      with epath.Path(os.fsdecode(path)).open('rb') as file:
-        return file.read(max(map(len, magic))).startswith(magic)
-    except OSError:
-      return False
-
-  with futures.ThreadPoolExecutor(_THREADS) as pool:
-    return list(pool.map(is_image, paths))
-
-
-def _report_other_files(
-  paths: list[bytes], where: str, skip_corrupt: bool
-) -> None:
-  """Raises an error that lists up to five files, or logs it as a warning."""
-  if not paths:
-    return
-  listed = shortened.join(list(map(listing.as_text, sorted(paths))), 5)
-  message = f'{where}: {_NOT_AN_IMAGE}: {listed}'
-  if not skip_corrupt:
-    raise ValueError(
-      f'{message}; remove or convert these files, or set'
-      ' data.skip_corrupt=true to skip them.'
-    )
-  _log_once(f'skipping {len(paths)} files of {message}', logging.WARNING)
+def _files(root: epath.Path, found: _Listing) -> Files:
+  """Assigns classes and splits to the files of a folder."""
+  train_classes = found.counts['train' if found.split_folders else '']
+  class_ids = {label: k for k, label in enumerate(train_classes)}
+  for split, counts in found.counts.items():
+    unknown = [listing.as_text(k) for k in counts if k not in class_ids]
+    if unknown:
+      raise ValueError(
+        f'{root / found.split_folders[split]} has classes that are missing in'
+        f' train: {", ".join(unknown)}; add training images or remove these'
+        ' folders.'
+      )
+  names = Names.terminated(found.names)
+  labels, rows = [], {}
+  for split, counts in found.counts.items():
+    begin = sum(map(len, labels))
+    for label, count in counts.items():
+      labels.append(np.full(count, class_ids[label], np.int32))
+    rows[split] = np.arange(begin, sum(map(len, labels)))
+  labels = np.concatenate(labels)
+  if found.split_folders:
+    for split, folder in found.split_folders.items():
+      # The order depends on CLASS/FILE only.
+      below = dataclasses.replace(
+        names,
+        begins=names.begins + len(os.fsencode(folder)) + 1,
+        lengths=names.lengths - len(os.fsencode(folder)) - 1,
+      )
+      rows[split] = file_source.in_fixed_order(below, rows[split])
+    if 'val' in rows:
+      rows.setdefault('test', rows['val'])
+  else:
+    rows = file_source.divide(names, labels)
+  return Files(
+    prefix=os.fspath(root / '_')[:-1],
+    names=names,
+    class_names=tuple(map(listing.as_text, class_ids)),
+    labels=labels,
+    splits=rows,
+    special=found.special,
+  )

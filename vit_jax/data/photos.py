@@ -47,7 +47,7 @@ def find(paths: Iterable[str]) -> list[str]:
       files.append(os.fspath(path))
       continue
     skipped = listing.Skipped()
-    images = listing.find_images(path, skipped)
+    images = listing.find_images(path, skipped).names
     if not images:
       raise ValueError(
         f'folder {str(path)!r} contains no images; expected files that end in'

@@ -23,18 +23,11 @@ def _open_digits(path, split, *, name, subset, seed, exclude, **_):
   return digits.open_digits(split, subset=subset, seed=seed, exclude=exclude)
 
 
-def _open_folder(
-  path, split, *, name, subset, seed, exclude, skip_corrupt, **_
-):
+def _open_folder(path, split, *, name, subset, seed, exclude, **_):
   if not path:
     raise ValueError(f'{name!r} has no path; write folder:PATH.')
   return folder.open_folder(
-    path,
-    split,
-    subset=subset,
-    seed=seed,
-    exclude=exclude,
-    skip_corrupt=skip_corrupt,
+    path, split, subset=subset, seed=seed, exclude=exclude
   )
 
 
@@ -102,7 +95,6 @@ def open_source(
   subset: int = 0,
   seed: int = 0,
   exclude: str = '',
-  skip_corrupt: bool = False,
 ) -> Source:
   """Opens a split of a dataset.
 
@@ -120,8 +112,6 @@ def open_source(
     seed: seed of the subset.
     exclude: path of a list of examples to exclude, before a subset is drawn;
       empty: none.
-    skip_corrupt: whether files of a folder that are not images are logged
-      instead of raising an error; they cannot be loaded.
 
   Raises:
     NotPreparedError: if TFDS has not prepared the data.
@@ -142,8 +132,6 @@ def open_source(
     dataset = catalog.DATASETS[name]
     kind, path = 'tfds', dataset.builder
     options |= _format_options(dataset)
-  if kind == 'folder':
-    options['skip_corrupt'] = skip_corrupt
   if kind not in OPENERS:
     raise ValueError(
       f'unknown dataset {name!r}; use digits, folder:PATH, tfds:NAME,'

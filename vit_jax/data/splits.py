@@ -1,9 +1,10 @@
 """Split arithmetic: `train[:98%]`, `train[100:200]`, `train+validation`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import hashlib
 import re
 
+from jaxtyping import UInt64
 import numpy as np
 
 _TERM = re.compile(r'(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?')
@@ -78,6 +79,16 @@ def order_key(purpose: str, name: str) -> bytes:
   # File names may contain bytes that are not UTF-8.
   text = f'{purpose}/{name}'.encode(errors='surrogateescape')
   return hashlib.blake2b(text, digest_size=8).digest()
+
+
+def order_keys(
+  purpose: str, names: Iterable[bytes]
+) -> UInt64[np.ndarray, ' names']:
+  """Returns `order_key` of many names, as numbers that sort the same way."""
+  purpose, keys = f'{purpose}/'.encode(), bytearray()
+  for name in names:
+    keys += hashlib.blake2b(purpose + name, digest_size=8).digest()
+  return np.frombuffer(keys, '>u8')
 
 
 def random_subset(

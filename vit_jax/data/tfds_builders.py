@@ -9,7 +9,7 @@ import numpy as np
 
 from vit_jax import foreign_errors
 from vit_jax.checkpoints import location
-from vit_jax.data import splits
+from vit_jax.data import catalog, splits
 from vit_jax.data.lazy_tensorflow import tfds
 from vit_jax.data.source import NotPreparedError
 
@@ -25,21 +25,40 @@ def find(
     data_dir: folder of prepared data; empty: TFDS's default.
 
   Raises:
-    ValueError: if there is no such builder.
+    NotPreparedError: if there is no such builder, and no such prepared data.
+    ValueError: if the builder has no such config or version.
   """
   try:
     return tfds.builder(builder_name, data_dir=_folder(data_dir))
   except tfds.core.DatasetNotFoundError as error:
-    raise ValueError(
+    row = catalog.DATASETS.get(builder_name)
+    if row and row.instructions:
+      advice = row.instructions.format(dir=data_dir or 'DIR')
+    else:
+      advice = (
+        'Write your own images there with configs/prepare.py, prepare a TFDS'
+        ' builder of that name (see'
+        ' https://www.tensorflow.org/datasets/add_dataset), set data.dir to a'
+        ' folder with prepared data, or put the images in class folders and'
+        ' use folder:PATH.'
+      )
+    raise NotPreparedError(
       f'TFDS {tfds.__version__} does not know {builder_name!r}, and'
       f' {data_dir or tfds.core.constants.DATA_DIR!r} contains no prepared'
-      ' dataset of that name. Prepare a TFDS builder of that name there (see'
-      ' https://www.tensorflow.org/datasets/add_dataset), set data.dir to a'
-      ' folder with prepared data, or put the images in class folders and use'
-      ' folder:PATH.'
+      f' dataset of that name. {advice}'
     ) from error
   except (ValueError, AssertionError) as error:  # Unknown config or version.
     raise ValueError(f'{name}: {error}') from error
+
+
+def has_folder(builder_name: str, data_dir: str) -> bool:
+  """Returns whether a folder for the builder exists, without loading TFDS."""
+  default = os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')  # As TFDS.
+  try:
+    folder = location.expand(data_dir or default)
+  except ValueError:  # On a server that cannot be reached.
+    return False
+  return (folder / builder_name).is_dir()
 
 
 def prepare(

@@ -5,7 +5,8 @@ pushing the limits of object recognition models". Of the 313 classes, 113
 correspond to 125 classes of ImageNet; images of the other 200 are not used. As
 in Kolesnikov et al. (2020), arXiv 1912.11370, section 3.6, models predict the
 1,000 classes of ImageNet, and each prediction is mapped to a class of ObjectNet
-or to none. The restricted variant only considers the classes of ObjectNet.
+or to none. With `evaluate.objectnet_restricted`, the model chooses only among
+the classes of ObjectNet.
 """
 
 from collections.abc import Mapping, Sequence

@@ -50,8 +50,8 @@ def position_similarity(
   """Draws the similarity of position embeddings, as in Figures 7 and 10.
 
   One tile per patch: the map of similarities between its embedding and all
-  others, from `position_similarity.similarity`. The colour scale ends at the
-  most similar pair of different patches.
+  others, from `position_similarity.similarity`. The colour scale is symmetric
+  and ends at the largest absolute similarity of two different patches.
   """
   rows, columns = similarity.shape[:2]
   figure = Figure(figsize=(8, 8 * rows / columns), dpi=120)

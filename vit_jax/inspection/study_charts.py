@@ -41,9 +41,9 @@ def accuracy_by_cost(
 ) -> Figure:
   """Draws accuracy against cost, as in Figures 3, 4, 5, 8, 9 and 13.
 
-  Panels hold marks by metric and family. Lines connect the marks of a family in
-  the order of cost, bars are standard deviations, and rings on a dotted line
-  mark the frontier.
+  Panels hold marks by metric and family. If costs are numbers, lines connect
+  the marks of a family in order of cost. Bars are standard deviations, and
+  rings on a dotted line mark the frontier.
   """
   figure, panel_axes = _figure(panels, 1.5 + 5.5 * len(panels), 5, dpi=130)
   families = dict.fromkeys(f for lines in panels.values() for f in lines)

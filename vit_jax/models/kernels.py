@@ -173,14 +173,14 @@ def dense_to_heads(
   heads: int,
   platform: str,
 ) -> list[Float[Array, 'b h n s']]:
-  """Applies a dense layer per name, whose d outputs are divided among heads.
+  """Applies a dense layer per name, and divides its d outputs among heads.
 
   Heads come before tokens, which makes the products of attention twice as fast
   on CPUs. On CPUs and GPUs, all layers are computed as one matrix product,
   which is faster than several.
 
   Args:
-    x: tokens, in the type of the products; parameters are float32.
+    x: tokens; the float32 parameters are cast to their dtype.
     names: names of the layers in the caller's scope.
     heads: number of heads, h.
     platform: a result of `platform_of`.

@@ -38,7 +38,7 @@ class ResNetSize:
     object.__setattr__(self, 'stage_depths', tuple(self.stage_depths))
     if any(depth < 1 for depth in self.stage_depths):
       raise ValueError(
-        'stage_depths of a model must be at least 1 each, got'
+        'all stage_depths of a model must be at least 1, got'
         f' {self.stage_depths}.'
       )
     # Group norms divide 64 * width_factor channels into 32 groups.

@@ -128,8 +128,8 @@ def find(folder: epath.Path, job: str) -> list[FinishedRun]:
   runs = list(_runs(folder, job))
   if not runs:
     raise ValueError(
-      f'{folder} holds no finished run of the job {job!r}; give the workdir of'
-      ' such a run, or a folder that contains several.'
+      f'{folder} contains no finished run of the job {job!r}; give the workdir'
+      ' of such a run, or a folder that contains several.'
     )
   return runs
 

@@ -155,7 +155,7 @@ def read(
   Args:
     tensors: arrays by PyTorch name.
     layers: all layers that are supported.
-    heads: number of attention heads; None for the usual number.
+    heads: number of attention heads; None for `usual_heads`.
     unused: regular expression for the names of arrays that do not belong to an
       image model, which are not read.
 

@@ -156,7 +156,7 @@ def _interpolations(
 
 
 def _format(alpha: float) -> str:
-  """Returns alpha with six significant digits, or all if that is inexact."""
+  """Returns alpha with six significant digits, or all if it has more."""
   return f'{alpha:g}' if float(f'{alpha:g}') == alpha else repr(alpha)
 
 

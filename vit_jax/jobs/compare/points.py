@@ -57,11 +57,11 @@ class Run:
 
 
 def list_points(config: ml_collections.ConfigDict) -> list[Point]:
-  """Returns all points of a study: listed, from a sweep, and collected.
+  """Returns the points of study.points or sweep.grid, and of study.collect.
 
   Raises:
-    ValueError: if there are none, two have the same name, or one makes an
-      invalid config.
+    ValueError: if there are none, both `study.points` and `sweep.grid` are set,
+      two points have the same folder, or one makes an invalid config.
   """
   if config.job == 'study' and config.study.points and config.sweep.grid:
     raise ValueError(
@@ -78,8 +78,9 @@ def list_points(config: ml_collections.ConfigDict) -> list[Point]:
   for point in points:
     if folders.count(point.folder) > 1:
       raise ValueError(
-        f'two points are called {point.name!r}; give each a unique name, as'
-        ' in NAME: KEY=VALUE; NAME: KEY=VALUE.'
+        f'two points have the folder {point.folder!r}; choose names that'
+        ' differ in letters, digits or characters such as = and +, as in'
+        ' NAME: KEY=VALUE; NAME: KEY=VALUE.'
       )
     settings.check_folder(point.folder)
     if not point.finished_runs:

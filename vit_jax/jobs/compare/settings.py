@@ -114,9 +114,9 @@ def check_folder(name: str) -> None:
     or max(len(part.encode()) for part in parts) > _MAX_NAME
   ):
     raise ValueError(
-      f'{name!r} cannot be the folder of a run; a name needs a letter or a'
-      f' digit, at most {_MAX_NAME} bytes, no part . or .., and must not be'
-      f' {" or ".join(_RESERVED)}.'
+      f'{name!r} cannot be the folder of a run; a name must contain a letter'
+      f' or digit and must not be {" or ".join(_RESERVED)}, and its parts'
+      f' between slashes must not be . or .. or longer than {_MAX_NAME} bytes.'
     )
 
 

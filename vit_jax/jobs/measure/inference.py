@@ -110,7 +110,7 @@ def _case_config(config, case) -> ml_collections.ConfigDict:
 
 
 def _measure(config, case, device) -> dict[str, Any]:
-  """Returns the numbers of one case, measured on one device."""
+  """Returns the measurements of one case, on one device."""
   model = build.create_model(config, NUM_CLASSES)
   image_size = config_lib.image_size(config)
   init = functools.partial(build.initial_params, model, image_size, config.seed)
@@ -170,7 +170,10 @@ class _Trials:
     )
 
   def fits(self, batch_size: int) -> bool:
-    """Returns whether a batch fits; times it, unless a CPU is too slow."""
+    """Returns whether a batch fits in memory, and times it if so.
+
+    A CPU times no more batches after one that took too long.
+    """
     shape = (batch_size, *self._image_size, 3)
     images = jax.ShapeDtypeStruct(shape, 'float32')
     try:
