@@ -146,7 +146,9 @@ def _optimizer(data: str) -> ml_collections.ConfigDict:
   config = studies.compare(config, points, across='name')
   if not studies.is_small(data):
     config.study.update(
-      finetune=studies.DOWNSTREAM, metrics=('finetune/mean/accuracy',)
+      finetune=studies.DOWNSTREAM,
+      finetune_sweep=True,
+      metrics=('finetune/mean/accuracy',),
     )
   return config
 

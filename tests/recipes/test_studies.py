@@ -1,12 +1,13 @@
 """Points of the paper's studies against its recipes."""
 
+from etils import epath
 import pytest
 
 import runs
 from vit_jax import config as config_lib
 from vit_jax import recipes
 from vit_jax.build import few_shot_evaluator
-from vit_jax.jobs.compare import points
+from vit_jax.jobs.compare import points, selection, transfer
 
 # What a study changes in its runs.
 OF_STUDY = (
@@ -117,6 +118,60 @@ def test_sgd_decays_weights_as_in_bit():
     'Adam': False,
     'SGD': True,
   }
+
+
+@pytest.mark.parametrize(
+  ('config', 'argument'),
+  [
+    ('data_study', 'table5'),
+    ('data_study', 'figure3'),
+    ('scaling', 'jft300m'),
+    ('ablation', 'optimizer'),
+  ],
+)
+def test_transfer_selects_the_learning_rate_as_in_table_4(config, argument):
+  study = runs.load_config(config, argument)
+  assert 'imagenet2012' in study.study.finetune
+  small = (0.001, 0.003, 0.01, 0.03)
+  expected = {
+    'imagenet2012': ('train[:99%]', 'train[99%:]', (0.003, 0.01, 0.03, 0.06)),
+    'cifar10': ('train[:98%]', 'train[98%:]', small),
+    'cifar100': ('train[:98%]', 'train[98%:]', small),
+    'oxford_iiit_pet': ('train[:90%]', 'train[90%:]', small),
+    'oxford_flowers102': (
+      'train+validation[:80%]',
+      'validation[80%:]',
+      small,
+    ),
+  }
+  by_model = {p.config.model.name: p for p in points.list_points(study)}
+  for model, point in by_model.items():
+    for dataset in study.study.finetune:
+      tuned = transfer.finetune_config(
+        study, point.config, epath.Path('run'), dataset
+      )
+      sweep, candidates = transfer.trials(study, tuned)
+      train, val, lrs = expected[dataset]
+      trial = selection.held_out_config(sweep)
+      assert (trial.data.train, trial.data.eval) == (train, f'val={val}')
+      assert candidates[:4] == [(('optim.lr', lr),) for lr in lrs]
+      bit = [dict(setting) for setting in candidates[4:]]
+      assert [setting['optim.schedule'] for setting in bit] == (
+        [] if 'ViT' in model else ['steps']
+      )
+
+
+def test_cheap_studies_fine_tune_at_one_rate():
+  study = runs.load_config('data_study', 'digits')
+  assert transfer.trials(study, recipes.finetuning('ViT-B/16,cifar10'))[1] == [
+    ()
+  ]
+
+
+def test_table_5_is_scored_by_real_labels():
+  for config, argument in (('data_study', 'table5'), ('scaling', 'jft300m')):
+    names = transfer.metric_names(runs.load_config(config, argument))
+    assert 'finetune/imagenet2012-real/accuracy' in names
 
 
 @pytest.mark.parametrize(

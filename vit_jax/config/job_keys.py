@@ -65,6 +65,17 @@ JOB_KEYS = {
     'Datasets to fine-tune the runs of a study on, as in Table 4, each'
     ' [METRIC_NAME=]DATASET, such as cifar10,folder:PHOTOS.',
   ),
+  'study.finetune_sweep': Key(
+    False,
+    'Whether study.finetune selects the learning rate as in Appendix B.1.1, on'
+    ' a held-out part of the training split, and for ResNets also tries the'
+    ' BiT-HyperRule.',
+  ),
+  'study.real': Key(
+    False,
+    'Whether models fine-tuned on ImageNet are scored by their ReaL labels too,'
+    " those of evaluate.real_json or else of TFDS's imagenet2012_real.",
+  ),
   'study.finetune_keys': Key(
     {},
     'KEY=VALUE pairs that study.finetune sets, separated by spaces.',

@@ -1,6 +1,7 @@
 """Table 4: fine-tuning, except for VTAB."""
 
 import dataclasses
+from typing import Any
 
 import ml_collections
 
@@ -91,7 +92,7 @@ def finetuning(argument: str) -> ml_collections.ConfigDict:
   config.model.update(
     name=model, dropout=_FINETUNING_DROPOUT.get(model, 0.0), dtype='bfloat16'
   )
-  config.data.update(name=data, image_size=384)
+  config.data.update(name=data, image_size=_image_size(model))
   config.optim.update(
     name='sgd', lr=0.03, momentum=0.9, schedule='cosine', clip_norm=1.0
   )
@@ -130,3 +131,40 @@ def finetuning(argument: str) -> ml_collections.ConfigDict:
     config.data.image_size = TABLE_2_SIZE[model]
     config.optim.update(ema_decay=0.9999, ema_ramp=False)
   return config
+
+
+def _image_size(model: str) -> int:
+  """Returns 384 px, or for patches of 14 px the next smaller multiple, 378."""
+  patch = model.rpartition('/')[2]
+  return 384 - 384 % int(patch) if patch.isdigit() else 384
+
+
+def trials(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns the keys of `sweep` that select a setting as in Appendix B.1.1.
+
+  These are the learning rates of Table 4, for ResNets also the BiT-HyperRule,
+  and the splits to select on. An image folder gets the rates of the small
+  datasets, scaled to its batch size, and a tenth of its training images selects
+  one.
+
+  Args:
+    config: a result of `finetuning`, or a change of it.
+  """
+  row = TABLE_4.get(config.data.name)
+  if not row:
+    scale = config.batch_size / 512
+    return {'grid': {'optim.lr': tuple(lr * scale for lr in LRS)}}
+  keys = {
+    'train': row.select,
+    'val': row.val,
+    'grid': {'optim.lr': row.lrs},
+  }
+  if 'ViT' not in config.model.name:
+    argument = f'{config.model.name},{config.data.name}'
+    sgd, bit = (
+      config_lib.flatten(finetuning(argument + setting))
+      for setting in ('', ',bit')
+    )
+    changed = {name: bit[name] for name in bit if bit[name] != sgd[name]}
+    keys['also'] = (changed,)
+  return keys
