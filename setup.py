@@ -43,6 +43,7 @@ setuptools.setup(
     'test': [
       'faiss-cpu>=1.11',
       'huggingface_hub>=1.31',
+      'pyarrow>=18',
       'pytest>=8.3',
       'pytest-xdist>=3.6',  # Compilation uses one core; tests use two.
       'ruff>=0.12',
@@ -60,6 +61,10 @@ setuptools.setup(
     # Compares hashes in the de-duplication job: exact, fast, maintained (MIT),
     # and depends only on `packaging`.
     'dedup': ['faiss-cpu>=1.11'],
+    # Reads Parquet files as on the Hugging Face Hub: the implementation by the
+    # Apache project that defines the columns (Apache 2.0, released every few
+    # months, 50 MB, no dependencies).
+    'parquet': ['pyarrow>=18'],
     # Writes weight files for timm and Hugging Face without PyTorch, and
     # downloads theirs by name. The Hub's own library (Apache 2.0, released
     # every few weeks, 30 MB with its dependencies) resolves revisions, checks

@@ -18,10 +18,13 @@ download (36 for Sun397, 18 for CLEVR, 12 for KITTI).
 import ml_collections
 
 from vit_jax import config as config_lib
+from vit_jax.data.preparation import kinds
 
 
 def get_config(datasets: str = 'vtab') -> ml_collections.ConfigDict:
   """Returns the config for datasets separated by commas."""
   config = config_lib.base(job='prepare')
+  if datasets.partition(':')[0] in kinds.KINDS:
+    datasets = (datasets,)  # The path may contain commas.
   config_lib.set_keys(config, {'prepare.datasets': datasets})
   return config

@@ -6,9 +6,8 @@ import socket
 import pytest
 
 from vit_jax import checkpoints
-from vit_jax.data import exclusions
+from vit_jax.data import class_names, exclusions
 from vit_jax.evaluation import objectnet, real
-from vit_jax.jobs.apply import predict
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def special_paths(tmp_path, monkeypatch):
   [
     checkpoints.load,
     real.read,
-    predict.read_class_names,
+    lambda path: class_names.read(path, ''),
     lambda path: exclusions.read(path, 'digits', 'train'),
   ],
 )

@@ -106,3 +106,16 @@ def test_the_order_of_imagenet():
 def test_equal_lists_may_repeat_a_name():
   match = class_matching.match(('crane', 'crane'), 2, ('crane', 'crane'))
   assert match.labels == (0, 1)
+
+
+def test_words_after_wordnet_ids_do_not_matter():
+  model = ('n00000001 crane', 'n00000002 crane', 'n00000003 tench')
+  match = class_matching.match(model, 3, ('n00000003', 'n00000001'))
+  assert (match.by, match.labels) == ('name', (2, 0))
+  assert match.class_names == model
+  assert class_matching.match(model, 3, model).is_identity
+  match = class_matching.match(
+    ENGLISH, 1000, [f'{name} word' for name in WORDNET_IDS]
+  )
+  assert match.by == 'index'
+  assert class_matching.may_be_imagenet(model)

@@ -9,7 +9,7 @@ import pytest
 
 import runs
 from vit_jax import checkpoints, main
-from vit_jax.jobs.apply import predict
+from vit_jax.data import class_names
 import weights
 
 COLOURS = {'blue': (0, 0, 255), 'green': (0, 255, 0), 'red': (255, 0, 0)}
@@ -164,7 +164,7 @@ def test_names_from_a_file(trained, photos, tmp_path, content, expected):
   config = prediction(trained, photos / 'red', predict__class_names=str(file))
   for line in predicted(config, tmp_path / 'run'):
     assert {top['class'] for top in line['top']} == set(expected)
-  assert predict.read_class_names(str(file)) == expected
+  assert class_names.read(str(file), '') == expected
 
 
 IMAGENET = runs.SHARED / 'data' / 'imagenet_class_index.json'
@@ -172,7 +172,7 @@ IMAGENET = runs.SHARED / 'data' / 'imagenet_class_index.json'
 
 @pytest.mark.skipif(not IMAGENET.exists(), reason='needs the class index')
 def test_names_of_imagenet():
-  names = predict.read_class_names(str(IMAGENET))
+  names = class_names.read(str(IMAGENET), '')
   assert len(names) == 1000
   assert names[:2] == ('tench', 'goldfish')
 

@@ -1,5 +1,7 @@
 """Atomic file writes."""
 
+from collections.abc import Iterator
+import contextlib
 import functools
 
 from etils import epath
@@ -18,15 +20,21 @@ def write_bytes(path: epath.Path, data: bytes) -> None:
 
 
 def replace(path: epath.Path, data: bytes) -> None:
-  """Same as `write_bytes`, but any error is raised unchanged.
+  """Same as `write_bytes`, but any error is raised unchanged."""
+  with renamed(path) as temporary:
+    temporary.write_bytes(data)
 
-  The data goes to a temporary file that is then renamed, so a failed write
-  leaves the previous file intact.
+
+@contextlib.contextmanager
+def renamed(path: epath.Path) -> Iterator[epath.Path]:
+  """Yields a temporary file, and renames it at the end of the context.
+
+  Thus a failed write leaves the previous file intact. Creates missing folders.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.parent / f'{path.name}.tmp'
   try:
-    temporary.write_bytes(data)
+    yield temporary
     temporary.replace(path)
   except BaseException:
     temporary.unlink(missing_ok=True)

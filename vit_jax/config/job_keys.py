@@ -1,6 +1,7 @@
 """Config keys that single jobs read."""
 
 from vit_jax.config.key import Adjustable, Key, Reporting
+from vit_jax.data.preparation import merge
 from vit_jax.training import patch_targets
 
 _MAX_REPEATS = 1000
@@ -148,7 +149,30 @@ JOB_KEYS = {
   'prepare.datasets': Key(
     ('vtab',),
     'Datasets to download and prepare with TFDS: vtab for all of its tasks,'
-    ' vtab:TASK, tfds:BUILDER or names in the catalog.',
+    ' vtab:TASK, tfds:BUILDER or names in the catalog. Or KIND:PATH of your own'
+    ' images; see configs/prepare.py.',
+  ),
+  'prepare.name': Key(
+    '', 'Name of the data set to write from your own images.'
+  ),
+  'prepare.workers': Adjustable(
+    0, 'Worker processes; 0: one for every CPU of this process.', low=0
+  ),
+  'prepare.shard_mib': Key(
+    256, 'Largest mean size of the files of a split in MiB.', low=1
+  ),
+  'prepare.duplicates': Key(
+    'first',
+    'What to write of byte-identical images of a split: keep, all of them;'
+    ' first, one with the label that comes first in the order of the classes;'
+    ' all_labels, one with the labels of all, as multi-label data; drop, one if'
+    ' all have the same labels, otherwise none.',
+    choices=merge.DUPLICATES,
+  ),
+  'prepare.class_names': Key(
+    '',
+    'File of the names of all classes, in order, as in predict.class_names;'
+    ' labels are names or positions in this file. Empty: the labels, sorted.',
   ),
   'evaluate.restricted': Key(
     False,

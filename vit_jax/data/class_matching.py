@@ -5,7 +5,7 @@ of them, so a class may have different labels in the two.
 """
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import dataclasses
 import re
 
@@ -16,6 +16,7 @@ CHOICES = ('name', 'index')
 
 _MAX_LISTED = 10
 _WORDNET_ID = re.compile(r'n\d{8}')
+_WORDS_OF_ID = re.compile(r'(n\d{8}) .+')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +54,13 @@ def match(
 ) -> Match:
   """Finds the classes of a dataset among those of a model.
 
-  They are matched by name. Names that the model lacks are taken as its labels
-  if they are the numbers 0 to num_classes - 1 in an order such as 0, 1, 10, 2,
-  the order of class folders. If either side has no names, classes are matched
-  by index, which requires as many classes on both sides. ImageNet's classes are
-  also matched by index if the dataset has WordNet IDs and the model has other
-  names: ImageNet's labels always follow the order of these IDs.
+  They are matched by name, `n01440764 tench` by its WordNet ID. Names that the
+  model lacks are taken as its labels if they are the numbers 0 to
+  num_classes - 1 in an order such as 0, 1, 10, 2, the order of class folders.
+  If either side has no names, classes are matched by index, which requires as
+  many classes on both sides. ImageNet's classes are also matched by index if
+  the dataset has WordNet IDs and the model has other names: ImageNet's labels
+  always follow the order of these IDs.
 
   Args:
     model_names: names in the order of the model's labels; None, or '0', '1' and
@@ -78,8 +80,13 @@ def match(
   model_names = tuple(model_names or ())
   if by == 'index':
     reason = 'data.match_classes=index'
-  elif model_names and set(data_names) <= set(model_names):
-    return _by_name(model_names, data_names, model, data)
+  elif model_names and {*_without_words(data_names)} <= {
+    *_without_words(model_names)
+  }:
+    found = _by_name(
+      _without_words(model_names), _without_words(data_names), model, data
+    )
+    return dataclasses.replace(found, class_names=model_names)
   elif _are_shuffled_labels(data_names, num_classes) and not _are_numbers(
     model_names
   ):
@@ -111,7 +118,7 @@ def may_be_imagenet(names: Sequence[str]) -> bool:
   WordNet IDs must be sorted, and numbers must be 0, 1, 2 and so on. Other names
   must not be sorted alphabetically, as those of class folders are.
   """
-  names = list(names)
+  names = list(_without_words(names))
   if all(map(_WORDNET_ID.fullmatch, names)):
     return names == sorted(names)
   if _are_numbers(names):
@@ -170,9 +177,7 @@ def _reason_for_index(model_names, data_names, model, data) -> str:
     return f'{model} has no class names'
   if _is_unnamed(data_names):
     return f'{data} has no class names'
-  if _is_imagenet(data_names) and not any(
-    map(_WORDNET_ID.fullmatch, model_names)
-  ):
+  if _is_imagenet(data_names) and not any(map(_WORDNET_ID.match, model_names)):
     return f'{data} has WordNet IDs, and {model} has other names'
   return ''
 
@@ -196,11 +201,17 @@ def _is_unnamed(names):
 
 
 def _is_imagenet(names):
+  names = _without_words(names)
   return (
     len(names) == 1000
     and all(map(_WORDNET_ID.fullmatch, names))
     and list(names) == sorted(names)
   )
+
+
+def _without_words(names: Iterable[str]) -> tuple[str, ...]:
+  """Returns only the ID of names such as `n01440764 tench`."""
+  return tuple(_WORDS_OF_ID.sub(r'\1', name) for name in names)
 
 
 def _repeated(names):

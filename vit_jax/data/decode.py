@@ -64,6 +64,18 @@ def to_rgb(
   )
 
 
+def jpeg_thumbnail(
+  raw: tf.Tensor, max_pixels: int = MAX_PIXELS
+) -> UInt8[tf.Tensor, 'h w 3']:
+  """Decodes a JPEG file to an eighth of its size, not turned upright.
+
+  Fails exactly if `to_rgb` fails, but takes a third less time, and a small part
+  of the memory.
+  """
+  with tf.control_dependencies([_jpeg_size(raw, max_pixels)]):
+    return tf.io.decode_jpeg(raw, channels=3, ratio=8, fancy_upscaling=False)
+
+
 def cropped_to_rgb(
   raw: tf.Tensor,
   choose_window: Callable[[tf.Tensor], tf.Tensor],

@@ -113,6 +113,8 @@ class Files:
     labels: class of every file.
     splits: rows of the files of each whole split, in their fixed order.
     special: rows of FIFOs, sockets and devices, which must not be opened.
+    is_divided: whether the files come without splits, so that `splits` are made
+      by `divide`.
   """
 
   prefix: str
@@ -121,6 +123,7 @@ class Files:
   labels: Int32[np.ndarray, ' n']
   splits: dict[str, Int64[np.ndarray, ' rows']]
   special: Int64[np.ndarray, ' special']
+  is_divided: bool = False
 
   def fields(
     self,

@@ -299,4 +299,5 @@ def _files(root: epath.Path, found: _Listing) -> Files:
     labels=labels,
     splits=rows,
     special=found.special,
+    is_divided=not found.split_folders,
   )

@@ -2,11 +2,24 @@
 
 from collections.abc import Callable, Mapping
 
+from vit_jax.data.preparation import (
+  class_tars,
+  image_files,
+  parquet,
+  webdataset,
+)
 from vit_jax.data.preparation.original import Original
 
 # Functions from the text after the colon, such as a path, to the original.
 # They raise a ValueError if there is no such data.
-KINDS: Mapping[str, Callable[[str], Original]] = {}
+KINDS: Mapping[str, Callable[[str], Original]] = {
+  'folder': image_files.open_folder,
+  'tars': class_tars.open_class_tars,
+  'webdataset': webdataset.open_webdataset,
+  'parquet': parquet.open_parquet,
+}
+# Names of the data sets of a kind, if prepare.name is empty.
+DEFAULT_NAMES = {'tars': 'imagenet21k'}
 
 
 def open_original(source: str) -> Original:

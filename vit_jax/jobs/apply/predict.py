@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent import futures
-import json
 import logging
 import time
 
@@ -14,8 +13,7 @@ import numpy as np
 from vit_jax import build, printing
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
-from vit_jax.checkpoints import location, regular_file
-from vit_jax.data import listing, photos
+from vit_jax.data import class_names, listing, photos
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
 from vit_jax.evaluation import classification
@@ -46,7 +44,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   model = pretrained.load_classifier(config)
   names = model.class_names
   if config.predict.class_names:
-    names = read_class_names(config.predict.class_names)
+    names = class_names.read(config.predict.class_names, 'predict.class_names')
   if len(names) != model.num_classes:
     raise ValueError(
       f'{len(names)} class names in'
@@ -166,42 +164,3 @@ def _text(line: dict) -> str:
     named = (f'{x["class"]} {x["probability"]:.4f}' for x in line['top'])
     text = f'{line["example"]}: {", ".join(named)}'
   return printing.printable(text)
-
-
-def read_class_names(path: str) -> tuple[str, ...]:
-  """Reads the names of classes, in order.
-
-  Args:
-    path: a text file with one name per line, or JSON: a list of names,
-      `{index: name}` or `{index: [WordNet ID, name]}`.
-
-  Raises:
-    ValueError: if the file is missing or has another format.
-  """
-  file = location.expand(path)
-  if not file.is_file():
-    raise ValueError(f'predict.class_names: there is no file {path!r}.')
-  text = regular_file.read_text(file)
-  if not text.lstrip().startswith(('[', '{')):
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
-  try:
-    names = json.loads(text)
-    if isinstance(names, dict):
-      by_index = {int(index): name for index, name in names.items()}
-      names = [by_index[index] for index in range(len(by_index))]
-    names = [n[-1] if isinstance(n, list) else n for n in names]
-    if not all(isinstance(name, str) for name in names):
-      raise TypeError('a name is not a string')
-  except (
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    RecursionError,
-  ) as error:
-    raise ValueError(
-      f'predict.class_names: {path} is neither a JSON list of names nor'
-      ' {"0": NAME, ...} nor {"0": [WORDNET_ID, NAME], ...}, indexed from 0:'
-      f' {error!r}.'
-    ) from error
-  return tuple(names)

@@ -1,4 +1,4 @@
-"""Downloads and prepares datasets with TensorFlow Datasets (TFDS)."""
+"""Prepares datasets of TensorFlow Datasets (TFDS), or the user's own images."""
 
 import logging
 
@@ -7,7 +7,9 @@ import ml_collections
 
 from vit_jax import config as config_lib
 from vit_jax.data import registry, tfds_builders
+from vit_jax.data.preparation import kinds
 from vit_jax.data.source import NotPreparedError
+from vit_jax.jobs.data import prepare_original
 from vit_jax.workdir import claim, console, results
 
 _log = logging.getLogger(__name__)
@@ -18,8 +20,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 
   Raises:
     ValueError: if a name is unknown, or, at the end, if some datasets could not
-      be prepared, with the reasons.
+      be prepared, with the reasons; or see `prepare_original.run`.
   """
+  source = ','.join(config.prepare.datasets)  # Its path may contain commas.
+  if source.partition(':')[0] in kinds.KINDS:
+    prepare_original.run(source, config, workdir)
+    return
   builders = _find_builders(config)
   claim.restart(config_lib.flatten(config), workdir)
   states, reasons = {}, []

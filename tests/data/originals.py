@@ -1,0 +1,34 @@
+"""Original data given by its items; importable by worker processes."""
+
+from collections.abc import Iterator
+import dataclasses
+import io
+
+import numpy as np
+from PIL import Image
+
+from vit_jax.data.preparation.original import Item, Original, Unit
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenUnit(Unit):
+  given: tuple[Item, ...]
+
+  def items(self) -> Iterator[Item]:
+    yield from self.given
+
+
+class GivenOriginal(Original):
+  def __init__(self, *units):
+    self._units = [GivenUnit(tuple(items)) for items in units]
+
+  def units(self):
+    yield from self._units
+
+
+def picture(seed, kind='PNG', size=(9, 7)):
+  """Returns an image file of random pixels."""
+  pixels = np.random.RandomState(seed).randint(0, 256, (*size, 3), np.uint8)
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, kind)
+  return file.getvalue()
