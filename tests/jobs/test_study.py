@@ -121,32 +121,6 @@ def test_table_chart_and_page(study):
   assert 'Accuracy of the points, by family' in html
 
 
-def test_fine_tuning_uses_the_best_rate_on_held_out_images(tmp_path):
-  config = small_study(
-    study__points='a: total_steps=2',
-    study__finetune='tuned=digits',
-    study__finetune_sweep=True,
-    study__finetune_keys='total_steps=8 total_epochs=0 batch_size=512'
-    ' optim.warmup_steps=0 data.train=train[:800] data.image_size=8',
-    few_shot__datasets='',
-    sweep__seeds=1,
-  )
-  runs.run(config, tmp_path)
-  seed = tmp_path / 'a' / 'seed-0'
-  scores = {}
-  for trial in (seed / 'tuned-choose').iterdir():
-    settings = read(trial / 'config.json')
-    assert settings['data.train'] == 'train[:90%]'
-    assert settings['data.eval'] == 'val=train[90%:]'
-    assert not (trial / 'final.npz').exists()
-    metrics = read(trial / 'results.json')['metrics']
-    scores[settings['optim.lr']] = metrics['val/accuracy']
-  assert sorted(scores) == [0.001, 0.003, 0.01, 0.03]
-  final = read(seed / 'tuned' / 'config.json')
-  assert scores[final['optim.lr']] == max(scores.values())
-  assert final['data.train'] == 'train[:800]'
-
-
 def test_a_study_is_extended_and_collects_runs(study, tmp_path):
   finished = study / 'short' / 'seed-0' / 'train' / 'results.json'
   before = finished.stat().st_mtime_ns
