@@ -32,6 +32,9 @@ DATASET is a name in `vit_jax/data/catalog.py` (such as `imagenet_v2`),
   `--config.evaluate.objectnet_restricted=true` the model chooses only among
   these 113.
 
+If images have several labels and the loss is a sigmoid, average precision and
+F1 are measured as well, for labels above `--config.label_threshold=0.5`.
+
 Prints tables and writes `results.json`, `per_class.csv` and
 `predictions_SPLIT.jsonl`. Hardware: any. Expected: ViT-H/14 pre-trained on
 JFT-300M reaches 88.55 per cent on ImageNet, 90.72 on ReaL (Table 2), and 61.7

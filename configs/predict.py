@@ -11,6 +11,11 @@ upright according to their EXIF orientation. Each image gets a line with its
 five most probable classes, which is printed and written to `predictions.jsonl`.
 Unreadable files are reported and skipped.
 
+For the model of a run on images with several labels each, or of Hugging Face
+with `problem_type` multi_label_classification, each line also has
+`predicted_labels`: all labels with a probability above
+`--config.label_threshold=0.5`.
+
 Class names are those recorded with the checkpoint, such as in `results.json` of
 a run or in `config.json` of Hugging Face, or else numbers. They can be set by
 

@@ -179,6 +179,12 @@ def events(workdir):
   ]
 
 
+def free_port():
+  """Returns a port on loopback that nothing listens on."""
+  with socket.create_server(('127.0.0.1', 0)) as server:
+    return server.getsockname()[1]
+
+
 class Processes:
   """The program as several processes on loopback, each with one device."""
 
@@ -192,8 +198,7 @@ class Processes:
       own: further arguments of each.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    with socket.create_server(('127.0.0.1', 0)) as server:
-      port = server.getsockname()[1]
+    port = free_port()
     self.logs = [logs / f'{index}.txt' for index in range(count)]
     self.started = []
     own = own or [()] * count

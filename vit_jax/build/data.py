@@ -21,6 +21,7 @@ from vit_jax.data import (
 from vit_jax.data.source import RelabelledSource
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
+from vit_jax.evaluation import multi_label
 from vit_jax.workdir import metrics
 
 _log = logging.getLogger(__name__)
@@ -108,13 +109,7 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
     exclude=c.exclude,
   )
   eval_data = open_eval_data(config)
-  best = config.best_metric
-  names = [f'{name}/accuracy' for name in eval_data.evals]
-  if best and best not in names:
-    raise ValueError(
-      f'best_metric={best!r} is not measured; with data.eval={c.eval!r} it can'
-      f' be {" or ".join(names)}.'
-    )
+  _check_best_metric(config, eval_data)
   return Data(
     **vars(eval_data),
     train=train,
@@ -130,6 +125,50 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
       max_pixels=c.max_pixels,
     ),
   )
+
+
+def _check_best_metric(
+  config: ml_collections.ConfigDict, data: EvalData
+) -> None:
+  """Checks that `best_metric` is measured."""
+  best = config.best_metric
+  if not best:
+    return
+  names = [f'{name}/accuracy' for name in data.evals]
+  if config.job != 'masked_patch':
+    names += [
+      f'{name}/{metric}'
+      for name, source in data.evals.items()
+      if has_multi_label_metrics(source, config.loss)
+      for metric in multi_label.METRICS
+    ]
+  if best not in names:
+    raise ValueError(
+      f'best_metric={best!r} is not measured; with'
+      f' data.eval={config.data.eval!r} it can be {" or ".join(names)}.'
+    )
+
+
+def has_multi_label_metrics(source: registry.Source, loss: str) -> bool:
+  """Returns whether an evaluation computes `multi_label.METRICS` for a split.
+
+  It does for data with several labels per example and the sigmoid loss. Splits
+  whose logits do not fit into memory are left out, with a warning.
+  """
+  if not source.multi_label or loss != 'sigmoid':
+    return False
+  size = multi_label.num_bytes(source.num_examples, source.num_classes)
+  if size <= multi_label.MAX_BYTES:
+    return True
+  _log.warning(
+    'no average precision and F1 for %s: the logits of %d examples and %d'
+    ' classes take %.1f GiB, more than %.0f GiB; choose a smaller split, such'
+    ' as %s[:%d], in data.eval',
+    source.split, source.num_examples, source.num_classes, size / 2**30,
+    multi_label.MAX_BYTES / 2**30, source.split.partition('[')[0],
+    multi_label.MAX_BYTES // multi_label.num_bytes(1, source.num_classes),
+  )  # fmt: skip
+  return False
 
 
 def _check_split_names(config: ml_collections.ConfigDict) -> None:

@@ -30,14 +30,29 @@ class Evaluator:
     mesh: Mesh,
     *,
     loss: str,
+    threshold: float,
     project: Callable[[Array], Array] | None = None,
   ):
-    """Prepares the evaluation; see `make_eval_step` for `loss`, `project`."""
+    """Prepares the evaluation.
+
+    See `make_eval_step` for `loss` and `project`, and `Predictions` for
+    `threshold`.
+    """
     self._data = data
     self._mesh = mesh
-    self._eval_step = jax.jit(
-      classification.make_eval_step(model, loss=loss, project=project)
-    )
+    self._threshold = threshold
+    self._has_multi_label_metrics = {
+      name: build.has_multi_label_metrics(source, loss)
+      for name, source in data.evals.items()
+    }
+    self._eval_steps = {
+      with_logits: jax.jit(
+        classification.make_eval_step(
+          model, loss=loss, project=project, with_logits=with_logits
+        )
+      )
+      for with_logits in (False, True)
+    }
 
   def evaluate(
     self, params: PyTree, *, raw_params: PyTree | None = None
@@ -68,10 +83,11 @@ class Evaluator:
   def predict(self, split: str, params: PyTree) -> classification.Predictions:
     """Applies the model to every example of a split."""
     return classification.predict(
-      self._eval_step,
+      self._eval_steps[self._has_multi_label_metrics[split]],
       params,
       self._data.batches(split, self._mesh),
       functools.partial(mesh_lib.put_batch, mesh=self._mesh),
+      threshold=self._threshold,
     )
 
 

@@ -30,6 +30,7 @@ class PretrainedModel:
     params: weights of the module, on the host.
     num_classes: size of the head; 0 without a head.
     recorded_names: (k,) names of the classes; None if the checkpoint has none.
+    multi_label: whether an image may have any number of labels, if recorded.
   """
 
   config: ml_collections.ConfigDict
@@ -37,6 +38,7 @@ class PretrainedModel:
   params: PyTree
   num_classes: int
   recorded_names: tuple[str, ...] | None = None
+  multi_label: bool = False
 
   @property
   def class_names(self) -> tuple[str, ...]:
@@ -140,6 +142,7 @@ def _fitted(
     params=build.fit_weights(config, model, start),
     num_classes=stored.num_classes,
     recorded_names=start.class_names,
+    multi_label=stored.multi_label,
   )
 
 

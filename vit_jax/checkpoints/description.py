@@ -145,6 +145,8 @@ class Description:
       if recorded.
     evaluation: preprocessing of evaluation images, if recorded.
     loss: key of `steps.LOSSES`, which determines probabilities.
+    multi_label: whether an image may have any number of labels, if recorded. A
+      sigmoid loss does not imply it.
     axial: whether the model uses axial attention.
     ignored: names of arrays in the file that do not belong to an image model,
       such as optimizer state.
@@ -159,6 +161,7 @@ class Description:
   image_size: tuple[int, int] | None = None
   evaluation: Evaluation = Evaluation()
   loss: str = 'softmax'
+  multi_label: bool = False
   axial: bool = False
   ignored: tuple[str, ...] = ()
 

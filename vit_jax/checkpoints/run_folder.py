@@ -37,7 +37,12 @@ _FIELDS = {
     'data.eval_crop': str,
     'data.eval_interpolation': str,
   },
-  DATA: {'class_names': list, 'train': dict, 'evals': dict},
+  DATA: {
+    'class_names': list,
+    'multi_label': bool,
+    'train': dict,
+    'evals': dict,
+  },
   RESULTS: {
     'job': str,
     'step': int,
@@ -46,7 +51,9 @@ _FIELDS = {
     'parameters': int,
     'metrics': dict,
     'class_names': list,
+    'multi_label': bool,
     'class_accuracy': dict,
+    'class_average_precision': dict,
     'asked': dict,
     'missing': list,
   },
@@ -109,8 +116,8 @@ def settings(folder: epath.Path) -> dict[str, dict[str, Any]]:
     Fields of `Description`, by the file that records them: 'gelu', 'norm_eps',
     'loss', 'image_size' and 'evaluation' from config.json, with 'pool' and
     'positions' where `description.add_recorded` needs them; and 'class_names'
-    from results.json, or from data.json while the run is in progress, each if
-    recorded.
+    and 'multi_label' from results.json, or from data.json while the run is in
+    progress, each if recorded.
   """
   if folder.name == CHECKPOINTS:
     folder = folder.parent
@@ -135,10 +142,14 @@ def settings(folder: epath.Path) -> dict[str, dict[str, Any]]:
       trim_px=config.get('data.trim_px', 0),
     )
   file = RESULTS if (folder / RESULTS).exists() else DATA
-  names = (read_json(folder / file) or {}).get('class_names')
+  content = read_json(folder / file) or {}
+  names = content.get('class_names')
   return {
     CONFIG: recorded,
-    file: {'class_names': names and tuple(names)},
+    file: {
+      'class_names': names and tuple(names),
+      'multi_label': content.get('multi_label') or None,
+    },
   }
 
 

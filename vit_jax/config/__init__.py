@@ -15,6 +15,7 @@ from vit_jax.config.base import (
 )
 from vit_jax.config.derived import (
   eval_splits,
+  held_out_metric,
   image_size,
   model_options,
   profiled_steps,
@@ -34,6 +35,7 @@ __all__ = [
   'eval_splits',
   'flatten',
   'from_json',
+  'held_out_metric',
   'image_size',
   'load_run',
   'model_options',

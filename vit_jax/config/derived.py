@@ -80,6 +80,14 @@ def eval_splits(config: ml_collections.ConfigDict) -> dict[str, str]:
   return splits
 
 
+def held_out_metric(config: ml_collections.ConfigDict) -> str:
+  """Returns the metric by which a sweep selects a setting.
+
+  It is the quantity of `best_metric`, by default the accuracy, on `sweep.val`.
+  """
+  return f'val/{config.best_metric.rpartition("/")[2] or "accuracy"}'
+
+
 def profiled_steps(
   config: ml_collections.ConfigDict, total_steps: int | None = None
 ) -> tuple[int, int] | None:

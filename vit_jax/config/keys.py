@@ -1,14 +1,17 @@
-"""All config keys; those that single jobs read are in `job_keys`."""
+"""All config keys.
+
+Those of the model are in `model_keys`, those that single jobs read in
+`job_keys`.
+"""
 
 from vit_jax.checkpoints import fitting, position_tables
 from vit_jax.config.job_keys import JOB_KEYS
 from vit_jax.config.key import Adjustable, Key, Reporting
+from vit_jax.config.model_keys import MAX_SIDE_PX, MODEL_KEYS
 from vit_jax.data import class_matching, decode, preprocess
-from vit_jax.models import factory, layers, pooling, positions, stacking
+from vit_jax.models import factory
 from vit_jax.training import optim, steps
 
-_MAX_SIDE_PX = 2**14
-_MAX_DEPTH = 1000  # Blocks or units; each is traced.
 # Adam divides by 1 - b**t.
 _MAX_DECAY = 0.999999
 
@@ -37,6 +40,13 @@ _RUN = {
     '',
     'Metric of an evaluation, such as val/accuracy, by which to keep the best'
     ' weights besides the last; empty: none.',
+  ),
+  'label_threshold': Key(
+    0.5,
+    'Probability above which a label is predicted, for data with several labels'
+    ' per image: in F1 and in lists of labels.',
+    low=1e-6,
+    high=0.999999,
   ),
   'profile_steps': Adjustable('', 'Steps FIRST:LAST to profile; empty: none.'),
   'init_from': Key(
@@ -78,122 +88,6 @@ _RUN = {
   ),
   'report.page': Adjustable(
     True, 'Whether the job writes its page, report.html.'
-  ),
-}
-
-# Except for the name, each is an attribute of the model.
-_MODEL = {
-  'model.name': Key(
-    'ViT-B/16',
-    "Model and patch size, such as ViT-B/16; empty: the checkpoint's, unless"
-    ' the job trains.',
-  ),
-  'model.depth': Key(
-    0,
-    'Encoder blocks; 0: those of model.name.',
-    low=0,
-    high=_MAX_DEPTH,
-    unset=0,
-  ),
-  'model.width': Key(
-    0, 'Embedding dimension; 0: that of model.name.', low=0, unset=0
-  ),
-  'model.mlp_dim': Key(
-    0, 'Hidden size of the MLPs; 0: that of model.name.', low=0, unset=0
-  ),
-  'model.heads': Key(
-    0, 'Attention heads; 0: those of model.name.', low=0, unset=0
-  ),
-  'model.patch_size': Key(
-    0,
-    'Patch side in px; 0: that of model.name.',
-    low=0,
-    high=_MAX_SIDE_PX,
-    unset=0,
-  ),
-  'model.stage_depths': Key(
-    (),
-    "Units of a ResNet's stages, such as 3,4,6,3; empty: those of model.name.",
-    items=int,
-    low=1,
-    high=_MAX_DEPTH,
-    unset=(),
-  ),
-  'model.width_factor': Key(
-    0.0,
-    'Width factor of a ResNet, a multiple of 0.5; 0: that of model.name.',
-    low=0,
-    high=1000,
-    unset=0,
-  ),
-  'model.pool': Key(
-    'token',
-    'Image representation: token, the class token; gap, the mean of patches;'
-    ' gap_norm, a LayerNorm of this mean instead of the final norm (MAE, BEiT);'
-    ' map, attention (arXiv 2106.04560).',
-    choices=pooling.POOLS,
-  ),
-  'model.class_token': Key(
-    False,
-    'Whether there is a class token even if model.pool does not use it.',
-  ),
-  'model.registers': Key(
-    0,
-    'Learned tokens besides those of patches (arXiv 2309.16588); 0: none.',
-    low=0,
-  ),
-  'model.positions': Key(
-    '1d',
-    'Position embeddings of patches (Appendix D.4): none; 1d, by their order;'
-    ' 2d, by row and column; relative, by the offsets between them; sincos2d,'
-    ' fixed sines and cosines of row and column.',
-    choices=positions.KINDS,
-  ),
-  'model.positions_at': Key(
-    'stem',
-    'Where 1d and 2d embeddings are added: stem, to the tokens; every_layer, to'
-    ' each block, with its own; every_layer_shared, to each, with the same.',
-    choices=positions.PLACES,
-  ),
-  'model.representation_size': Key(
-    0,
-    "Width of the head's hidden tanh layer; 0: none; -1: the model's width.",
-    low=-1,
-    unset=0,
-  ),
-  'model.dropout': Key(0.0, 'Dropout rate (Appendix B.1).', low=0, high=0.999),
-  'model.dtype': Key(
-    'float32',
-    'Compute type; parameters, softmax and norms stay float32.',
-    choices=factory.DTYPES,
-  ),
-  'model.gelu': Key(
-    '',
-    "Form of GELU, tanh or erf; empty: the checkpoint's, else tanh.",
-    choices=('', *layers.GELUS),
-    unset='',
-    derived=True,
-  ),
-  'model.norm_eps': Key(
-    0.0,
-    "Epsilon of LayerNorms; 0: the checkpoint's, else 1e-6.",
-    low=0,
-    high=1,
-    unset=0,
-    derived=True,
-  ),
-  'model.head_bias': Key(
-    0.0, 'Initial bias of the head; -10 suits a sigmoid over many classes.'
-  ),
-  'model.scan': Adjustable(
-    False,
-    'Whether training scans over the blocks: less memory, faster compilation.',
-  ),
-  'model.remat': Adjustable(
-    'none',
-    'What training recomputes to save memory: none; full, all of a block; dots,'
-    ' all but the outputs of dense layers.',
-    choices=stacking.REMAT_POLICIES,
   ),
 }
 
@@ -252,10 +146,10 @@ _DATA = {
     'Image height in px, and width unless data.image_width is set; 0: the'
     " checkpoint's, unless the job trains.",
     low=0,
-    high=_MAX_SIDE_PX,
+    high=MAX_SIDE_PX,
   ),
   'data.image_width': Key(
-    0, 'Image width in px; 0: data.image_size.', low=0, high=_MAX_SIDE_PX
+    0, 'Image width in px; 0: data.image_size.', low=0, high=MAX_SIDE_PX
   ),
   'data.crop': Key(
     'inception',
@@ -270,7 +164,7 @@ _DATA = {
     0,
     'Side in px before a random or center crop; 0: 7/6 of the size.',
     low=0,
-    high=2 * _MAX_SIDE_PX,
+    high=2 * MAX_SIDE_PX,
   ),
   'data.flip': Key(True, 'Whether to flip images at random.'),
   'data.rotate_degrees': Key(
@@ -302,7 +196,7 @@ _DATA = {
     0,
     'Border in px to cut off evaluation images, 2 for ObjectNet.',
     low=0,
-    high=_MAX_SIDE_PX,
+    high=MAX_SIDE_PX,
   ),
 }
 
@@ -407,4 +301,4 @@ _MESH = {
   ),
 }
 
-KEYS = _RUN | _MODEL | _DATA | _OPTIM | _MESH | JOB_KEYS
+KEYS = _RUN | MODEL_KEYS | _DATA | _OPTIM | _MESH | JOB_KEYS

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 
 from vit_jax.checkpoints import finite
 from vit_jax.distributed import processes
+from vit_jax.evaluation import multi_label
 from vit_jax.training import steps
 
 EvalStep = Callable[[PyTree, steps.Batch], dict[str, Array]]
@@ -30,8 +32,10 @@ class Predictions:
     top_classes: (n, min(5, k)) classes with the largest logits, in descending
       order.
     top_probabilities: (n, min(5, k)) probabilities of these classes.
-    label: (n,) class numbers or (n, k) rows of zeros and ones.
+    label: (n,) class numbers, or (n, k) whether each class is a label.
     loss: (n,) in nats; None if the loss is not defined for the labels.
+    logits: (n, k), for multi-label metrics; None if these are not computed.
+    threshold: with `logits`, the probability above which a label is predicted.
   """
 
   index: np.ndarray
@@ -39,6 +43,8 @@ class Predictions:
   top_probabilities: np.ndarray
   label: np.ndarray
   loss: np.ndarray | None = None
+  logits: np.ndarray | None = None
+  threshold: float = 0.5
 
   @property
   def predicted(self) -> np.ndarray:
@@ -69,7 +75,8 @@ class Predictions:
 
     `accuracy` is the fraction of examples whose predicted class is correct.
     With more than five classes, `top5_accuracy` is the fraction with a correct
-    class among the top five. Both ignore examples without labels.
+    class among the top five. Both ignore examples without labels. With logits,
+    those of `multi_label.ClassScores.metrics` are added.
 
     Raises:
       ValueError: if no example has a label.
@@ -86,7 +93,23 @@ class Predictions:
     metrics['accuracy'] = int(correct[:, 0].sum()) / len(correct)
     if num_classes > TOP:
       metrics['top5_accuracy'] = int(correct.any(axis=1).sum()) / len(correct)
+    if self.logits is not None:
+      metrics |= self._class_scores.metrics()
     return metrics
+
+  def by_class(self, num_classes: int) -> dict[str, list[float | None]]:
+    """Returns the metrics of single classes; None if there are no examples.
+
+    These are `accuracy` and, with logits, `average_precision`.
+    """
+    metrics = {'accuracy': self.class_accuracy(num_classes)}
+    if self.logits is not None:
+      metrics['average_precision'] = self._class_scores.average_precision
+    return metrics
+
+  @functools.cached_property
+  def _class_scores(self) -> multi_label.ClassScores:
+    return multi_label.score_classes(self.label, self.logits, self.threshold)
 
   def class_counts(self, num_classes: int) -> np.ndarray:
     """Returns the number of examples of each class, (k,)."""
@@ -110,7 +133,11 @@ PROBABILITIES = {'softmax': jax.nn.softmax, 'sigmoid': jax.nn.sigmoid}
 
 
 def make_eval_step(
-  model, *, loss: str, project: Callable[[Array], Array] | None = None
+  model,
+  *,
+  loss: str,
+  project: Callable[[Array], Array] | None = None,
+  with_logits: bool = False,
 ) -> EvalStep:
   """Returns a function from (params, batch) to values per example.
 
@@ -120,6 +147,7 @@ def make_eval_step(
       computed. The softmax loss is not defined for multiple labels per example.
     project: maps the model's logits (b, j) to those of the k classes of the
       labels; None if these are the model's classes.
+    with_logits: whether the values include all logits.
   """
 
   def eval_step(params, batch):
@@ -127,6 +155,8 @@ def make_eval_step(
     if project is not None:
       logits = project(logits)
     outputs = top_classes(logits, loss=loss)
+    if with_logits:
+      outputs['logits'] = logits.astype(jnp.float32)
     if batch['label'].ndim == 1 or loss != 'softmax':
       targets = steps.as_targets(batch['label'], logits.shape[-1])
       outputs['loss'] = steps.LOSSES[loss](logits, targets)
@@ -151,10 +181,16 @@ def top_classes(
 
 
 def predict(
-  eval_step: EvalStep, params: PyTree, batches: Batches, put: Put
+  eval_step: EvalStep,
+  params: PyTree,
+  batches: Batches,
+  put: Put,
+  *,
+  threshold: float = 0.5,
 ) -> Predictions:
-  """Evaluates a model on a dataset; same arguments as in `collect`."""
-  return Predictions(**collect(eval_step, params, batches, put))
+  """Evaluates a model on a dataset; see `collect` and `Predictions`."""
+  rows = collect(eval_step, params, batches, put)
+  return Predictions(**rows, threshold=threshold)
 
 
 def collect(
@@ -163,20 +199,27 @@ def collect(
   """Returns the outputs of a step for each example, with `index` and `label`.
 
   Every process returns the examples of all processes, ordered by index and
-  without padding. The step is jitted, and the weights are on the devices.
+  without padding. The step is jitted, and the weights are on the devices. Rows
+  of labels are returned as booleans.
 
   Raises:
     finite.NonFiniteError: if an output is NaN or infinite.
     ValueError: if the mask of every row is 0.
   """
   parts = list(_outputs(eval_step, params, batches, put))
-  rows = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+  # Frees the parts of each array once they are joined.
+  rows = {
+    name: np.concatenate([part.pop(name) for part in parts])
+    for name in list(parts[0])
+  }
   order = np.argsort(rows['index'])
   if not len(order):
     raise ValueError(
       'none of the images to evaluate can be read; the log lists them.'
     )
-  rows = {name: values[order] for name, values in rows.items()}
+  if np.any(np.diff(order) < 0):  # Otherwise, saves a copy of all logits.
+    for name in rows:
+      rows[name] = rows[name][order]
   finite.check(rows, 'outputs of the model', _ADVICE)
   return rows
 
@@ -198,5 +241,7 @@ def _outputs(eval_step, params, batches, put) -> Iterator[dict]:
 
 def _fetch(outputs) -> dict[str, np.ndarray]:
   rows = processes.fetch(outputs)
+  if rows['label'].ndim > 1:
+    rows['label'] = rows['label'] > 0
   real = rows.pop('mask') > 0
   return {name: values[real] for name, values in rows.items()}

@@ -21,14 +21,17 @@ _MAX_PHOTOS = 24
 
 
 def classes(run: finished_run.FinishedRun) -> list[content.Part]:
-  """Returns accuracies by class and confusions, for every split."""
+  """Returns metrics by class and confusions, for every split."""
   if not _comparable(run):
     return []
   accuracy = run.results['class_accuracy']
+  average_precision = run.results.get('class_average_precision', {})
   return [
     part
     for split, lines in run.predictions.items()
-    for part in by_class(split, lines, accuracy[split])
+    for part in by_class(
+      split, lines, accuracy[split], average_precision.get(split)
+    )
   ]
 
 
@@ -88,11 +91,19 @@ def by_class(
   split: str,
   lines: Sequence[predictions.Line],
   accuracy: Mapping[str, float | None],
+  average_precision: Mapping[str, float | None] | None = None,
 ) -> list[content.Part]:
-  """Returns the accuracy of each class, and which classes are confused.
+  """Returns the metrics of each class, and which classes are confused.
 
   `accuracy` has the classes in their order, with None for those without images.
+  So does `average_precision`, if it is measured.
   """
+  if average_precision:
+    known = {k: v for k, v in accuracy.items() if v is not None}
+    column = ('accuracy', {k: charts.number(v) for k, v in known.items()})
+    return [
+      _class_table(split, average_precision, column, metric='average precision')
+    ]
   if any(isinstance(line['label'], list) for line in lines):
     # Confusion is not defined for several labels per image.
     return [_class_table(split, accuracy)]
@@ -117,18 +128,18 @@ def by_class(
   ]
 
 
-def _class_table(split, accuracy, *columns) -> content.Table:
-  """Returns a table of classes, the least accurate first."""
-  known = [item for item in accuracy.items() if item[1] is not None]
+def _class_table(split, values, *columns, metric='accuracy') -> content.Table:
+  """Returns a table of classes, those with the lowest values first."""
+  known = [item for item in values.items() if item[1] is not None]
   rows = [
     (name, content.Bar(share), *(texts.get(name, '') for _, texts in columns))
     for name, share in sorted(known, key=lambda item: item[1])
   ]
   return content.Table(
-    (f'class of {split}', 'accuracy', *(heading for heading, _ in columns)),
+    (f'class of {split}', metric, *(heading for heading, _ in columns)),
     rows[:_MAX_ROWS],
     shown=25,
-    folded='more accurate classes',
+    folded=f'classes with a higher {metric}',
   )
 
 

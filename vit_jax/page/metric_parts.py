@@ -3,12 +3,13 @@
 import collections
 from collections.abc import Iterable, Mapping, Sequence
 
+from vit_jax.evaluation import multi_label
 from vit_jax.page import charts, content
 
 Event = Mapping[str, float]
 
-_MAIN = ('loss', 'accuracy')
-_FIRST = (*_MAIN, 'top5_accuracy')  # The first charts.
+_MAIN = ('loss', 'accuracy', 'mean_average_precision')
+_FIRST = (*_MAIN, 'micro_f1', 'macro_f1', 'top5_accuracy')  # The first charts.
 _MAX_HEADLINES = 4
 
 
@@ -84,7 +85,7 @@ def table(metrics: Mapping[str, float]) -> content.Table:
 def headlines(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
   """Returns names and values of the few most important metrics.
 
-  These are the first accuracies; without any, the first metrics.
+  These are the first accuracies and the like; without any, the first metrics.
   """
   names = [n for n in metrics if not n.endswith('_std') and '/raw_' not in n]
   if shares := [name for name in names if is_share(name)]:
@@ -99,5 +100,6 @@ def is_main(name: str) -> bool:
 
 
 def is_share(name: str) -> bool:
-  """Returns whether a metric is a share of examples, in [0, 1]."""
-  return name.endswith(('accuracy', 'shot')) or name.startswith('vtab/')
+  """Returns whether a metric is a number in [0, 1], shown in per cent."""
+  suffixes = ('accuracy', 'shot', *multi_label.METRICS)
+  return name.endswith(suffixes) or name.startswith('vtab/')

@@ -5,6 +5,7 @@ import functools
 import math
 from urllib import parse
 
+from vit_jax import config as config_lib
 from vit_jax.data import vtab_tasks as vtab_data
 from vit_jax.evaluation import inference_table, vtab_scores
 from vit_jax.page import charts, content, metric_parts
@@ -150,15 +151,16 @@ def _choice(run) -> list[content.Part]:
     )
     for setting, score in scores.items()
   ]
-  head = ('setting', 'held-out accuracy', '')
-  parts = [content.Table(head, rows, folded='more settings')]
-  if chart := _scores_chart(scores):
+  metric = config_lib.held_out_metric(run.config).removeprefix('val/')
+  title = f'held-out {metric}'
+  parts = [content.Table(('setting', title, ''), rows, folded='more settings')]
+  if chart := _scores_chart(title, scores):
     parts.append(content.Charts([chart]))
   return parts
 
 
-def _scores_chart(scores) -> content.Picture | None:
-  """Draws accuracy over a numeric key, one line per setting of the others."""
+def _scores_chart(title, scores) -> content.Picture | None:
+  """Draws scores over a numeric key, one line per setting of the others."""
   settings = [
     dict(pair.split('=', 1) for pair in setting.split(',') if '=' in pair)
     for setting in scores
@@ -176,7 +178,7 @@ def _scores_chart(scores) -> content.Picture | None:
   if len(lines) > charts.MAX_LINES:
     return None
   return charts.curves(
-    'held-out accuracy',
+    title,
     {name: sorted(points) for name, points in lines.items()},
     across=across,
     log_across=all(x > 0 for points in lines.values() for x, _ in points),

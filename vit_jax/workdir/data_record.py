@@ -1,7 +1,8 @@
 """The data of a run, in `data.json`: a resumed run must use the same data.
 
-It holds `class_names`, those of the model in label order; for `train`, the
-class names of the data; and for `train` and each of `evals`, the number of
+It holds `class_names`, those of the model in label order; `multi_label`,
+whether the model learns any number of labels per image; for `train`, the class
+names of the data; and for `train` and each of `evals`, the number of
 examples and `Source.fingerprint`.
 """
 
@@ -30,16 +31,25 @@ def describe(train: Source, evals: Mapping[str, Source]) -> Record:
 
 
 def write(
-  workdir: epath.Path, record: Record, class_names: Sequence[str]
+  workdir: epath.Path,
+  record: Record,
+  class_names: Sequence[str],
+  *,
+  multi_label: bool,
 ) -> None:
-  """Writes `data.json`; `class_names` are those of the model."""
+  """Writes `data.json`; see above for `class_names` and `multi_label`."""
   path = workdir / files.DATA
   earlier = files.read_json(path)
   evals = record['evals']
   if earlier and run_folder.has_checkpoint(workdir):
     # The metrics of a split that is no longer evaluated remain.
     evals = earlier.get('evals', {}) | evals
-  content = {'class_names': list(class_names), **record, 'evals': evals}
+  content = {
+    'class_names': list(class_names),
+    'multi_label': multi_label,
+    **record,
+    'evals': evals,
+  }
   files.update_json(path, content)
 
 

@@ -5,8 +5,10 @@ import logging
 from typing import Any
 
 from etils import epath
+from jaxtyping import Float
+import numpy as np
 
-from vit_jax.evaluation import classification
+from vit_jax.evaluation import classification, multi_label
 from vit_jax.workdir import files
 
 _log = logging.getLogger(__name__)
@@ -24,6 +26,8 @@ def write(
 ) -> None:
   """Writes one JSON line per example: its label and the prediction, by name.
 
+  With logits, it also has `predicted_labels`, see `labels_above`.
+
   Args:
     workdir: folder of the run.
     split: name of the split in metrics.
@@ -40,18 +44,33 @@ def write(
       return label_names[label]
     return [label_names[k] for k in label.nonzero()[0]]
 
+  def line(i):
+    fields = {
+      'example': describe(int(p.index[i])),
+      'label': named(p.label[i]),
+      'predicted': class_names[p.predicted[i]],
+      'probability': round(float(p.probability[i]), 4),
+    }
+    if p.logits is not None:
+      labels = labels_above(p.threshold, p.logits[i], class_names)
+      fields['predicted_labels'] = labels
+    return files.json_text(fields)
+
   p = predictions
-  lines = [
-    files.json_text(
-      {
-        'example': describe(int(p.index[i])),
-        'label': named(p.label[i]),
-        'predicted': class_names[p.predicted[i]],
-        'probability': round(float(p.probability[i]), 4),
-      }
-    )
-    for i in range(len(p.index))
-  ]
+  lines = list(map(line, range(len(p.index))))
   path = workdir / files.SPLIT_PREDICTIONS.format(split)
   files.write_text(path, '\n'.join(lines) + '\n')
   _log.info('%d predictions in %s', len(lines), path)
+
+
+def labels_above(
+  threshold: float, logits: Float[np.ndarray, ' k'], class_names: Sequence[str]
+) -> list[Line]:
+  """Returns `class` and `probability` of the labels above a threshold.
+
+  The most probable label comes first.
+  """
+  return [
+    {'class': class_names[k], 'probability': round(probability, 4)}
+    for k, probability in multi_label.predicted_labels(logits, threshold)
+  ]

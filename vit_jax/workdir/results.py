@@ -1,6 +1,7 @@
 """The final numbers of a run: `results.json`."""
 
-from collections.abc import Mapping
+import collections
+from collections.abc import Mapping, Sequence
 import logging
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 from jaxtyping import PyTree
 
 from vit_jax.checkpoints import backlog
+from vit_jax.evaluation import classification
 from vit_jax.workdir import files
 
 _log = logging.getLogger(__name__)
@@ -58,3 +60,20 @@ def write(
   files.write_json(path, results | details)
   backlog.flush()
   _log.info('finished; results in %s', path)
+
+
+def by_class(
+  predictions: Mapping[str, classification.Predictions],
+  class_names: Sequence[str],
+) -> dict[str, dict[str, dict[str, float | None]]]:
+  """Returns metrics of single classes, by split and name of the class.
+
+  The keys are those of `Predictions.by_class`, as in `class_accuracy`.
+  """
+  details = collections.defaultdict(dict, class_accuracy={})
+  for split, predicted in predictions.items():
+    for metric, values in predicted.by_class(len(class_names)).items():
+      details[f'class_{metric}'][split] = dict(
+        zip(class_names, values, strict=True)
+      )
+  return details

@@ -245,6 +245,7 @@ def _model_settings(config):
     )
   return {
     'loss': _LOSSES.get(problem),
+    'multi_label': problem == 'multi_label_classification' or None,
     'gelu': activation and pytorch.gelu(activation, _GELUS),
     'norm_eps': config.get('layer_norm_eps'),
     'heads': config.get('num_attention_heads'),

@@ -1,5 +1,8 @@
 """Evaluates a checkpoint on a dataset: top-1, top-5 and per-class accuracy.
 
+With several labels per image and the sigmoid loss, it also measures average
+precision and F1 (`evaluation.multi_label`).
+
 ImageNet's validation images are also scored by the labels of ReaL, and
 ObjectNet by a model of ImageNet's classes. The head of the checkpoint is used
 as it is.
@@ -13,6 +16,7 @@ import io
 import logging
 import operator
 import time
+from typing import Any
 
 from etils import epath
 import ml_collections
@@ -47,12 +51,18 @@ class _Score:
     """Number of images with a label."""
     return int(self.predictions.labelled.sum())
 
-  def rows(self) -> list[tuple[str, int, float | None]]:
-    """Returns the name, number of images and accuracy of every class."""
+  def rows(self) -> list[dict[str, Any]]:
+    """Returns name, number of images and metrics of every class, by heading."""
     k = len(self.class_names)
-    counts = self.predictions.class_counts(k).tolist()
-    accuracies = self.predictions.class_accuracy(k)
-    return list(zip(self.class_names, counts, accuracies, strict=True))
+    columns = {
+      'class': self.class_names,
+      'images': self.predictions.class_counts(k).tolist(),
+      **self.predictions.by_class(k),
+    }
+    return [
+      dict(zip(columns, row, strict=True))
+      for row in zip(*columns.values(), strict=True)
+    ]
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
@@ -92,7 +102,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
         data = build.with_labels_of(data, match)
   mesh = mesh_lib.create(**config.mesh)
   evaluator = evaluator_lib.Evaluator(
-    data, model.model, mesh, loss=model.config.loss, project=project
+    data,
+    model.model,
+    mesh,
+    loss=model.config.loss,
+    threshold=config.label_threshold,
+    project=project,
   )
   params = mesh_lib.put(model.params, mesh_lib.replicated(mesh))
   claim.start(config_lib.flatten(config), workdir)
@@ -131,10 +146,10 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     init_from=config.init_from,
     num_examples={split: score.num_images for split, score in scores.items()},
     class_names=class_names,
-    class_accuracy={
-      split: {name: accuracy for name, _, accuracy in score.rows()}
-      for split, score in scores.items()
-    },
+    **results.by_class(
+      {split: score.predictions for split, score in scores.items()},
+      data.class_names,
+    ),
   )
 
 
@@ -208,7 +223,7 @@ def _check_imagenet(
 
 
 def _print(scores: dict[str, _Score]) -> None:
-  """Prints all metrics, and the classes, the least accurate first."""
+  """Prints all metrics, and the classes, the worst first."""
   metrics = dict.fromkeys(m for score in scores.values() for m in score.metrics)
   rows = [('split', 'images', *metrics)]
   for split, score in scores.items():
@@ -216,24 +231,32 @@ def _print(scores: dict[str, _Score]) -> None:
     rows.append((split, str(score.num_images), *map(_text, values)))
   console.show(console.table(rows))
   for split, score in scores.items():
-    classes = [row for row in score.rows() if row[2] is not None]
-    classes.sort(key=lambda row: row[2])
-    rows = [(f'{split}, class', 'images', 'accuracy')]
-    rows += [(n, str(c), _text(a)) for n, c, a in classes]
+    classes = [row for row in score.rows() if row['images']]
+    first, *names = list(classes[0])
+    classes.sort(key=lambda row: row[names[-1]])
+    rows = [(f'{split}, {first}', *names)]
+    rows += [(r[first], *(_text(r[name]) for name in names)) for r in classes]
     console.show(f'\n{console.table(rows[: 1 + _MAX_PRINTED_CLASSES])}')
     if (more := len(classes) - _MAX_PRINTED_CLASSES) > 0:
       console.show(f'... and {more} more in per_class.csv')
 
 
-def _text(value: float | None) -> str:
-  return '' if value is None else f'{value:.4f}'
+def _text(value: float | int | None) -> str:
+  if value is None:
+    return ''
+  return str(value) if isinstance(value, int) else f'{value:.4f}'
 
 
 def _write_classes(scores: dict[str, _Score], path: epath.Path) -> None:
-  """Writes one line per split and class; accuracy is empty without images."""
+  """Writes one line per split and class; metrics are empty without images."""
+  rows = [
+    {'split': split, **row}
+    for split, score in scores.items()
+    for row in score.rows()
+  ]
   text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(['split', 'class', 'images', 'accuracy'])
-  for split, score in scores.items():
-    writer.writerows([split, *row] for row in score.rows())
+  names = dict.fromkeys(name for row in rows for name in row)
+  writer = csv.DictWriter(text, names, lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
   files.write_text(path, text.getvalue())

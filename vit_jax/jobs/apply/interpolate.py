@@ -56,7 +56,11 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     data = build.with_labels_of(data, match)
     mesh = mesh_lib.create(**config.mesh)
     evaluator = evaluator_lib.Evaluator(
-      data, first.model, mesh, loss=first.config.loss
+      data,
+      first.model,
+      mesh,
+      loss=first.config.loss,
+      threshold=config.label_threshold,
     )
   claim.start(config_lib.flatten(config), workdir)
 
@@ -79,6 +83,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     seconds=time.perf_counter() - begin,
     metrics=metrics,
     class_names=first.class_names,
+    multi_label=first.multi_label,
   )
 
 

@@ -18,6 +18,7 @@ from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
 from vit_jax.evaluation import classification
 from vit_jax.workdir import appended_file, claim, console, files, results
+from vit_jax.workdir import predictions as predictions_lib
 
 _log = logging.getLogger(__name__)
 
@@ -28,8 +29,9 @@ _SECONDS_BETWEEN_WRITES = 10  # On gs://, each takes a while.
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """Prints the most likely classes of each image in `predict.paths`.
 
-  They are also written to `predictions.jsonl`. The line of a file that cannot
-  be read has the reason instead, and a warning is logged.
+  They are also written to `predictions.jsonl`, for multi-label models with all
+  labels above `label_threshold`. The line of a file that cannot be read has the
+  reason instead, and a warning is logged.
 
   Raises:
     ValueError: if a path does not exist, no image can be read, or the
@@ -59,7 +61,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       ' does, or leave predict.class_names empty.'
     )
   mesh = mesh_lib.create(**config.mesh)
-  predictor = _Predictor(model, mesh, config.predict.top)
+  predictor = _Predictor(model, mesh)
   batch_size = mesh_lib.round_up(min(config.batch_size, len(paths)), mesh)
   claim.restart(config_lib.flatten(config), workdir)
   begin = time.perf_counter()
@@ -103,17 +105,23 @@ class _Predictor:
   """A compiled model, and the preprocessing of its images."""
 
   def __init__(
-    self, model: pretrained.PretrainedModel, mesh: jax.sharding.Mesh, top: int
+    self, model: pretrained.PretrainedModel, mesh: jax.sharding.Mesh
   ):
     self._mesh = mesh
+    self._threshold = model.config.label_threshold
     self._transform = build.eval_transform(model.config)
     self._params = mesh_lib.put(model.params, mesh_lib.replicated(mesh))
 
+    loss = model.config.loss
+
     def step(params, images):
       logits, _ = model.model.apply({'params': params}, images, train=False)
-      return classification.top_classes(
-        logits, loss=model.config.loss, count=top
+      outputs = classification.top_classes(
+        logits, loss=loss, count=model.config.predict.top
       )
+      if model.multi_label and loss == 'sigmoid':
+        outputs['logits'] = logits
+      return outputs
 
     self._step = jax.jit(step)
 
@@ -126,16 +134,13 @@ class _Predictor:
         batch = paths[start : start + batch_size]
         loaded = list(pool.map(self._load, batch))
         images = [x for x in loaded if isinstance(x, np.ndarray)]
-        tops = iter(self._top(images, batch_size) if images else ())
+        rows = iter(self._rows(images, batch_size) if images else ())
         for path, image_or_error in zip(batch, loaded, strict=True):
           if isinstance(image_or_error, str):
             yield {'example': listing.as_text(path), 'error': image_or_error}
           else:
-            top = [
-              {'class': names[k], 'probability': round(float(p), 4)}
-              for k, p in zip(*next(tops), strict=True)
-            ]
-            yield {'example': listing.as_text(path), 'top': top}
+            line = self._line(next(rows), names)
+            yield {'example': listing.as_text(path), **line}
 
   def _load(self, path: str) -> np.ndarray | str:
     """Returns the preprocessed image, or why it cannot be read."""
@@ -144,8 +149,22 @@ class _Predictor:
     except ValueError as error:
       return str(error)
 
-  def _top(self, images: list[np.ndarray], batch_size: int):
-    """Returns the top classes and their probabilities for each image."""
+  def _line(self, row: dict[str, np.ndarray], names: Sequence[str]) -> dict:
+    """Returns the predictions for an image from the outputs of the step."""
+    top = zip(row['top_classes'], row['top_probabilities'], strict=True)
+    line = {
+      'top': [
+        {'class': names[k], 'probability': round(float(p), 4)} for k, p in top
+      ]
+    }
+    if 'logits' in row:
+      line['predicted_labels'] = predictions_lib.labels_above(
+        self._threshold, row['logits'], names
+      )
+    return line
+
+  def _rows(self, images: list[np.ndarray], batch_size: int) -> list[dict]:
+    """Returns the outputs of the step for each image."""
     batch = np.zeros((batch_size, *images[0].shape), np.float32)
     batch[: len(images)] = images
     # Every process has read all images, and puts its share on its devices.
@@ -153,8 +172,10 @@ class _Predictor:
     batch = np.split(batch, share['process_count'])[share['process_index']]
     put = mesh_lib.put_batch({'image': batch}, self._mesh)
     out = processes.fetch(self._step(self._params, put['image']))
-    rows = zip(out['top_classes'], out['top_probabilities'], strict=True)
-    return list(rows)[: len(images)]
+    return [
+      {name: values[i] for name, values in out.items()}
+      for i in range(len(images))
+    ]
 
 
 def _text(line: dict) -> str:
@@ -163,4 +184,7 @@ def _text(line: dict) -> str:
   else:
     named = (f'{x["class"]} {x["probability"]:.4f}' for x in line['top'])
     text = f'{line["example"]}: {", ".join(named)}'
+    if 'predicted_labels' in line:
+      labels = ', '.join(x['class'] for x in line['predicted_labels'])
+      text += f'; labels: {labels or "none"}'
   return printing.printable(text)

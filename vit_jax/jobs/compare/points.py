@@ -14,9 +14,10 @@ from etils import epath
 import ml_collections
 
 from vit_jax import config as config_lib
-from vit_jax.build import few_shot_evaluator
+from vit_jax.build import dataset_facts, few_shot_evaluator
 from vit_jax.checkpoints import finite, location
 from vit_jax.config.values import FAMILY
+from vit_jax.evaluation import multi_label
 from vit_jax.jobs.compare import settings, transfer
 from vit_jax.workdir import finished_run
 
@@ -127,11 +128,18 @@ def check(
 
 
 def _own_metrics(point) -> list[str]:
-  """Returns the names of the accuracies that runs of a point have."""
+  """Returns the names of the metrics in `_own_values` of a point's runs."""
   if point.finished_runs:
-    return [name for run in point.finished_runs for name in _accuracies(run)]
+    return [name for run in point.finished_runs for name in _own_values(run)]
   config = point.config
-  names = [f'{split}/accuracy' for split in config_lib.eval_splits(config)]
+  metrics = ['accuracy']
+  if (
+    config.loss == 'sigmoid'  # Otherwise, the data need not be opened.
+    and dataset_facts.look_up_or_open(config).multi_label
+  ):
+    metrics += multi_label.METRICS
+  splits = config_lib.eval_splits(config)
+  names = [f'{split}/{metric}' for split in splits for metric in metrics]
   if config.best_metric:
     names.append(f'best/{config.best_metric}')
   if config.few_shot.every:
@@ -257,15 +265,19 @@ def _score(config, run, folder) -> Run | None:
   except finite.NonFiniteError as error:
     _log.warning('%s diverged: %s', folder, error)
     return None
-  return Run(run, scores | _accuracies(run) | scores)
+  return Run(run, scores | _own_values(run) | scores)
 
 
-def _accuracies(run) -> dict[str, float]:
-  """Returns the run's own accuracies, of its best weights if it kept them."""
+def _own_values(run) -> dict[str, float]:
+  """Returns the run's own accuracies, mean average precision and F1.
+
+  They are those of its best weights if it kept them.
+  """
   metrics = {
     name: value
     for name, value in run.metrics.items()
-    if name.endswith(('/accuracy', 'shot'))
+    if name.endswith(('/accuracy', 'shot', *multi_label.METRICS))
+    and '/raw_' not in name
   }
   if run.config.best_metric:
     for event in run.events:

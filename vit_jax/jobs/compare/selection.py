@@ -10,12 +10,11 @@ import statistics
 from etils import epath
 import ml_collections
 
+from vit_jax import config as config_lib
 from vit_jax.checkpoints import finite
 from vit_jax.jobs.compare import settings
 
 _log = logging.getLogger(__name__)
-
-HELD_OUT_METRIC = 'val/accuracy'
 
 Scores = dict[settings.Setting, float | None]  # None for a diverged run.
 
@@ -66,17 +65,18 @@ def held_out_config(
 def held_out_score(
   config: ml_collections.ConfigDict, folder: epath.Path
 ) -> float | None:
-  """Trains on `sweep.train` and returns the accuracy on `sweep.val`.
+  """Trains on `sweep.train` and returns the score on `sweep.val`.
 
   Returns:
-    The accuracy in [0, 1]; None if the run diverged.
+    The `held_out_metric` of the config, in [0, 1]; None if the run diverged.
 
   Raises:
     Stopped: if the run was preempted.
   """
+  metric = config_lib.held_out_metric(config)
   config = held_out_config(config)
   try:
-    return settings.run_or_read(config, folder)['metrics'][HELD_OUT_METRIC]
+    return settings.run_or_read(config, folder)['metrics'][metric]
   except finite.NonFiniteError as error:
     _log.warning('%s diverged: %s', folder, error)
     return None

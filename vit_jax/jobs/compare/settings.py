@@ -27,7 +27,7 @@ RUN_JOBS = {
 }
 
 # Keys by which the data of a run is opened.
-_KEYS_OF_DATA = ('data.', 'best_metric', 'seed')
+_KEYS_OF_DATA = ('data.', 'best_metric', 'loss', 'seed')
 # Other folders of a sweep or study.
 _RESERVED = ('compiled', 'checkpoints')
 _MAX_NAME = 240  # Bytes; file systems take 255.

@@ -3,7 +3,8 @@
 The protocol of Appendix B.1.1: each setting trains on a part of the training
 split and is scored on the rest; the best one then trains on the whole split
 with several seeds. The mean and standard deviation of its test metrics are
-reported. Every run is a run of the job `sweep.job` with a work directory of its
+reported. Settings are scored by accuracy, or by the metric that `best_metric`
+names. Every run is a run of the job `sweep.job` with a work directory of its
 own below the sweep's, so an interrupted sweep resumes where it stopped.
 """
 
@@ -32,10 +33,14 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   if claim.is_finished(config_lib.flatten(config), workdir):
     return
   begin = time.perf_counter()
+  metric = config_lib.held_out_metric(config)
   candidates = settings_lib.settings(config)
   configs = [settings_lib.run_config(config, setting) for setting in candidates]
   if len(candidates) > 1:
-    configs += [selection.held_out_config(c) for c in configs]
+    held_out = [selection.held_out_config(c) for c in configs]
+    for held_out_config in held_out:
+      held_out_config.best_metric = metric  # Checks that it is measured.
+    configs += held_out
   settings_lib.check_data((c, workdir) for c in configs)
   claim.start(config_lib.flatten(config), workdir)
 
@@ -53,7 +58,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   except settings_lib.Stopped:
     return
   metrics = selection.mean_and_std([results['metrics'] for results in repeats])
-  table = _table(scores, selected, metrics, len(repeats))
+  table = _table(scores, selected, metric, metrics, len(repeats))
   _log.info('%s', table)
   files.write_text(workdir / files.TABLE, table + '\n')
   results_lib.write(
@@ -80,9 +85,9 @@ def _repeat(config, workdir, setting):
   return repeats
 
 
-def _table(scores, selected, metrics, num_seeds):
+def _table(scores, selected, held_out_metric, metrics, num_seeds):
   lines = [
-    selection.score_table(scores, selected, selection.HELD_OUT_METRIC),
+    selection.score_table(scores, selected, held_out_metric),
     '',
     f'{settings_lib.setting_name(selected)},'
     f' {num_seeds} {"seed" if num_seeds == 1 else "seeds"}:',

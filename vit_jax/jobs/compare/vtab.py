@@ -192,7 +192,7 @@ def _finish(config, workdir, scores, selected, results, missing) -> None:
   }
   table = _table(tasks, percent, missing, references)
   if scores:
-    metric = f'mean {selection.HELD_OUT_METRIC}'
+    metric = f'mean {config_lib.held_out_metric(config)}'
     table += '\n\n' + selection.score_table(scores, selected, metric)
   _log.info('%s', table)
   files.write_text(workdir / files.TABLE, table + '\n')

@@ -135,7 +135,9 @@ def train(
   # Only a valid run claims the folder.
   claim.start(config_lib.flatten(config), workdir)
   claim.check_shared(workdir)
-  data_record.write(workdir, record, data.class_names)
+  data_record.write(
+    workdir, record, data.class_names, multi_label=data.train.multi_label
+  )
   _log_sizes(program)
   with store_lib.Store(
     workdir / files.CHECKPOINTS, keep=config.keep_checkpoints

@@ -13,6 +13,7 @@ from vit_jax.build import evaluator
 from vit_jax.build import program as program_lib
 from vit_jax.jobs.train import run
 from vit_jax.workdir import predictions as predictions_lib
+from vit_jax.workdir import results
 
 
 def pretrain(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
@@ -86,7 +87,11 @@ class Classification(run.Trainable):
     )
     self.backbone = self.program.model
     self._evaluator = evaluator.Evaluator(
-      data, self.backbone, mesh, loss=config.loss
+      data,
+      self.backbone,
+      mesh,
+      loss=config.loss,
+      threshold=config.label_threshold,
     )
 
   def evaluate(
@@ -98,7 +103,7 @@ class Classification(run.Trainable):
   def write_predictions(
     self, workdir: epath.Path, predictions: evaluator.Predictions
   ) -> dict[str, Any]:
-    """Writes all predictions; returns class names and per-class accuracy."""
+    """Writes all predictions; returns the classes and their metrics."""
     names = self._data.class_names
     for split, predicted in predictions.items():
       predictions_lib.write(
@@ -110,10 +115,6 @@ class Classification(run.Trainable):
       )
     return {
       'class_names': names,
-      'class_accuracy': {
-        split: dict(
-          zip(names, predicted.class_accuracy(len(names)), strict=True)
-        )
-        for split, predicted in predictions.items()
-      },
+      'multi_label': self._data.train.multi_label,
+      **results.by_class(predictions, names),
     }
