@@ -27,6 +27,7 @@ COSTS = {
   'examples': 'training examples',
 }
 _FRONTIER_COSTS = 'exaflops', 'relative', 'core_days'
+_References = Mapping[str, Mapping[str, Sequence[study_charts.Mark]]]
 _FINETUNED = re.compile('finetune/(?P<name>.+)/accuracy')
 
 
@@ -238,7 +239,7 @@ def draw(
   across: str,
   metrics: Sequence[str],
   title: str,
-  references: Mapping[str, Mapping[str, Sequence[study_charts.Mark]]] | None = None,
+  references: _References | None = None,
 ) -> None:
   """Writes the chart, with a panel per metric and a line per family.
 
