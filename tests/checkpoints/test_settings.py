@@ -105,6 +105,17 @@ def test_normalization_of_timm_is_folded(tmp_path, params):
     )
 
 
+def test_problem_type_of_hugging_face(tmp_path, params):
+  for kind, expected in {
+    'multi_label_classification': ('sigmoid', True),
+    'single_label_classification': ('softmax', False),
+    None: ('softmax', False),
+  }.items():
+    save_huggingface(tmp_path, params, PREPROCESSOR, problem_type=kind)
+    _, description = checkpoints.load_with_description(tmp_path)
+    assert (description.loss, description.multi_label) == expected
+
+
 def test_folding_by_hand(tmp_path, params):
   save_huggingface(tmp_path, params, PREPROCESSOR)
   folded = checkpoints.load(tmp_path)['embedding']

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 import runs
 from vit_jax import main
 from vit_jax.evaluation import multi_label
+from vit_jax.jobs.compare import points, selection
 from vit_jax.page import examples, metric_parts
 from vit_jax.workdir import finished_run
 
@@ -191,3 +192,28 @@ def test_metrics_that_are_not_measured(data_dir, tmp_path, monkeypatch, caplog):
   config.best_metric = 'test/micro_f1'
   with pytest.raises(ValueError, match='it can be test/accuracy.'):
     main.run(config, tmp_path)
+
+
+def test_sweeps_select_by_the_best_metric(data_dir, tmp_path, monkeypatch):
+  config = training(data_dir)
+  metrics = {'val/accuracy': 0.2, 'val/mean_average_precision': 0.7}
+  monkeypatch.setattr(
+    selection.settings, 'run_or_read', lambda *unused: {'metrics': metrics}
+  )
+  assert selection.held_out_score(config, tmp_path) == 0.7
+  config.best_metric = ''
+  assert selection.held_out_score(config, tmp_path) == 0.2
+  runs.override(config, job='sweep', sweep__job='pretrain', loss='softmax')
+  runs.override(config, best_metric='test/macro_f1', sweep__grid='seed=1|2')
+  with pytest.raises(ValueError, match='it can be test/accuracy.'):
+    main.run(config, tmp_path / 'sweep')
+
+
+def test_studies_draw_these_metrics(data_dir, tmp_path):
+  config = runs.override(training(data_dir), job='study', data__eval='test')
+  config.study.metrics = ('test/micro_f1', 'best/test/mean_average_precision')
+  config.study.points = {'only': {'family': 'ViT'}}
+  points.check(config, points.list_points(config), tmp_path)
+  config.study.metrics = ('test/f1',)
+  with pytest.raises(ValueError, match='test/mean_average_precision'):
+    points.check(config, points.list_points(config), tmp_path)

@@ -126,4 +126,4 @@ def test_vit_l16_trains_on_prepared_data(imagenet21k, tmp_path):
   config.data.image_size = 32
   results = runs.run(config, tmp_path)
   assert results['step'] == 2  # 99 % of 60 images are 59.
-  assert results['val/accuracy'] in (0, 1)  # Of the other one.
+  assert results['metrics']['val/accuracy'] in (0, 1)  # The other one.

@@ -13,6 +13,7 @@ from vit_jax.build.data import (
   open_data,
   open_eval_data,
   open_split,
+  score_names,
   with_labels_of,
 )
 from vit_jax.build.model import create_model, record_derived
@@ -39,5 +40,6 @@ __all__ = [
   'open_eval_data',
   'open_split',
   'record_derived',
+  'score_names',
   'with_labels_of',
 ]

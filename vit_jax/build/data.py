@@ -132,8 +132,15 @@ def _check_best_metric(
 ) -> None:
   """Checks that `best_metric` is measured."""
   best = config.best_metric
-  if not best:
-    return
+  if best and best not in (names := score_names(config, data)):
+    raise ValueError(
+      f'best_metric={best!r} is not measured; with'
+      f' data.eval={config.data.eval!r} it can be {" or ".join(names)}.'
+    )
+
+
+def score_names(config: ml_collections.ConfigDict, data: EvalData) -> list[str]:
+  """Returns the names of the metrics by which weights can be compared."""
   names = [f'{name}/accuracy' for name in data.evals]
   if config.job != 'masked_patch':
     names += [
@@ -142,11 +149,7 @@ def _check_best_metric(
       if has_multi_label_metrics(source, config.loss)
       for metric in multi_label.METRICS
     ]
-  if best not in names:
-    raise ValueError(
-      f'best_metric={best!r} is not measured; with'
-      f' data.eval={config.data.eval!r} it can be {" or ".join(names)}.'
-    )
+  return names
 
 
 def has_multi_label_metrics(source: registry.Source, loss: str) -> bool:

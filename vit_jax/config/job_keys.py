@@ -152,9 +152,7 @@ JOB_KEYS = {
     ' vtab:TASK, tfds:BUILDER or names in the catalog. Or KIND:PATH of your own'
     ' images; see configs/prepare.py.',
   ),
-  'prepare.name': Key(
-    '', 'Name of the data set to write from your own images.'
-  ),
+  'prepare.name': Key('', 'Name of the dataset to write from your own images.'),
   'prepare.workers': Adjustable(
     0, 'Worker processes; 0: one for every CPU of this process.', low=0
   ),

@@ -15,8 +15,8 @@ import numpy as np
 # Names of the metrics in `ClassScores.metrics`.
 METRICS = ('mean_average_precision', 'micro_f1', 'macro_f1')
 # Most bytes of logits of a split, enough for 1 % of ImageNet-21k. While they
-# are gathered, each process holds 2.25 times as many: the batches, the joined
-# logits, and the labels.
+# are gathered, each process needs about three times as many, for the batches,
+# the joined logits and the labels.
 MAX_BYTES = 16 * 2**30
 _CLASSES_AT_ONCE = 64
 

@@ -1,1 +1,1 @@
-"""Writes data sets in the format of TensorFlow Datasets (TFDS)."""
+"""Writes datasets in the format of TensorFlow Datasets (TFDS)."""

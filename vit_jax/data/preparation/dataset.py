@@ -1,4 +1,4 @@
-"""Writes original data as a data set that TFDS reads.
+"""Writes original data as a dataset that TFDS reads.
 
 While it is being written, its folder is called `1.0.0.incomplete`, and has the
 index of the original beside the shards. The same call resumes after an
@@ -33,23 +33,24 @@ Progress = Callable[[str, int, int], None]
 
 _INDEX = 'index'
 _JOINED = 'joined.jsonl'
+_PIXELS = 'max_pixels'
 
 
 def check_name(name: str) -> None:
-  """Checks the name of a data set to prepare.
+  """Checks the name of a dataset to prepare.
 
   Raises:
-    ValueError: if TFDS cannot use it, or has another data set of that name.
+    ValueError: if TFDS cannot use it, or has another dataset of that name.
   """
   if not re.fullmatch('[a-z][a-z0-9_]*', name):
     raise ValueError(
-      f'prepare.name={name!r} is not the name of a data set; use lower-case'
+      f'prepare.name={name!r} is not the name of a dataset; use lower-case'
       ' letters, digits and underscores, as in'
       ' --config.prepare.name=my_photos.'
     )
   if name in tfds.list_builders(with_community_datasets=False):
     raise ValueError(
-      f'prepare.name={name!r} is a data set of TFDS; choose another name.'
+      f'prepare.name={name!r} is a dataset of TFDS; choose another name.'
     )
 
 
@@ -64,11 +65,11 @@ def finished(
   """Returns the results of an earlier preparation; None if it is not finished.
 
   Args:
-    folder: folder of the data set, without its version.
+    folder: folder of the dataset, without its version.
     settings: see `prepare`.
 
   Raises:
-    ValueError: if the folder holds another data set.
+    ValueError: if the folder holds another dataset.
   """
   final = folder / VERSION
   if not (final / 'dataset_info.json').exists():
@@ -76,7 +77,7 @@ def finished(
   record = run_folder.read_json(final / RECORD)
   if record is None:
     raise ValueError(
-      f'{final} holds a data set that was not prepared by this command; choose'
+      f'{final} holds a dataset that was not prepared by this command; choose'
       ' another prepare.name or data.dir.'
     )
   _check_same(final, record['settings'], settings)
@@ -92,11 +93,11 @@ def prepare(
   num_workers: int,
   progress: Progress,
 ) -> dict[str, Any]:
-  """Prepares a data set, or resumes.
+  """Prepares a dataset, or resumes.
 
   Args:
     original: the original data.
-    folder: folder of the data set, such as DATA_DIR/imagenet21k. The data goes
+    folder: folder of the dataset, such as DATA_DIR/imagenet21k. The data goes
       to its subfolder `1.0.0`.
     settings: `seed`, `duplicates` (a key of `merge.DUPLICATES`), `shard_mib`,
       `max_pixels` and what else must be the same when it resumes.
@@ -117,15 +118,19 @@ def prepare(
   digest, num_units = _fingerprint(original)
   record = {'settings': dict(settings), 'original': digest}
   earlier = run_folder.read_json(incomplete / RECORD)
-  if earlier is None:
-    _write_json(incomplete / RECORD, record)
-  else:
-    _check_same(incomplete, earlier['settings'], settings)
+  if earlier is not None:
+    # Before the first shard, other settings have had no effect yet.
+    has_shards = any('.tfrecord-' in path.name for path in incomplete.iterdir())
+    relevant = settings if has_shards else {_PIXELS: settings[_PIXELS]}
+    _check_same(incomplete, earlier['settings'], relevant)
     if earlier['original'] != digest:
       raise ValueError(
         f'the original data is not the same as when {incomplete} was started;'
         ' restore it, or remove this folder to start again.'
       )
+  if earlier is None or earlier['settings'] != settings:
+    _write_json(incomplete / RECORD, record)
+  else:
     record = earlier
   if 'results' not in record:
     with contextlib.ExitStack() as at_the_end:
@@ -191,7 +196,7 @@ def _index_units(original, num_units, incomplete, settings, run, progress):
   existing = {path.name for path in folder.iterdir()}
   paths = [index.index_path(folder, i) for i in range(num_units)]
   tasks = (
-    (unit, number, folder, settings['max_pixels'])
+    (unit, number, folder, settings[_PIXELS])
     for number, unit in enumerate(original.units())
     if paths[number].name not in existing
   )
@@ -212,7 +217,7 @@ def _write_shards(merged, planned, incomplete, settings, run, progress):
       shard,
       {row: merged.label_sets[row] for row in set(shard.labels.tolist())},
       merged.index,
-      settings['max_pixels'],
+      settings[_PIXELS],
     )
     for shard in missing
   )
@@ -288,7 +293,7 @@ def _publish(incomplete: epath.Path, final: epath.Path) -> None:
     incomplete.rename(final)
     return
   # Elsewhere, files are renamed one by one, which may have been interrupted.
-  # The last one marks the data set as finished.
+  # The last one marks the dataset as finished.
   last = 'dataset_info.json'
   for path in sorted(incomplete.iterdir(), key=lambda path: path.name == last):
     path.replace(final / path.name)

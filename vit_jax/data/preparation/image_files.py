@@ -31,22 +31,27 @@ class FileOriginal(Original):
 
   def __init__(self, files: Files):
     self._files = files
+    self.multi_label = not isinstance(files.labels, np.ndarray)
 
   def units(self) -> Iterator[Unit]:  # noqa: D102
     files = self._files
     split_names, splits = ['train'], np.zeros(len(files.names), np.uint8)
     if not files.is_divided:
       split_names = list(files.splits)
-      # The first split of a file counts: the folder val also serves as test.
+      # The first split of a file counts: that of validation may be test, too.
       for number in reversed(range(len(split_names))):
         splits[files.splits[split_names[number]]] = number
     for start in range(0, len(files.names), _FILES_PER_UNIT):
       part = slice(start, start + _FILES_PER_UNIT)
+      if self.multi_label:
+        labels = files.labels.take(part)
+      else:
+        labels = files.labels[part, None]
       yield ImageFiles(
         files.prefix,
-        tuple(files.names.take(np.arange(len(files.names))[part])),
+        tuple(files.names.take(part)),
         tuple(split_names[k] for k in splits[part]),
-        tuple((files.class_names[k],) for k in files.labels[part]),
+        tuple(tuple(files.class_names[k] for k in row) for row in labels),
       )
 
   def class_names(self, labels: Collection[str]) -> dict[str, str]:  # noqa: D102

@@ -75,13 +75,16 @@ def index_unit(
       read by their offset in a file.
     max_pixels: largest height times width of an image.
   """
-  lines = []
+  count = 0
   with contextlib.ExitStack() as at_the_end:
+    # What is entered first ends last: the index appears after the images.
+    path = at_the_end.enter_context(atomic.renamed(index_path(folder, number)))
+    file = at_the_end.enter_context(path.open('wb'))
     spool = _Spool(folder / f'{number:07d}.images', at_the_end)
     for item in unit.items():
-      lines.append(_entry(item, spool, max_pixels).line())
-  atomic.replace(index_path(folder, number), b''.join(lines))
-  return len(lines)
+      file.write(_entry(item, spool, max_pixels).line())
+      count += 1
+  return count
 
 
 def _entry(item: Item, spool: _Spool, max_pixels: int) -> Entry:

@@ -18,7 +18,7 @@ KINDS: Mapping[str, Callable[[str], Original]] = {
   'webdataset': webdataset.open_webdataset,
   'parquet': parquet.open_parquet,
 }
-# Names of the data sets of a kind, if prepare.name is empty.
+# Names of the datasets of a kind, if prepare.name is empty.
 DEFAULT_NAMES = {'tars': 'imagenet21k'}
 
 

@@ -1,7 +1,7 @@
 """Between the passes: joins the indexes, and puts the images in order.
 
 The order depends on the images, their labels and the seed, but not on the files
-they are in. It takes about 60 bytes of memory per image.
+they are in. It takes about 110 bytes of memory per image.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def merge(
       + (f': {shortened.join(reasons, _NAMES_SHOWN)}, ...' if reasons else '.')
     )
   for name in table.split_names:
-    if not re.fullmatch(r'\w+', name, re.ASCII):
+    if not re.fullmatch(r'\w+', name):
       raise ValueError(
         f'{printing.printable(name)!r} cannot be the name of a split; use'
         ' letters, digits and underscores.'
@@ -151,8 +151,8 @@ def merge(
   ]
   label_sets = sorted(set(sets))
   rank = {labels: row for row, labels in enumerate(label_sets)}
-  labels = np.array([rank[s] for s in sets], np.int32)[np.array(table.labels)]
-  splits = np.array(table.splits)
+  labels = np.array([rank[s] for s in sets], np.int32)[np.asarray(table.labels)]
+  splits = np.asarray(table.splits)
   order, starts = _group(table.digests, splits, labels)
   ends = np.append(starts[1:], len(order)) - 1
   mixed = labels[order[starts]] != labels[order[ends]]
@@ -250,8 +250,8 @@ def _order(rows, table, labels, seed) -> Split:
   # NumPy guarantees a stable stream for RandomState, not for Generator.
   rows = rows[np.random.RandomState(seed % 2**32).permutation(len(rows))]
   return Split(
-    lines=np.array(table.lines)[rows],
+    lines=np.asarray(table.lines)[rows],
     labels=labels[rows],
-    num_bytes=int(np.array(table.sizes)[rows].sum()),
-    num_converted=int(np.array(table.converted)[rows].sum()),
+    num_bytes=int(np.asarray(table.sizes)[rows].sum()),
+    num_converted=int(np.asarray(table.converted)[rows].sum()),
   )

@@ -47,7 +47,7 @@ def plan(
   Args:
     merged: all images.
     folder: folder of the files.
-    name: name of the data set.
+    name: name of the dataset.
     shard_bytes: largest mean size of the files of a split.
   """
   planned = []

@@ -15,7 +15,6 @@ import threading
 from typing import TypeVar
 
 from vit_jax import foreign_errors
-from vit_jax.data.lazy_tensorflow import tf
 
 _A = TypeVar('_A')
 _B = TypeVar('_B')
@@ -85,8 +84,8 @@ def _initialize() -> None:
   """Prepares a worker: it exits with its parent, and uses one CPU."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent handles Ctrl-C.
   threading.Thread(target=_exit_with_parent, daemon=True).start()
-  tf.config.threading.set_intra_op_parallelism_threads(1)
-  tf.config.threading.set_inter_op_parallelism_threads(1)
+  # TensorFlow reads these when it is imported.
+  os.environ |= {'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1'}
 
 
 def _exit_with_parent() -> None:

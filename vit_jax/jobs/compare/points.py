@@ -13,8 +13,9 @@ import re
 from etils import epath
 import ml_collections
 
+from vit_jax import build
 from vit_jax import config as config_lib
-from vit_jax.build import dataset_facts, few_shot_evaluator
+from vit_jax.build import few_shot_evaluator
 from vit_jax.checkpoints import finite, location
 from vit_jax.config.values import FAMILY
 from vit_jax.evaluation import multi_label
@@ -132,14 +133,10 @@ def _own_metrics(point) -> list[str]:
   if point.finished_runs:
     return [name for run in point.finished_runs for name in _own_values(run)]
   config = point.config
-  metrics = ['accuracy']
-  if (
-    config.loss == 'sigmoid'  # Otherwise, the data need not be opened.
-    and dataset_facts.look_up_or_open(config).multi_label
-  ):
-    metrics += multi_label.METRICS
-  splits = config_lib.eval_splits(config)
-  names = [f'{split}/{metric}' for split in splits for metric in metrics]
+  if config.loss == 'sigmoid':  # Otherwise, the data need not be opened.
+    names = build.score_names(config, build.open_eval_data(config))
+  else:
+    names = [f'{split}/accuracy' for split in config_lib.eval_splits(config)]
   if config.best_metric:
     names.append(f'best/{config.best_metric}')
   if config.few_shot.every:

@@ -1,4 +1,4 @@
-"""Prepares a data set from the user's own images."""
+"""Prepares a dataset from the user's own images."""
 
 import hashlib
 import logging
@@ -21,7 +21,7 @@ _SECONDS_BETWEEN_MESSAGES = 10
 def run(
   source: str, config: ml_collections.ConfigDict, workdir: epath.Path
 ) -> None:
-  """Prepares the data set `prepare.name`, or resumes.
+  """Prepares the dataset `prepare.name`, or resumes.
 
   Args:
     source: original data, as KIND:PATH.
@@ -29,7 +29,7 @@ def run(
     workdir: folder of the run.
 
   Raises:
-    ValueError: if the source or a setting is invalid, or another data set of
+    ValueError: if the source or a setting is invalid, or another dataset of
       that name exists.
     OSError: if a file cannot be written.
   """

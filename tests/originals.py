@@ -1,4 +1,4 @@
-"""Original data given by its items; importable by worker processes."""
+"""Original data that is given by its items."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -19,16 +19,16 @@ class GivenUnit(Unit):
 
 
 class GivenOriginal(Original):
-  def __init__(self, *units):
+  def __init__(self, *units: list[Item]):
     self._units = [GivenUnit(tuple(items)) for items in units]
 
   def units(self):
     yield from self._units
 
 
-def picture(seed, kind='PNG', size=(9, 7)):
+def image_file(seed, kind='PNG', **options):
   """Returns an image file of random pixels."""
-  pixels = np.random.RandomState(seed).randint(0, 256, (*size, 3), np.uint8)
+  pixels = np.random.RandomState(seed).randint(0, 256, (9, 7, 3), np.uint8)
   file = io.BytesIO()
-  Image.fromarray(pixels).save(file, kind)
+  Image.fromarray(pixels).save(file, kind, **options)
   return file.getvalue()
