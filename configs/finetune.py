@@ -12,12 +12,14 @@ configs/folder.py).
 
 A third part selects another setting: `MODEL,imagenet2012,table2`, the larger
 images and averaged weights of Table 2 (ViT-L/16 at 512 px, ViT-H/14 at 518 px);
-`MODEL,DATASET,bit`, the BiT-HyperRule with MixUp for ResNets.
+`MODEL,DATASET,bit`, the BiT-HyperRule with MixUp for ResNets, at 128 px on
+CIFAR and 480 px on other datasets, or at 384 px with `MODEL,DATASET,bit384`.
 
-Settings: SGD with momentum 0.9, batch 512, 384 px, cosine decay after a warm-up
-of 500 steps (100 in runs of 500), gradients clipped to norm 1, no weight decay;
-dropout 0.1 for ViT-L/16, ViT-H/14 and R50+ViT-B/16. The learning rate is 0.03;
-`configs/sweep.py` tries all rates of Table 4.
+Settings: SGD with momentum 0.9, batch 512, 384 px (378 for patches of 14 px,
+our choice), cosine decay after a warm-up of 500 steps (100 in runs of 500),
+gradients clipped to norm 1, no weight decay; dropout 0.1 for ViT-L/16, ViT-H/14
+and R50+ViT-B/16. The learning rate is 0.03; `configs/sweep.py` tries all rates
+of Table 4.
 
 Your own images: batch 64 and learning rate 0.03 * 64 / 512; scale the rate in
 the same way when you change the batch size. Runs take 20 epochs or 500 steps,

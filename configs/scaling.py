@@ -86,6 +86,8 @@ def get_config(data: str = 'jft300m') -> ml_collections.ConfigDict:
   config = studies.compare(config, points)
   config.study.update(
     finetune=studies.DOWNSTREAM,
+    finetune_sweep=True,
+    real=True,
     metrics=('finetune/mean/accuracy', 'finetune/imagenet2012/accuracy'),
   )
   return config

@@ -210,7 +210,7 @@ _DATA = {
 _OPTIM = {
   'optim.name': Key(
     'adam',
-    'Optimizer: adam, with decoupled weight decay, or sgd.',
+    'Optimizer: adam or sgd.',
     choices=optim.OPTIMIZERS,
   ),
   'optim.lr': Key(1e-3, 'Learning rate after warm-up.', low=0),
@@ -241,13 +241,23 @@ _OPTIM = {
     choices=factory.DTYPES,
   ),
   'optim.weight_decay': Key(
-    0.0, 'Decoupled weight decay of kernels, times the learning rate.', low=0
+    0.0, 'Weight decay of kernels, times the learning rate.', low=0
+  ),
+  'optim.coupled_decay': Key(
+    False,
+    'Whether weight decay is added to the gradient, as L2 regularization,'
+    ' instead of to the update.',
   ),
   'optim.clip_norm': Key(
     0.0, 'Largest global norm of the gradient; 0: no clipping.', low=0
   ),
   'optim.ema_decay': Key(
     0.0, 'Decay of the averaged weights (Polyak); 0: none.', low=0, high=1
+  ),
+  'optim.ema_ramp': Key(
+    True,
+    'Whether the decay of the averaged weights rises to its value, as (1 + t) /'
+    ' (10 + t) at step t, so that short runs forget the initial weights.',
   ),
   'optim.freeze': Key(
     '',
