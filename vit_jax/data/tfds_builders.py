@@ -34,7 +34,9 @@ def find(
   except tfds.core.DatasetNotFoundError as error:
     row = catalog.DATASETS.get(builder_name)
     if row and row.instructions:
-      advice = row.instructions.format(dir=shlex.quote(data_dir or 'DIR'))
+      advice = row.instructions.format(
+        dir=shlex.quote(os.fspath(data_dir) or 'DIR')
+      )
     else:
       advice = (
         'Write your own images there with configs/prepare.py, prepare a TFDS'
