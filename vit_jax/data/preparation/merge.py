@@ -120,13 +120,14 @@ def merge(
   table, unreadable, position = _Table(), [], 0
   with index.open('wb') as joined:
     for part in parts:
-      for line in part.read_bytes().splitlines(keepends=True):
-        entry = Entry.parse(line)
-        if entry.error:
-          unreadable.append(entry)
-          continue
-        table.append(entry, position)
-        position += joined.write(line)
+      with part.open('rb') as lines:
+        for line in lines:
+          entry = Entry.parse(line)
+          if entry.error:
+            unreadable.append(entry)
+            continue
+          table.append(entry, position)
+          position += joined.write(line)
   if not table.lines:
     reasons = [f'{e.name} ({e.error})' for e in unreadable[:_NAMES_SHOWN]]
     raise ValueError(
