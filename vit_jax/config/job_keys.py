@@ -67,6 +67,17 @@ JOB_KEYS = {
     'Datasets to fine-tune the runs of a study on, as in Table 4, each'
     ' [METRIC_NAME=]DATASET, such as cifar10,folder:PHOTOS.',
   ),
+  'study.finetune_sweep': Key(
+    False,
+    'Whether study.finetune selects the learning rate as in Appendix B.1.1, on'
+    ' a held-out part of the training split, and for ResNets also tries the'
+    ' BiT-HyperRule.',
+  ),
+  'study.real': Key(
+    False,
+    'Whether models fine-tuned on ImageNet are scored by their ReaL labels too,'
+    " those of evaluate.real_json or else of TFDS's imagenet2012_real.",
+  ),
   'study.finetune_keys': Key(
     {},
     'KEY=VALUE pairs that study.finetune sets, separated by spaces.',
@@ -214,7 +225,9 @@ JOB_KEYS = {
     ' 0,0.5,1; empty: the mean of all.',
     items=float,
   ),
-  'predict.paths': Key((), 'Image files, and folders to search for them.'),
+  'predict.paths': Key(
+    (), 'Image files, folders to search for them, and table:FILE.'
+  ),
   'predict.top': Key(5, 'Number of classes to list per image.', low=1),
   'predict.class_names': Key(
     '',
@@ -245,6 +258,10 @@ JOB_KEYS = {
     (),
     'Test splits whose images are searched for in the split data.train of'
     ' data.name, each DATASET=SPLIT, such as cifar10=test.',
+  ),
+  'dedup.skip_missing': Key(
+    False,
+    'Whether test sets that are not prepared are left out, with a warning.',
   ),
   'dedup.threshold': Key(
     0.92, 'Smallest similarity of near-duplicates.', low=0.5, high=1
