@@ -120,14 +120,14 @@ def test_bytes_do_not_depend_on_units_and_interruptions(
   renamed, count = atomic.renamed, 0
 
   @contextlib.contextmanager
-  def killed_later(path):
+  def killed_later(path, *suffix):
     nonlocal count
     count -= 1
     if count < 0:
       path.parent.mkdir(parents=True, exist_ok=True)
       (path.parent / f'{path.name}.tmp').write_bytes(b'torn')
       raise KeyboardInterrupt
-    with renamed(path) as temporary:
+    with renamed(path, *suffix) as temporary:
       yield temporary
 
   monkeypatch.setattr(atomic, 'renamed', killed_later)
