@@ -11,8 +11,7 @@
 - figure3: ViTs on ImageNet, ImageNet-21k and JFT-300M, scored by fine-tuning on
   ImageNet. Weight decay, dropout and label smoothing are selected for each by
   held-out accuracy; the paper does not list the values, which are our choice.
-- table5: the same models and sets, scored on all downstream tasks of Table 5,
-  with ReaL if --config.evaluate.real_json=REAL is given.
+- table5: the same models and sets, scored on all downstream tasks of Table 5.
 - folder:PATH: a small ViT and a small ResNet at 32 px on 250, 1,000, 4,000 and
   16,000 images, with three seeds; digits: on 50, 200, 800 and all images.
 
@@ -52,7 +51,7 @@ DIGITS_SIZES = (50, 200, 800, 0)
 
 
 def get_config(argument: str = 'figure4') -> ml_collections.ConfigDict:
-  """Returns the config for a study of the paper, 'folder:PATH' or 'digits'.
+  """Returns the config for a study of the paper, or for own images or digits.
 
   Raises:
     ValueError: if there is no such study.
@@ -64,7 +63,7 @@ def get_config(argument: str = 'figure4') -> ml_collections.ConfigDict:
   elif argument in ('figure3', 'table5'):
     config = _table_5()
     if argument == 'figure3':
-      config.study.finetune = ('imagenet2012',)
+      config.study.update(finetune=('imagenet2012',), real=False)
       config.sweep.grid = FIGURE_3_REGULARIZATION
   else:
     raise ValueError(
@@ -119,5 +118,7 @@ def _table_5():
     for model in TABLE_5_MODELS
   }
   config = studies.compare(config, points)
-  config.study.finetune = studies.DOWNSTREAM
+  config.study.update(
+    finetune=studies.DOWNSTREAM, finetune_sweep=True, real=True
+  )
   return config

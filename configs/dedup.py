@@ -4,8 +4,10 @@
 
 The paper removes them before pre-training (section 4.1, after Kolesnikov et
 al., "Big Transfer", 2020). The argument is the pre-training set;
-`--config.data.train` is its split. By default, the test images are those of
-ImageNet and of four transfer tasks of the paper; choose others with
+`--config.data.train` is its split. By default, the test images are those of the
+paper's transfer tasks: ImageNet, CIFAR-10 and -100, Pets, Flowers and the other
+tasks of VTAB. Test sets that are not prepared are left out, with a warning.
+Choose others with
 
   --config.dedup.against=DATASET=SPLIT,DATASET=SPLIT
 
@@ -27,6 +29,15 @@ and decoded once, which takes most of the time. The same command resumes.
 import ml_collections
 
 from vit_jax import config as config_lib
+from vit_jax.data import vtab_tasks
+
+
+def _vtab_test_sets() -> list[str]:
+  """Returns the test sets of VTAB; tasks on the same images share one."""
+  names = {}
+  for name, task in vtab_tasks.TASKS.items():
+    names.setdefault((task.dataset.builder, task.test), name)
+  return [f'vtab:{name}=test' for name in names.values()]
 
 
 def get_config(data: str = 'imagenet21k') -> ml_collections.ConfigDict:
@@ -36,8 +47,7 @@ def get_config(data: str = 'imagenet21k') -> ml_collections.ConfigDict:
   config.dedup.against = (
     'imagenet2012=validation',
     'cifar10=test',
-    'cifar100=test',
-    'oxford_iiit_pet=test',
-    'oxford_flowers102=test',
+    *_vtab_test_sets(),
   )
+  config.dedup.skip_missing = True
   return config

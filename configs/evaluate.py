@@ -28,7 +28,7 @@ DATASET is a name in `vit_jax/data/catalog.py` (such as `imagenet_v2`),
 - `imagenet2012_real`: the same labels through TFDS.
 - `objectnet:PATH`, the release with its folders `images` and `mappings`: scores
   a model of the 1,000 ImageNet classes on images of the 113 shared classes. The
-  border of 2 px is removed before the center crop. With
+  border of 2 px is removed before the checkpoint's own crop. With
   `--config.evaluate.objectnet_restricted=true` the model chooses only among
   these 113.
 
@@ -73,7 +73,6 @@ def _set_dataset(config, dataset):
     config.data.update(
       name=f'folder:{release}/images',
       eval='test=train+test',  # All images; none are for training.
-      eval_crop='center',
       trim_px=2,
     )
     config.evaluate.objectnet_mappings = f'{release}/mappings'

@@ -11,6 +11,15 @@ Hardware: one GPU or TPU core; on a CPU use a smaller model, for example
 
   --config.model.name=ViT-Ti/16 --config.data.image_size=64
 
+Labels may also stand in a table, as CSV, TSV or JSON Lines:
+
+  python -m vit_jax.main --config=configs/folder.py:table:FILE
+
+Its columns `path` and `label`, and optionally `split`, are found by their usual
+names, or named by `table:FILE,path=COL,label=COL,split=COL`. Paths are relative
+to the folder of the table, or to DIR in `table:FILE,root=DIR`. If images have
+several labels, separated by `|` or in JSON lists, add `--config.loss=sigmoid`.
+
 The settings are our choice, for hundreds to tens of thousands of images.
 """
 
@@ -29,7 +38,8 @@ def get_config(path: str = 'PATH') -> ml_collections.ConfigDict:
     checkpoint_every=500,
   )
   config.model.update(name='ViT-S/16', dropout=0.1)
-  config.data.update(name=f'folder:{path}', image_size=224, crop_area=0.3)
+  name = path if path.startswith('table:') else f'folder:{path}'
+  config.data.update(name=name, image_size=224, crop_area=0.3)
   config.optim.update(name='adam', lr=5e-4, weight_decay=0.1, clip_norm=1.0)
   config.optim.update(schedule='cosine', warmup_steps=-1, ema_decay=0.9999)
   return config

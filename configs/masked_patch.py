@@ -40,7 +40,7 @@ from vit_jax.recipes import table_3
 
 
 def get_config(data: str = 'jft300m') -> ml_collections.ConfigDict:
-  """Returns the config for a pre-training set, 'digits' or 'folder:PATH'.
+  """Returns the config for a pre-training set, own images, or 'digits'.
 
   Raises:
     ValueError: if there are no settings for the dataset.
@@ -71,13 +71,13 @@ def get_config(data: str = 'jft300m') -> ml_collections.ConfigDict:
       name='ViT-Ti/2', depth=4, width=64, mlp_dim=256, heads=4
     )
     config.data.update(image_size=8, crop='resize', flip=False)
-  elif data.startswith('folder:'):
+  elif data.startswith(('folder:', 'table:')):
     config.update(batch_size=64, total_steps=0, total_epochs=200.0)
     config.model.name = 'ViT-S/16'
     config.data.crop_area = 0.3
   else:
     raise ValueError(
       f'there is no masked patch prediction on {data!r}; choose one of'
-      f' {", ".join(table_3.SPLITS)}, digits or folder:PATH.'
+      f' {", ".join(table_3.SPLITS)}, digits, folder:PATH or table:FILE.'
     )
   return config

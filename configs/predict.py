@@ -3,11 +3,12 @@
   python -m vit_jax.main --config=configs/predict.py:PHOTOS \\
       --config.init_from=PATH
 
-PHOTOS are image files and folders, separated by commas; folders are searched
-recursively, and the log lists what is skipped. PATH is a trained checkpoint
-with its head, in any format that `vit_jax.checkpoints.load` reads; it
-determines the model, image size, crop and interpolation. Photos are turned
-upright according to their EXIF orientation. Each image gets a line with its
+PHOTOS are image files, folders, and tables of paths (`table:FILE`), separated
+by commas; folders are searched recursively, and the log lists what is skipped.
+PATH is a trained checkpoint with its head, in any format that
+`vit_jax.checkpoints.load` reads; it determines the model, image size, crop and
+interpolation. Photos are turned upright according to their EXIF orientation.
+Each image gets a line with its
 five most probable classes, which is printed and written to `predictions.jsonl`.
 Unreadable files are reported and skipped.
 

@@ -63,7 +63,7 @@ SMALL = {
 
 
 def get_config(data: str = 'jft300m') -> ml_collections.ConfigDict:
-  """Returns the config for 'jft300m', 'folder:PATH' or 'digits'.
+  """Returns the config for 'jft300m', 'folder:PATH', 'table:FILE' or 'digits'.
 
   Raises:
     ValueError: if there is no such study.
@@ -73,7 +73,7 @@ def get_config(data: str = 'jft300m') -> ml_collections.ConfigDict:
   if data != studies.JFT:
     raise ValueError(
       f'there is no scaling study of {data!r}; choose {studies.JFT},'
-      ' folder:PATH or digits.'
+      ' folder:PATH, table:FILE or digits.'
     )
   config = recipes.pretraining('ViT-B/32', data)
   points = {
@@ -86,6 +86,8 @@ def get_config(data: str = 'jft300m') -> ml_collections.ConfigDict:
   config = studies.compare(config, points)
   config.study.update(
     finetune=studies.DOWNSTREAM,
+    finetune_sweep=True,
+    real=True,
     metrics=('finetune/mean/accuracy', 'finetune/imagenet2012/accuracy'),
   )
   return config

@@ -20,30 +20,12 @@ Hardware: the same as for fine-tuning, for each rate and each seed.
 
 import ml_collections
 
-from vit_jax import config as config_lib
 from vit_jax import recipes
-from vit_jax.recipes import table_4
 
 
 def get_config(argument: str = 'ViT-B/16,cifar10') -> ml_collections.ConfigDict:
-  """Returns the config for 'MODEL,DATASET'.
-
-  An image folder gets the learning rates of the small datasets, scaled to its
-  batch size, and a tenth of its training images selects one.
-  """
+  """Returns the config for 'MODEL,DATASET'."""
   config = recipes.finetuning(argument)
-  sgd = config_lib.flatten(config)
   config.job = 'sweep'
-  row = recipes.TABLE_4.get(config.data.name)
-  if not row:
-    scale = config.batch_size / 512
-    config.sweep.grid = {'optim.lr': tuple(lr * scale for lr in table_4.LRS)}
-    return config
-  config.sweep.update(train=row.select, val=row.val, grid={'optim.lr': row.lrs})
-  if 'ViT' not in config.model.name:
-    bit = recipes.finetuning(f'{config.model.name},{config.data.name},bit')
-    bit = config_lib.flatten(bit)
-    config.sweep.also = (
-      {name: bit[name] for name in config_lib.KEYS if bit[name] != sgd[name]},
-    )
+  config.sweep.update(recipes.trials(config))
   return config

@@ -14,7 +14,9 @@ Settings of all tasks (Table 4, Appendix B.1.1): 2500 steps of SGD with momentum
 Images are resized to 448 px, cropped to 384 and mirrored at random, except
 where that would change the label (Kolesnikov et al. 2020, arXiv 1912.11370,
 supplement F); test images are resized to 384. The paper does not state the
-warm-up, here 500 steps, or dropout, here none. Each task runs with three seeds
+warm-up, here 500 steps, or dropout, here that of configs/finetune.py: 0.1 for
+ViT-L/16, ViT-H/14 and R50+ViT-B/16. ViT-H/14 takes 378 instead of 384 px, a
+multiple of its patches. Each task runs with three seeds
 (`--config.sweep.seeds`).
 
 To select among several settings by the mean accuracy on the 200 held-out images
@@ -37,6 +39,7 @@ JFT 77.63 per cent.
 import ml_collections
 
 from vit_jax import config as config_lib
+from vit_jax.recipes import table_4
 
 
 def get_config(argument: str = 'ViT-B/16') -> ml_collections.ConfigDict:
@@ -49,9 +52,12 @@ def get_config(argument: str = 'ViT-B/16') -> ml_collections.ConfigDict:
     checkpoint_every=500,
     keep_checkpoints=1,
   )
-  config.model.update(name=model, dtype='bfloat16')
+  config.model.update(
+    name=model, dropout=table_4.DROPOUT.get(model, 0.0), dtype='bfloat16'
+  )
   config.data.update(name='vtab', train='train800val200', eval='test')
-  config.data.update(image_size=384, crop='random')  # Cropped from 448 px.
+  # Cropped from an image of 448 px.
+  config.data.update(image_size=table_4.image_size(model), crop='random')
   config.optim.update(name='sgd', lr=0.01, momentum=0.9, clip_norm=1.0)
   config.optim.update(schedule='cosine', warmup_steps=500)
   config.sweep.update(train='train800', val='val200', seeds=3)

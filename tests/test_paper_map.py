@@ -45,9 +45,18 @@ def test_every_part_of_the_paper_has_one_row():
   assert sorted(part for part, *_ in ROWS) == sorted(PARTS)
 
 
+def test_every_part_states_its_deviations():
+  deviations = {part: cell for part, *_, cell in ROWS}
+  for cell in deviations.values():
+    refers_to = re.match(r'as ((Section|Figure|Appendix) [\w.]*\w)', cell)
+    assert cell == 'none' or refers_to or len(cell) > 20
+    if refers_to:
+      assert deviations[refers_to[1]] != 'none'
+
+
 @pytest.mark.parametrize('row', ROWS, ids=lambda row: row[0])
 def test_references_of_a_row_exist(row):
-  _, _, code, commands = row
+  _, _, code, commands, _ = row
   assert code_spans(code)
   assert code_spans(commands)
   for name in code_spans(code):

@@ -30,7 +30,7 @@ def test_folder(tmp_path):
   ('name', 'message'),
   [
     ('cifar11', f'unknown dataset .cifar11.*{", ".join(catalog.DATASETS)}'),
-    ('', "unknown dataset ''; use digits, folder:PATH, tfds:NAME"),
+    ('', "unknown dataset ''; use digits, folder:PATH, table:FILE, tfds"),
     ('folders:/x', 'unknown dataset'),
     ('folder:', 'has no path'),
     ('digits:8', "takes no argument, got 'digits:8'"),

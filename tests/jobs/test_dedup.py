@@ -133,6 +133,34 @@ def test_no_duplicates(data, tmp_path):
   assert json.loads((tmp_path / 'exclude.json').read_text())['examples'] == []
 
 
+def test_missing_test_sets_are_left_out_if_asked(data, tmp_path, caplog):
+  values = {
+    'dedup__against': 'digits=test[:9],cifar10=test',
+    'data__train': 'train[:5]',
+    'data__dir': str(tmp_path / 'tfds'),
+    'dedup__skip_missing': False,
+  }
+  with pytest.raises(ValueError, match='cifar10: no prepared data in'):
+    main.run(config(data, **values), tmp_path / 'run')
+  values['dedup__skip_missing'] = True
+  results = runs.run(config(data, **values), tmp_path / 'run')
+  assert results['missing'] == ['cifar10=test']
+  assert results['num_test_images'] == 9
+  assert 'because they are not prepared: cifar10=test' in caplog.text
+  values['dedup__against'] = 'cifar10=test'
+  with pytest.raises(ValueError, match='none of the test sets .* is prepared'):
+    main.run(config(data, **values), tmp_path / 'other')
+
+
+def test_all_test_sets_of_the_paper_are_searched_for_by_default():
+  against = runs.load_config('dedup').dedup.against
+  assert against[:2] == ('imagenet2012=validation', 'cifar10=test')
+  # Of the 19 tasks of VTAB, two each share CLEVR, dSprites and SmallNORB.
+  assert len(set(against)) == len(against) == 2 + 16
+  for task in ('cifar100', 'oxford_iiit_pet', 'oxford_flowers102', 'svhn'):
+    assert f'vtab:{task}=test' in against
+
+
 @pytest.mark.parametrize(
   ('values', 'message'),
   [

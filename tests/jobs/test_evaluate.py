@@ -261,7 +261,6 @@ def test_objectnet(classifier, release, tmp_path, restricted):
   config = evaluation(
     classifier,
     f'objectnet:{folder}',
-    data__eval_crop='resize',  # The images have the model's size already.
     evaluate__objectnet_restricted=restricted,
   )
   assert config.data.trim_px == 2

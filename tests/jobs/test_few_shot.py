@@ -186,6 +186,20 @@ def test_heads_do_not_matter(run_of_ours, tmp_path):
   assert found[0] == found[1]
 
 
+def test_several_datasets_have_a_mean(run_of_ours, tmp_path):
+  workdir, _ = run_of_ours
+  datasets = f'{DATA},other=digits|train[:200]|test[100:150]'
+  results = runs.run(
+    few_shots(workdir / 'final.npz', few_shot__datasets=datasets), tmp_path
+  )
+  both = [results['accuracies'][name]['5'] for name in ('digits', 'other')]
+  draws = np.mean(both, axis=0)
+  assert results['accuracies']['mean']['5'] == pytest.approx(draws)
+  metrics = results['metrics']
+  assert metrics['few_shot/mean/5shot'] == pytest.approx(draws.mean())
+  assert metrics['few_shot/mean/5shot_std'] == pytest.approx(draws.std(ddof=1))
+
+
 def test_random_weights_are_those_that_a_run_starts_from(tmp_path, caplog):
   start = runs.override(
     runs.shrink(runs.load_config('digits')),
@@ -257,6 +271,7 @@ def test_names_and_splits():
   ('values', 'message'),
   [
     ({'few_shot__datasets': ''}, 'the list is empty'),
+    ({'few_shot__datasets': 'mean=digits'}, "the name 'mean' is that of"),
     ({'few_shot__datasets': 'digits|train'}, "'digits.train' does not match"),
     ({'few_shot__datasets': 'digits,digits'}, "the name 'digits' occurs twice"),
     ({'few_shot__datasets': 'digit'}, "unknown dataset 'digit'"),

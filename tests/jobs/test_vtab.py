@@ -7,7 +7,7 @@ from PIL import Image
 import pytest
 
 import runs
-from vit_jax import main
+from vit_jax import main, models, recipes
 import vtab_data
 
 TASKS = ('dtd', 'kitti_distance', 'smallnorb_azimuth')
@@ -39,6 +39,15 @@ def test_the_settings_of_table_4():
   assert (config.optim.name, config.optim.schedule) == ('sgd', 'cosine')
   assert (config.data.image_size, config.data.crop) == (384, 'random')
   assert config.vtab.tasks == ()
+  # As in the other fine-tuning runs of the model.
+  for model in ('ViT-B/16', 'ViT-L/16', 'ViT-H/14'):
+    config = runs.load_config('vtab', model)
+    tuned = recipes.finetuning(f'{model},cifar10')
+    assert config.model.dropout == tuned.model.dropout
+    assert config.data.image_size == tuned.data.image_size
+    size = config.data.image_size
+    grid = models.create(model, num_classes=2).grid_shape((size, size))
+    assert grid == ((27, 27) if 'H' in model else (24, 24))
 
 
 def test_scores_table_and_chart(data_dir, tmp_path):

@@ -1,11 +1,13 @@
 """Points of the paper's studies against its recipes."""
 
+from etils import epath
 import pytest
 
 import runs
 from vit_jax import config as config_lib
 from vit_jax import recipes
-from vit_jax.jobs.compare import points
+from vit_jax.build import few_shot_evaluator
+from vit_jax.jobs.compare import points, selection, transfer
 
 # What a study changes in its runs.
 OF_STUDY = (
@@ -84,9 +86,92 @@ def test_ablations_change_one_thing():
     ('relative', 'stem'),
   ]
   assert [
-    (p.config.model.pool, p.config.optim.lr)
+    (p.config.model.pool, p.config.model.representation_size, p.config.optim.lr)
     for p in points.list_points(runs.load_config('ablation', 'pooling'))
-  ] == [('token', 8e-4), ('gap', 8e-4), ('gap', 3e-4)]
+  ] == [('token', -1, 8e-4), ('gap', 0, 8e-4), ('gap', 0, 3e-4)]
+
+
+def test_axial_models_train_at_the_rate_of_average_pooling():
+  found = points.list_points(runs.load_config('ablation', 'axial'))
+  assert {p.name: p.config.optim.lr for p in found} == {
+    'ViT-B/32': 8e-4,
+    'Axial-ViT-B/32': 3e-4,
+    'ViT-B/16': 8e-4,
+    'Axial-ViT-B/16': 3e-4,
+    'R50x1': 1e-3,
+    'AxialR50x1': 1e-3,
+  }
+
+
+def test_shapes_are_compared_by_the_mean_over_datasets():
+  config = runs.load_config('ablation', 'shape')
+  assert config.study.metrics[0] == 'few_shot/mean/5shot'
+  assert config.few_shot.shots == (5,)
+  names = few_shot_evaluator.metric_names(config)
+  assert len(names) == 1 + 6
+  assert set(config.study.metrics) < set(names)
+
+
+def test_sgd_decays_weights_as_in_bit():
+  found = points.list_points(runs.load_config('ablation', 'optimizer'))
+  assert {p.family: p.config.optim.coupled_decay for p in found} == {
+    'Adam': False,
+    'SGD': True,
+  }
+
+
+@pytest.mark.parametrize(
+  ('config', 'argument'),
+  [
+    ('data_study', 'table5'),
+    ('data_study', 'figure3'),
+    ('scaling', 'jft300m'),
+    ('ablation', 'optimizer'),
+  ],
+)
+def test_transfer_selects_the_learning_rate_as_in_table_4(config, argument):
+  study = runs.load_config(config, argument)
+  assert 'imagenet2012' in study.study.finetune
+  small = (0.001, 0.003, 0.01, 0.03)
+  expected = {
+    'imagenet2012': ('train[:99%]', 'train[99%:]', (0.003, 0.01, 0.03, 0.06)),
+    'cifar10': ('train[:98%]', 'train[98%:]', small),
+    'cifar100': ('train[:98%]', 'train[98%:]', small),
+    'oxford_iiit_pet': ('train[:90%]', 'train[90%:]', small),
+    'oxford_flowers102': (
+      'train+validation[:80%]',
+      'validation[80%:]',
+      small,
+    ),
+  }
+  by_model = {p.config.model.name: p for p in points.list_points(study)}
+  for model, point in by_model.items():
+    for dataset in study.study.finetune:
+      tuned = transfer.finetune_config(
+        study, point.config, epath.Path('run'), dataset
+      )
+      sweep, candidates = transfer.trials(study, tuned)
+      train, val, lrs = expected[dataset]
+      trial = selection.held_out_config(sweep)
+      assert (trial.data.train, trial.data.eval) == (train, f'val={val}')
+      assert candidates[:4] == [(('optim.lr', lr),) for lr in lrs]
+      bit = [dict(setting) for setting in candidates[4:]]
+      assert [setting['optim.schedule'] for setting in bit] == (
+        [] if 'ViT' in model else ['steps']
+      )
+
+
+def test_cheap_studies_fine_tune_at_one_rate():
+  study = runs.load_config('data_study', 'digits')
+  assert transfer.trials(study, recipes.finetuning('ViT-B/16,cifar10'))[1] == [
+    ()
+  ]
+
+
+def test_table_5_is_scored_by_real_labels():
+  for config, argument in (('data_study', 'table5'), ('scaling', 'jft300m')):
+    names = transfer.metric_names(runs.load_config(config, argument))
+    assert 'finetune/imagenet2012-real/accuracy' in names
 
 
 @pytest.mark.parametrize(

@@ -113,11 +113,17 @@ def test_table_4(data, steps, warmup, lrs, share):
 def test_finetuning_settings():
   config = recipes.finetuning('ViT-H/14,imagenet2012,table2')
   assert (config.data.image_size, config.optim.ema_decay) == (518, 0.9999)
+  assert not config.optim.ema_ramp
   assert config.model.dropout == 0.1
   config = recipes.finetuning('R50x1,cifar100,bit')
   assert config.optim.schedule == 'steps'
   assert config.optim.boundaries == (3000, 6000, 9000)
   assert (config.mixup, config.optim.lr) == (0.1, 0.003)
+  assert (config.data.precrop_size, config.data.image_size) == (160, 128)
+  config = recipes.finetuning('R50x1,imagenet2012,bit')
+  assert (config.data.precrop_size, config.data.image_size) == (512, 480)
+  config = recipes.finetuning('R50x1,imagenet2012,bit384')
+  assert (config.data.precrop_size, config.data.image_size) == (0, 384)
   assert recipes.finetuning('R50x1,oxford_iiit_pet,bit').mixup == 0
 
 
@@ -127,7 +133,7 @@ def test_finetuning_settings():
     ('ViT-B/16', 'MODEL,DATASET'),
     ('ViT-B/16,mnist', 'not a dataset of Table 4'),
     ('ViT-B/16,imagenet2012,table2', 'ViT-L/16 and ViT-H/14 on imagenet2012'),
-    ('ViT-B/16,cifar10,table3', 'MODEL,DATASET,table2'),
+    ('ViT-B/16,cifar10,table3', 'MODEL,DATASET,SETTING'),
     ('R50x1,folder:/photos,bit', '500, 10,000 and 20,000 steps'),
   ],
 )
@@ -144,6 +150,8 @@ def test_sweep_of_table_4_and_the_bit_recipe():
   (also,) = runs.load_config('sweep', 'R50x1,cifar10').sweep.also
   assert also == {
     'mixup': 0.1,
+    'data.image_size': 128,
+    'data.precrop_size': 160,
     'data.crop': 'random',
     'optim.lr': 0.003,
     'optim.schedule': 'steps',

@@ -64,6 +64,28 @@ def test_sgd_accumulates_momentum():
   )
 
 
+@pytest.mark.parametrize(
+  ('coupled', 'kernel'),
+  [
+    # The direction is 0.5 (1 + 0.9 + 0.81); decay adds 0.2 * 3 to the update,
+    # or to each gradient.
+    (False, -0.1 * (0.5 * 2.71 + 0.6)),
+    (True, -0.1 * (0.5 + 0.6) * 2.71),
+  ],
+)
+def test_sgd_decays_kernels_by_the_update_or_the_gradient(coupled, kernel):
+  optimizer = optim.create(
+    'sgd',
+    lambda step: 0.1,
+    momentum=0.9,
+    weight_decay=0.2,
+    coupled_decay=coupled,
+  )
+  updates = update(optimizer, times=3)
+  np.testing.assert_allclose(updates['dense']['kernel'], [kernel], rtol=1e-6)
+  np.testing.assert_allclose(updates['cls'], [-0.1 * 0.5 * 2.71], rtol=1e-6)
+
+
 @pytest.mark.parametrize('name', ['adam', 'sgd'])
 def test_only_the_first_moment_is_kept_in_bfloat16(name):
   def make(mu_dtype):

@@ -23,9 +23,27 @@ def test_average_starts_as_a_copy_if_requested():
 )
 def test_ramp_of_the_average(step, decay):
   average = jax.jit(state_lib.update_average)(
-    jnp.array(0.0), jnp.array(1.0), jnp.array(step), 0.9999
+    jnp.array(0.0), jnp.array(1.0), jnp.array(step), decay=0.9999
   )
   np.testing.assert_allclose(average, 1 - decay, rtol=1e-3)
+
+
+def test_average_with_a_constant_decay():
+  """Of weights that grow by 1 in each step, after 20,000 steps."""
+  steps, decay = 20_000, 0.9999
+
+  def step(average, t):
+    weights = t.astype(jnp.float32) + 1
+    average = state_lib.update_average(
+      average, weights, t, decay=decay, ramp=False
+    )
+    return average, None
+
+  with jax.enable_x64(True):
+    average, _ = jax.lax.scan(step, jnp.zeros((), 'float64'), jnp.arange(steps))
+  # Sum of (1 - decay) decay^(n - t) t, for t from 1 to n.
+  expected = steps - decay * (1 - decay**steps) / (1 - decay)
+  np.testing.assert_allclose(average, expected, rtol=1e-6)
 
 
 def test_keys_depend_on_seed_stream_and_step():

@@ -18,6 +18,7 @@ from vit_jax.data import (
   preprocess,
   registry,
 )
+from vit_jax.data.file_source import Files
 from vit_jax.data.source import RelabelledSource
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
@@ -100,6 +101,7 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
   """
   _check_split_names(config)
   c = config.data
+  listed = {}
   train = open_split(
     config,
     c.name,
@@ -107,8 +109,9 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
     subset=c.subset,
     seed=config.seed,
     exclude=c.exclude,
+    listed=listed,
   )
-  eval_data = open_eval_data(config)
+  eval_data = open_eval_data(config, listed)
   _check_best_metric(config, eval_data)
   return Data(
     **vars(eval_data),
@@ -185,14 +188,21 @@ def _check_split_names(config: ml_collections.ConfigDict) -> None:
       )
 
 
-def open_eval_data(config: ml_collections.ConfigDict) -> EvalData:
+def open_eval_data(
+  config: ml_collections.ConfigDict, listed: dict[str, Files] | None = None
+) -> EvalData:
   """Opens only the evaluation splits.
+
+  Args:
+    config: config of the job.
+    listed: files that have been listed; see `registry.open_source`.
 
   Raises:
     ValueError: if data is missing or an image size is invalid.
   """
+  listed = {} if listed is None else listed
   evals = {
-    name: open_split(config, config.data.name, split)
+    name: open_split(config, config.data.name, split, listed=listed)
     for name, split in config_lib.eval_splits(config).items()
   }
   if config.data.trim_px:
@@ -261,22 +271,28 @@ def with_labels_of(data: _Data, match: class_matching.Match) -> _Data:
 
 
 def open_split(
-  config: ml_collections.ConfigDict, name: str, split: str, **options: Any
+  config: ml_collections.ConfigDict,
+  name: str,
+  split: str,
+  *,
+  by_all: bool = True,
+  **options: Any,
 ) -> registry.Source:
-  """Opens a split of any dataset, with the TFDS settings of the config.
-
-  If the run has several processes, all of them must call this.
+  """Opens a split of any dataset, with the data settings of the config.
 
   Args:
     config: config of the job.
     name: dataset, in the syntax of `data.name`.
     split: split of the dataset.
+    by_all: whether all processes of the run call this. If so, only process 0
+      prepares missing data, and the others wait.
     **options: other arguments of `registry.open_source`.
 
   Raises:
     ValueError: if the data is unavailable.
   """
   c = config.data
+  index = c.index if name == c.name else ''
 
   def open_source(download):
     return registry.open_source(
@@ -285,15 +301,17 @@ def open_split(
       data_dir=c.dir,
       manual_dir=c.manual_dir,
       download=download,
+      index=index,
       **options,
     )
 
-  if not (c.download and processes.is_multiprocess()):
+  waits = by_all and processes.is_multiprocess()
+  if not (waits and (c.download or index)):
     return open_source(c.download)
-  # Only process 0 prepares the data; the others wait until it is prepared.
+  # Only process 0 prepares the data or writes the index; the others wait.
   try:
     if processes.is_first():
-      return open_source(download=True)
+      return open_source(c.download)
   finally:
     processes.wait_for_all(f'{name} is prepared')
   return open_source(download=False)

@@ -17,7 +17,7 @@ import numpy as np
 from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import evaluator
-from vit_jax.data import catalog, pipeline, preprocess, registry
+from vit_jax.data import catalog, pipeline, preprocess, registry, table
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.evaluation import few_shot_regression
 from vit_jax.workdir import console
@@ -32,6 +32,7 @@ PRECROP = 256 / 224
 Accuracies = dict[str, dict[int, list[float]]]
 
 _METRIC = 'few_shot/{}/{}shot'
+_MEAN = 'mean'  # Over the datasets, in metrics.
 _ITEM = re.compile(
   r'((?P<name>[\w.-]+)=)?(?P<dataset>[^|=][^|]*)'
   r'(\|(?P<train>[^|]+)\|(?P<test>[^|]+))?'
@@ -78,6 +79,11 @@ def parse_datasets(config: ml_collections.ConfigDict) -> list[Item]:
     name = match['name'] or short_name(dataset)
     if name in items:
       raise ValueError(f'{syntax}; the name {name!r} occurs twice.')
+    if name == _MEAN:
+      raise ValueError(
+        f'{syntax}; the name {name!r} is that of the mean over the datasets;'
+        f' write NAME={part}.'
+      )
     splits = catalog.Dataset.few_shot
     if dataset in catalog.DATASETS:
       splits = catalog.DATASETS[dataset].few_shot
@@ -92,12 +98,17 @@ def parse_datasets(config: ml_collections.ConfigDict) -> list[Item]:
 def metric_names(config: ml_collections.ConfigDict) -> list[str]:
   """Returns the names of the metrics of `few_shot.datasets`.
 
+  Several datasets also have a mean.
+
   Raises:
     ValueError: same as in `parse_datasets`.
   """
+  names = [item.name for item in parse_datasets(config)]
+  if len(names) > 1:
+    names.insert(0, _MEAN)
   return [
-    _METRIC.format(item.name, shots)
-    for item in parse_datasets(config)
+    _METRIC.format(name, shots)
+    for name in names
     for shots in config.few_shot.shots
   ]
 
@@ -105,12 +116,15 @@ def metric_names(config: ml_collections.ConfigDict) -> list[str]:
 def short_name(dataset: str) -> str:
   """Returns a short form of a dataset name.
 
-  This is the last folder of `folder:PATH`, the builder of `tfds:BUILDER`, and
+  This is the last folder of `folder:PATH`, the file of `table:FILE` without its
+  ending, the builder of `tfds:BUILDER`, and
   otherwise the name itself.
   """
   kind, _, path = dataset.partition(':')
   if kind == 'folder':
     return os.path.basename(os.path.abspath(os.path.expanduser(path)))
+  if kind == 'table':
+    return table.short_name(path)
   if kind == 'tfds':
     return path.partition(':')[0].replace('/', '-')
   return dataset
@@ -171,12 +185,17 @@ class FewShotEvaluator:
     self._feature_step = jax.jit(few_shot_regression.make_feature_step(model))
 
   def evaluate(self, params: PyTree) -> Accuracies:
-    """Returns the accuracies on every dataset; `params` are on the devices."""
+    """Returns the accuracies on every dataset, and their mean over several.
+
+    `params` are on the devices.
+    """
     with evaluator.log_metrics('few-shot evaluation') as metrics:
       accuracies = {
         name: self._accuracies(params, dataset)
         for name, dataset in self.datasets.items()
       }
+      if len(accuracies) > 1:
+        accuracies = {_MEAN: _over_datasets(accuracies)} | accuracies
       metrics.update(means(accuracies))
     return accuracies
 
@@ -214,8 +233,9 @@ class FewShotEvaluator:
 
 
 def _open_dataset(config, item, shots) -> FewShotDataset:
-  support = build.open_split(config, item.dataset, item.train)
-  queries = build.open_split(config, item.dataset, item.test)
+  listed = {}
+  support = build.open_split(config, item.dataset, item.train, listed=listed)
+  queries = build.open_split(config, item.dataset, item.test, listed=listed)
   if support.multi_label:
     raise ValueError(
       f'the images of {item.dataset} have several labels each; few-shot'
@@ -251,6 +271,18 @@ def _warn_of_small_classes(item, counts, shots):
       ' %d); all their examples are used',
       item.dataset, item.train, small, len(counts), shots, counts.min(),
     )  # fmt: skip
+
+
+def _over_datasets(accuracies: Accuracies) -> dict[int, list[float]]:
+  """Returns the mean accuracy of each draw, by number of shots."""
+  datasets = list(accuracies.values())
+  return {
+    shots: [
+      statistics.fmean(draw)
+      for draw in zip(*(d[shots] for d in datasets), strict=True)
+    ]
+    for shots in datasets[0]
+  }
 
 
 def summary(

@@ -96,6 +96,7 @@ class Program:
       momentum=config.optim.momentum,
       mu_dtype=config.optim.mu_dtype,
       weight_decay=config.optim.weight_decay,
+      coupled_decay=config.optim.coupled_decay,
       clip_norm=config.optim.clip_norm,
       frozen=frozen,
     )
@@ -112,6 +113,7 @@ class Program:
       learning_rate,
       accumulate=config.optim.accumulate,
       ema_decay=config.optim.ema_decay,
+      ema_ramp=config.optim.ema_ramp,
       may_lack_examples=config.data.skip_corrupt,
       constrain=lambda grads: lax.with_sharding_constraint(
         grads, self._shardings.params

@@ -19,20 +19,22 @@ def write_bytes(path: epath.Path, data: bytes) -> None:
   backlog.write(path, len(data), attempt)
 
 
-def replace(path: epath.Path, data: bytes) -> None:
+def replace(path: epath.Path, data: bytes, suffix: str = '.tmp') -> None:
   """Same as `write_bytes`, but any error is raised unchanged."""
-  with renamed(path) as temporary:
+  with renamed(path, suffix) as temporary:
     temporary.write_bytes(data)
 
 
 @contextlib.contextmanager
-def renamed(path: epath.Path) -> Iterator[epath.Path]:
+def renamed(path: epath.Path, suffix: str = '.tmp') -> Iterator[epath.Path]:
   """Yields a temporary file, and renames it at the end of the context.
 
   Thus a failed write leaves the previous file intact. Creates missing folders.
+  The temporary name ends with `suffix`, which must be unique if several
+  processes may write the file at the same time.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.parent / f'{path.name}.tmp'
+  temporary = path.parent / f'{path.name}{suffix}'
   try:
     yield temporary
     temporary.replace(path)

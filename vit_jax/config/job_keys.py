@@ -5,6 +5,7 @@ from vit_jax.data.preparation import merge
 from vit_jax.training import patch_targets
 
 _MAX_REPEATS = 1000
+_MAX_WORKERS = 1000
 
 JOB_KEYS = {
   'masked_patch.target': Key(
@@ -65,6 +66,17 @@ JOB_KEYS = {
     (),
     'Datasets to fine-tune the runs of a study on, as in Table 4, each'
     ' [METRIC_NAME=]DATASET, such as cifar10,folder:PHOTOS.',
+  ),
+  'study.finetune_sweep': Key(
+    False,
+    'Whether study.finetune selects the learning rate as in Appendix B.1.1, on'
+    ' a held-out part of the training split, and for ResNets also tries the'
+    ' BiT-HyperRule.',
+  ),
+  'study.real': Key(
+    False,
+    'Whether models fine-tuned on ImageNet are scored by their ReaL labels too,'
+    " those of evaluate.real_json or else of TFDS's imagenet2012_real.",
   ),
   'study.finetune_keys': Key(
     {},
@@ -143,7 +155,10 @@ JOB_KEYS = {
   ),
   'prepare.name': Key('', 'Name of the dataset to write from your own images.'),
   'prepare.workers': Adjustable(
-    0, 'Worker processes; 0: one for every CPU of this process.', low=0
+    0,
+    'Worker processes; 0: one for every CPU of this process.',
+    low=0,
+    high=_MAX_WORKERS,
   ),
   'prepare.shard_mib': Key(
     256, 'Largest mean size of the files of a split in MiB.', low=1
@@ -210,7 +225,9 @@ JOB_KEYS = {
     ' 0,0.5,1; empty: the mean of all.',
     items=float,
   ),
-  'predict.paths': Key((), 'Image files, and folders to search for them.'),
+  'predict.paths': Key(
+    (), 'Image files, folders to search for them, and table:FILE.'
+  ),
   'predict.top': Key(5, 'Number of classes to list per image.', low=1),
   'predict.class_names': Key(
     '',
@@ -241,6 +258,10 @@ JOB_KEYS = {
     (),
     'Test splits whose images are searched for in the split data.train of'
     ' data.name, each DATASET=SPLIT, such as cifar10=test.',
+  ),
+  'dedup.skip_missing': Key(
+    False,
+    'Whether test sets that are not prepared are left out, with a warning.',
   ),
   'dedup.threshold': Key(
     0.92, 'Smallest similarity of near-duplicates.', low=0.5, high=1

@@ -94,8 +94,9 @@ _RUN = {
 _DATA = {
   'data.name': Key(
     'digits',
-    'Dataset: digits, folder:PATH, tfds:BUILDER, vtab:TASK or a name in the'
-    ' catalog; vtab for the job of that name.',
+    'Dataset: digits, folder:PATH, table:FILE[,root=DIR][,path=COL][,label=COL]'
+    '[,split=COL], tfds:BUILDER, vtab:TASK or a name in the catalog; vtab for'
+    ' the job of that name.',
   ),
   'data.train': Key('train', 'Training split, such as train[:98%].'),
   'data.eval': Reporting(
@@ -110,6 +111,12 @@ _DATA = {
     '',
     'File of examples to leave out of training, from configs/dedup.py; empty:'
     ' none. data.subset is drawn from the others.',
+  ),
+  'data.index': Adjustable(
+    '',
+    'File that keeps the names and sizes of the files of folder:PATH, so that'
+    ' restarts and other processes do not list the folder again. It is written'
+    ' if it does not exist; remove it if the folder has changed.',
   ),
   'data.dir': Adjustable('', 'TFDS data folder; empty: the default.'),
   'data.manual_dir': Adjustable(
@@ -217,7 +224,7 @@ _DATA = {
 _OPTIM = {
   'optim.name': Key(
     'adam',
-    'Optimizer: adam, with decoupled weight decay, or sgd.',
+    'Optimizer: adam or sgd.',
     choices=optim.OPTIMIZERS,
   ),
   'optim.lr': Key(1e-3, 'Learning rate after warm-up.', low=0),
@@ -248,13 +255,23 @@ _OPTIM = {
     choices=factory.DTYPES,
   ),
   'optim.weight_decay': Key(
-    0.0, 'Decoupled weight decay of kernels, times the learning rate.', low=0
+    0.0, 'Weight decay of kernels, times the learning rate.', low=0
+  ),
+  'optim.coupled_decay': Key(
+    False,
+    'Whether weight decay is added to the gradient, as L2 regularization,'
+    ' instead of to the update.',
   ),
   'optim.clip_norm': Key(
     0.0, 'Largest global norm of the gradient; 0: no clipping.', low=0
   ),
   'optim.ema_decay': Key(
     0.0, 'Decay of the averaged weights (Polyak); 0: none.', low=0, high=1
+  ),
+  'optim.ema_ramp': Key(
+    True,
+    'Whether the decay of the averaged weights rises to its value, as (1 + t) /'
+    ' (10 + t) at step t, so that short runs forget the initial weights.',
   ),
   'optim.freeze': Key(
     '',

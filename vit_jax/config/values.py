@@ -1,6 +1,7 @@
 """Parses, formats and checks the values of config keys.
 
-On the command line, values are text. Items of a tuple are separated by commas.
+On the command line, values are text. Items of a tuple are separated by commas,
+except those before the options of a table.
 Keys that hold settings of other keys have four forms:
 
   setting   {'optim.lr': 0.01, 'mixup': 0.1}        optim.lr=0.01 mixup=0.1
@@ -20,6 +21,7 @@ from typing import Any
 
 from vit_jax.config.job_keys import JOB_KEYS
 from vit_jax.config.keys import KEYS
+from vit_jax.data import table
 
 FAMILY = 'family'  # Entry of a point beside the keys that it sets.
 _BOOLS = dict.fromkeys(('true', 't', '1'), True)
@@ -76,9 +78,8 @@ def parse(name: str, text: str) -> Any:
   if key.form:
     return FORMS[key.form].parse(name, text)
   if key.type is tuple:
-    items = [item.strip() for item in text.split(',') if item.strip()]
     try:
-      return tuple(key.items(item) for item in items)
+      return tuple(key.items(item) for item in table.split_list(text))
     except ValueError as error:
       raise ValueError(
         f'{name}={_shown(text)} is not a list of {_LIST_OF[key.items]}:'

@@ -7,24 +7,27 @@ reading its list.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from concurrent import futures
 import dataclasses
 import functools
 import itertools
+import logging
+import operator
 import os
 from typing import Any, TypeVar
 
 from etils import epath
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 import numpy as np
 
 from vit_jax.data import assertions, decode, listing, splits
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.lazy_tensorflow import tf
+from vit_jax.data.ragged import Ragged, RaggedTensors
 from vit_jax.data.source import RandomAccessSource, digest
 
-_NAMES_AT_ONCE = 2**16  # As Python integers, which take more memory.
+_log = logging.getLogger(__name__)
+
 _THREADS = 32  # They mostly wait for the file system.
 _MAGIC = tuple(itertools.chain(*decode.MAGIC.values()))
 _NOT_AN_IMAGE = f'not {", ".join(decode.MAGIC)} according to the first bytes'
@@ -33,73 +36,59 @@ _SPECIAL = 'it is a FIFO, a socket or a device'
 _Source = TypeVar('_Source', bound='FileSource')
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Names:
-  """Names of files, joined: 12 bytes of memory per name besides the name.
-
-  Attributes:
-    joined: names of these files and possibly others; name i is
-      `joined[begins[i] : begins[i] + lengths[i]]`.
-    begins: position of each name.
-    lengths: number of bytes of each name.
-  """
-
-  joined: bytes
-  begins: Int64[np.ndarray, ' n']
-  lengths: Int32[np.ndarray, ' n']
-
-  @classmethod
-  def terminated(cls, joined: bytes) -> Names:
-    r"""Splits a string in which every name is followed by a zero byte."""
-    ends = np.flatnonzero(np.frombuffer(joined, np.uint8) == 0)
-    begins = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
-    return cls(joined, begins, (ends - begins).astype(np.int32))
-
-  def __len__(self) -> int:
-    return len(self.begins)
-
-  def __iter__(self) -> Iterator[bytes]:
-    for start in range(0, len(self), _NAMES_AT_ONCE):
-      part = slice(start, start + _NAMES_AT_ONCE)
-      begins = self.begins[part]
-      ends = begins + self.lengths[part]
-      for begin, end in np.stack([begins, ends], 1).tolist():
-        yield self.joined[begin:end]
-
-  def take(self, rows: Int64[np.ndarray, ' m']) -> Names:
-    """Returns the names of some files."""
-    return Names(self.joined, self.begins[rows], self.lengths[rows])
-
-  @functools.cached_property
-  def tensor(self) -> tf.Tensor:
-    """The joined names, a string scalar, shared by the splits."""
-    return tf.constant(self.joined)
+# A dataset is opened for every split, but its messages are logged once.
+@functools.cache
+def log_once(message: str) -> None:
+  """Logs a message at its first occurrence."""
+  _log.info('%s', message)
 
 
 def in_fixed_order(
-  names: Names, rows: Int64[np.ndarray, ' m']
+  names: Ragged, rows: Int64[np.ndarray, ' m']
 ) -> Int64[np.ndarray, ' m']:
   """Returns some rows, shuffled so that slices contain all classes."""
   keys = splits.order_keys('order', names.take(rows))
   return rows[np.argsort(keys, kind='stable')]
 
 
+def find_repeated(names: Ragged) -> tuple[int, int] | None:
+  """Returns the first row that repeats a name, after an earlier row with it.
+
+  Returns None if all names differ.
+  """
+  keys = splits.order_keys('order', names)
+  order = np.argsort(keys, kind='stable')
+  keys = keys[order]
+  again = np.flatnonzero(keys[1:] == keys[:-1])
+  pairs = zip(order[again].tolist(), order[again + 1].tolist(), strict=True)
+  # Different names may have the same key.
+  pairs = [(a, b) for a, b in pairs if len(set(names.take([a, b]))) == 1]
+  return min(pairs, key=operator.itemgetter(1), default=None)
+
+
 def divide(
-  names: Names, groups: Int32[np.ndarray, ' n']
+  names: Ragged, groups: Int32[np.ndarray, ' n']
 ) -> dict[str, Int64[np.ndarray, ' rows']]:
   """Divides files between train and test, in fixed order.
 
-  The test files are a fifth of every group, chosen by a hash of their names, so
-  that added files move few of the others to another split.
+  The test files are a fifth of every group, rounded, but at least one of
+  several. They are chosen by a hash of their names, so that added files move
+  few of the others to another split.
   """
-  keys = splits.order_keys('split', names)
-  by_group = np.lexsort((keys, groups))
+  in_test = _in_test(names, groups)
+  parts = {'train': np.flatnonzero(~in_test), 'test': np.flatnonzero(in_test)}
+  return {split: in_fixed_order(names, rows) for split, rows in parts.items()}
+
+
+def _in_test(
+  names: Ragged, groups: Int32[np.ndarray, ' n']
+) -> Bool[np.ndarray, ' n']:
+  by_group = np.lexsort((splits.order_keys('split', names), groups))
   in_test = np.zeros(len(names), bool)
   for rows in np.split(by_group, np.cumsum(np.bincount(groups))[:-1]):
     num_test = max(round(len(rows) / 5), 1) if len(rows) > 1 else 0
     in_test[rows[:num_test]] = True
-  parts = {'train': np.flatnonzero(~in_test), 'test': np.flatnonzero(in_test)}
-  return {split: in_fixed_order(names, rows) for split, rows in parts.items()}
+  return in_test
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,20 +99,27 @@ class Files:
     prefix: what precedes each name in its path: a folder and a slash, or ''.
     names: name of every file.
     class_names: name of every class.
-    labels: class of every file.
+    labels: class of every file, or its classes if it may have any number.
     splits: rows of the files of each whole split, in their fixed order.
     special: rows of FIFOs, sockets and devices, which must not be opened.
-    is_divided: whether the files come without splits, so that `splits` are made
-      by `divide`.
+    is_divided: whether the files come without splits, so that `divide` made
+      those of `splits`.
+    sizes: size of every file in bytes, if known.
+    listed_in: file that these files were read from; empty: none.
+    stand_in: name of the validation split if it is also the split test; empty:
+      it is not.
   """
 
   prefix: str
-  names: Names
+  names: Ragged
   class_names: tuple[str, ...]
-  labels: Int32[np.ndarray, ' n']
+  labels: Int32[np.ndarray, ' n'] | Ragged
   splits: dict[str, Int64[np.ndarray, ' rows']]
   special: Int64[np.ndarray, ' special']
   is_divided: bool = False
+  sizes: Int64[np.ndarray, ' n'] | None = None
+  listed_in: str = ''
+  stand_in: str = ''
 
   def fields(
     self,
@@ -144,89 +140,111 @@ class Files:
       ValueError: if the split is unknown or empty, or `exclude` does not match
         it.
     """
-    rows = splits.select(split, self.splits, name)
+    parts = self.splits
+    if self.stand_in:
+      parts = {**parts, 'test': parts['val']}
+      if 'test' in map(splits.plain_name, split.split('+')):
+        log_once(f'{name} has no split test; using {self.stand_in} instead')
+    rows = splits.select(split, parts, name)
     if exclude:
       names = map(listing.as_text, self.names.take(rows))
       excluded = np.flatnonzero([n in exclude.ids for n in names])
       rows = rows[exclude.remaining(excluded, len(rows))]
     if subset:
       rows = rows[splits.random_subset(subset, len(rows), seed, name)]
-    names = self.names.take(rows)
     special = np.isin(rows, self.special)
+    multi_label = isinstance(self.labels, Ragged)
     return {
       'name': name,
       'split': split,
       'num_examples': len(rows),
       'class_names': self.class_names,
+      'multi_label': multi_label,
       'prefix': self.prefix,
-      'joined_names': self.names.tensor,
-      'name_begins': tf.constant(names.begins),
-      'name_lengths': tf.constant(names.lengths),
-      'labels': tf.constant(self.labels[rows]),
+      'names': self.names.tensors(rows),
+      'labels': self.labels.tensors(rows)
+      if multi_label
+      else tf.constant(self.labels[rows]),
       'special': tf.constant(special) if special.any() else None,
+      'sizes': None if self.sizes is None else self.sizes[rows],
+      'listed_in': self.listed_in,
     }
+
+  def labels_of(self, rows: Int64[np.ndarray, ' m'] | slice) -> list[list[str]]:
+    """Returns the names of the classes of some files."""
+    if isinstance(self.labels, Ragged):
+      labels = self.labels.take(rows)
+    else:
+      labels = self.labels[rows][:, None]
+    return [[self.class_names[k] for k in classes] for classes in labels]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class FileSource(RandomAccessSource):
-  """Image files with one label each.
+  """Labelled image files.
 
   Attributes:
     prefix: what precedes each name in its path: a folder and a slash, or ''.
-    joined_names: `Names.joined`, a string scalar.
-    name_begins: `Names.begins`.
-    name_lengths: `Names.lengths`.
-    labels: class of every file.
+    names: name of every file.
+    labels: class of every file, int32 (n,), or its classes if `multi_label`.
     special: whether each file is a FIFO, a socket or a device, which is never
       opened; None if there are none.
+    sizes: size of every file in bytes, if known without asking the file system.
+    listed_in: file that these files were read from; empty: none.
   """
 
   prefix: str
-  # Tensors, because arrays would be copied into every graph.
-  joined_names: tf.Tensor
-  name_begins: tf.Tensor
-  name_lengths: tf.Tensor
-  labels: tf.Tensor
+  names: RaggedTensors
+  labels: tf.Tensor | RaggedTensors
   special: tf.Tensor | None = None
+  sizes: Int64[np.ndarray, ' n'] | None = None
+  listed_in: str = ''
 
   def load(self, record):  # noqa: D102
     index = record['index']
-    name = self._name(index)
-    path = tf.strings.join([os.fsencode(self.prefix), name])
+    path = tf.strings.join([os.fsencode(self.prefix), self.names[index]])
     if self.special is not None:
       special = tf.gather(self.special, index)
       if tf.executing_eagerly():
         assertions.require(~special, _SPECIAL)
       path = tf.where(special, '', path)  # Cannot be read.
-    raw = tf.io.read_file(path)
-    # In a graph, decoding fails anyway; this is for the message of an error.
-    if tf.executing_eagerly():
-      assertions.require(raw.numpy().startswith(_MAGIC), _NOT_AN_IMAGE)
-    return raw, tf.gather(self.labels, index)
+    # In a graph, decoding fails anyway; `_read` is for the message of an error.
+    read = self._read if tf.executing_eagerly() else tf.io.read_file
+    return read(path), self._label(index)
 
-  def _name(self, index) -> tf.Tensor:
-    return tf.strings.substr(
-      self.joined_names,
-      tf.gather(self.name_begins, index),
-      tf.cast(tf.gather(self.name_lengths, index), tf.int64),
-    )
+  def _label(self, index) -> tf.Tensor:
+    if not self.multi_label:
+      return tf.gather(self.labels, index)
+    classes = self.labels[index]
+    ones = tf.ones_like(classes, tf.float32)
+    return tf.scatter_nd(classes[:, None], ones, [self.num_classes])
 
-  def names(self) -> Names:
-    """Returns the names of all files, in their order."""
-    return Names(
-      self.joined_names.numpy(),
-      self.name_begins.numpy(),
-      self.name_lengths.numpy(),
-    )
+  def _read(self, path: tf.Tensor) -> tf.Tensor:
+    """Reads a file; the error says why it cannot be an image.
+
+    Raises:
+      tf.errors.OpError: if there is no such file, or it is not an image.
+    """
+    try:
+      raw = tf.io.read_file(path)
+    except tf.errors.NotFoundError as error:
+      if not self.listed_in:
+        raise
+      raise tf.errors.NotFoundError(
+        None, None, f'there is no such file, but {self.listed_in} lists it'
+      ) from error
+    assertions.require(raw.numpy().startswith(_MAGIC), _NOT_AN_IMAGE)
+    return raw
 
   def describe(self, index: int) -> str:  # noqa: D102
-    return listing.as_text(os.fsencode(self.prefix) + self._name(index).numpy())
+    path = os.fsencode(self.prefix) + self.names[index].numpy()
+    return listing.as_text(path)
 
   def stable_id(self, index: int) -> str:  # noqa: D102
-    return listing.as_text(self._name(index).numpy())
+    return listing.as_text(self.names[index].numpy())
 
   def file_names(self) -> list[str]:  # noqa: D102
-    return [listing.as_text(os.path.basename(name)) for name in self.names()]
+    return list(map(listing.as_text, map(os.path.basename, self.names.numpy())))
 
   def fingerprint(self) -> dict[str, Any]:
     """Returns the number of images and a hash of their files, by class.
@@ -234,54 +252,77 @@ class FileSource(RandomAccessSource):
     The hash covers every name, as given by `_name_in_class`, and the size in
     bytes.
     """
-    names, labels = self.names(), self.labels.numpy()
-    sizes = self._sizes(names)
-    by_class = np.argsort(labels, kind='stable')
-    counts = np.bincount(labels, minlength=self.num_classes)
-    classes = {}
-    for rows, class_name in zip(
-      np.split(by_class, np.cumsum(counts)[:-1]), self.class_names, strict=True
-    ):
+    names, rows = self.names.numpy(), np.arange(self.num_examples)
+    sizes = self.sizes
+    if sizes is None:
+      sizes = file_sizes(self.prefix, names)
+    if self.multi_label:
+      labels = self.labels.numpy()
+      rows = np.repeat(rows, labels.lengths)
+      labels = np.concatenate(list(labels))
+    else:
+      labels = self.labels.numpy()
+    in_order = np.argsort(labels, kind='stable')
+    ends = np.cumsum(np.bincount(labels, minlength=self.num_classes))
+
+    def describe(rows, class_name=''):
       lines = sorted(
         f'{self._name_in_class(name, class_name)}\t{size}\n'.encode()
         for name, size in zip(
           map(listing.as_text, names.take(rows)), sizes[rows], strict=True
         )
       )
-      classes[class_name] = [len(lines), digest(b''.join(lines))]
-    return {'classes': classes}
+      return [len(lines), digest(b''.join(lines))]
+
+    by_class = np.split(rows[in_order], ends[:-1])
+    classes = {
+      name: describe(rows_of_class, name)
+      for name, rows_of_class in zip(self.class_names, by_class, strict=True)
+    }
+    if not self.multi_label:
+      return {'classes': classes}
+    unlabelled = np.setdiff1d(np.arange(self.num_examples), rows)
+    return {'classes': classes, 'unlabelled': describe(unlabelled)}
 
   def _name_in_class(self, name: str, class_name: str) -> str:
     """Returns the part of a name that does not depend on where the data is."""
     del class_name
     return name
 
-  def _sizes(self, names: Names) -> Int64[np.ndarray, ' n']:
-    """Returns file sizes in bytes, -1 for files that cannot be read."""
-    prefix = os.fsencode(self.prefix)
-
-    def sizes(rows):
-      return [_size(prefix + name) for name in names.take(rows)]
-
-    parts = np.array_split(np.arange(len(names)), _THREADS)
-    with futures.ThreadPoolExecutor(_THREADS) as pool:
-      return np.concatenate([np.int64(s) for s in pool.map(sizes, parts)])
-
   def take(
     self: _Source,
-    rows: Sequence[int] | Int64[np.ndarray, ' m'],
+    rows: Int64[np.ndarray, ' m'],
     **changes: Any,
   ) -> _Source:
     """Returns a source with only these examples, and with changed fields."""
-    per_file = ('name_begins', 'name_lengths', 'labels', 'special')
-    taken = {
-      field: tf.gather(values, rows)
-      for field in per_file
-      if (values := getattr(self, field)) is not None
+    fields = {
+      'num_examples': len(rows),
+      'names': self.names.take(rows),
+      'labels': self.labels.take(rows)
+      if self.multi_label
+      else tf.gather(self.labels, rows),
+      'special': None
+      if self.special is None
+      else tf.gather(self.special, rows),
+      'sizes': None if self.sizes is None else self.sizes[rows],
     }
-    return dataclasses.replace(
-      self, **{**taken, 'num_examples': len(rows), **changes}
-    )
+    return dataclasses.replace(self, **{**fields, **changes})
+
+
+def file_sizes(prefix: str, names: Ragged) -> Int64[np.ndarray, ' n']:
+  """Returns file sizes in bytes, -1 for files that cannot be read.
+
+  This takes a request per file, of which many wait at the same time.
+  """
+  start = os.fsencode(prefix)
+
+  def sizes(rows):
+    found = (_size(start + name) for name in names.take(rows))
+    return np.fromiter(found, np.int64, len(rows))
+
+  parts = np.array_split(np.arange(len(names)), _THREADS)
+  with futures.ThreadPoolExecutor(_THREADS) as pool:
+    return np.concatenate(list(pool.map(sizes, parts)))
 
 
 def _size(path: bytes) -> int:

@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from concurrent import futures
 import dataclasses
-import functools
-import logging
 import os
 
 from etils import epath
@@ -22,12 +20,11 @@ from jaxtyping import Int64
 import numpy as np
 
 from vit_jax.checkpoints import location
-from vit_jax.data import file_source, listing, splits
+from vit_jax.data import file_source, folder_index, listing
 from vit_jax.data.exclusions import Exclusions
-from vit_jax.data.file_source import Files, FileSource, Names
+from vit_jax.data.file_source import Files, FileSource
 from vit_jax.data.lazy_tensorflow import tf
-
-_log = logging.getLogger(__name__)
+from vit_jax.data.ragged import Ragged
 
 # Names of folders, in lower case, by split.
 SPLITS = {
@@ -70,74 +67,72 @@ class FolderSource(FileSource):
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Listing:
-  """The image files below a folder.
-
-  Attributes:
-    split_folders: name of the folder of each split; empty if the folders are
-      classes.
-    counts: number of files of each class, by split; the only split is '' if
-      the folders are classes.
-    names: path of every file below the folder, in the order of `counts`, each
-      followed by a zero byte.
-    special: positions of FIFOs, sockets and devices.
-  """
-
-  split_folders: dict[str, str]
-  counts: dict[str, dict[str, int]]
-  names: bytes
-  special: Int64[np.ndarray, ' special']
-
-
 def open_folder(
   path: str,
   split: str,
   *,
+  files: Files | None = None,
   subset: int = 0,
   seed: int = 0,
   exclude: Exclusions | None = None,
 ) -> FolderSource:
-  """Opens a folder of class folders.
+  """Opens a split of a folder of class folders.
 
   The classes of train, sorted by name, are those of every split. If there are
-  folders for train and val but none for test, `test` is val. Skipped files and
-  folders, such as hidden ones, are logged; see `listing.find_images`. No image
-  is opened; a file that is not an image is an error when it is read.
+  folders for train and val but none for test, `test` is val. No image is
+  opened; a file that is not an image is an error when it is read.
+
+  Args:
+    path: the folder.
+    split, subset, seed, exclude: see `registry.open_source`.
+    files: its files; None: `list_files(path)`.
 
   Raises:
-    ValueError: if the folder or its classes are missing, a class folder has no
-      images or is missing in train, the split is unknown or empty, or `exclude`
-      does not match it.
+    ValueError: if the folder cannot be listed, the split is unknown or empty,
+      or `exclude` does not match it.
   """
-  root = location.expand(path)
-  found = _list(root)
-  fields = _files(root, found).fields(
+  files = files or list_files(path)
+  fields = files.fields(
     f'folder:{path}', split, subset=subset, seed=seed, exclude=exclude
   )
-  folders = found.split_folders
-  val_stands_in = 'val' in folders and 'test' not in folders
-  if val_stands_in and 'test' in map(splits.plain_name, split.split('+')):
-    _log_once(
-      f'{root} has no folder for the split test; using {folders["val"]} instead'
-    )
   return FolderSource(**fields)
 
 
-def list_files(path: str) -> Files:
+def list_files(path: str, index: str = '') -> Files:
   """Lists a folder of class folders, without opening an image.
 
+  Skipped files and folders, such as hidden ones, are logged; see
+  `listing.find_images`.
+
+  Args:
+    path: the folder.
+    index: file that keeps the list; it is written if it does not exist, and
+      read instead of the folder if it does. Empty: none.
+
   Raises:
-    ValueError: same as for `open_folder`.
+    ValueError: if the folder or its classes are missing, a class folder has no
+      images or is missing in train, or the index is invalid or that of another
+      folder.
   """
   root = location.expand(path)
-  return _files(root, _list(root))
-
-
-# A folder is opened for every split, but its messages are logged once.
-@functools.cache
-def _log_once(message: str, level: int = logging.INFO) -> None:
-  _log.log(level, '%s', message)
+  found = folder_index.read(index, root) if index else None
+  if found:
+    file_source.log_once(
+      f'{root}: {found.num_files} files, as listed in {index}; remove this'
+      ' file to list the folder again'
+    )
+    return _files(root, found, index)
+  found = _list(root)
+  files = _files(root, found, index)
+  if index:
+    sizes = file_source.file_sizes(files.prefix, files.names)
+    folder_index.write(index, root, dataclasses.replace(found, sizes=sizes))
+    files = dataclasses.replace(files, sizes=sizes)
+    file_source.log_once(
+      f'{root}: {found.num_files} files, now listed in {index}; remove this'
+      ' file to list the folder again'
+    )
+  return files
 
 
 def _find_split_folders(
@@ -181,7 +176,7 @@ def _find_split_folders(
   return {split: name for split, (name,) in found.items()}
 
 
-def _list(root: epath.Path) -> _Listing:
+def _list(root: epath.Path) -> folder_index.Listing:
   """Lists a folder; logs what is skipped."""
   if not root.is_dir():
     raise ValueError(f'folder {str(root)!r} does not exist; {_LAYOUT}.')
@@ -197,10 +192,10 @@ def _list(root: epath.Path) -> _Listing:
     for split, folder in (split_folders or {'': ''}).items()
   }
   if skipped:
-    _log_once(f'{root}: skipped {skipped}')
+    file_source.log_once(f'{root}: skipped {skipped}')
   parts = [part for of_split in classes.values() for part in of_split.values()]
   begins = np.cumsum([0, *(part.count for part in parts[:-1])])
-  return _Listing(
+  return folder_index.Listing(
     split_folders,
     {
       split: {label: part.count for label, part in of_split.items()}
@@ -215,7 +210,7 @@ def _list(root: epath.Path) -> _Listing:
 
 @dataclasses.dataclass(frozen=True)
 class _ClassFiles:
-  """The image files of a class, as in `_Listing`."""
+  """The image files of a class, as in `folder_index.Listing`."""
 
   count: int
   names: bytes
@@ -259,7 +254,7 @@ def _list_classes(
   return parts
 
 
-def _files(root: epath.Path, found: _Listing) -> Files:
+def _files(root: epath.Path, found: folder_index.Listing, index: str) -> Files:
   """Assigns classes and splits to the files of a folder."""
   train_classes = found.counts['train' if found.split_folders else '']
   class_ids = {label: k for k, label in enumerate(train_classes)}
@@ -271,27 +266,26 @@ def _files(root: epath.Path, found: _Listing) -> Files:
         f' train: {", ".join(unknown)}; add training images or remove these'
         ' folders.'
       )
-  names = Names.terminated(found.names)
-  labels, rows = [], {}
-  for split, counts in found.counts.items():
-    begin = sum(map(len, labels))
-    for label, count in counts.items():
-      labels.append(np.full(count, class_ids[label], np.int32))
-    rows[split] = np.arange(begin, sum(map(len, labels)))
-  labels = np.concatenate(labels)
-  if found.split_folders:
-    for split, folder in found.split_folders.items():
-      # The order depends on CLASS/FILE only.
-      below = dataclasses.replace(
-        names,
-        begins=names.begins + len(os.fsencode(folder)) + 1,
-        lengths=names.lengths - len(os.fsencode(folder)) - 1,
-      )
-      rows[split] = file_source.in_fixed_order(below, rows[split])
-    if 'val' in rows:
-      rows.setdefault('test', rows['val'])
-  else:
+  names = Ragged.terminated(found.names)
+  labels = np.concatenate(
+    [
+      np.full(count, class_ids[label], np.int32)
+      for counts in found.counts.values()
+      for label, count in counts.items()
+    ]
+  )
+  if not found.split_folders:
     rows = file_source.divide(names, labels)
+  else:
+    rows, end = {}, 0
+    for split, folder in found.split_folders.items():
+      begin, end = end, end + sum(found.counts[split].values())
+      # The order depends on CLASS/FILE only.
+      below_split = names.without_first(len(os.fsencode(folder)) + 1)
+      rows[split] = file_source.in_fixed_order(
+        below_split, np.arange(begin, end)
+      )
+  folders = found.split_folders
   return Files(
     prefix=os.fspath(root / '_')[:-1],
     names=names,
@@ -300,4 +294,7 @@ def _files(root: epath.Path, found: _Listing) -> Files:
     splits=rows,
     special=found.special,
     is_divided=not found.split_folders,
+    sizes=found.sizes,
+    listed_in=index,
+    stand_in='' if 'test' in folders else folders.get('val', ''),
   )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator
 import dataclasses
+import itertools
 import os
 
 from etils import epath
@@ -96,8 +97,26 @@ def find_images(folder: epath.Path, skipped: Skipped) -> Found:
   Raises:
     OSError: if a folder cannot be read.
   """
-  visited = set(_with_parents(folder))
   images, special = [], []
+  for name, entry in _search(folder, skipped):
+    images.append(name)
+    if _is_special(entry):
+      special.append(name)
+  # By folder names first; without any, `replace` makes no copy.
+  images.sort(key=lambda name: name.replace('/', '\0'))
+  return Found(images, frozenset(special))
+
+
+def count_images(folder: epath.Path, limit: int) -> int:
+  """Counts the files of `find_images`, at most `limit` of them."""
+  return sum(1 for _ in itertools.islice(_search(folder, Skipped()), limit))
+
+
+def _search(
+  folder: epath.Path, skipped: Skipped
+) -> Iterator[tuple[str, os.DirEntry | epath.Path]]:
+  """Yields the image files, by their path relative to the folder."""
+  visited = set(_with_parents(folder))
   folders, links = [(folder, '')], []
   while folders or links:
     # Links come last, so that images are listed below their real folder.
@@ -111,9 +130,7 @@ def find_images(folder: epath.Path, skipped: Skipped) -> Found:
     for entry in _entries(current):
       name = entry.name
       if is_image(name):
-        images.append(prefix + name)
-        if _is_special(entry):
-          special.append(prefix + name)
+        yield prefix + name, entry
       elif not _is_folder(entry):
         skipped.add_file(name)
       elif name.startswith('.'):
@@ -123,9 +140,6 @@ def find_images(folder: epath.Path, skipped: Skipped) -> Found:
     for name, is_link in sorted(subfolders_here):
       target = links if is_link else folders
       target.append((current / name, f'{prefix}{name}/'))
-  # By folder names first; without any, `replace` makes no copy.
-  images.sort(key=lambda name: name.replace('/', '\0'))
-  return Found(images, frozenset(special))
 
 
 def _entries(folder: epath.Path) -> Iterator[os.DirEntry | epath.Path]:

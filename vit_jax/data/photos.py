@@ -12,7 +12,7 @@ import numpy as np
 
 from vit_jax import foreign_errors
 from vit_jax.checkpoints import location, regular_file
-from vit_jax.data import listing
+from vit_jax.data import listing, table
 from vit_jax.data.lazy_tensorflow import tf
 
 _log = logging.getLogger(__name__)
@@ -24,8 +24,8 @@ def find(paths: Iterable[str]) -> list[str]:
   Skipped files and folders are logged; see `listing.find_images`.
 
   Args:
-    paths: files and folders. A path that contains commas may be given as its
-      comma-separated parts.
+    paths: files, folders, and tables of images, `table:FILE`. A path that
+      contains commas may be given as its comma-separated parts.
 
   Raises:
     ValueError: if a path does not exist, or a folder contains no images.
@@ -33,6 +33,9 @@ def find(paths: Iterable[str]) -> list[str]:
   files = []
   remaining = list(paths)
   while remaining:
+    if remaining[0].startswith(table.KIND):
+      files += table.paths(remaining.pop(0).removeprefix(table.KIND))
+      continue
     # The shortest path that exists.
     for count in range(1, len(remaining) + 1):
       path = location.expand(','.join(remaining[:count]))

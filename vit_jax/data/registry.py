@@ -1,4 +1,4 @@
-"""Opens datasets by name: the built-in digits, image folders, TFDS, VTAB."""
+"""Opens datasets by name: digits, image folders, tables, TFDS and VTAB."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -9,9 +9,11 @@ from vit_jax.data import (
   digits,
   exclusions,
   folder,
+  table_source,
   tfds_source,
   vtab_tasks,
 )
+from vit_jax.data.file_source import Files
 from vit_jax.data.source import InMemorySource, Source
 
 
@@ -23,11 +25,33 @@ def _open_digits(path, split, *, name, subset, seed, exclude, **_):
   return digits.open_digits(split, subset=subset, seed=seed, exclude=exclude)
 
 
-def _open_folder(path, split, *, name, subset, seed, exclude, **_):
+def _open_folder(
+  path, split, *, name, subset, seed, exclude, index, listed, **_
+):
   if not path:
     raise ValueError(f'{name!r} has no path; write folder:PATH.')
+  if name not in listed:
+    listed[name] = folder.list_files(path, index)
   return folder.open_folder(
-    path, split, subset=subset, seed=seed, exclude=exclude
+    path,
+    split,
+    files=listed[name],
+    subset=subset,
+    seed=seed,
+    exclude=exclude,
+  )
+
+
+def _open_table(argument, split, *, name, subset, seed, exclude, listed, **_):
+  if name not in listed:
+    listed[name] = table_source.read_files(argument)
+  return table_source.open_table(
+    argument,
+    split,
+    files=listed[name],
+    subset=subset,
+    seed=seed,
+    exclude=exclude,
   )
 
 
@@ -58,6 +82,7 @@ def _format_options(dataset: catalog.Dataset) -> dict[str, Any]:
 OPENERS: Mapping[str, Callable[..., Source]] = {
   'digits': _open_digits,
   'folder': _open_folder,
+  'table': _open_table,
   'tfds': tfds_source.open_tfds,
   'vtab': _open_vtab,
 }
@@ -95,12 +120,15 @@ def open_source(
   subset: int = 0,
   seed: int = 0,
   exclude: str = '',
+  index: str = '',
+  listed: dict[str, Files] | None = None,
 ) -> Source:
   """Opens a split of a dataset.
 
   Args:
-    name: `digits`, `folder:PATH`, `tfds:NAME[/CONFIG][:VERSION]`, `vtab:TASK`,
-      or a key of `catalog.DATASETS`.
+    name: `digits`, `folder:PATH`, `table:FILE` with the options of `table`,
+      `tfds:NAME[/CONFIG][:VERSION]`, `vtab:TASK`, or a key of
+      `catalog.DATASETS`.
     split: a split such as `train`, a part such as `train[:98%]` or
       `train[100:200]`, or a sum of these; for VTAB, one of `train800`,
       `val200`, `train800val200` and `test`.
@@ -112,6 +140,11 @@ def open_source(
     seed: seed of the subset.
     exclude: path of a list of examples to exclude, before a subset is drawn;
       empty: none.
+    index: file that keeps the list of a folder; see `folder.list_files`. Empty:
+      none.
+    listed: files of the folders and tables that have been listed, by name of
+      the dataset. Calls for several splits should share it, so that each is
+      listed once; others are added. None: none.
 
   Raises:
     NotPreparedError: if TFDS has not prepared the data.
@@ -132,9 +165,16 @@ def open_source(
     dataset = catalog.DATASETS[name]
     kind, path = 'tfds', dataset.builder
     options |= _format_options(dataset)
+  if index and kind != 'folder':
+    raise ValueError(
+      f'data.index={index!r} is for folder:PATH, not for {name!r}; leave it'
+      ' empty.'
+    )
+  if kind in ('folder', 'table'):
+    options |= {'index': index, 'listed': {} if listed is None else listed}
   if kind not in OPENERS:
     raise ValueError(
-      f'unknown dataset {name!r}; use digits, folder:PATH, tfds:NAME,'
-      f' vtab:TASK, or one of {", ".join(catalog.DATASETS)}.'
+      f'unknown dataset {name!r}; use digits, folder:PATH, table:FILE,'
+      f' tfds:NAME, vtab:TASK, or one of {", ".join(catalog.DATASETS)}.'
     )
   return OPENERS[kind](path, split, **options)

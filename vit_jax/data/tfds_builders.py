@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import os
+import shlex
 
 import numpy as np
 
@@ -33,7 +34,9 @@ def find(
   except tfds.core.DatasetNotFoundError as error:
     row = catalog.DATASETS.get(builder_name)
     if row and row.instructions:
-      advice = row.instructions.format(dir=data_dir or 'DIR')
+      advice = row.instructions.format(
+        dir=shlex.quote(os.fspath(data_dir) or 'DIR')
+      )
     else:
       advice = (
         'Write your own images there with configs/prepare.py, prepare a TFDS'

@@ -6,11 +6,18 @@ from typing import Any
 
 from matplotlib import ticker
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from vit_jax.inspection import labels
 
 _MARKERS = ('o', 's', 'D', '^', 'v', 'P', 'X', '*')
 _BAR_WIDTH = 0.4  # Bars are 1 apart.
+# Where a name may stand beside its mark, in points, the best places first.
+_NAME_OFFSETS = [
+  (side * x, y)
+  for x, y in ((5, 5), (5, -5), (6, 0), (4, 11), (4, -11), (4, 18), (4, -18))
+  for side in (1, -1)
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +45,14 @@ def accuracy_by_cost(
   title: str,
   x_label: str,
   log_x: bool,
+  references: Mapping[str, Mapping[str, Sequence[Mark]]] | None = None,
 ) -> Figure:
   """Draws accuracy against cost, as in Figures 3, 4, 5, 8, 9 and 13.
 
   Panels hold marks by metric and family. If costs are numbers, lines connect
   the marks of a family in order of cost. Bars are standard deviations, and
-  rings on a dotted line mark the frontier.
+  rings on a dotted line mark the frontier. `references` are marks of the
+  paper, by metric and family, drawn in light gray.
   """
   figure, panel_axes = _figure(panels, 1.5 + 5.5 * len(panels), 5, dpi=130)
   families = dict.fromkeys(f for lines in panels.values() for f in lines)
@@ -51,6 +60,7 @@ def accuracy_by_cost(
     for number, family in enumerate(families):
       if family in lines:
         _draw_line(axes, lines[family], number, family)
+      _draw_references(axes, (references or {}).get(metric, {}), family, number)
     marks = [mark for line in lines.values() for mark in line]
     _draw_frontier(axes, [mark for mark in marks if mark.on_frontier])
     _format_x_axis(axes, {mark.x for mark in marks}, x_label, log_x)
@@ -58,6 +68,7 @@ def accuracy_by_cost(
     axes.grid(alpha=0.3)
   panel_axes[-1].legend(fontsize=8)
   figure.suptitle(labels.plain(title), fontsize=11)
+  _draw_names(figure, panel_axes, panels)
   return figure
 
 
@@ -74,7 +85,7 @@ def vtab_scores(
   Args:
     scores: percentages by name of the group.
     stds: standard deviations by name; empty for none.
-    references: scores of other models, by model and name.
+    references: scores of other models, by model and name; some may be missing.
     title: title of the figure.
     label: label of the bars.
   """
@@ -91,8 +102,12 @@ def vtab_scores(
   )
   for number, (model, values) in enumerate(references.items()):
     axes.scatter(
-      [x + _BAR_WIDTH * (0.7 + 0.3 * number) for x in positions],
-      [values[name] for name in scores],
+      [
+        x + _BAR_WIDTH * (0.7 + 0.3 * number)
+        for x, name in zip(positions, scores, strict=True)
+        if name in values
+      ],
+      [values[name] for name in scores if name in values],
       marker=_MARKERS[number % len(_MARKERS)],
       label=labels.plain(model),
       color=f'C{number + 1}',
@@ -169,11 +184,70 @@ def _draw_line(axes, marks, number, family):
     linewidth=0 if is_named else 1,
     elinewidth=1,
   )
-  offset = {'xytext': (4, 4), 'textcoords': 'offset points'}
-  for mark in marks:
-    if mark.name not in ('', family):
-      place = _place(mark), 100 * mark.mean
-      axes.annotate(labels.plain(mark.name), place, **offset, fontsize=6.5)
+
+
+def _draw_references(axes, lines, family, number):
+  _, texts = axes.get_legend_handles_labels()
+  marks = lines.get(family, ())
+  axes.plot(
+    [_place(mark) for mark in marks],
+    [100 * mark.mean for mark in marks],
+    label='' if not marks or 'paper' in texts else 'paper',
+    color='0.6',
+    marker=_MARKERS[number % len(_MARKERS)],
+    markersize=5,
+    fillstyle='none',
+    linewidth=0,
+    zorder=1,
+  )
+
+
+def _draw_names(figure, panel_axes, panels):
+  """Writes names beside marks, hiding as few marks and names as possible."""
+  figure.draw_without_rendering()  # Determines the layout.
+  for axes, lines in zip(panel_axes, panels.values(), strict=True):
+    named = [
+      mark
+      for family, marks in lines.items()
+      for mark in marks
+      if mark.name not in ('', family)
+    ]
+    if not named:
+      continue
+    inside = axes.get_window_extent()
+    marks = [mark for marks in lines.values() for mark in marks]
+    taken = [
+      Bbox.from_bounds(x - 6, y - 6, 12, 12)
+      for x, y in axes.transData.transform([_point(mark) for mark in marks])
+    ]
+    for mark in named:
+      name = axes.annotate(
+        labels.plain(mark.name),
+        _point(mark),
+        (0, 0),
+        textcoords='offset points',
+        va='center',
+        fontsize=6.5,
+        in_layout=False,
+      )
+
+      def badness(offset, name=name, taken=tuple(taken), inside=inside):
+        _move(name, offset)
+        box = name.get_window_extent()
+        is_inside = Bbox.union([box, inside]).bounds == inside.bounds
+        return not is_inside, sum(map(box.overlaps, taken))
+
+      _move(name, min(_NAME_OFFSETS, key=badness))
+      taken.append(name.get_window_extent())
+
+
+def _point(mark):
+  return _place(mark), 100 * mark.mean
+
+
+def _move(name, offset):
+  name.xyann = offset
+  name.set_ha('left' if offset[0] > 0 else 'right')
 
 
 def _place(mark):

@@ -1,7 +1,7 @@
 """The paper's tables of hyperparameters, and configs made from their rows."""
 
 from vit_jax.recipes.table_3 import TABLE_3, Pretraining, pretraining
-from vit_jax.recipes.table_4 import TABLE_4, Finetuning, finetuning
+from vit_jax.recipes.table_4 import TABLE_4, Finetuning, finetuning, trials
 
 __all__ = [
   'TABLE_3',
@@ -10,4 +10,5 @@ __all__ = [
   'Pretraining',
   'finetuning',
   'pretraining',
+  'trials',
 ]

@@ -27,13 +27,14 @@ Setting = Mapping[str, Any]  # Values by key, and 'family' for a point.
 
 def is_small(data: str) -> bool:
   """Returns whether studies on a dataset are small."""
-  return data == 'digits' or data.startswith('folder:')
+  return data == 'digits' or data.startswith(('folder:', 'table:'))
 
 
 def pretraining(model: str, data: str) -> ml_collections.ConfigDict:
   """Returns the recipe of Table 3 (7 epochs on JFT-300M), or a small one.
 
-  `data` is a pre-training set of Table 3, 'folder:PATH' or 'digits'.
+  `data` is a pre-training set of Table 3, own images ('folder:PATH',
+  'table:FILE') or 'digits'.
   """
   if is_small(data):
     config = small(data)

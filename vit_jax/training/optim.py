@@ -156,13 +156,16 @@ def create(
   momentum: float = 0.9,
   mu_dtype: str = 'float32',
   weight_decay: float = 0.0,
+  coupled_decay: bool = False,
   clip_norm: float = 0.0,
   frozen: PyTree | None = None,
 ) -> optax.GradientTransformation:
   """Returns the optimizer: clipping, Adam or SGD, weight decay, learning rate.
 
   The update is `-lr(t) * (direction + weight_decay * kernel)`: weight decay is
-  decoupled, follows the schedule and applies only to kernels.
+  decoupled, follows the schedule and applies only to kernels. Coupled weight
+  decay is added to the gradient instead, which is L2 regularization; SGD with a
+  momentum of 0.9 then decays weights 10 times as much.
 
   Args:
     name: a key of OPTIMIZERS.
@@ -173,14 +176,16 @@ def create(
     mu_dtype: dtype of Adam's first moment or SGD's accumulated gradient;
       bfloat16 halves its memory.
     weight_decay: coefficient before multiplication by the learning rate.
+    coupled_decay: whether weight decay is added to the clipped gradient.
     clip_norm: maximum global norm of the gradient; 0 disables clipping.
     frozen: True for every weight that is never updated; None for none.
   """
   parts = [OPTIMIZERS[name](b1=b1, b2=b2, momentum=momentum, mu_dtype=mu_dtype)]
+  if weight_decay:
+    decay = optax.add_decayed_weights(weight_decay, mask=is_kernel)
+    parts.insert(0 if coupled_decay else 1, decay)
   if clip_norm:
     parts.insert(0, optax.clip_by_global_norm(clip_norm))
-  if weight_decay:
-    parts.append(optax.add_decayed_weights(weight_decay, mask=is_kernel))
   parts.append(optax.scale_by_learning_rate(learning_rate))
   optimizer = optax.chain(*parts)
   if frozen is None:

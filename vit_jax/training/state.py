@@ -37,21 +37,28 @@ def create(
 
 
 def update_average(
-  average: PyTree, params: PyTree, step: Int[Array, ''], decay: float
+  average: PyTree,
+  params: PyTree,
+  step: Int[Array, ''],
+  *,
+  decay: float,
+  ramp: bool = True,
 ) -> PyTree:
-  """Updates a Polyak average with decay_t = min(decay, (1 + t) / (10 + t)).
-
-  The ramp lets the average of a short run forget the initial weights. The
-  paper's decay of 0.9999 (section 4.1) is reached after 90,000 steps.
+  """Updates a Polyak average: average += (1 - decay) * (params - average).
 
   Args:
     average: average of the weights up to step t - 1.
     params: weights after step t.
     step: t, counted from 0.
-    decay: share of the old average that each step keeps.
+    decay: share of the old average that each step keeps; 0.9999 in the paper
+      (section 4.1).
+    ramp: whether the decay is at most (1 + t) / (10 + t). The average of a
+      short run then forgets the initial weights; 0.9999 is reached after 90,000
+      steps.
   """
-  step = step.astype(jnp.float32)
-  decay = jnp.minimum(decay, (1 + step) / (10 + step))
+  if ramp:
+    step = step.astype(jnp.float32)
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
   return jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), average, params)
 
 

@@ -185,6 +185,7 @@ def make_train_step(
   *,
   accumulate: int = 1,
   ema_decay: float = 0.0,
+  ema_ramp: bool = True,
   may_lack_examples: bool = False,
   constrain: Callable[[PyTree], PyTree] = lambda grads: grads,
 ) -> SeededStep:
@@ -196,6 +197,7 @@ def make_train_step(
     learning_rate: reported as a metric.
     accumulate: micro-batches per step; must divide the batch size.
     ema_decay: decay of the averaged weights, if the state has them.
+    ema_ramp: whether the decay rises to this value; see `update_average`.
     may_lack_examples: whether batches may have no example that counts. Such a
       step advances the step and the learning-rate schedule, and keeps the rest
       of the state. If False, it divides by zero.
@@ -244,7 +246,7 @@ def make_train_step(
     ema_params = state.ema_params
     if ema_params is not None:
       ema_params = state_lib.update_average(
-        ema_params, params, state.step, ema_decay
+        ema_params, params, state.step, decay=ema_decay, ramp=ema_ramp
       )
     one = jnp.ones(())
     metrics |= {

@@ -31,7 +31,7 @@ _ROWS = 16  # In memory.
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-  """What the columns of a file mean.
+  """The meaning of the columns of a file.
 
   Attributes:
     image: name of the column of images.
@@ -85,7 +85,7 @@ class Parquet(Original):
 
   Attributes:
     files: all of them.
-    columns: what their columns mean.
+    columns: the meaning of their columns.
   """
 
   files: tuple[ParquetFile, ...]
@@ -130,7 +130,7 @@ def open_parquet(source: str) -> Parquet:
 
 
 def read_columns(path: str, image: str = '', label: str = '') -> Columns:
-  """Returns what the columns of a file mean, from its schema.
+  """Returns the meaning of the columns of a file, from its schema.
 
   Args:
     path: the file.
@@ -302,8 +302,8 @@ def _choose(
     if name in found:
       return name
   raise ValueError(
-    f'{path}: cannot tell which column has the {what}; its columns:'
-    f' {_listed(names)}. Write parquet:PATH,{what}=COLUMN.'
+    f'{path}: it is unclear which column has the {what};'
+    f' its columns: {_listed(names)}. Write parquet:PATH,{what}=COLUMN.'
   )
 
 

@@ -103,6 +103,9 @@ def finish(
     across,
     metrics,
     title=f'{dataset}: mean and standard deviation over seeds',
+    references={
+      metric: summaries.marks_of_the_paper(config, metric) for metric in metrics
+    },
   )
   seconds = sum(
     p.seeds * p.costs['seconds'] for p in point_summaries if p.costs

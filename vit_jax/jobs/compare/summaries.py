@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import re
 import statistics
 from typing import Any
 
@@ -10,8 +11,9 @@ import ml_collections
 
 from vit_jax import build
 from vit_jax import config as config_lib
+from vit_jax.data import catalog
 from vit_jax.distributed import processes
-from vit_jax.evaluation import frontier
+from vit_jax.evaluation import frontier, paper_tables
 from vit_jax.inspection import figures, study_charts
 from vit_jax.jobs.compare import points as points_lib
 from vit_jax.jobs.compare import selection
@@ -25,6 +27,8 @@ COSTS = {
   'examples': 'training examples',
 }
 _FRONTIER_COSTS = 'exaflops', 'relative', 'core_days'
+_References = Mapping[str, Mapping[str, Sequence[study_charts.Mark]]]
+_FINETUNED = re.compile('finetune/(?P<name>.+)/accuracy')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,8 +239,12 @@ def draw(
   across: str,
   metrics: Sequence[str],
   title: str,
+  references: _References | None = None,
 ) -> None:
-  """Writes the chart, with a panel per metric and a line per family."""
+  """Writes the chart, with a panel per metric and a line per family.
+
+  `references` are marks of the paper, by metric and family.
+  """
   if not (metrics and processes.is_first()):
     return
   figure = study_charts.accuracy_by_cost(
@@ -244,8 +252,40 @@ def draw(
     title=title,
     x_label=COSTS.get(across, across),
     log_x=across in COSTS,
+    references=references,
   )
   figures.save(figure, path)
+
+
+def marks_of_the_paper(
+  config: ml_collections.ConfigDict, metric: str
+) -> dict[str, list[study_charts.Mark]]:
+  """Returns the paper's own marks by family, for Figures 3 and 5.
+
+  There are none for other data, other metrics, and other horizontal axes.
+  """
+  match = _FINETUNED.fullmatch(metric)
+  figure = config.job, config.data.name, config.study.across
+  if not match:
+    return {}
+  if figure == ('study', 'jft300m', 'exaflops'):
+    marks = [
+      (points_lib.family_of(model), exaflops, row)
+      for (model, _), (exaflops, row) in paper_tables.TABLE_6.items()
+    ]
+  elif figure == ('data_study', 'imagenet2012', 'examples'):
+    marks = [
+      (model, catalog.DATASETS[data].num_examples['train'], row)
+      for (data, model), row in paper_tables.TABLE_5.items()
+    ]
+  else:
+    return {}
+  lines = {}
+  for family, x, row in marks:
+    if match['name'] in row:
+      mark = study_charts.Mark(x, row[match['name']] / 100)
+      lines.setdefault(family, []).append(mark)
+  return lines
 
 
 def _lines(summaries, across, metric) -> dict[str, list[study_charts.Mark]]:

@@ -5,6 +5,7 @@ each run in a folder of their own, so an interrupted study resumes.
 """
 
 from collections.abc import Sequence
+import logging
 import re
 import statistics
 
@@ -14,8 +15,10 @@ import ml_collections
 from vit_jax import build, recipes
 from vit_jax import config as config_lib
 from vit_jax.build import few_shot_evaluator
-from vit_jax.jobs.compare import settings
+from vit_jax.jobs.compare import selection, settings
 from vit_jax.workdir import files, finished_run
+
+_log = logging.getLogger(__name__)
 
 # The mean over datasets of the accuracy by their original labels.
 MEAN = 'finetune/mean/accuracy'
@@ -73,7 +76,7 @@ def metric_names(config: ml_collections.ConfigDict) -> list[str]:
   names = [f'finetune/{name}/accuracy' for name in datasets]
   if len(datasets) > 1:
     names.insert(0, MEAN)
-  if config.evaluate.real_json:
+  if _has_real(config):
     names += [
       f'finetune/{name}{_REAL}'
       for name, dataset in datasets.items()
@@ -151,14 +154,25 @@ def check(
   Raises:
     ValueError: if a dataset is unknown, data is missing, or a run is invalid.
   """
-  tuned = [
-    (finetune_config(config, run_config, folder, dataset), folder / name)
-    for run_config, folder in runs
-    for name, dataset in finetune_datasets(config).items()
-  ]
+  tuned = []
+  for run_config, folder in runs:
+    for name, dataset in finetune_datasets(config).items():
+      final = finetune_config(config, run_config, folder, dataset)
+      tuned.append((final, folder / name))
+      sweep, candidates = trials(config, final)
+      tuned += [
+        (
+          selection.held_out_config(settings.run_config(sweep, c)),
+          folder / name,
+        )
+        for c in candidates
+        if len(candidates) > 1
+      ]
   for tuned_config, _ in tuned:
     settings.check(tuned_config)
   settings.check_data(tuned)
+  if _has_real(config) and _IMAGENET in finetune_datasets(config).values():
+    _open_real(config, tuned[0][0])
   if config.few_shot.datasets:
     for item in few_shot_evaluator.parse_datasets(config):
       for split in (item.train, item.test):
@@ -167,22 +181,82 @@ def check(
 
 def _finetune(config, run, name, dataset, folder):
   tuned = finetune_config(config, run.config, run.workdir, dataset)
+  sweep, candidates = trials(config, tuned)
+  choices = folder.with_name(f'{folder.name}-choose')
+
+  def score(setting):
+    trial = choices / settings.setting_name(setting)
+    accuracy = selection.held_out_score(
+      settings.run_config(sweep, setting), trial
+    )
+    settings.clean(trial, keep_weights=False)
+    return accuracy
+
+  selected, scores = selection.select(candidates, score)
+  if scores:
+    _log.info(
+      '%s: selected %s; accuracies on held-out images: %s',
+      folder, settings.setting_name(selected), selection.by_name(scores),
+    )  # fmt: skip
+  tuned = settings.run_config(tuned, selected)
   results = settings.run_or_read(tuned, folder)
   (split, *_) = config_lib.eval_splits(tuned)
   accuracy = results['metrics'][f'{split}/accuracy']
   metrics = {f'finetune/{name}/accuracy': accuracy}
-  if config.evaluate.real_json and dataset == _IMAGENET:
+  if _has_real(config) and dataset == _IMAGENET:
     metrics[f'finetune/{name}{_REAL}'] = _real_accuracy(config, tuned, folder)
   settings.clean(folder, keep_weights=False)
   return metrics
 
 
-def _real_accuracy(config, tuned, folder):
-  """Returns a fine-tuned model's accuracy by the ReaL labels."""
+def trials(
+  config: ml_collections.ConfigDict, tuned: ml_collections.ConfigDict
+) -> tuple[ml_collections.ConfigDict, list[settings.Setting]]:
+  """Returns a config of trials before a fine-tuning, and their settings.
+
+  The keys of `study.finetune_keys` are not tried. Without
+  `study.finetune_sweep`, there is a single setting, which changes nothing.
+
+  Args:
+    config: the study's config.
+    tuned: a result of `finetune_config`.
+  """
+  if not config.study.finetune_sweep:
+    return tuned, [()]
+  sweep = tuned.copy_and_resolve_references()
+  sweep.sweep.update(recipes.trials(tuned))
+  candidates = [
+    tuple(pair for pair in setting if pair[0] not in config.study.finetune_keys)
+    for setting in settings.settings(sweep)
+  ]
+  return sweep, list(dict.fromkeys(candidates))
+
+
+def _has_real(config) -> bool:
+  return bool(config.study.real or config.evaluate.real_json)
+
+
+def _real_config(config, tuned):
+  """Returns the config that evaluates a fine-tuned model by ReaL labels."""
   evaluation = tuned.copy_and_resolve_references()
   evaluation.job = 'evaluate'
-  evaluation.init_from = str(folder / files.FINAL_WEIGHTS)
   evaluation.evaluate.real_json = config.evaluate.real_json
+  if not config.evaluate.real_json:
+    evaluation.data.update(name='imagenet2012_real', eval='real=validation')
+  return evaluation
+
+
+def _open_real(config, tuned) -> None:
+  """Raises an error if the images with ReaL labels are missing."""
+  evaluation = _real_config(config, tuned)
+  for split in config_lib.eval_splits(evaluation).values():
+    build.open_split(evaluation, evaluation.data.name, split)
+
+
+def _real_accuracy(config, tuned, folder):
+  """Returns a fine-tuned model's accuracy by the ReaL labels."""
+  evaluation = _real_config(config, tuned)
+  evaluation.init_from = str(folder / files.FINAL_WEIGHTS)
   real_folder = folder.with_name(f'{folder.name}-real')
   return settings.run_or_read(evaluation, real_folder)['metrics'][
     'real/accuracy'

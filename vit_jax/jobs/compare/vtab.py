@@ -20,7 +20,7 @@ from vit_jax import config as config_lib
 from vit_jax.data import source
 from vit_jax.data import vtab_tasks as vtab_data
 from vit_jax.distributed import compilation, processes
-from vit_jax.evaluation import vtab_scores
+from vit_jax.evaluation import paper_tables, vtab_scores
 from vit_jax.inspection import figures, study_charts
 from vit_jax.jobs.compare import selection
 from vit_jax.jobs.compare import settings as settings_lib
@@ -274,12 +274,15 @@ def _draw(config, path, tasks, percent, references):
     for name, title in titles.items()
     if f'{name}_std' in percent
   }
+  if len(tasks) == len(vtab_data.TASKS):
+    bit = {vtab_scores.SCORE: paper_tables.BIT_L_VTAB}
+    references = references | {'BiT-L JFT': bit}
   seeds = config.sweep.seeds
   figure = study_charts.vtab_scores(
     {title: percent[name] for name, title in titles.items()},
     stds,
     {
-      model: {title: row[name] for name, title in titles.items()}
+      model: {titles[name]: row[name] for name in titles if name in row}
       for model, row in references.items()
     },
     title='VTAB-1k: mean accuracy over tasks'

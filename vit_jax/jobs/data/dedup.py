@@ -16,7 +16,7 @@ from vit_jax import build, printing
 from vit_jax import config as config_lib
 from vit_jax.data import decode, exclusions, pipeline
 from vit_jax.data.near_duplicates import Match, Matcher, thumbnail
-from vit_jax.data.source import Source
+from vit_jax.data.source import NotPreparedError, Source
 from vit_jax.workdir import appended_file, claim, console, files, results
 
 _log = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     metrics={},
     num_examples=source.num_examples,
     num_test_images=test_images.num_examples,
+    missing=test_images.missing,
     num_duplicates=len(pairs),
   )
   print(_table(test_images, duplicates))
@@ -99,6 +100,7 @@ class _TestImages:
 
   def __init__(self, config: ml_collections.ConfigDict):
     self.sources: dict[str, Source] = {}
+    self.missing: list[str] = []
     for item in config.dedup.against or ('',):
       name, equals, split = item.rpartition('=')
       if not (name and equals and split):
@@ -106,7 +108,23 @@ class _TestImages:
           f'dedup.against={config.dedup.against!r}: expected DATASET=SPLIT,'
           f' separated by commas, such as cifar10=test; got {item!r}.'
         )
-      self.sources[item] = build.open_split(config, name, split)
+      try:
+        self.sources[item] = build.open_split(config, name, split)
+      except NotPreparedError:
+        if not config.dedup.skip_missing:
+          raise
+        self.missing.append(item)
+    if not self.sources:
+      raise ValueError(
+        'none of the test sets of dedup.against is prepared:'
+        f' {", ".join(self.missing)}; prepare some of them with'
+        ' configs/prepare.py:DATASETS, and set data.dir to their folder.'
+      )
+    if self.missing:
+      _log.warning(
+        'not searched for, because they are not prepared: %s',
+        ', '.join(self.missing),
+      )
     sizes = [source.num_examples for source in self.sources.values()]
     self.num_examples = sum(sizes)
     self._config = config
