@@ -12,7 +12,7 @@ import pytest
 import runs
 from vit_jax import checkpoints, models
 from vit_jax.checkpoints import position_tables
-from vit_jax.data import preprocess
+from vit_jax.data import decode, preprocess
 import weights
 
 torch = pytest.importorskip('torch')
@@ -113,7 +113,9 @@ def photos(precrop):
 
 
 def our_images(photos, evaluation):
-  transform = preprocess.eval_transform(**dataclasses.asdict(evaluation))
+  settings = dataclasses.asdict(evaluation)
+  decoder = decode.Decoder(bits=settings.pop('bits'))
+  transform = preprocess.eval_transform(**settings, decoder=decoder)
   return np.stack([transform(np.asarray(x)) for x in photos])
 
 
