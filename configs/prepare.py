@@ -24,7 +24,8 @@ Train on it with `--config.data.name=tfds:NAME`. SOURCE is one of these; any
 PATH may be on gs://:
 
   folder:PATH      class folders, with or without train, val and test above
-  table:FILE       CSV, TSV or JSON Lines file of paths and labels
+  table:FILE       CSV, TSV or JSON Lines file of paths and labels, with the
+                   options of `table:` in vit_jax/data/table.py
   tars:PATH        a tar per class, or the tar of these tars, as in the release
                    of ImageNet-21k; NAME is imagenet21k by default
   webdataset:PATH  shards of WebDataset: a folder, a file or a pattern

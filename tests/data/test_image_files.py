@@ -47,6 +47,28 @@ def test_a_folder_with_splits(tmp_path):
   assert list(original.class_names({'9', '10'})) == ['10', '9']
 
 
+def test_a_table(tmp_path):
+  write(tmp_path, '1.png', '2.png', '3.png')
+  table = tmp_path / 'table.csv'
+  table.write_text(
+    'path,labels,split\n1.png,9|10,train\n2.png,,train\n3.png,9,valid\n'
+  )
+  original = kinds.open_original(f'table:{table}')
+  assert original.multi_label
+  found = items(original)
+  assert {n: (i.split, i.labels) for n, i in found.items()} == {
+    '1.png': ('train', ('9', '10')),
+    '2.png': ('train', ()),
+    '3.png': ('val', ('9',)),
+  }
+  assert found['3.png'].data == image_file(2)
+  assert list(original.class_names({'9', '10'})) == ['9', '10']
+  table.write_text('path,label\n1.png,b\n2.png,a\n')
+  original = kinds.open_original(f'table:{table},root={tmp_path}')
+  assert not original.multi_label
+  assert {i.split for i in items(original).values()} == {'train'}
+
+
 def test_files_that_cannot_be_read(tmp_path):
   write(tmp_path, 'a/1.png', 'a/gone.png')
   os.mkfifo(tmp_path / 'a' / 'pipe.png')

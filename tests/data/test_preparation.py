@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import signal
 
 from etils import epath
 import numpy as np
@@ -121,14 +120,14 @@ def test_bytes_do_not_depend_on_units_and_interruptions(
   renamed, count = atomic.renamed, 0
 
   @contextlib.contextmanager
-  def killed_later(path):
+  def killed_later(path, *suffix):
     nonlocal count
     count -= 1
     if count < 0:
       path.parent.mkdir(parents=True, exist_ok=True)
       (path.parent / f'{path.name}.tmp').write_bytes(b'torn')
       raise KeyboardInterrupt
-    with renamed(path) as temporary:
+    with renamed(path, *suffix) as temporary:
       yield temporary
 
   monkeypatch.setattr(atomic, 'renamed', killed_later)
@@ -396,13 +395,56 @@ def test_bad_names_of_data_sets(name):
     dataset.check_name(name)
 
 
-def kill_itself(number):
-  if number == 3:
-    os.kill(os.getpid(), signal.SIGKILL)
-  return number
-
-
 def test_a_worker_that_is_killed_is_an_error():
   killed = pytest.raises(OSError, match='worker process was killed.*it was 2')
   with workers.start(2) as run, killed:
-    list(run(kill_itself, [(n,) for n in range(9)]))
+    list(run(originals.kill_itself, [(n,) for n in range(9)]))
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+  """A bucket on gs:// in the memory of this process."""
+
+  class Backend:
+    def __getattr__(self, name):
+      function = getattr(epath.backend.tf_backend, name)
+
+      def call(*paths, **kwargs):
+        return function(*map(in_memory, paths), **kwargs)
+
+      return call
+
+  def in_memory(path):
+    return path.replace('gs://', 'ram://') if isinstance(path, str) else path
+
+  writer = tf.io.TFRecordWriter
+  monkeypatch.setattr(
+    tf.io, 'TFRecordWriter', lambda path: writer(in_memory(path))
+  )
+  local = epath.gpath.PosixGPath._backend.fget
+  monkeypatch.setattr(
+    epath.gpath.PosixGPath,
+    '_backend',
+    property(lambda p: Backend() if '://' in str(p) else local(p)),
+  )
+  return epath.Path('gs://bucket')
+
+
+def test_google_cloud_storage(bucket, tmp_path, monkeypatch):
+  local = tmp_path / 'local'
+  prepare(three_units(), local)
+  folder = bucket / 'pictures'
+
+  def interrupted(incomplete, final):
+    final.mkdir(exist_ok=True)
+    (incomplete / 'features.json').replace(final / 'features.json')
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(dataset, '_publish', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+      prepare(three_units(), bucket)
+  prepare(three_units(), bucket)
+  assert [path.name for path in folder.iterdir()] == ['1.0.0']
+  found = {p.name: p.read_bytes() for p in (folder / '1.0.0').iterdir()}
+  assert found == contents(local)

@@ -1,9 +1,10 @@
-"""Preparing data with TFDS: already prepared, prepared now, or failed."""
+"""Preparing data: with TFDS, already or now or not at all; own images."""
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from originals import image_file
 import runs
 from vit_jax import main
 from vit_jax.data import registry
@@ -79,3 +80,67 @@ def test_unknown_names_are_refused(names, message, tmp_path):
   with pytest.raises(ValueError, match=message):
     main.run(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.fixture
+def photos(tmp_path):
+  folder = tmp_path / 'photos, of mine'
+  for seed, label in enumerate(['a', 'b', 'b']):
+    (folder / label).mkdir(parents=True, exist_ok=True)
+    (folder / label / f'{seed}.png').write_bytes(image_file(seed))
+  return folder
+
+
+def preparation(photos, tmp_path, **keys):
+  config = runs.load_config('prepare', f'folder:{photos}')
+  keys = {'prepare__name': 'mine', **keys}
+  config.data.dir = str(tmp_path / 'data')
+  return runs.override(config, prepare__workers=1, **keys)
+
+
+def test_own_images(photos, tmp_path, caplog):
+  (photos / 'b' / 'text.png').write_text('text')
+  config = preparation(photos, tmp_path)
+  with caplog.at_level('INFO', 'vit_jax'):
+    results = runs.run(config, tmp_path / 'run')
+  assert results['datasets'] == {'mine': 'prepared'}
+  assert results['splits'] == {'train': 3}
+  assert results['unreadable'] == 1
+  assert 'written images: 3 of 3' in caplog.text
+  source = registry.open_source('tfds:mine', 'train', data_dir=config.data.dir)
+  assert source.num_examples == 3
+  assert source.class_names == ('a', 'b')
+  # A finished dataset needs no original.
+  (photos / 'a').rename(tmp_path / 'elsewhere')
+  results = runs.run(config, tmp_path / 'run')
+  assert results['datasets'] == {'mine': 'already prepared'}
+  assert results['splits'] == {'train': 3}
+  config.seed = 1
+  with pytest.raises(ValueError, match='mine/1.0.0 was prepared with other'):
+    main.run(config, tmp_path / 'run')
+
+
+def test_names_of_own_classes(photos, tmp_path):
+  names = tmp_path / 'names.txt'
+  names.write_text('b\na\nc\n')
+  config = preparation(
+    photos, tmp_path, prepare__class_names=str(names), seed=3
+  )
+  assert runs.run(config, tmp_path / 'run')['classes'] == 3
+  source = registry.open_source('tfds:mine', 'train', data_dir=config.data.dir)
+  assert source.class_names == ('b', 'a', 'c')
+
+
+def test_mistakes_in_own_images(photos, tmp_path):
+  bad = {
+    'prepare.name=.. is not the name': {'prepare__name': ''},
+    'is a dataset of TFDS': {'prepare__name': 'cifar10'},
+    'prepare.class_names: there is no file': {'prepare__class_names': 'none'},
+  }
+  for message, keys in bad.items():
+    with pytest.raises(ValueError, match=message):
+      main.run(preparation(photos, tmp_path, **keys), tmp_path / 'run')
+  with pytest.raises(ValueError, match="folder .*nowhere' does not exist"):
+    main.run(preparation('nowhere', tmp_path), tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+  assert not (tmp_path / 'data').exists()

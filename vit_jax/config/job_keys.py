@@ -5,6 +5,7 @@ from vit_jax.data.preparation import merge
 from vit_jax.training import patch_targets
 
 _MAX_REPEATS = 1000
+_MAX_WORKERS = 1000
 
 JOB_KEYS = {
   'masked_patch.target': Key(
@@ -154,7 +155,10 @@ JOB_KEYS = {
   ),
   'prepare.name': Key('', 'Name of the dataset to write from your own images.'),
   'prepare.workers': Adjustable(
-    0, 'Worker processes; 0: one for every CPU of this process.', low=0
+    0,
+    'Worker processes; 0: one for every CPU of this process.',
+    low=0,
+    high=_MAX_WORKERS,
   ),
   'prepare.shard_mib': Key(
     256, 'Largest mean size of the files of a split in MiB.', low=1

@@ -41,11 +41,17 @@ class LockedError(ValueError):
 
 
 @contextlib.contextmanager
-def hold(workdir: epath.Path) -> Iterator[None]:
+def hold(
+  workdir: epath.Path, remedy: str = 'choose another --workdir'
+) -> Iterator[None]:
   """Locks a work directory, in process 0 for all processes.
 
   A missing folder is created, and removed at the end if it is still empty. A
   folder without write permission is not locked.
+
+  Args:
+    workdir: the folder.
+    remedy: what the user can do if another run does not end.
 
   Raises:
     LockedError: in all processes, if another run holds the lock.
@@ -59,7 +65,10 @@ def hold(workdir: epath.Path) -> Iterator[None]:
       try:
         at_the_end.callback(_take(workdir / _NAME))
       except LockedError as error:
-        return str(error)
+        return (
+          f'{error}; wait until it ends, stop it (SIGTERM lets it save first),'
+          f' or {remedy}.'
+        )
       return None
 
     if refusal := processes.from_first(take):
@@ -222,11 +231,7 @@ def _who(holder: dict[str, Any]) -> str:
 
 
 def _refusal(path: epath.Path, holder: dict[str, Any]) -> str:
-  return (
-    f'{path.parent} is in use by another run ({_who(holder)}); wait until'
-    ' it ends, stop it (SIGTERM lets it save first), or choose another'
-    ' --workdir.'
-  )
+  return f'{path.parent} is in use by another run ({_who(holder)})'
 
 
 def _is_remote(path: epath.Path) -> bool:

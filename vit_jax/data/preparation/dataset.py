@@ -103,7 +103,7 @@ def prepare(
       `max_pixels` and what else must be the same when it resumes.
     class_names: names of all classes; see `merge.name_classes`.
     num_workers: number of processes.
-    progress: is told what is done.
+    progress: called with what is done so far.
 
   Returns:
     Numbers of images: `splits`, `classes`, `unreadable`, `converted`,
@@ -294,6 +294,7 @@ def _publish(incomplete: epath.Path, final: epath.Path) -> None:
     return
   # Elsewhere, files are renamed one by one, which may have been interrupted.
   # The last one marks the dataset as finished.
+  final.mkdir(parents=True, exist_ok=True)
   last = 'dataset_info.json'
   for path in sorted(incomplete.iterdir(), key=lambda path: path.name == last):
     path.replace(final / path.name)

@@ -1,4 +1,4 @@
-"""Original data in image files, such as a folder of class folders."""
+"""Original data in image files: a folder of class folders, or a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from etils import epath
 import numpy as np
 
 from vit_jax.checkpoints import regular_file
-from vit_jax.data import folder, listing
+from vit_jax.data import folder, listing, table_source
 from vit_jax.data.file_source import Files
 from vit_jax.data.preparation import workers
 from vit_jax.data.preparation.original import Item, Original, Unit
@@ -26,6 +26,14 @@ def open_folder(path: str) -> Original:
   return FileOriginal(folder.list_files(path))
 
 
+def open_table(argument: str) -> Original:
+  """Opens a table of image files; see `table_source`.
+
+  If it has no splits, all images are in the split train.
+  """
+  return FileOriginal(table_source.read_files(argument))
+
+
 class FileOriginal(Original):
   """Image files and their labels."""
 
@@ -35,12 +43,11 @@ class FileOriginal(Original):
 
   def units(self) -> Iterator[Unit]:  # noqa: D102
     files = self._files
-    split_names, splits = ['train'], np.zeros(len(files.names), np.uint8)
+    split_names, splits = ['train'], np.zeros(len(files.names), np.int32)
     if not files.is_divided:
       split_names = list(files.splits)
-      # The first split of a file counts: that of validation may be test, too.
-      for number in reversed(range(len(split_names))):
-        splits[files.splits[split_names[number]]] = number
+      for number, name in enumerate(split_names):
+        splits[files.splits[name]] = number
     for start in range(0, len(files.names), _FILES_PER_UNIT):
       part = slice(start, start + _FILES_PER_UNIT)
       if self.multi_label:

@@ -14,6 +14,7 @@ from vit_jax.data.preparation.original import Original
 # They raise a ValueError if there is no such data.
 KINDS: Mapping[str, Callable[[str], Original]] = {
   'folder': image_files.open_folder,
+  'table': image_files.open_table,
   'tars': class_tars.open_class_tars,
   'webdataset': webdataset.open_webdataset,
   'parquet': parquet.open_parquet,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import array
 import collections
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 import dataclasses
 import re
 
@@ -119,15 +119,14 @@ def merge(
   """
   table, unreadable, position = _Table(), [], 0
   with index.open('wb') as joined:
-    for part in parts:
-      with part.open('rb') as lines:
-        for line in lines:
-          entry = Entry.parse(line)
-          if entry.error:
-            unreadable.append(entry)
-            continue
-          table.append(entry, position)
-          position += joined.write(line)
+    for line in _lines(parts):
+      entry = Entry.parse(line)
+      if entry.error:
+        unreadable.append(entry)
+        continue
+      table.append(entry, position)
+      joined.write(line)
+      position += len(line)
   if not table.lines:
     reasons = [f'{e.name} ({e.error})' for e in unreadable[:_NAMES_SHOWN]]
     raise ValueError(
@@ -185,6 +184,12 @@ def merge(
     duplicates=len(order) - len(starts),
     ambiguous=int(mixed.sum()),
   )
+
+
+def _lines(parts: Iterable[epath.Path]) -> Iterator[bytes]:
+  for part in parts:
+    with part.open('rb') as file:
+      yield from file
 
 
 def name_classes(

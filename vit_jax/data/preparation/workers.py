@@ -84,8 +84,11 @@ def _initialize() -> None:
   """Prepares a worker: it exits with its parent, and uses one CPU."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent handles Ctrl-C.
   threading.Thread(target=_exit_with_parent, daemon=True).start()
-  # TensorFlow reads these when it is imported.
-  os.environ |= {'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1'}
+  os.environ |= {  # TensorFlow reads them when it is imported.
+    'TF_NUM_INTRAOP_THREADS': '1',
+    'TF_NUM_INTEROP_THREADS': '1',
+    'TF_CPP_MIN_LOG_LEVEL': '3',  # It would log every damaged image.
+  }
 
 
 def _exit_with_parent() -> None:

@@ -55,7 +55,7 @@ def run(
   original = None if counts else kinds.open_original(source)
   claim.restart(config_lib.flatten(config), workdir)
   if counts is None:
-    with lock.hold(folder):
+    with lock.hold(folder, 'choose another prepare.name'):
       counts = dataset.prepare(
         original,
         folder,
