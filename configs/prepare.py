@@ -28,9 +28,12 @@ PATH may be on gs://:
                    options of `table:` in vit_jax/data/table.py
   tars:PATH        a tar per class, or the tar of these tars, as in the release
                    of ImageNet-21k; NAME is imagenet21k by default
-  webdataset:PATH  shards of WebDataset: a folder, a file or a pattern
+  webdataset:PATH  shards of WebDataset, with labels in KEY.cls, KEY.json or
+                   KEY.txt: a folder, a file, or a pattern such as
+                   train-{0000..0146}.tar
   parquet:PATH     Parquet files of images and labels, as on the Hugging Face
-                   Hub: a folder, a file or a pattern
+                   Hub: a folder, a file or a pattern (requires the extra
+                   `parquet`)
 
 Files are stored as they are, except those that TensorFlow cannot read as single
 images (GIF, WebP, TIFF, some BMP), which are converted to PNG. Images that

@@ -271,16 +271,21 @@ def with_labels_of(data: _Data, match: class_matching.Match) -> _Data:
 
 
 def open_split(
-  config: ml_collections.ConfigDict, name: str, split: str, **options: Any
+  config: ml_collections.ConfigDict,
+  name: str,
+  split: str,
+  *,
+  by_all: bool = True,
+  **options: Any,
 ) -> registry.Source:
   """Opens a split of any dataset, with the data settings of the config.
-
-  If the run has several processes, all of them must call this.
 
   Args:
     config: config of the job.
     name: dataset, in the syntax of `data.name`.
     split: split of the dataset.
+    by_all: whether all processes of the run call this. If so, only process 0
+      prepares missing data, and the others wait.
     **options: other arguments of `registry.open_source`.
 
   Raises:
@@ -300,7 +305,8 @@ def open_split(
       **options,
     )
 
-  if not ((c.download or index) and processes.is_multiprocess()):
+  waits = by_all and processes.is_multiprocess()
+  if not (waits and (c.download or index)):
     return open_source(c.download)
   # Only process 0 prepares the data or writes the index; the others wait.
   try:

@@ -1,8 +1,9 @@
 """Datasets and input pipeline. What happens to one image, in reading order:
 
 1. `registry.open_source` opens a split of a dataset by name: the digits
-   (`digits`), an image folder (`folder`) or a TFDS dataset (`tfds_source`; the
-   named ones are in `catalog` and `vtab_tasks`). `splits` selects parts of it,
+   (`digits`), an image folder (`folder`), a table of images (`table_source`) or
+   a TFDS dataset (`tfds_source`; the named ones are in `catalog` and
+   `vtab_tasks`). `splits` selects parts of it,
    `exclusions` removes listed examples.
 2. The result is a `source.Source`: it yields shuffled records, and reads the
    encoded image and the label of a record.

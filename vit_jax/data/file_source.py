@@ -58,8 +58,10 @@ def find_repeated(names: Ragged) -> tuple[int, int] | None:
   """
   keys = splits.order_keys('order', names)
   order = np.argsort(keys, kind='stable')
-  pairs = np.stack([order[:-1], order[1:]], 1)
-  pairs = pairs[keys[pairs[:, 0]] == keys[pairs[:, 1]]].tolist()
+  keys = keys[order]
+  again = np.flatnonzero(keys[1:] == keys[:-1])
+  pairs = zip(order[again].tolist(), order[again + 1].tolist(), strict=True)
+  # Different names may have the same key.
   pairs = [(a, b) for a, b in pairs if len(set(names.take([a, b]))) == 1]
   return min(pairs, key=operator.itemgetter(1), default=None)
 
@@ -315,7 +317,8 @@ def file_sizes(prefix: str, names: Ragged) -> Int64[np.ndarray, ' n']:
   start = os.fsencode(prefix)
 
   def sizes(rows):
-    return np.int64([_size(start + name) for name in names.take(rows)])
+    found = (_size(start + name) for name in names.take(rows))
+    return np.fromiter(found, np.int64, len(rows))
 
   parts = np.array_split(np.arange(len(names)), _THREADS)
   with futures.ThreadPoolExecutor(_THREADS) as pool:

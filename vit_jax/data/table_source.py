@@ -69,6 +69,7 @@ def read_files(argument: str) -> Files:
   table = Table.parse(argument)
   rows = _Rows(table)
   prefix, joined_names = table.located(bytes(rows.names))
+  rows.names.clear()
   names = Ragged.terminated(joined_names)
   rows.check(names)
   class_names, labels = rows.classes()

@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Callable, Mapping, Sequence
 import functools
+from typing import Any
 
 from etils import epath
 import numpy as np
@@ -43,7 +44,7 @@ def mistakes(run: finished_run.FinishedRun) -> list[content.Part]:
   """
   if not _comparable(run):
     return []
-  parts = []
+  parts, listed = [], {}
   for split, lines in run.predictions.items():
     wrong = wrong_lines(lines)
     parts.append(
@@ -52,7 +53,7 @@ def mistakes(run: finished_run.FinishedRun) -> list[content.Part]:
       )
     )
     if wrong := wrong[:_MAX_MISTAKES]:
-      source = open_split(run, split)
+      source = open_split(run, split, listed=listed)
       images = pipeline.read_images(source, wrong, _to_rgb(run))
       tiles = [
         _mistake(lines[k], images[k])
@@ -212,11 +213,17 @@ def _to_rgb(run: finished_run.FinishedRun) -> Callable:
   return functools.partial(decode.to_rgb, max_pixels=run.config.data.max_pixels)
 
 
-def open_split(run: finished_run.FinishedRun, name: str) -> Source:
+def open_split(
+  run: finished_run.FinishedRun, name: str, **options: Any
+) -> Source:
   """Opens an evaluation split by its name in metrics.
+
+  Only process 0 writes pages. `options` are those of `registry.open_source`.
 
   Raises:
     ValueError: if the data is no longer available.
   """
   split = config_lib.eval_splits(run.config)[name]
-  return build.open_split(run.config, run.config.data.name, split)
+  return build.open_split(
+    run.config, run.config.data.name, split, by_all=False, **options
+  )
