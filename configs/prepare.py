@@ -41,10 +41,10 @@ cannot be decoded are listed in `unreadable.txt`. `prepare.duplicates` says what
 happens to byte-identical images, `prepare.class_names` orders or names the
 classes, and `seed` shuffles. The same command resumes after an interruption.
 The result depends on neither interruptions nor `prepare.workers`.
-Hardware: any; a worker process per CPU, each with about 1 GiB of memory, plus
-110 bytes per image. Images are read twice. The disk needs room for the result
-and for about 500 bytes per image; if the images are in Parquet files or
-compressed archives, room for the result twice.
+Hardware: any; a worker process per CPU, each with 0.8 GiB of memory, plus 110
+bytes per image. Images are read twice. The disk needs space for the result and
+for about 500 bytes per image; if the images are in Parquet files or compressed
+archives, space for the result twice.
 """
 
 import ml_collections
