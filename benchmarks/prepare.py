@@ -1,4 +1,4 @@
-"""Measures the preparation of a data set from tars: rate and memory.
+"""Measures the preparation of a dataset from tars: rate and memory.
 
   python benchmarks/prepare.py PHOTOS
   python benchmarks/prepare.py PHOTOS --size_px=0 --images=1000,2000

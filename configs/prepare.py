@@ -39,8 +39,10 @@ Files are stored as they are, except those that TensorFlow cannot read as single
 images (GIF, WebP, TIFF, some BMP), which are converted to PNG. Images that
 cannot be decoded are listed in `unreadable.txt`. `prepare.duplicates` says what
 happens to byte-identical images, `prepare.class_names` orders or names the
-classes, and `seed` shuffles. The same command resumes after an interruption.
-The result depends on neither interruptions nor `prepare.workers`.
+classes, and `seed` shuffles. Training reads the images in another order than
+from their files, so its results differ slightly. The same command resumes after
+an interruption. The result depends on neither interruptions nor
+`prepare.workers`.
 Hardware: any; a worker process per CPU, each with 0.8 GiB of memory, plus 110
 bytes per image. Images are read twice. The disk needs space for the result and
 for about 500 bytes per image; if the images are in Parquet files or compressed
