@@ -1,4 +1,4 @@
-"""Measures the preparation of a data set from tars: rate and memory.
+"""Measures the preparation of a dataset from tars: rate and memory.
 
   python benchmarks/prepare.py PHOTOS
   python benchmarks/prepare.py PHOTOS --size_px=0 --images=1000,2000
@@ -7,10 +7,10 @@ PHOTOS is a folder of JPEG files. The script makes tars of 1,000 images each
 from them, scaled down to `size_px` (0: as they are). Every image has its own
 bytes: a comment with its number. Then it runs configs/prepare.py for each
 number of images, and prints, per run, the images and megabytes per second of
-the whole command, images per second of CPU time of all processes, and the peak
-memory of all of them in each quarter of the run (Pss, in which shared memory
-counts once). The last line compares the first and the last run, which excludes
-the start of the processes.
+the whole command, images per second of CPU time of all processes, and the
+largest total of the memory that they allocated in each quarter of the run. The
+last line is about the images by which the first and the last run differ, which
+excludes the start of the processes.
 """
 
 import argparse
@@ -94,7 +94,8 @@ def _memory(pid: int) -> int:
   try:
     root = pathlib.Path(f'/proc/{pid}')
     for line in (root / 'smaps_rollup').read_text().splitlines():
-      if line.startswith('Pss:'):
+      # Without program code, which is shared with unrelated processes.
+      if line.startswith(('Pss_Anon:', 'Pss_Shmem:')):
         total += int(line.split()[1]) * 1024
     for task in (root / 'task').iterdir():
       for child in (task / 'children').read_text().split():
@@ -137,8 +138,9 @@ def _run(
 
 def _rates(count: int, size: int, seconds: float, cpu_seconds: float) -> str:
   return (
-    f'{count / seconds:,.0f} images/s, {size / seconds / 1e6:.1f} MB/s,'
-    f' {count / cpu_seconds:,.0f} images per CPU second'
+    f'{count / seconds:,.0f} images/s, {size / seconds / 1e6:.1f} MB/s; per CPU'
+    f' second {count / cpu_seconds:,.0f} images,'
+    f' {size / cpu_seconds / 1e6:.1f} MB'
   )
 
 

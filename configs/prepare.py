@@ -28,20 +28,25 @@ PATH may be on gs://:
                    options of `table:` in vit_jax/data/table.py
   tars:PATH        a tar per class, or the tar of these tars, as in the release
                    of ImageNet-21k; NAME is imagenet21k by default
-  webdataset:PATH  shards of WebDataset: a folder, a file or a pattern
+  webdataset:PATH  shards of WebDataset, with labels in KEY.cls, KEY.json or
+                   KEY.txt: a folder, a file, or a pattern such as
+                   train-{0000..0146}.tar
   parquet:PATH     Parquet files of images and labels, as on the Hugging Face
-                   Hub: a folder, a file or a pattern
+                   Hub: a folder, a file or a pattern (requires the extra
+                   `parquet`)
 
 Files are stored as they are, except those that TensorFlow cannot read as single
 images (GIF, WebP, TIFF, some BMP), which are converted to PNG. Images that
 cannot be decoded are listed in `unreadable.txt`. `prepare.duplicates` says what
 happens to byte-identical images, `prepare.class_names` orders or names the
-classes, and `seed` shuffles. The same command resumes after an interruption.
-The result depends on neither interruptions nor `prepare.workers`.
-Hardware: any; a worker process per CPU, each with about 1 GiB of memory, plus
-110 bytes per image. Images are read twice. The disk needs room for the result
-and for about 500 bytes per image; if the images are in Parquet files or
-compressed archives, room for the result twice.
+classes, and `seed` shuffles. Training reads the images in another order than
+from their files, so its results differ slightly. The same command resumes after
+an interruption. The result depends on neither interruptions nor
+`prepare.workers`.
+Hardware: any; a worker process per CPU, each with 0.8 GiB of memory, plus 110
+bytes per image. Images are read twice. The disk needs space for the result and
+for about 500 bytes per image; if the images are in Parquet files or compressed
+archives, space for the result twice.
 """
 
 import ml_collections

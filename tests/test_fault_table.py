@@ -156,7 +156,7 @@ TESTS = {
       f'{DECODE}::test_size_in_the_header_is_checked_before_decoding',
       f'{DECODE}::test_other_files_are_not_images',
       'tests/data/test_folder.py'
-      '::test_files_that_are_not_images_can_be_skipped',
+      '::test_files_that_are_not_images_are_named_or_skipped',
     ),
   },
   'the data has changed since the run began': {

@@ -121,7 +121,7 @@ def test_a_full_disk_is_one_error(tars, undisturbed, disk):
   log = runs.finish(*keys(tars, disk), expect=1)
   assert 'Traceback' not in log
   (error,) = [line for line in log.splitlines() if line.startswith('error: ')]
-  assert 'No space left on device' in error
+  assert 'No space left on device. The same command resumes' in error
   subprocess.run(['mount', '-o', 'remount,size=64m', str(disk)], check=True)
   runs.finish(*keys(tars, disk))
   assert contents(disk) == undisturbed

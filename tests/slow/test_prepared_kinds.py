@@ -1,4 +1,4 @@
-"""The same 720 photos as tars, a tree, WebDataset and a table.
+"""720 photos as tars, a folder, WebDataset and a table give equal datasets.
 
 python -m pytest -o addopts= tests/slow/test_prepared_kinds.py
 """

@@ -259,7 +259,7 @@ class FileSource(RandomAccessSource):
     if self.multi_label:
       labels = self.labels.numpy()
       rows = np.repeat(rows, labels.lengths)
-      labels = np.concatenate(list(labels))
+      labels = labels.flat()
     else:
       labels = self.labels.numpy()
     in_order = np.argsort(labels, kind='stable')

@@ -58,6 +58,12 @@ class Ragged:
     """Returns some of the sequences."""
     return Ragged(self.joined, self.begins[rows], self.lengths[rows])
 
+  def flat(self) -> Int32[np.ndarray, ' total']:
+    """Returns the items of these lists, one list after the other."""
+    starts = np.cumsum(self.lengths) - self.lengths
+    offsets = np.repeat(self.begins - starts, self.lengths)
+    return self.joined[offsets + np.arange(len(offsets))]
+
   def without_first(self, count: int) -> Ragged:
     """Returns the sequences without their first items."""
     return Ragged(self.joined, self.begins + count, self.lengths - count)

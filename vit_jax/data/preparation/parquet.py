@@ -57,7 +57,7 @@ class ParquetFile(Unit):
     size: number of bytes.
     image: name of the column of images; empty: not given.
     label: name of the column of labels; empty: not given.
-    first: another file of the data set, whose columns have the same meaning.
+    first: another file of the dataset, whose columns have the same meaning.
   """
 
   path: str

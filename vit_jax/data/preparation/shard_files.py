@@ -1,4 +1,4 @@
-"""The files of a data set that is stored in shards, and their splits."""
+"""The files of a dataset that is stored in shards, and their splits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SPLIT_OF = {
 
 @dataclasses.dataclass(frozen=True)
 class ShardFile:
-  """A file of a data set.
+  """A file of a dataset.
 
   Attributes:
     path: its path.
@@ -39,7 +39,7 @@ class ShardFile:
 
 
 def find(path: str, extensions: tuple[str, ...]) -> list[ShardFile]:
-  """Finds the files of a data set.
+  """Finds the files of a dataset.
 
   Args:
     path: a file; a folder, for all files in it and its subfolders; a pattern

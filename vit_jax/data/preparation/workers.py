@@ -36,7 +36,7 @@ def start(count: int) -> Iterator[Run]:
     the results in any order. Both must be picklable.
   """
   if count == 1:
-    yield lambda function, tasks: (function(*task) for task in tasks)
+    yield lambda function, tasks: (_call(function, task) for task in tasks)
     return
   executor = futures.ProcessPoolExecutor(
     count, multiprocessing.get_context('spawn'), _initialize
@@ -66,8 +66,7 @@ def _run(
   except BrokenProcessPool as error:
     raise OSError(
       'a worker process was killed, probably because the host ran out of'
-      ' memory. Its work is lost, but not that of the others: run the same'
-      f' command again, with a smaller prepare.workers (it was {count}).'
+      f' memory; try a smaller prepare.workers (it was {count})'
     ) from error
 
 

@@ -56,14 +56,19 @@ def run(
   claim.restart(config_lib.flatten(config), workdir)
   if counts is None:
     with lock.hold(folder, 'choose another prepare.name'):
-      counts = dataset.prepare(
-        original,
-        folder,
-        settings=settings,
-        class_names=names,
-        num_workers=keys.workers or len(os.sched_getaffinity(0)),
-        progress=_Progress(),
-      )
+      try:
+        counts = dataset.prepare(
+          original,
+          folder,
+          settings=settings,
+          class_names=names,
+          num_workers=keys.workers or len(os.sched_getaffinity(0)),
+          progress=_Progress(),
+        )
+      except OSError as error:
+        raise OSError(
+          f'{name} could not be prepared: {error}. The same command resumes.'
+        ) from error
   _log.info('%s: %s in %s', name, state, folder / dataset.VERSION)
   _log.info('%s', console.table(_rows(counts)))
   results.write(
