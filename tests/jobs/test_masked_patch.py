@@ -211,5 +211,5 @@ def test_invalid_configs_are_refused(values, message, tmp_path):
 
 
 def test_an_unknown_argument_is_answered_with_the_known_ones():
-  with pytest.raises(ValueError, match='jft300m.*digits or folder:PATH'):
+  with pytest.raises(ValueError, match='jft300m.*digits, folder:PATH or'):
     runs.load_config('masked_patch', 'cifar10')
