@@ -146,7 +146,7 @@ def test_sizes_that_do_not_fit_are_refused(name, size, message):
     ('ViT-B/16', {'stage_depths': ()}, r'stage_depths=\(\)'),
     ('R50x1', {'width_factor': 0.75}, '0.5 or a multiple of it, got 0.75'),
     ('R50x1', {'width_factor': 0}, 'got 0'),
-    ('R50x1', {'stage_depths': [1, 0]}, r'at least 1 each, got \(1, 0\)'),
+    ('R50x1', {'stage_depths': [1, 0]}, r'at least 1, got \(1, 0\)'),
     ('R50x1', {'dtype': 'float16'}, "'float16'; known: float32, bfloat16"),
   ],
 )
