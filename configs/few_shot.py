@@ -10,9 +10,9 @@ in `:,cifar100`, the weights determine the model. RUN is the workdir of a run,
 or a weight file in it, which is evaluated on its own data. Without init_from
 the weights are random, a baseline; set MODEL and `--config.data.image_size`.
 
-DATASET is a name in `vit_jax/data/catalog.py`, `digits`, `tfds:BUILDER` or
-`folder:PATH`. Several are separated by commas; each may have a name, a training
-split and a test split:
+DATASET is a name in `vit_jax/data/catalog.py`, `digits`, `tfds:BUILDER`,
+`folder:PATH` or `table:FILE`. Several are separated by commas; each may have a
+name, a training split and a test split:
 
   --config.few_shot.datasets='pets=oxford_iiit_pet,cifar100|train[:1000]|test'
 

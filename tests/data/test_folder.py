@@ -471,11 +471,16 @@ def test_an_index_that_does_not_fit_is_refused(split_folders, tmp_path):
   with pytest.raises(ValueError, match=rf'{index} lists .*, not .*/other; '):
     folder.list_files(str(tmp_path / 'other'), str(index))
   content = index.read_bytes()
-  for damaged in (b'', b'words', content[:-50], content[:99]):
+  middle = len(content) // 2
+  flipped = bytearray(content)
+  flipped[middle] ^= 255
+  for damaged in (b'', b'words', content[:-50], content[:99], flipped):
     index.write_bytes(damaged)
-    with pytest.raises(ValueError, match='is not the list of a folder .*remov'):
+    with pytest.raises(ValueError, match='not the list of a folder; remove'):
       folder.list_files(str(split_folders), str(index))
   with pytest.raises(ValueError, match='cannot write .*choose a file'):
     folder.list_files(str(split_folders), '/dev/null/index')
+  with pytest.raises(ValueError, match='is a folder; give the path of a file'):
+    folder.list_files(str(split_folders), str(tmp_path))
   with pytest.raises(ValueError, match=r"folder:PATH, not for 'digits'"):
     registry.open_source('digits', 'train', index=str(index))

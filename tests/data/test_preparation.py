@@ -14,7 +14,14 @@ import originals
 from originals import image_file
 from vit_jax.checkpoints import atomic
 from vit_jax.data import decode, registry
-from vit_jax.data.preparation import dataset, images, index, merge, workers
+from vit_jax.data.preparation import (
+  dataset,
+  images,
+  index,
+  kinds,
+  merge,
+  workers,
+)
 from vit_jax.data.preparation.original import Item
 
 SETTINGS = {
@@ -158,6 +165,24 @@ def test_a_full_disk_is_an_error_and_resumes(tmp_path, monkeypatch):
   assert prepare(three_units(), tmp_path)['splits']['train'] == 6
 
 
+def test_repaired_and_added_images_are_read_again(tmp_path):
+  photos = tmp_path / 'photos'
+  for name in ('a/0.png', 'b/0.png'):
+    (photos / name).parent.mkdir(parents=True)
+    (photos / name).write_bytes(b'no image')
+
+  def try_again():
+    return prepare(kinds.open_original(f'folder:{photos}'), tmp_path / 'data')
+
+  with pytest.raises(ValueError, match='no image that can be read: a/0.png'):
+    try_again()
+  for number, name in enumerate(('a/0.png', 'b/0.png', 'b/1.png')):
+    (photos / name).write_bytes(image_file(number))
+  results = try_again()
+  assert results['splits'] == {'train': 3}
+  assert results['unreadable'] == 0
+
+
 def test_order_depends_on_the_seed_and_the_images_only(tmp_path):
   def order(folder, **settings):
     prepare(three_units(), tmp_path / folder, **settings)
@@ -212,6 +237,14 @@ def test_duplicates(tmp_path, rule, expected):
     for e in builder.as_dataset('train').as_numpy_iterator()
   }
   assert found == expected
+
+
+def test_dropping_every_image_is_an_error(tmp_path):
+  items = [Item('1', ('a',), image_file(1)), Item('2', ('b',), image_file(1))]
+  original = originals.GivenOriginal(items)
+  with pytest.raises(ValueError, match='choose first or all_labels'):
+    prepare(original, tmp_path, duplicates='drop')
+  assert prepare(original, tmp_path)['splits'] == {'train': 1}
 
 
 def test_an_image_without_a_label_makes_the_data_multi_label(tmp_path):
@@ -308,12 +341,13 @@ def test_changes_since_an_interruption_are_refused(tmp_path, monkeypatch):
         prepare(three_units(), tmp_path, **settings)
 
   interrupted('_write_shards')
-  with pytest.raises(ValueError, match='not the same as when'):
-    prepare(duplicates(), tmp_path)
   with pytest.raises(ValueError, match='max_pixels 1000000 -> 100'):
     prepare(three_units(), tmp_path, max_pixels=100)
-  # Without effect on the first pass.
+  # Neither the seed nor other units have had an effect yet.
+  interrupted('_write_shards', seed=2)
   interrupted('_write_metadata', seed=2)
+  with pytest.raises(ValueError, match='not the same as when'):
+    prepare(duplicates(), tmp_path, seed=2)
   with pytest.raises(ValueError, match='other settings .seed 2 -> 1.'):
     prepare(three_units(), tmp_path)
   prepare(three_units(), tmp_path, seed=2)

@@ -279,4 +279,6 @@ def test_in_lists_of_datasets_and_paths(write, tmp_path):
   assert values.parse('few_shot.datasets', 'x=digits,label=cifar10') == (
     'x=digits', 'label=cifar10',
   )  # fmt: skip
+  named = values.parse('few_shot.datasets', 'x=table:t.csv,label=a,b=digits')
+  assert named == ('x=table:t.csv,label=a', 'b=digits')
   assert table.short_name(f'{path},label=x') == 'table'

@@ -19,6 +19,7 @@ import json
 import os
 import uuid
 import zipfile
+import zlib
 
 from etils import epath
 from jaxtyping import Int64
@@ -64,6 +65,10 @@ def read(path: str, root: epath.Path) -> Listing | None:
   if not file.exists():
     return None
   regular_file.check(file)
+  if file.is_dir():
+    raise ValueError(
+      f'data.index: {path} is a folder; give the path of a file in it.'
+    )
   try:
     with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as arrays:
       folder, layout = str(arrays['folder']), json.loads(str(arrays['layout']))
@@ -80,11 +85,11 @@ def read(path: str, root: epath.Path) -> Listing | None:
     if len(lengths) > 1:
       raise ValueError('the numbers of names, sizes and images differ')
   except (
-    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError,
-    zipfile.BadZipFile,
+    EOFError, ValueError, KeyError, TypeError, AttributeError,
+    zipfile.BadZipFile, zlib.error,
   ) as error:  # fmt: skip
     raise ValueError(
-      f'data.index: {path} is not the list of a folder ({error}); remove it,'
+      f'data.index: {path} is damaged, or not the list of a folder; remove it,'
       ' and it will be written again, or choose another file.'
     ) from error
   if folder != _absolute(root):

@@ -36,15 +36,20 @@ COLUMNS = {
 }  # fmt: skip
 KIND = 'table:'  # Beginning of the names of these datasets.
 _OPTIONS = ('root', *COLUMNS)
+_ITEM = re.compile(rf'([\w.-]+=)?{KIND}')
 _OPTION = re.compile(f',(?=(?:{"|".join(_OPTIONS)})=)')
 _SYNTAX = 'write table:FILE[,root=DIR][,path=COL][,label=COL][,split=COL]'
 
 
 def split_list(text: str) -> list[str]:
-  """Splits text at commas, but not before an option of a table."""
+  """Splits text at commas, but not before an option of a table.
+
+  An item may have a name, as in `NAME=table:FILE,label=COLUMN`. The file of a
+  table in a list cannot contain commas.
+  """
   items = []
   for item in filter(None, map(str.strip, text.split(','))):
-    if items and items[-1].startswith(KIND) and _OPTION.match(f',{item}'):
+    if items and _ITEM.match(items[-1]) and _OPTION.match(f',{item}'):
       items[-1] += f',{item}'
     else:
       items.append(item)

@@ -46,9 +46,10 @@ def read(file: epath.Path) -> Iterator[Row]:
       for line, values in FORMATS[file.suffix.lower()](text):
         yield line, values
   except UnicodeDecodeError as error:
+    where = f' after line {line}' if line else ''
     raise ValueError(
-      f'{file} is not text in UTF-8 ({error.reason} after line {line}); save it'
-      ' in this encoding.'
+      f'{file} is not text in UTF-8 ({error.reason}{where}); save it in this'
+      ' encoding.'
     ) from error
   except _RowError as error:
     raise ValueError(f'{file}, {error}') from error

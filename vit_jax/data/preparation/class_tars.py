@@ -161,9 +161,9 @@ def _images(
   """Yields the images of the archive of a class.
 
   Raises:
-    ValueError: if it has only other files.
+    ValueError: if it has none.
   """
-  found, other = False, ''
+  found, other = False, 'nothing'
   for member in tar_archive.members(archive):
     if not listing.is_image(os.path.basename(member.name)):
       other = member.name
@@ -177,7 +177,7 @@ def _images(
       offset=member.offset or 0,
       error=member.error,
     )
-  if other and not found:
+  if not found:
     raise ValueError(
       f'{archive.description} contains {other}, but no file that ends in'
       f' {", ".join(listing.EXTENSIONS)}; {_LAYOUT}.'

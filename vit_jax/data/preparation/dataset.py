@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
-import hashlib
 import itertools
 import json
 import re
@@ -111,33 +110,41 @@ def prepare(
 
   Raises:
     ValueError: if the original has no readable image or is damaged, or the
-      original or the settings changed since an interruption.
+      original or the settings changed since the first shard was written.
     OSError: if a file cannot be written.
   """
   incomplete = folder / f'{VERSION}.incomplete'
-  digest, num_units = _fingerprint(original)
-  record = {'settings': dict(settings), 'original': digest}
+  parts = [
+    index.index_path(incomplete / _INDEX, unit) for unit in original.units()
+  ]
+  names = ''.join(path.name for path in parts)
+  record = {
+    'settings': dict(settings),
+    'original': index.hash_bytes(names.encode()),
+  }
   earlier = run_folder.read_json(incomplete / RECORD)
   if earlier is not None:
-    # Before the first shard, other settings have had no effect yet.
-    has_shards = any('.tfrecord-' in path.name for path in incomplete.iterdir())
-    relevant = settings if has_shards else {_PIXELS: settings[_PIXELS]}
-    _check_same(incomplete, earlier['settings'], relevant)
-    if earlier['original'] != digest:
-      raise ValueError(
-        f'the original data is not the same as when {incomplete} was started;'
-        ' restore it, or remove this folder to start again.'
-      )
-  if earlier is None or earlier['settings'] != settings:
+    if any('.tfrecord-' in path.name for path in incomplete.iterdir()):
+      _check_same(incomplete, earlier['settings'], settings)
+      if earlier['original'] != record['original']:
+        raise ValueError(
+          f'the original data is not the same as when {incomplete} was started;'
+          ' restore it, or remove this folder to start again.'
+        )
+    else:
+      # Other settings and units have had no effect yet, and images that could
+      # not be read may have been repaired.
+      pixels = {_PIXELS: settings[_PIXELS]}
+      _check_same(incomplete, earlier['settings'], pixels)
+      index.forget_unreadable(incomplete / _INDEX)
+  if earlier is None or not record.items() <= earlier.items():
     _write_json(incomplete / RECORD, record)
   else:
     record = earlier
   if 'results' not in record:
     with contextlib.ExitStack() as at_the_end:
       run = at_the_end.enter_context(workers.start(num_workers))
-      parts = _index_units(
-        original, num_units, incomplete, settings, run, progress
-      )
+      _index_units(original, parts, incomplete, settings, run, progress)
       joined = incomplete / _INDEX / _JOINED
       if '://' in str(folder):  # It is read at random positions.
         temporary = at_the_end.enter_context(tempfile.TemporaryDirectory())
@@ -164,15 +171,6 @@ def prepare(
   return record['results']
 
 
-def _fingerprint(original: Original) -> tuple[str, int]:
-  """Returns a hash of all units, and their number."""
-  digest, count = hashlib.blake2b(digest_size=16), 0
-  for unit in original.units():
-    digest.update(repr(unit).encode(errors='surrogateescape') + b'\n')
-    count += 1
-  return digest.hexdigest(), count
-
-
 def _check_same(
   folder: epath.Path, earlier: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
@@ -189,23 +187,21 @@ def _check_same(
     )
 
 
-def _index_units(original, num_units, incomplete, settings, run, progress):
+def _index_units(original, parts, incomplete, settings, run, progress):
   """Runs the first pass for all units that have no index yet."""
   folder = incomplete / _INDEX
   folder.mkdir(parents=True, exist_ok=True)
   existing = {path.name for path in folder.iterdir()}
-  paths = [index.index_path(folder, i) for i in range(num_units)]
   tasks = (
-    (unit, number, folder, settings[_PIXELS])
-    for number, unit in enumerate(original.units())
-    if paths[number].name not in existing
+    (unit, folder, settings[_PIXELS])
+    for unit, path in zip(original.units(), parts, strict=True)
+    if path.name not in existing
   )
-  done = sum(path.name in existing for path in paths)
-  progress('indexed parts', done, num_units)
+  done = sum(path.name in existing for path in parts)
+  progress('indexed parts', done, len(parts))
   for _ in run(index.index_unit, tasks):
     done += 1
-    progress('indexed parts', done, num_units)
-  return paths
+    progress('indexed parts', done, len(parts))
 
 
 def _write_shards(merged, planned, incomplete, settings, run, progress):

@@ -1,8 +1,8 @@
 """The first pass: reads, checks and hashes every image of the original.
 
-The index of a unit is a file with one line per image. It is written when the
-unit has been read completely, so a preparation resumes with the units that have
-no index yet.
+The index of a unit is a file with one line per image, named by a hash of the
+unit. It is written when the unit has been read completely, so a preparation
+resumes with the units that have no index yet.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from etils import epath
 from vit_jax.checkpoints import atomic
 from vit_jax.data.preparation import images
 from vit_jax.data.preparation.original import Item, Unit
+
+_UNREADABLE = '.unreadable'  # Marks units with such images.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +60,24 @@ def hash_bytes(data: bytes) -> str:
   return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def index_path(folder: epath.Path, number: int) -> epath.Path:
-  """Returns the path of the index of unit `number`."""
-  return folder / f'{number:07d}.jsonl'
+def index_path(folder: epath.Path, unit: Unit) -> epath.Path:
+  """Returns the path of the index of a unit."""
+  digest = hash_bytes(repr(unit).encode(errors='surrogateescape'))
+  return folder / f'{digest}.jsonl'
 
 
-def index_unit(
-  unit: Unit, number: int, folder: epath.Path, max_pixels: int
-) -> int:
+def forget_unreadable(folder: epath.Path) -> None:
+  """Removes the indexes of units with images that could not be read."""
+  for mark in folder.glob(f'*{_UNREADABLE}'):
+    mark.with_suffix('.jsonl').unlink(missing_ok=True)
+    mark.unlink()
+
+
+def index_unit(unit: Unit, folder: epath.Path, max_pixels: int) -> int:
   """Writes the index of a unit; returns the number of its images.
 
   Args:
     unit: the unit.
-    number: its position in the original.
     folder: folder of all index files. It also gets the images that cannot be
       read by their offset in a file.
     max_pixels: largest height times width of an image.
@@ -78,11 +85,15 @@ def index_unit(
   count = 0
   with contextlib.ExitStack() as at_the_end:
     # What is entered first ends last: the index appears after the images.
-    path = at_the_end.enter_context(atomic.renamed(index_path(folder, number)))
-    file = at_the_end.enter_context(path.open('wb'))
-    spool = _Spool(folder / f'{number:07d}.images', at_the_end)
+    path = index_path(folder, unit)
+    temporary = at_the_end.enter_context(atomic.renamed(path))
+    file = at_the_end.enter_context(temporary.open('wb'))
+    spool = _Spool(path.with_suffix('.images'), at_the_end)
     for item in unit.items():
-      file.write(_entry(item, spool, max_pixels).line())
+      entry = _entry(item, spool, max_pixels)
+      if entry.error:
+        path.with_suffix(_UNREADABLE).touch()
+      file.write(entry.line())
       count += 1
   return count
 

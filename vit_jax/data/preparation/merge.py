@@ -164,6 +164,12 @@ def merge(
       label_sets.append(tuple(sorted(union)))
   if duplicates == 'drop':
     kept = order[starts[~mixed]]
+    if not len(kept):
+      raise ValueError(
+        'every image is byte-identical to one with other labels, and'
+        ' prepare.duplicates=drop leaves out all of them; choose first or'
+        ' all_labels.'
+      )
   else:
     kept = order if duplicates == 'keep' else order[starts]
   return Merged(

@@ -67,7 +67,8 @@ def find(path: str, extensions: tuple[str, ...]) -> list[ShardFile]:
     else:
       raise ValueError(
         f'{expanded!r} does not exist; expected a file, a folder, a pattern'
-        ' such as train-*.tar, or a range such as train-{0000..0146}.tar.'
+        f' such as train-*{extensions[0]}, or a range such as'
+        f' train-{{0000..0146}}{extensions[0]}.'
       )
   if not found:
     raise ValueError(

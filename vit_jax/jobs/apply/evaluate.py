@@ -48,7 +48,9 @@ class _Score:
 
   @property
   def num_images(self) -> int:
-    """Number of images with a label."""
+    """Number of images: those with a label, or all for multi-label metrics."""
+    if self.predictions.logits is not None:
+      return len(self.predictions.index)
     return int(self.predictions.labelled.sum())
 
   def rows(self) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ def run(
   if keys.class_names:
     names = class_names.read(keys.class_names, 'prepare.class_names')
   settings = {
-    'source': source,
+    'source': source.rstrip('/'),
     'seed': config.seed,
     'duplicates': keys.duplicates,
     'shard_mib': keys.shard_mib,
