@@ -2,13 +2,13 @@
 
 import json
 import logging
-import subprocess
 
 import numpy as np
 from PIL import Image
 import pytest
 
 import runs
+from small_disk import mounted
 from vit_jax import main
 from vit_jax.checkpoints import finite, store
 
@@ -85,18 +85,9 @@ def test_a_checkpoint_that_is_not_finite_is_refused(tmp_path, monkeypatch):
 @pytest.fixture
 def small_disk(tmp_path):
   """A file system of 16 MiB, 11 of which are used by a file."""
-  disk = tmp_path / 'disk'
-  disk.mkdir()
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', str(disk)]
-  try:
-    subprocess.run(mount, check=True, capture_output=True)
-  except (OSError, subprocess.CalledProcessError):
-    pytest.skip('needs the right to mount a tmpfs')
-  try:
+  with mounted(tmp_path / 'disk', 16) as disk:
     (disk / 'ballast').write_bytes(bytes(11 * MEBIBYTE))
     yield disk
-  finally:
-    subprocess.run(['umount', '--lazy', str(disk)], check=True)
 
 
 def large_run():

@@ -7,11 +7,11 @@ The file system is a tmpfs of 32 MiB, which takes the right to mount one:
 
 import contextlib
 import json
-import subprocess
 
 import pytest
 
 import runs
+import small_disk
 
 KEYS = (
   '--config=configs/digits.py',
@@ -26,17 +26,8 @@ KEYS = (
 
 @pytest.fixture
 def disk(tmp_path):
-  folder = tmp_path / 'disk'
-  folder.mkdir()
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=32m', 'tmpfs', str(folder)]
-  try:
-    subprocess.run(mount, check=True, capture_output=True)
-  except (OSError, subprocess.CalledProcessError):
-    pytest.skip('needs the right to mount a tmpfs')
-  try:
+  with small_disk.mounted(tmp_path / 'disk', 32) as folder:
     yield folder
-  finally:
-    subprocess.run(['umount', '--lazy', str(folder)], check=True)
 
 
 @pytest.fixture(scope='module')

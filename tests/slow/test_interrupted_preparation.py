@@ -14,6 +14,7 @@ import time
 import pytest
 
 import runs
+import small_disk
 
 PHOTOS = runs.SHARED / 'data' / 'flowers12' / 'train'
 
@@ -104,17 +105,8 @@ def test_kills_change_nothing(tars, undisturbed, tmp_path):
 
 @pytest.fixture
 def disk(tmp_path):
-  folder = tmp_path / 'disk'
-  folder.mkdir()
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=5m', 'tmpfs', str(folder)]
-  try:
-    subprocess.run(mount, check=True, capture_output=True)
-  except (OSError, subprocess.CalledProcessError):
-    pytest.skip('needs the right to mount a tmpfs')
-  try:
+  with small_disk.mounted(tmp_path / 'disk', 5) as folder:
     yield folder
-  finally:
-    subprocess.run(['umount', '--lazy', str(folder)], check=True)
 
 
 def test_a_full_disk_is_one_error(tars, undisturbed, disk):
