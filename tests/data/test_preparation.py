@@ -165,21 +165,22 @@ def test_a_full_disk_is_an_error_and_resumes(tmp_path, monkeypatch):
   assert prepare(three_units(), tmp_path)['splits']['train'] == 6
 
 
-def test_repaired_and_added_images_are_read_again(tmp_path):
-  photos = tmp_path / 'photos'
-  for name in ('a/0.png', 'b/0.png'):
+@pytest.mark.parametrize('added', [(), ('b/1.png',)])
+def test_repaired_and_added_images_are_read(tmp_path, added):
+  photos, names = tmp_path / 'photos', ('a/0.png', 'b/0.png')
+  for name in names:
     (photos / name).parent.mkdir(parents=True)
     (photos / name).write_bytes(b'no image')
 
-  def try_again():
+  def try_to_prepare():
     return prepare(kinds.open_original(f'folder:{photos}'), tmp_path / 'data')
 
   with pytest.raises(ValueError, match='no image that can be read: a/0.png'):
-    try_again()
-  for number, name in enumerate(('a/0.png', 'b/0.png', 'b/1.png')):
+    try_to_prepare()
+  for number, name in enumerate(names + added):
     (photos / name).write_bytes(image_file(number))
-  results = try_again()
-  assert results['splits'] == {'train': 3}
+  results = try_to_prepare()
+  assert results['splits'] == {'train': 2 + len(added)}
   assert results['unreadable'] == 0
 
 
