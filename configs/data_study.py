@@ -11,7 +11,9 @@
 - figure3: ViTs on ImageNet, ImageNet-21k and JFT-300M, scored by fine-tuning on
   ImageNet. Weight decay, dropout and label smoothing are selected for each by
   held-out accuracy; the paper does not list the values, which are our choice.
-- table5: the same models and sets, scored on all downstream tasks of Table 5.
+- table5: the same models and sets, scored on all downstream tasks of Table 5,
+  and by the ReaL labels of ImageNet: TFDS's imagenet2012_real, or
+  --config.evaluate.real_json=REAL.
 - folder:PATH: a small ViT and a small ResNet at 32 px on 250, 1,000, 4,000 and
   16,000 images, with three seeds; digits: on 50, 200, 800 and all images.
 

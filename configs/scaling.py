@@ -4,7 +4,9 @@
   python -m vit_jax.main --config=configs/scaling.py:folder:PATH
 
 Pre-trains the 18 models and lengths of Table 6 on JFT-300M and fine-tunes each
-on ImageNet, CIFAR-10, CIFAR-100, Pets and Flowers. Counts their exaFLOPs (by
+on ImageNet (also scored by its ReaL labels: TFDS's imagenet2012_real, or
+--config.evaluate.real_json=REAL), CIFAR-10, CIFAR-100, Pets and Flowers, each
+at the learning rate that is best on held-out images. Counts their exaFLOPs (by
 the rule that reproduces Table 6, and by the compiler) and core-days, and draws
 accuracy against compute, with the frontier. With folder:PATH or digits, nine
 small models of the three families train at 32 px with three seeds and are

@@ -50,15 +50,11 @@ class FileOriginal(Original):
         splits[files.splits[name]] = number
     for start in range(0, len(files.names), _FILES_PER_UNIT):
       part = slice(start, start + _FILES_PER_UNIT)
-      if self.multi_label:
-        labels = files.labels.take(part)
-      else:
-        labels = files.labels[part, None]
       yield ImageFiles(
         files.prefix,
         tuple(files.names.take(part)),
         tuple(split_names[k] for k in splits[part]),
-        tuple(tuple(files.class_names[k] for k in row) for row in labels),
+        tuple(map(tuple, files.labels_of(part))),
       )
 
   def class_names(self, labels: Collection[str]) -> dict[str, str]:  # noqa: D102
