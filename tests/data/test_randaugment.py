@@ -1,6 +1,5 @@
 """RandAugment: its operations against Pillow and values worked out by hand."""
 
-
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 import pytest

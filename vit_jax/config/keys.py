@@ -81,6 +81,13 @@ _RUN = {
   'mixup': Key(
     0.0, 'Alpha of MixUp, 0.1 in the BiT recipe; 0: none.', low=0, high=1000
   ),
+  'mixup_form': Key(
+    'bit',
+    'Form of MixUp, which mixes each image with another one of the batch: bit,'
+    ' with the one at the mirrored position; augreg (arXiv 2106.10270), with'
+    ' the previous one, whose weight is the smaller.',
+    choices=steps.MIXUPS,
+  ),
   'class_weights': Key(
     'none',
     'Class weights in the loss: none; balanced, by inverse frequency.',
