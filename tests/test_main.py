@@ -67,7 +67,6 @@ def test_every_config_runs_in_miniature(name, pretrained, tmp_path):
 # Beside the default arguments, those of other forms.
 ARGUMENTS = (
   ('ablation', 'shape,digits'),
-  ('augreg', 'R+ViT-Ti/16,imagenet2012,strong2'),
   ('data_study', 'figure3'),
   ('evaluate', ',objectnet:/nowhere'),
   ('finetune', 'ViT-L/16,imagenet2012,table2'),
