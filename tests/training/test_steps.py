@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from vit_jax import models
 from vit_jax.training import optim, randomness, steps
@@ -239,42 +240,95 @@ LINEAR = {
 }
 
 
-def test_mixup_mixes_images_and_labels_with_the_reversed_batch():
-  batch, key = linear_batch(), jax.random.key(3)
-  objective = steps.classification(
-    Linear(), num_classes=3, loss='softmax', mixup=0.4
-  )
-  loss, _ = jax.jit(objective)(LINEAR, batch, key)
-  share = jax.random.beta(jax.random.split(key)[1], 0.4, 0.4)
-  assert 0 < share < 1
-  pixels, rows = batch['image'][:, 0, 0], np.eye(3)[batch['label']]
-  pixels = share * pixels + (1 - share) * pixels[::-1]
-  rows = share * rows + (1 - share) * rows[::-1]
+# Partners of a batch of three, and the weight that a draw becomes.
+MIXUPS = {
+  'bit': ([2, 1, 0], lambda draw: draw),
+  'augreg': ([2, 0, 1], lambda draw: max(draw, 1 - draw)),
+}
+
+
+def three(labels, *, missing=None):
+  """Returns a batch of three, or of two and padding."""
+  images = linear_batch()['image'][:3]
+  if missing is not None:
+    images[missing] = 0
+  mask = np.float32(np.arange(3) != missing)
+  return {'image': images, 'label': labels, 'mask': mask}
+
+
+def expected_mixup(form, batch, key, *, sigmoid=False):
+  """Returns the sum of losses and the number of examples with MixUp."""
+  partners, weigh = MIXUPS[form]
+  weight = weigh(float(jax.random.beta(jax.random.split(key)[1], 0.4, 0.4)))
+  pixels, rows = batch['image'][:, 0, 0], batch['label']
+  rows = rows if sigmoid else np.eye(3)[rows]
+  pixels = weight * pixels + (1 - weight) * pixels[partners]
+  rows = weight * rows + (1 - weight) * rows[partners]
   logits = pixels @ LINEAR['head']['kernel']
-  expected = -np.sum(rows * jax.nn.log_softmax(logits))
+  if sigmoid:
+    losses = rows * np.logaddexp(0, -logits)
+    losses = losses + (1 - rows) * np.logaddexp(0, logits)
+  else:
+    losses = -rows * np.asarray(jax.nn.log_softmax(logits))
+  mask = batch['mask'] * batch['mask'][partners]
+  return np.sum(mask * losses.sum(-1)), mask.sum()
+
+
+@functools.cache
+def mixup_objective(form, loss='softmax'):
+  return steps.classification(
+    Linear(), num_classes=3, loss=loss, mixup=0.4, mixup_form=form
+  )
+
+
+# Draws of about 0.80 and 0.14.
+@pytest.mark.parametrize('seed', [1, 4])
+@pytest.mark.parametrize('form', MIXUPS)
+def test_mixup_mixes_images_and_labels_with_partners(form, seed):
+  batch, key = three(np.int32([0, 1, 2])), jax.random.key(seed)
+  loss, _ = mixup_objective(form)(LINEAR, batch, key)
+  expected, _ = expected_mixup(form, batch, key)
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
-def test_mixup_drops_examples_whose_partner_is_padding():
-  batch, key = linear_batch(), jax.random.key(3)
-  objective = jax.jit(
-    steps.classification(Linear(), num_classes=3, loss='softmax', mixup=0.4)
+@pytest.mark.parametrize('form', MIXUPS)
+def test_mixup_mixes_rows_of_labels(form):
+  rows = np.float32([[1, 1, 0], [0, 0, 0], [0, 1, 1]])
+  batch, key = three(rows), jax.random.key(4)
+  loss, _ = mixup_objective(form, 'sigmoid')(LINEAR, batch, key)
+  expected, _ = expected_mixup(form, batch, key, sigmoid=True)
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'form, missing, left',
+  [('bit', 0, [1]), ('bit', 1, [0, 2]), ('augreg', 0, [2]), ('augreg', 1, [0])],
+)
+def test_mixup_drops_examples_whose_partner_is_padding(form, missing, left):
+  batch, key = three(np.int32([0, 1, 2]), missing=missing), jax.random.key(1)
+  loss, metrics = mixup_objective(form)(LINEAR, batch, key)
+  expected, count = expected_mixup(form, batch, key)
+  assert metrics['loss'][1] == count == len(left)
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+  partners, _ = MIXUPS[form]
+  assert [i for i in range(3) if missing not in (i, partners[i])] == left
+
+
+@pytest.mark.parametrize('form', MIXUPS)
+def test_mixup_mixes_within_micro_batches(form):
+  parts = [three(np.int32([0, 1, 2])), three(np.int32([2, 2, 0]), missing=2)]
+  # Micro-batches take rows in turn.
+  batch = jax.tree.map(
+    lambda *x: np.stack(x, 1).reshape(6, *x[0].shape[1:]), *parts
   )
-  rows = len(batch['label'])
-  missing = np.arange(rows) == 0
-  hole = {
-    'image': np.where(missing[:, None, None, None], 0, batch['image']),
-    'label': np.where(missing, 0, batch['label']),
-    'mask': np.float32(~missing),
-  }
-  loss, metrics = objective(LINEAR, hole, key)
-  total, count = metrics['loss']
-  assert count == rows - 2
-  assert loss == total
-  pair = ~missing & ~missing[::-1]
-  only = batch | {'mask': np.float32(pair)}
-  expected, _ = objective(LINEAR, only, key)
-  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+  step = make_step(objective=mixup_objective(form), accumulate=2)
+  _, metrics = step(state_lib.create(LINEAR, SGD, average=False), batch)
+  key = randomness.stream_key(0, 'dropout', 0)
+  expected = [
+    expected_mixup(form, part, jax.random.fold_in(key, i))
+    for i, part in enumerate(parts)
+  ]
+  np.testing.assert_allclose(metrics['loss'], np.sum(expected, 0), rtol=1e-5)
 
 
 def test_class_weights_scale_the_loss_of_each_example():

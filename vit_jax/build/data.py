@@ -125,6 +125,7 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
       rotate_degrees=c.rotate_degrees,
       scale=c.scale,
       shift=c.shift,
+      randaugment=c.randaugment,
       decoder=decoder(config),
     ),
   )

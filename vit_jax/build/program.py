@@ -255,6 +255,7 @@ def supervised(
     loss=config.loss,
     label_smoothing=config.label_smoothing,
     mixup=config.mixup,
+    mixup_form=config.mixup_form,
     class_weights=class_weights,
   )
   label = ((num_classes,), 'float32') if multi_label else ((), 'int32')

@@ -8,7 +8,7 @@ from vit_jax.checkpoints import fitting, position_tables
 from vit_jax.config.job_keys import JOB_KEYS
 from vit_jax.config.key import Adjustable, Key, Reporting
 from vit_jax.config.model_keys import MAX_SIDE_PX, MODEL_KEYS
-from vit_jax.data import class_matching, decode, preprocess
+from vit_jax.data import class_matching, decode, preprocess, randaugment
 from vit_jax.models import factory
 from vit_jax.training import optim, steps
 
@@ -80,6 +80,13 @@ _RUN = {
   ),
   'mixup': Key(
     0.0, 'Alpha of MixUp, 0.1 in the BiT recipe; 0: none.', low=0, high=1000
+  ),
+  'mixup_form': Key(
+    'bit',
+    'Form of MixUp, which mixes each image with another one of the batch: bit,'
+    ' with the one at the mirrored position; augreg (arXiv 2106.10270), with'
+    ' the previous one, whose weight is the smaller.',
+    choices=steps.MIXUPS,
   ),
   'class_weights': Key(
     'none',
@@ -196,6 +203,14 @@ _DATA = {
   ),
   'data.shift': Key(
     0.0, 'Largest random shift either way, as a share of a side.', low=0, high=1
+  ),
+  'data.randaugment': Key(
+    (),
+    'LAYERS,MAGNITUDE of RandAugment after all other augmentation of images,'
+    ' such as 2,10; empty: none.',
+    items=int,
+    low=0,
+    high=randaugment.MAX_MAGNITUDE,
   ),
   'data.eval_crop': Key(
     'resize',

@@ -218,7 +218,7 @@ class Decoder:
     if self.bits == 16 and pixels.dtype == tf.uint8:
       pixels = tf.cast(pixels, tf.uint16) * 257  # 255 becomes 65535.
     if self.channels == 1:
-      return _luma(pixels)
+      return luma(pixels)
     if self.channels == 4 and pixels.shape[-1] == 3:
       return tf.concat([pixels, _opaque(pixels)], -1)
     return pixels
@@ -329,7 +329,7 @@ def _opaque(pixels: tf.Tensor) -> tf.Tensor:
   return tf.ones_like(pixels[..., :1]) * pixels.dtype.max
 
 
-def _luma(rgb: tf.Tensor) -> tf.Tensor:
+def luma(rgb: tf.Tensor) -> tf.Tensor:
   """Returns the luma (h, w, 1), rounded; that of gray is its value."""
   # Exact: the largest sum is below 2**32.
   terms = [

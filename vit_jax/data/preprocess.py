@@ -7,7 +7,7 @@ evaluation can also resize with Pillow, as libraries for PyTorch do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import functools
 import math
 
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from vit_jax.data import assertions, decode
+from vit_jax.data import randaugment as randaugment_lib
 from vit_jax.data.lazy_tensorflow import tf
 
 Size = tuple[int, int]  # Height, width.
@@ -31,6 +32,7 @@ def train_transform(
   scale: float = 0.0,
   shift: float = 0.0,
   area: tuple[float, float] = (0.05, 1.0),
+  randaugment: Sequence[int] = (),
   decoder: decode.Decoder = decode.RGB,
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
   """Returns a function that crops, flips and distorts training images.
@@ -46,13 +48,16 @@ def train_transform(
     shift: largest translation in either direction, as a fraction of each side.
       Rotation, zoom and shift fill pixels from outside the image with black.
     area: smallest and largest fraction of the image kept by an inception crop.
+    randaugment: layers and magnitude of RandAugment; empty: none. It follows
+      all other augmentation.
     decoder: decodes images.
 
   Returns:
     A function of a raw image (see `decode.Decoder`) and a key (2,).
 
   Raises:
-    ValueError: if the crop is unknown, or a size or range is invalid.
+    ValueError: if the crop is unknown, a size or range is invalid, or images
+      do not suit RandAugment.
   """
   crop_image = _choose_crop(CROPS, crop, image_size, precrop_size)
   _check_range('area', area[0], '(', 0, area[1], ']')
@@ -60,6 +65,7 @@ def train_transform(
   _check_range('rotate_degrees', rotate_degrees, '[', 0, 180, ']')
   _check_range('scale', scale, '[', 0, 1, ')')
   _check_range('shift', shift, '[', 0, 1, ']')
+  randaugment_lib.check(randaugment, decoder)
 
   def transform(raw, key):
     crop_key, flip_key, affine_key = tf.unstack(tf.random.split(key, 3))
@@ -75,6 +81,15 @@ def train_transform(
         down=amount[2] * shift * image_size[0],
         right=amount[3] * shift * image_size[1],
       )
+    if randaugment:
+      layers, magnitude = randaugment
+      image = randaugment_lib.randaugment(
+        _to_uint8(image, image_size),
+        tf.random.fold_in(key, _RANDAUGMENT),
+        layers=layers,
+        magnitude=magnitude,
+      )
+      image = tf.cast(image, tf.float32)
     return _to_unit_range(image, image_size, decoder)
 
   return transform
@@ -300,6 +315,8 @@ INTERPOLATIONS: Mapping[str, Image.Resampling | None] = {
 _MAX_PILLOW_SIDE_PX = 2**24
 # Longest side of a resized image, as a multiple of the size before the crop.
 _MAX_STRETCH = 64
+# Distinguishes RandAugment's key from those that the others are split from.
+_RANDAUGMENT = 1
 _NEED_PRECROP = ('random', 'center', 'resize_center')
 
 
@@ -343,6 +360,12 @@ def _check_range(name, value, left, low, high, right):
     raise ValueError(
       f'{name} must be in {left}{low}, {high}{right}; got {value}.'
     )
+
+
+def _to_uint8(image, image_size):
+  """Truncates RGB values, as the public code of AugReg does."""
+  image = tf.cast(tf.clip_by_value(image, 0.0, 255.0), tf.uint8)
+  return tf.ensure_shape(image, (*image_size, 3))
 
 
 def _to_unit_range(image, image_size, decoder):

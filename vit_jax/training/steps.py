@@ -6,6 +6,7 @@ gradient of the whole batch.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 from jax import lax
@@ -100,6 +101,32 @@ def balanced_weights(counts: np.ndarray) -> np.ndarray:
 CLASS_WEIGHTS = {'none': lambda counts: None, 'balanced': balanced_weights}
 
 
+class MixUp(NamedTuple):
+  """A form of MixUp, Zhang et al. (2018), arXiv 1710.09412.
+
+  The batch has one weight. Example i becomes weight * x[i] + (1 - weight) *
+  partner[i], and its targets likewise.
+
+  Attributes:
+    partners: maps a batch (b, ...) to the partner of each example.
+    weight: maps the draw from the Beta distribution to the weight.
+  """
+
+  partners: Callable[[Float[Array, 'b ...']], Float[Array, 'b ...']]
+  weight: Callable[[Float[Array, '']], Float[Array, '']]
+
+
+MIXUPS = {
+  'bit': MixUp(partners=lambda x: x[::-1], weight=lambda draw: draw),
+  # AugReg, Steiner et al. (2021), arXiv 2106.10270: the partner is the previous
+  # example and has the smaller weight.
+  'augreg': MixUp(
+    partners=lambda x: jnp.roll(x, 1, axis=0),
+    weight=lambda draw: jnp.maximum(draw, 1 - draw),
+  ),
+}
+
+
 def classification(
   model,
   *,
@@ -107,6 +134,7 @@ def classification(
   loss: str,
   label_smoothing: float = 0.0,
   mixup: float = 0.0,
+  mixup_form: str = 'bit',
   class_weights: Float[Array, ' k'] | None = None,
 ) -> Objective:
   """Returns the supervised objective.
@@ -117,8 +145,8 @@ def classification(
     loss: a key of LOSSES.
     label_smoothing: share of the probability spread over all classes.
     mixup: alpha of MixUp's Beta distribution (0.1 in the BiT recipe); 0
-      disables MixUp. One mixing weight is drawn per batch, and each image is
-      mixed with the image at the mirrored position of the batch.
+      disables MixUp.
+    mixup_form: a key of MIXUPS.
     class_weights: weight of each class in the loss; should average 1 over the
       training examples. None weights all classes by 1.
 
@@ -127,21 +155,22 @@ def classification(
     examples, and (sum, count) pairs of `loss` and `accuracy`.
   """
   per_example_loss = LOSSES[loss]
+  form = MIXUPS[mixup_form]
 
   def objective(params, batch, key):
     images = batch['image']
     targets = as_targets(batch['label'], num_classes)
     mask = batch['mask']
     if mixup:
-      mask *= mask[::-1]  # Drops examples whose partner is padding.
+      mask *= form.partners(mask)  # Drops examples whose partner is padding.
     weights = mask
     if class_weights is not None:
       weights = weights * (targets @ class_weights)
     if mixup:
       key, mixup_key = jax.random.split(key)
-      share = jax.random.beta(mixup_key, mixup, mixup)
-      images = share * images + (1 - share) * images[::-1]
-      targets = share * targets + (1 - share) * targets[::-1]
+      weight = form.weight(jax.random.beta(mixup_key, mixup, mixup))
+      images = weight * images + (1 - weight) * form.partners(images)
+      targets = weight * targets + (1 - weight) * form.partners(targets)
     logits, _ = model.apply(
       {'params': params}, images, train=True, rngs={'dropout': key}
     )

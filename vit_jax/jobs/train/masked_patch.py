@@ -30,6 +30,7 @@ NUM_PICTURED = 8
 _UNUSED_KEYS = (
   'init_from',
   'mixup',
+  'mixup_form',
   'label_smoothing',
   'class_weights',
   'model.representation_size',
