@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 from PIL import Image
@@ -12,6 +14,15 @@ from vit_jax import checkpoints, main
 from vit_jax.data import class_names
 import weights
 
+IN_PYTHON = """
+import json, sys
+import vit_jax
+assert not {'jax', 'tensorflow'} & set(sys.modules)
+for path in sys.argv[1:]:
+  model = vit_jax.load(path)
+  (prediction,) = model.predict('photo.png')
+  print(json.dumps(prediction.top))
+"""
 COLOURS = {'blue': (0, 0, 255), 'green': (0, 255, 0), 'red': (255, 0, 0)}
 
 
@@ -247,6 +258,36 @@ def test_published_checkpoints_of_other_formats(photos, tmp_path):
     a, b = with_names['top'], with_numbers['top']
     if len({top['probability'] for top in a}) == 3:
       assert [numbers[top['class']] for top in a] == [t['class'] for t in b]
+
+
+def test_the_same_in_python_in_a_fresh_process(trained, tmp_path):
+  pytest.importorskip('safetensors')
+  params, found = checkpoints.load_with_description(trained / 'final.npz')
+  settings = {
+    name: getattr(found, name)
+    for name in ('gelu', 'norm_eps', 'class_names', 'evaluation')
+  }
+  checkpoints.export(params, tmp_path / 'timm.safetensors', **settings)
+  folder = tmp_path / 'huggingface'
+  checkpoints.export(params, folder, format='huggingface', **settings)
+  write_photo(tmp_path / 'photo.png', (0, 50, 99), orientation=6)
+  (line,) = predicted(
+    prediction(trained, tmp_path / 'photo.png'), tmp_path / 'run'
+  )
+  expected = [[top['class'], top['probability']] for top in line['top']]
+  paths = [trained, trained / 'final.npz', 'timm.safetensors', folder]
+  done = subprocess.run(
+    [sys.executable, '-c', IN_PYTHON, *map(str, paths)],
+    cwd=tmp_path,
+    env=os.environ | {'PYTHONPATH': str(runs.ROOT)},
+    stdout=subprocess.PIPE,
+    check=True,
+  )
+  lines = done.stdout.splitlines()
+  assert len(lines) == len(paths)
+  for path, top in zip(paths, map(json.loads, lines), strict=True):
+    rounded = [[name, round(probability, 4)] for name, probability in top]
+    assert rounded == expected, path
 
 
 def test_command_line(trained, photos, tmp_path):

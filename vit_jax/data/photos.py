@@ -79,10 +79,24 @@ def read(
   if regular_file.is_special(path):
     raise ValueError('it is a FIFO, a socket or a device')
   try:
-    return transform(tf.constant(epath.Path(path).read_bytes())).numpy()
+    file = epath.Path(path).read_bytes()
+  except OSError as error:
+    raise ValueError(str(error)) from error
+  return convert(file, transform)
+
+
+def convert(
+  raw: bytes | Num[np.ndarray, 'h w c'],
+  transform: Callable[[tf.Tensor], tf.Tensor],
+) -> Num[np.ndarray, 'h w c']:
+  """Applies a transform to an encoded file or to pixels.
+
+  Raises:
+    ValueError: if the transform fails, with the reason.
+  """
+  try:
+    return transform(tf.constant(raw)).numpy()
   except tf.errors.OpError as error:
     if foreign_errors.is_out_of_memory(error):
       raise
     raise ValueError(foreign_errors.message(error)) from error
-  except OSError as error:
-    raise ValueError(str(error)) from error

@@ -40,12 +40,37 @@ def read(
     return 256 * upper + _read(low, channels, bits=8)
 
 
+def of_image(
+  image: Image.Image, channels: int, bits: int
+) -> UInt[np.ndarray, 'h w c']:
+  """Returns the upright pixels of an image, which does not change.
+
+  Same as `read`, but of 16-bit colours, only the upper 8 bits are known.
+
+  Raises:
+    ValueError: if the image is damaged, or its kind is not supported.
+  """
+  try:
+    upright = ImageOps.exif_transpose(image)
+  except Exception as error:  # Pillow raises errors of many types.
+    raise ValueError(f'the PIL image cannot be read: {error}') from error
+  return _pixels(upright, _has_holes(image), channels, bits)
+
+
 def _read(image, channels, bits):
   """Returns the pixels; of 16-bit colours, the upper 8 bits."""
-  # Transparent pixels of a GIF file are black, as in TensorFlow.
-  has_holes = image.format == 'GIF' and 'transparency' in image.info
-  has_alpha = has_holes or channels == 4
+  has_holes = _has_holes(image)
   ImageOps.exif_transpose(image, in_place=True)
+  return _pixels(image, has_holes, channels, bits)
+
+
+def _has_holes(image):
+  """Returns whether transparent pixels are black, as GIF in TensorFlow."""
+  return image.format == 'GIF' and 'transparency' in image.info
+
+
+def _pixels(image, has_holes, channels, bits):
+  has_alpha = has_holes or channels == 4
   if image.mode in ('I', 'F'):
     raise ValueError('images with 32 bits per channel are not supported')
 

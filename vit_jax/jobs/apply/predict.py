@@ -6,19 +6,15 @@ import logging
 import time
 
 from etils import epath
-import jax
 import ml_collections
 import numpy as np
 
-from vit_jax import build, printing
 from vit_jax import config as config_lib
-from vit_jax.build import pretrained
-from vit_jax.data import class_names, listing, photos
-from vit_jax.distributed import mesh as mesh_lib
+from vit_jax import printing
+from vit_jax.build import loaded_model, pretrained
+from vit_jax.data import listing, photos
 from vit_jax.distributed import processes
-from vit_jax.evaluation import classification
 from vit_jax.workdir import appended_file, claim, console, files, results
-from vit_jax.workdir import predictions as predictions_lib
 
 _log = logging.getLogger(__name__)
 
@@ -43,26 +39,10 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
       'predict.paths is empty; give image files or folders, separated by'
       ' commas.'
     )
-  model = pretrained.load_classifier(config)
-  names = model.class_names
-  if config.predict.class_names:
-    names = class_names.read(config.predict.class_names, 'predict.class_names')
-  if len(names) != model.num_classes:
-    raise ValueError(
-      f'{len(names)} class names in'
-      f' {config.predict.class_names or config.init_from}, but the model has'
-      f' {model.num_classes} classes; set predict.class_names to a file with'
-      ' one name per class.'
-    )
-  if names != model.class_names and set(names) == set(model.class_names):
-    raise ValueError(
-      f'{config.predict.class_names} lists the classes of {config.init_from} in'
-      ' another order; list them in the order of the labels, as the checkpoint'
-      ' does, or leave predict.class_names empty.'
-    )
-  mesh = mesh_lib.create(**config.mesh)
-  predictor = _Predictor(model, mesh)
-  batch_size = mesh_lib.round_up(min(config.batch_size, len(paths)), mesh)
+  batch_size = min(config.batch_size, len(paths))
+  model = loaded_model.LoadedModel(
+    pretrained.load_classifier(config), batch_sizes=[batch_size]
+  )
   claim.restart(config_lib.flatten(config), workdir)
   begin = time.perf_counter()
   unreadable = []
@@ -72,7 +52,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     lines = appended_file.AppendedFile(
       path, seconds_between_writes=_SECONDS_BETWEEN_WRITES
     )
-  for line in predictor.predict(paths, names, batch_size):
+  for line in _lines(model, paths):
     text = files.json_text(line, line['example'], ensure_ascii=False)
     if lines:
       lines.append(f'{text}\n'.encode())
@@ -101,81 +81,42 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   _log.info('wrote %s; predictions: %d', path, len(paths) - len(unreadable))
 
 
-class _Predictor:
-  """A compiled model, and the preprocessing of its images."""
+def _lines(
+  model: loaded_model.LoadedModel, paths: Sequence[str]
+) -> Iterator[dict]:
+  """Yields a line of `predictions.jsonl` for each path, in order."""
+  top = model.config.predict.top
 
-  def __init__(
-    self, model: pretrained.PretrainedModel, mesh: jax.sharding.Mesh
-  ):
-    self._mesh = mesh
-    self._threshold = model.config.label_threshold
-    self._transform = build.eval_transform(model.config)
-    self._params = mesh_lib.put(model.params, mesh_lib.replicated(mesh))
-
-    loss = model.config.loss
-
-    def step(params, images):
-      logits, _ = model.model.apply({'params': params}, images, train=False)
-      outputs = classification.top_classes(
-        logits, loss=loss, count=model.config.predict.top
-      )
-      if model.multi_label and loss == 'sigmoid':
-        outputs['logits'] = logits
-      return outputs
-
-    self._step = jax.jit(step)
-
-  def predict(
-    self, paths: Sequence[str], names: Sequence[str], batch_size: int
-  ) -> Iterator[dict]:
-    """Yields a line of `predictions.jsonl` for each path, in order."""
-    with futures.ThreadPoolExecutor(_THREADS) as pool:
-      for start in range(0, len(paths), batch_size):
-        batch = paths[start : start + batch_size]
-        loaded = list(pool.map(self._load, batch))
-        images = [x for x in loaded if isinstance(x, np.ndarray)]
-        rows = iter(self._rows(images, batch_size) if images else ())
-        for path, image_or_error in zip(batch, loaded, strict=True):
-          if isinstance(image_or_error, str):
-            yield {'example': listing.as_text(path), 'error': image_or_error}
-          else:
-            line = self._line(next(rows), names)
-            yield {'example': listing.as_text(path), **line}
-
-  def _load(self, path: str) -> np.ndarray | str:
+  def load(path):
     """Returns the preprocessed image, or why it cannot be read."""
     try:
-      return photos.read(path, self._transform)
+      return photos.read(path, model.transform)
     except ValueError as error:
       return str(error)
 
-  def _line(self, row: dict[str, np.ndarray], names: Sequence[str]) -> dict:
-    """Returns the predictions for an image from the outputs of the step."""
-    top = zip(row['top_classes'], row['top_probabilities'], strict=True)
-    line = {
-      'top': [
-        {'class': names[k], 'probability': round(float(p), 4)} for k, p in top
-      ]
-    }
-    if 'logits' in row:
-      line['predicted_labels'] = predictions_lib.labels_above(
-        self._threshold, row['logits'], names
-      )
-    return line
+  with futures.ThreadPoolExecutor(_THREADS) as pool:
+    for start in range(0, len(paths), model.batch_size):
+      batch = paths[start : start + model.batch_size]
+      loaded = list(pool.map(load, batch))
+      images = [x for x in loaded if isinstance(x, np.ndarray)]
+      predictions = iter(model.predict(images, top=top) if images else ())
+      for path, image_or_error in zip(batch, loaded, strict=True):
+        line = {'example': listing.as_text(path)}
+        if isinstance(image_or_error, str):
+          yield line | {'error': image_or_error}
+          continue
+        prediction = next(predictions)
+        line['top'] = _named(prediction.top)
+        if prediction.labels is not None:
+          line['predicted_labels'] = _named(prediction.labels)
+        yield line
 
-  def _rows(self, images: list[np.ndarray], batch_size: int) -> list[dict]:
-    """Returns the outputs of the step for each image."""
-    batch = np.zeros((batch_size, *images[0].shape), np.float32)
-    batch[: len(images)] = images
-    # Every process has read all images, and puts its share on its devices.
-    share = mesh_lib.input_share(self._mesh)
-    batch = np.split(batch, share['process_count'])[share['process_index']]
-    put = mesh_lib.put_batch({'image': batch}, self._mesh)
-    out = processes.fetch(self._step(self._params, put['image']))
-    return [
-      {name: values[i] for name, values in out.items()}
-      for i in range(len(images))
-    ]
+
+def _named(pairs: Sequence[tuple[str, float]]) -> list[dict]:
+  return [
+    {'class': name, 'probability': round(probability, 4)}
+    for name, probability in pairs
+  ]
 
 
 def _text(line: dict) -> str:

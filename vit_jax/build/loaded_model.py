@@ -1,0 +1,454 @@
+"""A trained model in Python: predictions, features and attention of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+import dataclasses
+import functools
+import math
+import operator
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+import numpy as np
+from PIL import Image
+
+from vit_jax import build
+from vit_jax import config as config_lib
+from vit_jax.build import pretrained
+from vit_jax.checkpoints import location
+from vit_jax.data import class_names, photos, pillow_pixels
+from vit_jax.distributed import mesh as mesh_lib
+from vit_jax.distributed import processes
+from vit_jax.evaluation import classification, multi_label
+from vit_jax.inspection import attention_maps
+
+# A path of an image file, an image, or its pixels (h, w, c).
+OneImage = str | os.PathLike[str] | Image.Image | Num[np.ndarray, 'h w c']
+Images = OneImage | Sequence[OneImage] | Num[np.ndarray, 'n h w c']
+
+_THREADS = 8
+_TOLERANCE = 1e-3  # Of the range of floats; resizing may exceed it.
+# The file alone determines the model and its preprocessing.
+_FROM_CHECKPOINT = {
+  'model.name': '',
+  'loss': '',
+  'data.image_size': 0,
+  'data.eval_crop': '',
+  'data.eval_interpolation': '',
+}
+
+
+def load(
+  checkpoint: str | os.PathLike[str],
+  *,
+  batch_size: int = 32,
+  keys: Mapping[str, Any] | None = None,
+) -> LoadedModel:
+  """Loads a trained model, ready for images.
+
+  Args:
+    checkpoint: path or name of its weights, in any format that
+      `checkpoints.load` reads: a file, a folder, or the work directory of a
+      run; or a name such as augreg:B/16-imagenet2012 or hf://ORG/NAME.
+    batch_size: most images that are computed at once.
+    keys: values of config keys that replace those of the checkpoint, such as
+      `{'data.image_size': 384}`; for all keys, see `vit_jax/config/`.
+
+  Raises:
+    ValueError: if the checkpoint is missing, damaged or of an unknown format,
+      or does not specify all that its model needs; or if a key is invalid.
+  """
+  path = os.fspath(checkpoint)
+  if not path:
+    raise ValueError(
+      'the checkpoint is empty; give a path, or a name such as'
+      ' augreg:B/16-imagenet2012.'
+    )
+  config = config_lib.base(job='predict', batch_size=batch_size, init_from=path)
+  config_lib.set_keys(config, _FROM_CHECKPOINT | dict(keys or {}))
+  config_lib.check(config, takes_steps=False)
+  # Small numbers of images are padded to a power of two.
+  sizes = (2**i for i in range(math.ceil(math.log2(batch_size))))
+  model = pretrained.load_backbone(config)
+  return LoadedModel(model, batch_sizes=(*sizes, batch_size))
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """The most probable classes of an image.
+
+  Attributes:
+    top: names and probabilities of classes; the most probable one is first.
+    labels: for models of images with several labels, the same for all labels
+      with a probability above `label_threshold`; None for other models.
+  """
+
+  top: tuple[tuple[str, float], ...]
+  labels: tuple[tuple[str, float], ...] | None = None
+
+  @property
+  def name(self) -> str:
+    """Name of the most probable class."""
+    return self.top[0][0]
+
+  @property
+  def probability(self) -> float:
+    """Probability of this class."""
+    return self.top[0][1]
+
+
+class LoadedModel:
+  """A trained model, with the preprocessing that its checkpoint specifies.
+
+  Every method takes a single image or any number of them, each of which is
+
+  - the path of an image file, or an open `PIL.Image.Image`;
+  - pixels (h, w, c) of type uint8 (0 to 255) or uint16 (0 to 65535), of any
+    size, with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 channels (RGB, alpha); or
+  - preprocessed: floats in [-1, 1] of the model's size and channels.
+
+  They are resized, cropped and converted as in an evaluation of the checkpoint,
+  and computed in batches. A program is compiled once for each size of a batch;
+  smaller batches are padded. Results are NumPy arrays, or lists, with one row
+  or item per image, in order.
+
+  Attributes:
+    model: the Linen module.
+    params: its weights, on the host.
+    config: config with the settings of the checkpoint.
+    class_names: (k,) names of the classes; () without a head.
+    image_size: height and width of the model's images in px.
+    grid: rows and columns of patches, or of the last map of a ResNet.
+    transform: preprocessing of an encoded file, or of pixels, in TensorFlow.
+  """
+
+  def __init__(
+    self,
+    loaded: pretrained.PretrainedModel,
+    *,
+    batch_sizes: Sequence[int],
+    mesh: jax.sharding.Mesh | None = None,
+  ):
+    """Puts the weights on all devices.
+
+    Args:
+      loaded: the model.
+      batch_sizes: sizes of batches, rounded up to the devices. A call uses the
+        smallest one that holds all of its images, otherwise the largest.
+      mesh: devices; by default, those of the config.
+
+    Raises:
+      ValueError: if the class names of the config are not those of the model.
+    """
+    self.model = loaded.model
+    self.params = loaded.params
+    self.config = loaded.config
+    self.class_names = _class_names(loaded)
+    self.image_size = config_lib.image_size(loaded.config)
+    self.grid = loaded.grid
+    self._loaded = loaded
+    self._mesh = mesh or mesh_lib.create(**loaded.config.mesh)
+    round_up = functools.partial(mesh_lib.round_up, mesh=self._mesh)
+    self._batch_sizes = sorted(set(map(round_up, batch_sizes)))
+    self._on_devices = mesh_lib.put(
+      loaded.params, mesh_lib.replicated(self._mesh)
+    )
+    self._predict_step = jax.jit(self._top_classes, static_argnames='top')
+    self._features_step = jax.jit(self._features, static_argnames='layers')
+
+  @functools.cached_property
+  def transform(self) -> Callable:  # noqa: D102
+    return build.eval_transform(self.config)
+
+  @property
+  def batch_size(self) -> int:
+    """Most images that are computed at once."""
+    return self._batch_sizes[-1]
+
+  def predict(self, images: Images, *, top: int = 5) -> list[Prediction]:
+    """Returns the most probable classes of each image.
+
+    Args:
+      images: see `LoadedModel`.
+      top: number of classes per image.
+
+    Raises:
+      ValueError: if the model has no head, or an image is invalid.
+    """
+    if not self.class_names:
+      raise ValueError(
+        f'{self.config.init_from} has no head and therefore no classes;'
+        ' fine-tune it first, or use its features.'
+      )
+    if top < 1:
+      raise ValueError(f'top={top} is not a number of classes, at least 1.')
+    step = functools.partial(self._predict_step, top=top)
+    return [
+      self._prediction(row)
+      for outputs in self._run(step, images)
+      for row in _rows(outputs)
+    ]
+
+  def features(
+    self, images: Images, layers: Sequence[str | int] = ('pooled',)
+  ) -> dict[str, Any]:
+    """Returns features of images, float32.
+
+    Args:
+      images: see `LoadedModel`.
+      layers: which ones to return: names, and indices of encoder blocks, the
+        first being 0 and the last -1. In a ResNet, stages take their place.
+
+    Returns:
+      By name: `pooled` (n, d), the representation of the image; `class_token`
+      (n, d) and `patch_tokens` (n, rows, columns, d), both after the final
+      norm; `blocks`, {index: all tokens after the block, (n, m, d)}, where the
+      class token and registers come before the patches.
+
+    Raises:
+      ValueError: if the model has no such feature, or an image is invalid.
+    """
+    layers = (layers,) if isinstance(layers, (str, int)) else tuple(layers)
+    unknown = [
+      x for x in layers if not isinstance(x, int) and x not in self._layers
+    ]
+    if unknown or not layers:
+      raise ValueError(
+        f'layers={layers!r}: the features of this model are'
+        f' {", ".join(self._layers)} and the indices of its blocks.'
+      )
+    step = functools.partial(self._features_step, layers=layers)
+    return _concatenate(self._run(step, images))
+
+  def attention(self, images: Images) -> dict[str, np.ndarray]:
+    """Returns the attention of a ViT or a hybrid, by layer and head.
+
+    Returns:
+      As from `attention_maps.summarize`: `distances` (n, l, heads) in px;
+      `rollouts` (n, rows, columns), the share of each patch in the
+      representation; `maps` (n, l, heads, rows, columns), the attention of each
+      head from the representation to each patch.
+
+    Raises:
+      ValueError: if the model has no attention, or an image is invalid.
+    """
+    attention_maps.check_has_attention(self.model)
+    step = functools.partial(
+      attention_maps.summarize,
+      self.model,
+      renormalise=self.config.inspect.renormalise,
+    )
+    return _concatenate(self._run(step, images))
+
+  def preprocess(self, images: Images) -> Float[np.ndarray, 'n h w c']:
+    """Returns images as the model takes them, in [-1, 1].
+
+    Raises:
+      ValueError: if an image is invalid.
+    """
+    return np.concatenate(list(self._preprocessed(_as_list(images))))
+
+  @property
+  def _layers(self) -> tuple[str, ...]:
+    prefix = getattr(self.model, 'prefix', None)
+    token = ('class_token',) if prefix and prefix.class_token else ()
+    return ('pooled', *token, 'patch_tokens')
+
+  def _top_classes(self, params, images, *, top):
+    logits, _ = self.model.apply({'params': params}, images, train=False)
+    loss = self.config.loss
+    outputs = classification.top_classes(logits, loss=loss, count=top)
+    if self._loaded.multi_label and loss == 'sigmoid':
+      outputs['logits'] = logits
+    return outputs
+
+  def _features(self, params, images, *, layers):
+    blocks = tuple(x for x in layers if isinstance(x, int))
+    _, features = self.model.apply(
+      {'params': params}, images, train=False, blocks=blocks
+    )
+    encoded = features['encoded']
+    patches = encoded[:, -math.prod(self.grid) :]
+    features['class_token'] = encoded[:, 0]
+    features['patch_tokens'] = patches.reshape(len(images), *self.grid, -1)
+    names = {'blocks' if isinstance(x, int) else x for x in layers}
+    return {name: features[name] for name in names}
+
+  def _prediction(self, row: dict[str, np.ndarray]) -> Prediction:
+    """Returns the prediction for an image from outputs of `_top_classes`."""
+
+    def named(pairs):
+      return tuple((self.class_names[k], float(p)) for k, p in pairs)
+
+    top = zip(row['top_classes'], row['top_probabilities'], strict=True)
+    if 'logits' not in row:
+      return Prediction(named(top))
+    threshold = self.config.label_threshold
+    labels = multi_label.predicted_labels(row['logits'], threshold)
+    return Prediction(named(top), named(labels))
+
+  def _run(
+    self, step: Callable[..., dict[str, Array]], images: Images
+  ) -> Iterator[dict[str, Any]]:
+    """Yields the outputs of a step for all images, batch by batch."""
+    for batch in self._preprocessed(_as_list(images)):
+      size = self._batch_size(len(batch))
+      padded = np.zeros((size, *batch.shape[1:]), np.float32)
+      padded[: len(batch)] = batch
+      # Every process has read all images, and puts its share on its devices.
+      share = mesh_lib.input_share(self._mesh)
+      part = np.split(padded, share['process_count'])[share['process_index']]
+      put = mesh_lib.put_batch({'image': part}, self._mesh)
+      outputs = processes.fetch(step(self._on_devices, put['image']))
+      real = operator.itemgetter(slice(len(batch)))
+      yield jax.tree.map(real, outputs)
+
+  def _batch_size(self, number: int) -> int:
+    larger = (size for size in self._batch_sizes if size >= number)
+    return next(larger, self.batch_size)
+
+  def _preprocessed(
+    self, images: list[OneImage]
+  ) -> Iterator[Float[np.ndarray, 'b h w c']]:
+    """Yields batches of images, in [-1, 1]."""
+    size = self._batch_size(len(images))
+
+    def read(i):
+      try:
+        return self._read(images[i])
+      except ValueError as error:
+        place = f'image {i + 1} of {len(images)}: ' if len(images) > 1 else ''
+        raise ValueError(f'{place}{error}') from error
+
+    with futures.ThreadPoolExecutor(_THREADS) as pool:
+      for start in range(0, len(images), size):
+        numbers = range(start, min(start + size, len(images)))
+        yield np.stack(list(pool.map(read, numbers)))
+
+  def _read(self, image: OneImage) -> Float[np.ndarray, 'h w c']:
+    if isinstance(image, (str, os.PathLike)):
+      path = os.fspath(location.expand(image))
+      try:
+        return photos.read(path, self.transform)
+      except ValueError as error:
+        raise ValueError(
+          f'{path!r} cannot be read as an image: {error}'
+        ) from error
+    decoder = build.decoder(self.config)
+    if isinstance(image, Image.Image):
+      colours = max(decoder.channels, 3)
+      pixels = pillow_pixels.of_image(image, colours, decoder.bits)
+    elif jnp.issubdtype((pixels := _as_array(image)).dtype, jnp.floating):
+      _check_preprocessed(pixels, (*self.image_size, decoder.channels))
+      return pixels.astype(np.float32)
+    _check_pixels(pixels)
+    return photos.convert(pixels, self.transform)
+
+
+def _class_names(loaded: pretrained.PretrainedModel) -> tuple[str, ...]:
+  """Returns the names in `predict.class_names`, or else the checkpoint's.
+
+  Raises:
+    ValueError: if the file does not have the classes of the model.
+  """
+  config, names = loaded.config, loaded.class_names
+  file = config.predict.class_names
+  if file:
+    names = class_names.read(file, 'predict.class_names')
+  if len(names) != loaded.num_classes:
+    raise ValueError(
+      f'{len(names)} class names in {file or config.init_from}, but the model'
+      f' has {loaded.num_classes} classes; set predict.class_names to a file'
+      ' with one name per class.'
+    )
+  if names != loaded.class_names and set(names) == set(loaded.class_names):
+    raise ValueError(
+      f'{file} lists the classes of {config.init_from} in another order; list'
+      ' them in the order of the labels, as the checkpoint does, or leave'
+      ' predict.class_names empty.'
+    )
+  return names
+
+
+def _as_list(images: Images) -> list[OneImage]:
+  """Returns one or several images as a list.
+
+  Raises:
+    ValueError: if there are none, or these are no images.
+  """
+  if isinstance(images, (str, os.PathLike, Image.Image)):
+    return [images]
+  if hasattr(images, 'ndim'):
+    array = np.asarray(images)
+    listed = list(array) if array.ndim == 4 else [array]
+  elif isinstance(images, (bytes, Mapping)) or not hasattr(images, '__iter__'):
+    listed = [_as_array(images)]  # Raises an error.
+  else:
+    listed = list(images)
+  if not listed:
+    raise ValueError('there are no images; give at least one.')
+  return listed
+
+
+def _as_array(image: Any) -> np.ndarray:
+  """Returns an image (h, w, c) as an array; that of (h, w) gets a channel."""
+  if not hasattr(image, 'ndim'):
+    raise ValueError(
+      f'an object of type {type(image).__name__} is not an image; give a path,'
+      ' a PIL image or an array (h, w, c).'
+    )
+  array = np.asarray(image)
+  return array[..., None] if array.ndim == 2 else array
+
+
+def _check_preprocessed(
+  image: Num[np.ndarray, ...], shape: tuple[int, int, int]
+) -> None:
+  """Raises a ValueError if floats are not of the model's shape and range."""
+  given = f'floats of shape {image.shape}'
+  if image.shape != shape:
+    channels_first = image.shape == (shape[2], *shape[:2])
+    raise ValueError(
+      f'{given}, but the model takes floats in [-1, 1] of shape {shape}; '
+      + (
+        'move the channels to the end with np.moveaxis(image, 0, -1).'
+        if channels_first
+        else 'give pixels of other sizes as uint8, to be resized and cropped.'
+      )
+    )
+  low, high = image.min(), image.max()
+  if not (low >= -1 - _TOLERANCE and high <= 1 + _TOLERANCE):
+    raise ValueError(
+      f'{given} from {low:g} to {high:g}, but the model takes floats in'
+      ' [-1, 1]; give pixels in [0, 255] as uint8, or as pixels / 127.5 - 1.'
+    )
+
+
+def _check_pixels(image: np.ndarray) -> None:
+  """Raises a ValueError if an array does not have the pixels of an image."""
+  is_image = image.ndim == 3 and image.size and 1 <= image.shape[-1] <= 4
+  if image.dtype in (np.uint8, np.uint16) and is_image:
+    return
+  channels_first = image.ndim == 3 and 1 <= image.shape[0] <= 4
+  raise ValueError(
+    f'an array of {image.dtype} of shape {image.shape} is not an image;'
+    ' expected uint8 or uint16 of shape (h, w, c) with 1 to 4 channels, or'
+    ' floats in [-1, 1] of the size of the model.'
+    + ' Move the channels to the end with np.moveaxis(image, 0, -1).'
+    * channels_first
+  )
+
+
+def _rows(outputs: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+  """Yields the outputs for each image."""
+  for values in zip(*outputs.values(), strict=True):
+    yield dict(zip(outputs, values, strict=True))
+
+
+def _concatenate(parts: Iterator[dict[str, Any]]) -> dict[str, Any]:
+  return jax.tree.map(lambda *x: np.concatenate(x), *parts)
