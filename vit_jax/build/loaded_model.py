@@ -251,7 +251,8 @@ class LoadedModel:
     Raises:
       ValueError: if an image is invalid.
     """
-    return np.concatenate(list(self._preprocessed(_as_list(images))))
+    batches = self._preprocessed(_as_list(images), self.batch_size)
+    return np.concatenate(list(batches))
 
   @property
   def _layers(self) -> tuple[str, ...]:
@@ -296,8 +297,10 @@ class LoadedModel:
     self, step: Callable[..., dict[str, Array]], images: Images
   ) -> Iterator[dict[str, Any]]:
     """Yields the outputs of a step for all images, batch by batch."""
-    for batch in self._preprocessed(_as_list(images)):
-      size = self._batch_size(len(batch))
+    images = _as_list(images)
+    larger = (size for size in self._batch_sizes if size >= len(images))
+    size = next(larger, self.batch_size)
+    for batch in self._preprocessed(images, size):
       padded = np.zeros((size, *batch.shape[1:]), np.float32)
       padded[: len(batch)] = batch
       # Every process has read all images, and puts its share on its devices.
@@ -308,15 +311,10 @@ class LoadedModel:
       real = operator.itemgetter(slice(len(batch)))
       yield jax.tree.map(real, outputs)
 
-  def _batch_size(self, number: int) -> int:
-    larger = (size for size in self._batch_sizes if size >= number)
-    return next(larger, self.batch_size)
-
   def _preprocessed(
-    self, images: list[OneImage]
+    self, images: list[OneImage], size: int
   ) -> Iterator[Float[np.ndarray, 'b h w c']]:
-    """Yields batches of images, in [-1, 1]."""
-    size = self._batch_size(len(images))
+    """Yields batches of at most `size` images, in [-1, 1]."""
 
     def read(i):
       try:
