@@ -39,7 +39,7 @@ TINY = {
   'data.image_size': 12, 'optim.clip_norm': 1.0,
 }  # fmt: skip
 MODELS = {
-  'token': {},
+  'token': {'model.stochastic_depth': 0.3},
   'gap': {'model.pool': 'gap', 'model.representation_size': 8},
   'hybrid': {
     'model.name': 'R50+ViT-B/32',
@@ -47,7 +47,7 @@ MODELS = {
     'model.width_factor': 0.5,
     'data.image_size': 8,
   },
-  'masked': {},
+  'masked': {'model.stochastic_depth': 0.3},
 }
 OPTIMIZERS = {
   'sgd': {'optim.name': 'sgd', 'optim.lr': 0.1},

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+import official_files
 import runs
 from vit_jax import build, checkpoints, jobs, main
 from vit_jax import config as config_lib
@@ -54,6 +55,12 @@ def test_every_config_runs_in_miniature(name, pretrained, tmp_path):
   if config.job == 'masked_patch':
     head, outputs = 'patch_head', 512
   assert params[head]['kernel'].shape[-1] == outputs
+  if name == 'augreg':
+    released = official_files.augreg_shapes(
+      outputs, patches=16, patch_size=16, **runs.SMALL
+    )
+    file = np.load(tmp_path / 'final.npz')
+    assert {key: file[key].shape for key in file} == released
   assert list(tmp_path.glob('events.out.tfevents.*'))
 
 

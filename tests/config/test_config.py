@@ -48,6 +48,13 @@ def test_base_with_a_length_passes_the_check():
     ('predict.paths', ('a', 'b\0'), 'contains a null character'),
     ('model.name', 'ViT-X/16', "unknown model 'ViT-X/16'"),
     ('optim.freeze', '(a', 'is not a regular expression .missing'),
+    ('optim.layer_decay', 0.0, r'layer_decay=0.0 is outside \[1e-06, 1\]'),
+    ('optim.layer_decay', 1.5, 'layer_decay=1.5 is outside'),
+    ('optim.lr_factors', (('(a', 1.0),), "='.a' is not a regular expression"),
+    ('optim.lr_factors', (('a', -1.0),), r'factors=-1.0 is outside \[0, '),
+    ('optim.lr_factors', (('a', float('nan')),), 'factors=nan is not finite'),
+    ('optim.lr_factors', ('a', 1.0), "'a' is not a pattern and a factor"),
+    ('optim.lr_factors', (('a', True),), 'is not a pattern and a factor'),
     ('profile_steps', '5:3', 'FIRST:LAST, .* in this order'),
     ('profile_steps', '\u00b2:3', 'FIRST:LAST'),
     ('data.eval', '../x=test', "'../x=test' is not unique or is not a file"),
@@ -173,6 +180,9 @@ def test_set_keys_parses_text_by_type():
   for name, value in [('data.flip', 'no'), ('seed', '1.5')]:
     with pytest.raises(ValueError, match=f"{name}='{value}' is not of type"):
       config_lib.set_keys(config, {name: value})
+  for text in ('head', 'a=', '=1', 'a=1,b', 'a=x', 'a=1-1'):
+    with pytest.raises(ValueError, match=f"'{text}' is not PATTERN=FACTOR"):
+      config_lib.set_keys(config, {'optim.lr_factors': text})
 
 
 def test_lists_are_tuples_and_on_the_command_line_text():
@@ -204,8 +214,14 @@ SETTINGS = {
     {'optim.lr': (0.01, 0.03), 'model.dropout': (0.0, 0.1)},
   ),
   'sweep.also': (
-    'mixup=0.1 data.flip=false; optim.boundaries=3,6',
-    ({'mixup': 0.1, 'data.flip': False}, {'optim.boundaries': (3, 6)}),
+    'mixup=0.1 data.flip=false; optim.boundaries=3,6 optim.lr_factors=a=2,b=3',
+    (
+      {'mixup': 0.1, 'data.flip': False},
+      {
+        'optim.boundaries': (3, 6),
+        'optim.lr_factors': (('a', 2.0), ('b', 3.0)),
+      },
+    ),
   ),
   'study.points': (
     'A (fam): model.name=ViT-S/16; B: ; seed=3',
@@ -218,6 +234,10 @@ SETTINGS = {
   'study.finetune_keys': (
     'total_steps=1 data.eval=test[:16]',
     {'total_steps': 1, 'data.eval': 'test[:16]'},
+  ),
+  'optim.lr_factors': (
+    r'(?=h)head/.*=1e1, .*_\d{1,2}/.*=0',
+    (('(?=h)head/.*', 10.0), (r'.*_\d{1,2}/.*', 0.0)),
   ),
 }
 

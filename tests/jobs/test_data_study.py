@@ -136,9 +136,9 @@ def test_mistakes_are_refused_before_anything_is_written(
 
 
 def test_resnets_are_tried_without_dropout(tmp_path):
-  """ResNets have no dropout, so a grid over it trains them once per size."""
+  """A grid over rates that ResNets lack trains them once per size."""
   config = small_study(
-    sweep__grid='model.dropout=0.0|0.1',
+    sweep__grid='model.dropout=0.0|0.1 model.stochastic_depth=0.0|0.1',
     data_study__sizes='20',
     data__image_size=32,
     study__points='R: model.name=R50x1 model.stage_depths=1'

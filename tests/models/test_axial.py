@@ -58,6 +58,31 @@ def test_a_block_is_full_attention_masked_to_rows_and_then_to_columns():
   )
 
 
+def test_all_sequences_of_an_image_are_dropped_together():
+  x = jax.random.normal(jax.random.key(0), (2, 6, WIDTH))
+  block = axial.AxialBlock(block_of(), GRID)
+  # The columns of the first image are kept, and the rows of the second.
+  factors = jnp.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+
+  @jax.jit
+  def run():
+    variables = block.init(jax.random.key(1), x, None)
+
+    def part(name):
+      params = {'params': variables['params'][name]}
+      return lambda sequences: block_of()().apply(params, sequences, None)
+
+    columns, rows = x.reshape(2, 1, *GRID, WIDTH)
+    columns = axial.within_columns(part('columns'), columns)
+    rows = axial.within_rows(part('rows'), rows)
+    expected = jnp.concatenate([columns, rows]).reshape(x.shape)
+    return block.apply(variables, x, None, factors), expected
+
+  found, expected = run()
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+  assert np.abs(found - x).max() > 0.1
+
+
 def test_sequences_are_rows_and_columns():
   x = np.arange(2 * 2 * 3).reshape(2, 2, 3, 1)
 
@@ -71,12 +96,13 @@ def test_sequences_are_rows_and_columns():
 
 
 def test_a_scan_computes_the_same():
-  model = weights.tiny('Axial-ViT-Ti/16', depth=1)
+  model = weights.tiny('Axial-ViT-Ti/16', depth=2)
   params = weights.random_params(model)
   images = weights.random_images()
+  rates = {'dropout': 0.3, 'stochastic_depth': 0.5}
 
   def encode(params, **options):
-    _, features = model.clone(dropout=0.3, **options).apply(
+    _, features = model.clone(**rates, **options).apply(
       {'params': params},
       images,
       train=True,

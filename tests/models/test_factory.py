@@ -142,6 +142,7 @@ def test_sizes_that_do_not_fit_are_refused(name, size, message):
     ('R50x1', {'patch_size': 16}, 'no transformer, .* patch_size=16'),
     ('R50x1', {'representation_size': 'width'}, "representation_size='width'"),
     ('R50x1', {'dropout': 0.1}, 'dropout=0.1: leave it out'),
+    ('R50x1', {'stochastic_depth': 0.1}, 'no transformer, .*_depth=0.1: leave'),
     ('ViT-B/16', {'width_factor': 2}, 'B/16 has no ResNet.* width_factor=2'),
     ('ViT-B/16', {'stage_depths': ()}, r'stage_depths=\(\)'),
     ('R50x1', {'width_factor': 0.75}, '0.5 or a multiple of it, got 0.75'),

@@ -2,18 +2,18 @@
 
 import pytest
 
-from vit_jax.models import variants, vit
+from vit_jax.models import variants
 
 
 def test_table_1():
-  base, large, huge = (vit.SIZES[name] for name in 'BLH')
-  assert base == vit.Size(12, 768, 3072, 12)
-  assert large == vit.Size(24, 1024, 4096, 16)
-  assert huge == vit.Size(32, 1280, 5120, 16)
+  base, large, huge = (variants.SIZES[name] for name in 'BLH')
+  assert base == variants.TransformerSize(12, 768, 3072, 12)
+  assert large == variants.TransformerSize(24, 1024, 4096, 16)
+  assert huge == variants.TransformerSize(32, 1280, 5120, 16)
 
 
 def test_halved_b_has_heads_of_half_the_size():
-  assert vit.SIZES['b'] == vit.Size(12, 384, 1536, 12)
+  assert variants.SIZES['b'] == variants.TransformerSize(12, 384, 1536, 12)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_halved_b_has_heads_of_half_the_size():
 )
 def test_vision_transformers(name, size, patch_size):
   assert variants.parse(name) == variants.Variant(
-    None, vit.SIZES[size], patch_size
+    None, variants.SIZES[size], patch_size
   )
 
 
@@ -48,7 +48,7 @@ def test_resnets_have_three_layers_per_unit_and_two(layers):
 )
 def test_hybrids(name, stage_depths, size, patch_size):
   assert variants.parse(name) == variants.Variant(
-    variants.ResNetSize(stage_depths), vit.SIZES[size], patch_size
+    variants.ResNetSize(stage_depths), variants.SIZES[size], patch_size
   )
 
 

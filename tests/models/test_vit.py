@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vit_jax import models
-from vit_jax.models import stacking, vit
+from vit_jax.models import layers, stacking, vit
 
 # All axes have different sizes.
 TINY = {
@@ -105,7 +105,8 @@ def test_equations_1_to_4(pool):
   close(logits, dense(pre_logits, p['head']))
 
 
-def test_dropout_is_where_the_paper_puts_it_with_keys_by_layer():
+def test_dropout_and_stochastic_depth_are_in_their_places():
+  """Dropout has a key per layer; each branch has a factor per image."""
   rate = 0.5
   block = functools.partial(
     vit.EncoderBlock,
@@ -113,12 +114,23 @@ def test_dropout_is_where_the_paper_puts_it_with_keys_by_layer():
     heads=TINY['heads'],
     dropout=rate,
   )
-  encoder = vit.Encoder(depth=TINY['depth'], block=block, **block.keywords)
+  encoder = vit.Encoder(
+    depth=TINY['depth'], block=block, stochastic_depth=rate, **block.keywords
+  )
   x = np.random.default_rng(2).normal(size=(2, 5, 12)).astype('f4')
   p = random_params(create(dropout=rate))['Transformer']
   p['posembed_input']['pos_embedding'] = np.ones((1, 5, 12), 'f4')
-  rngs = {'dropout': jax.random.key(3)}
-  base_key = encoder.bind({'params': p}, rngs=rngs).make_rng('dropout')
+  rngs = {'dropout': jax.random.key(5)}
+  bound = encoder.bind({'params': p}, rngs=rngs)
+  base_key, key = bound.make_rng('dropout'), bound.make_rng('dropout')
+  factors = np.asarray(layers.branch_factors(key, rate, (2, 2, 2)))
+  assert (factors[0] == 1).all()
+  assert factors[1].tolist() == [[0, 2], [2, 0]]
+  branches = {
+    (i, place): factors[i, j]
+    for i in range(TINY['depth'])
+    for j, place in enumerate(('attention', 'out'))
+  }
 
   def drop(x, site):
     if site == 'positions':
@@ -130,7 +142,10 @@ def test_dropout_is_where_the_paper_puts_it_with_keys_by_layer():
       hidden_key, out_key = jax.random.split(mlp_key)
       key = {'attention': attention_key, 'hidden': hidden_key, 'out': out_key}
       key = key[place]
-    return x * np.asarray(jax.random.bernoulli(key, 1 - rate, x.shape)) / rate
+    x = x * np.asarray(jax.random.bernoulli(key, 1 - rate, x.shape)) / rate
+    if site in branches:
+      x = x * branches[site][:, None, None]
+    return x
 
   trained = jax.jit(functools.partial(encoder.apply, train=True))(
     {'params': p}, x, rngs=rngs
@@ -138,9 +153,17 @@ def test_dropout_is_where_the_paper_puts_it_with_keys_by_layer():
   np.testing.assert_allclose(trained, encode(x, p, drop), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('train, sites', [(True, 1 + 3 * 2), (False, 0)])
-def test_the_model_draws_one_mask_for_each_site(train, sites):
-  model = create(dropout=0.1, representation_size=5)
+@pytest.mark.parametrize(
+  'train, rates, sites',
+  [
+    (True, {'dropout': 0.1}, 1 + 3 * 2),
+    (True, {'stochastic_depth': 0.1}, 1),
+    (True, {'dropout': 0.1, 'stochastic_depth': 0.1}, 1 + 3 * 2 + 1),
+    (False, {'dropout': 0.1, 'stochastic_depth': 0.1}, 0),
+  ],
+)
+def test_the_model_draws_one_mask_for_each_site(train, rates, sites):
+  model = create(representation_size=5, **rates)
   jaxpr = jax.make_jaxpr(functools.partial(model.apply, train=train))(
     {'params': random_params(model)},
     IMAGES,
@@ -166,7 +189,7 @@ def loss_of(model):
 
 @functools.cache
 def loss_and_gradients_with_dropout():
-  model = create(dropout=0.3)
+  model = create(dropout=0.3, stochastic_depth=0.5)
   return jax.jit(jax.value_and_grad(loss_of(model)))(random_params(model))
 
 
@@ -175,7 +198,7 @@ def loss_and_gradients_with_dropout():
 )
 def test_scan_and_remat_change_neither_dropout_nor_gradients(scan, remat):
   loss, grads = loss_and_gradients_with_dropout()
-  model = create(dropout=0.3, scan=scan, remat=remat)
+  model = create(dropout=0.3, stochastic_depth=0.5, scan=scan, remat=remat)
   params = random_params(create())
   if scan:
     params = stacking.stack(params)
@@ -371,7 +394,11 @@ def test_initial_values():
 
 def test_bfloat16_leaves_parameters_norms_softmax_and_head_in_float32():
   model = create(
-    dtype='bfloat16', dropout=0.1, representation_size=5, platform='tpu'
+    dtype='bfloat16',
+    dropout=0.1,
+    stochastic_depth=0.1,
+    representation_size=5,
+    platform='tpu',
   )
   variables = jax.eval_shape(model.init, jax.random.key(0), IMAGES)
   assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
@@ -453,7 +480,8 @@ def test_images_that_do_not_fit_are_refused_in_the_trace(images, message):
     ({'pool': 'max'}, "unknown pool 'max'; known: token, gap"),
     ({'dtype': 'float16'}, "'float16'; known: float32, bfloat16"),
     ({'gelu': 'relu'}, "'relu'; known: tanh, erf"),
-    ({'dropout': 1.0}, r'\[0, 1\), got 1.0'),
+    ({'dropout': 1.0}, r'dropout .* \[0, 1\), got 1.0'),
+    ({'stochastic_depth': 1.0}, r'stochastic_depth .* \[0, 1\), got 1.0'),
     ({'representation_size': 'wide'}, "'width' or None, got 'wide'"),
     ({'representation_size': 0}, 'positive number.* got 0'),
     ({'remat': 'some'}, "unknown remat 'some'; known: none, full, dots"),

@@ -63,6 +63,7 @@ WRONG_FORMS = {
   'setting': ('x', 'a=1', 'optim.lr=x', '=1', 'seed', 'seed=1;mixup=0.1'),
   'settings': ('x', 'a=1', 'optim.lr=x', ';x;', 'seed=1 x'),
   'points': ('A: x', 'A: a=1', 'A: seed=x', 'A: seed=1; A: seed=2', ': seed=1'),
+  'factors': ('x', 'a=', '=1', 'a=x', 'a=1,b', 'a=-1', 'a=1e999', '[=1'),
 }
 
 
@@ -130,6 +131,10 @@ COMBINATIONS = (
   'optim.freeze=(a+)+$',
   'optim.freeze=[',
   'optim.freeze=.*',
+  'optim.lr_factors=nothing=2',
+  'optim.lr_factors=.*=2,head/.*=1',
+  'optim.lr_factors=(a+)+$=2',
+  'model.name=R50x1 & optim.layer_decay=0.5',
   'model.heads=3',
   'model.width=15',
   'model.width=18 & model.positions=2d',

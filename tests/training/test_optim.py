@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.training import optim
+from vit_jax.training import optim, path_patterns
 
 
 def rates(name, steps, **kwargs):
@@ -150,6 +150,25 @@ def test_frozen_weights_do_not_change():
   )
 
 
+def test_factors_scale_updates_after_clipping_and_decay():
+  factors = {'cls': 0.25, 'dense': {'kernel': 0.5, 'bias': 3.0}}
+  options = {'weight_decay': 0.1, 'clip_norm': 1e-3, 'mu_dtype': 'bfloat16'}
+  options['frozen'] = {'cls': True, 'dense': {'kernel': False, 'bias': False}}
+  plain = optim.create('adam', lambda step: 0.1, **options)
+  scaled = optim.create('adam', lambda step: 0.1, lr_factors=factors, **options)
+  jax.tree.map(
+    lambda new, old, factor: np.testing.assert_allclose(
+      new, factor * old, rtol=1e-6
+    ),
+    update(scaled, times=2),
+    update(plain, times=2),
+    factors,
+  )
+  # The state has no more arrays.
+  states = plain.init(PARAMS), scaled.init(PARAMS)
+  assert len({len(jax.tree.leaves(state)) for state in states}) == 1
+
+
 @pytest.mark.parametrize(
   ('pattern', 'what'), [('nothing', 'no weight'), ('.*', 'every weight')]
 )
@@ -159,7 +178,7 @@ def test_patterns_that_freeze_all_or_nothing_are_refused(pattern, what):
 
 
 def test_a_pattern_that_takes_years_is_refused(monkeypatch):
-  monkeypatch.setattr(optim, '_MATCH_SECONDS', 0.5)
+  monkeypatch.setattr(path_patterns, '_MATCH_SECONDS', 0.5)
   params = {'x' * 50: {'kernel': 0}}
   with pytest.raises(ValueError, match='takes more than 0.5 s to match'):
     optim.is_frozen(params, r'(\w+/?)+!')

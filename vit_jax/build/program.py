@@ -22,7 +22,7 @@ from vit_jax.data import pipeline, registry
 from vit_jax.distributed import cpu, memory, sharding
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.models import patch_predictor, resnet, stacking
-from vit_jax.training import optim, patch_targets, steps
+from vit_jax.training import lr_factors, optim, patch_targets, steps
 from vit_jax.training import state as state_lib
 
 _log = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ class Program:
       coupled_decay=config.optim.coupled_decay,
       clip_norm=config.optim.clip_norm,
       frozen=frozen,
+      lr_factors=self._lr_factors(config.optim),
     )
     state = jax.eval_shape(self._random_state, self.seed)
     self.state = sharding.place(state, mesh)
@@ -210,6 +211,16 @@ class Program:
       return layers[0]
 
     return stacking.stack(frozen, join)
+
+  def _lr_factors(self, c: ml_collections.ConfigDict) -> PyTree | None:
+    """Returns the factors of the learning rate; None if the keys set none."""
+    if c.layer_decay == 1 and not c.lr_factors:
+      return None
+    params = jax.eval_shape(self._initial_params, self.seed)
+    factors = lr_factors.create(
+      params, layer_decay=c.layer_decay, by_path=c.lr_factors
+    )
+    return self._arrange(factors)
 
 
 def supervised(

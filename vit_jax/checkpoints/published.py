@@ -26,10 +26,10 @@ _AUGREG_FILE = re.compile(
 )
 _IMAGENET = '-imagenet2012'
 
-# Augmentation, weight decay, and the rate of dropout and stochastic depth in
-# pre-training; the learning rate of fine-tuning. The README of the official
-# repository recommends these, for their accuracy in pre-training; that of
-# big_vision adds B/8.
+# Augmentation (light1 is light2 in the paper), weight decay, and the rate of
+# dropout and stochastic depth in pre-training; the learning rate of
+# fine-tuning. The README of the official repository recommends these, for their
+# accuracy in pre-training; that of big_vision adds B/8.
 _AUGREG = {
   'Ti/16': ('none', 0.03, 0.0, 0.03),
   'S/32': ('none', 0.1, 0.0, 0.01),

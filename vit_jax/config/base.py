@@ -108,6 +108,8 @@ def check(
   if config.model.name:
     variants.parse(config.model.name)
   _check_pattern('optim.freeze', config.optim.freeze)
+  for pattern, _ in config.optim.lr_factors:
+    _check_pattern('optim.lr_factors', pattern)
   for name in _FROM_CHECKPOINT:
     if takes_steps and not flat[name]:
       raise ValueError(

@@ -23,7 +23,7 @@ class Key:
     choices: valid values, where possible the dict of alternatives itself; empty
       if there are other valid values.
     items: type of the items of a tuple.
-    form: for keys that hold settings of other keys, a key of `values.FORMS`.
+    form: for keys with a form of their own, a key of `values.FORMS`.
     unset: for model options, the value that leaves the choice to the model's
       name or to the checkpoint; it is not passed to the model.
     derived: whether the run sets the key itself if the config does not.

@@ -243,6 +243,22 @@ _OPTIM = {
     choices=optim.OPTIMIZERS,
   ),
   'optim.lr': Key(1e-3, 'Learning rate after warm-up.', low=0),
+  'optim.layer_decay': Key(
+    1.0,
+    'Factor of the learning rate from each encoder block to the one before it,'
+    ' down from 1 for the head, such as 0.75; 1: none.',
+    low=1e-6,
+    high=1,
+  ),
+  'optim.lr_factors': Key(
+    (),
+    'Factors of the learning rate, PATTERN=FACTOR separated by commas, such as'
+    ' head/.*=10. A pattern is a regular expression that matches the full paths'
+    ' of weights. The first match applies; other weights have 1.',
+    items=float,
+    low=0,
+    form='factors',
+  ),
   'optim.schedule': Key(
     'cosine',
     'Decay after warm-up: linear, to 1e-5; cosine, to 0; steps, by a factor of'

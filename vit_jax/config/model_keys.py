@@ -87,6 +87,13 @@ MODEL_KEYS = {
     unset=0,
   ),
   'model.dropout': Key(0.0, 'Dropout rate (Appendix B.1).', low=0, high=0.999),
+  'model.stochastic_depth': Key(
+    0.0,
+    'Rate at which the last block drops its residual branches per image; it'
+    ' rises linearly from 0 in the first block (arXiv 1603.09382).',
+    low=0,
+    high=0.999,
+  ),
   'model.dtype': Key(
     'float32',
     'Compute type; parameters, softmax and norms stay float32.',

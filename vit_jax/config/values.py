@@ -2,16 +2,18 @@
 
 On the command line, values are text. Items of a tuple are separated by commas,
 except those before the options of a table.
-Keys that hold settings of other keys have four forms:
+Keys that hold settings of other keys have four forms, and factors a fifth:
 
   setting   {'optim.lr': 0.01, 'mixup': 0.1}        optim.lr=0.01 mixup=0.1
   settings  ({'mixup': 0.1}, {'mixup': 0.2})        mixup=0.1; mixup=0.2
   axes      {'optim.lr': (0.01, 0.03)}              optim.lr=0.01|0.03
   points    {'wide': {'family': 'ViT',              wide (ViT): model.width=768
                       'model.width': 768}}
+  factors   (('head/.*', 10.0), ('cls', 0.1))       head/.*=10,cls=0.1
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -37,6 +39,8 @@ _POINT = re.compile(
   r'((?P<name>[^=:()]+)(\((?P<family>[^=()]+)\))?:(\s|$))?(?P<pairs>.*)',
   re.DOTALL,
 )
+# Patterns may contain commas and equals signs.
+_FACTOR = re.compile(r'(?P<pattern>.+?)=(?P<factor>[-+.\deE]+)(,\s*|$)')
 
 
 class Number(float):
@@ -134,6 +138,17 @@ def _parse_points(name: str, text: str) -> dict[str, dict[str, Any]]:
   return points
 
 
+def _parse_factors(name: str, text: str) -> tuple[tuple[str, float], ...]:
+  matches = list(_FACTOR.finditer(text))
+  with contextlib.suppress(ValueError):
+    if ''.join(match[0] for match in matches) == text:
+      return tuple((m['pattern'], Number(m['factor'])) for m in matches)
+  raise ValueError(
+    f'{name}={_shown(text)} is not PATTERN=FACTOR pairs separated by commas:'
+    f' {KEYS[name].meaning}'
+  )
+
+
 def _split(text: str) -> Iterator[str]:
   return filter(None, map(str.strip, text.split(';')))
 
@@ -173,11 +188,11 @@ def _without_family(point: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _join(setting: Mapping[str, Any], separator: str = ' ') -> str:
-  return separator.join(f'{key}={as_text(v)}' for key, v in setting.items())
+  return separator.join(f'{k}={as_text(v, k)}' for k, v in setting.items())
 
 
 def _axis_text(key: str, values: tuple[Any, ...]) -> str:
-  return f'{key}={"|".join(map(as_text, values))}'
+  return f'{key}={"|".join(as_text(value, key) for value in values)}'
 
 
 def _point_text(name: str, point: Mapping[str, Any]) -> str:
@@ -188,19 +203,44 @@ def _point_text(name: str, point: Mapping[str, Any]) -> str:
   return f'{name}{family}: {_join(setting)}'.strip()
 
 
+def _check_setting(name: str, setting: Any) -> None:
+  if not isinstance(setting, Mapping):
+    raise ValueError(f'{name}: {_shown(setting)} is not a dict of keys.')
+  for key, value in setting.items():
+    check_name(key)
+    if key.partition('.')[0] in _NOT_IN_SETTINGS:
+      raise ValueError(
+        f'{name} sets {key}={_shown(value)}, which does not belong to a single'
+        f' training run; set {key} for the whole job instead.'
+      )
+    check(key, value)
+
+
+def _check_factor(name: str, item: Any) -> None:
+  is_pair = isinstance(item, tuple) and len(item) == 2
+  if not (is_pair and isinstance(item[0], str) and _is_of_type(item[1], float)):
+    raise ValueError(
+      f'{name}: {_shown(item)} is not a pattern and a factor, such as'
+      " ('head/.*', 10.0)."
+    )
+  _check_item(name, item[1])
+
+
 @dataclasses.dataclass(frozen=True)
 class Form:
-  """Settings of other keys as the value of a key.
+  """Settings of other keys, or factors, as the value of a key.
 
   Attributes:
     parse: from the name of the key and text to the value.
-    settings: from the value to its settings.
+    items: from the value to its settings or factors.
     text: from the value to text.
+    check_item: checks one of the items of the key of that name.
   """
 
   parse: Callable[[str, str], Any]
-  settings: Callable[[Any], Iterable[Mapping[str, Any]]]
+  items: Callable[[Any], Iterable[Any]]
   text: Callable[[Any], str]
+  check_item: Callable[[str, Any], None] = _check_setting
 
 
 FORMS = {
@@ -220,6 +260,12 @@ FORMS = {
     _point_settings,
     lambda points: '; '.join(_point_text(*point) for point in points.items()),
   ),
+  'factors': Form(
+    _parse_factors,
+    iter,
+    lambda factors: ','.join(f'{p}={as_text(f)}' for p, f in factors),
+    _check_factor,
+  ),
 }
 
 
@@ -232,8 +278,9 @@ def check(name: str, value: Any) -> None:
   key = KEYS[name]
   _check_type(name, value)
   if key.form:
-    for setting in FORMS[key.form].settings(value):
-      _check_setting(name, setting)
+    form = FORMS[key.form]
+    for item in form.items(value):
+      form.check_item(name, item)
     return
   for item in value if key.type is tuple else (value,):
     _check_item(name, item)
@@ -279,19 +326,6 @@ def _check_item(name: str, value: Any) -> None:
     raise ValueError(
       f'{shown} is outside [{low:.10g}, {high:.10g}]: {key.meaning}'
     )
-
-
-def _check_setting(name: str, setting: Any) -> None:
-  if not isinstance(setting, Mapping):
-    raise ValueError(f'{name}: {_shown(setting)} is not a dict of keys.')
-  for key, value in setting.items():
-    check_name(key)
-    if key.partition('.')[0] in _NOT_IN_SETTINGS:
-      raise ValueError(
-        f'{name} sets {key}={_shown(value)}, which does not belong to a single'
-        f' training run; set {key} for the whole job instead.'
-      )
-    check(key, value)
 
 
 def _shown(value: Any) -> str:

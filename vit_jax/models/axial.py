@@ -18,6 +18,8 @@ from vit_jax.models import layers, vit
 class AxialVisionTransformer(vit.VisionTransformer):
   """A Vision Transformer with axial blocks."""
 
+  branches = 4
+
   @nn.nowrap
   def encoder_block(self, grid: tuple[int, int]) -> Callable[..., nn.Module]:
     """Returns a function from `name` to a block for a grid of patches."""
@@ -58,18 +60,25 @@ class AxialBlock(nn.Module):
     self,
     x: Float[Array, 'b n d'],
     key: layers.DropoutKey,
+    factors: layers.BranchFactors = None,
     shared: Float[Array, '1 n d'] | None = None,
   ) -> Float[Array, 'b n d']:
     """Transforms the tokens of a grid; see `vit.EncoderBlock`."""
     row_key, column_key = layers.split_key(key)
+    row_factors = column_factors = None
+    if factors is not None:  # All sequences of an image have its factors.
+      row_factors = jnp.repeat(factors[:2], self.grid[0], axis=1)
+      column_factors = jnp.repeat(factors[2:], self.grid[1], axis=1)
     if shared is not None:
       x = x + shared
     x = self.constrain(x)
     if self.positions is not None:
       x = x + self.positions(name='posembed')(x)
     grid = x.reshape(-1, *self.grid, x.shape[-1])
-    grid = within_rows(self.block(name='rows'), grid, row_key)
-    grid = within_columns(self.block(name='columns'), grid, column_key)
+    grid = within_rows(self.block(name='rows'), grid, row_key, row_factors)
+    grid = within_columns(
+      self.block(name='columns'), grid, column_key, column_factors
+    )
     return self.constrain(grid.reshape(x.shape))
 
 

@@ -152,7 +152,7 @@ def _check_names_and_types(options: dict[str, Any]) -> None:
 
 def _check_ranges(model: vit.VisionTransformer) -> None:
   """Checks values that would otherwise fail during tracing."""
-  for name in vit.Size._fields:
+  for name in variants.TransformerSize._fields:
     if getattr(model, name) < 1:
       raise ValueError(
         f'{name} of a model must be at least 1, got {getattr(model, name)}.'
@@ -169,5 +169,8 @@ def _check_ranges(model: vit.VisionTransformer) -> None:
       "representation_size must be a positive number, 'width' or None, got"
       f' {size!r}.'
     )
-  if not 0 <= model.dropout < 1:
-    raise ValueError(f'dropout must be a rate in [0, 1), got {model.dropout}.')
+  for name in ('dropout', 'stochastic_depth'):
+    if not 0 <= getattr(model, name) < 1:
+      raise ValueError(
+        f'{name} must be a rate in [0, 1), got {getattr(model, name)}.'
+      )

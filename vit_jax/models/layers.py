@@ -14,6 +14,8 @@ from jaxtyping import Array, Float, Key
 Constrain = Callable[[Array], Array]
 
 DropoutKey = Key[Array, ''] | None  # None for no dropout.
+# Of s branches and b examples; None for no stochastic depth.
+BranchFactors = Float[Array, 's b'] | None
 
 GELUS = {
   'tanh': functools.partial(nn.gelu, approximate=True),  # In official code.
@@ -47,6 +49,37 @@ def dropout(
 def split_key(key: DropoutKey) -> tuple[DropoutKey, DropoutKey]:
   """Splits a dropout key into two; None into two Nones."""
   return (None, None) if key is None else tuple(jax.random.split(key))
+
+
+def branch_factors(
+  key: Key[Array, ''], rate: float, shape: tuple[int, int, int]
+) -> Float[Array, 'l s b']:
+  """Draws by how much residual branches are multiplied in stochastic depth.
+
+  Every branch of every example is dropped with a probability that increases
+  linearly from 0 in the first block to `rate` in the last, as in Steiner et al.
+  (2021), arXiv 2106.10270. Others are scaled to keep the mean.
+
+  Args:
+    key: determines the draws.
+    rate: in [0, 1).
+    shape: l blocks, s branches of a block, b examples.
+
+  Returns:
+    0, or 1 / (1 - probability), in float32.
+  """
+  depth = shape[0]
+  keep = 1 - rate * jnp.arange(depth)[:, None, None] / max(depth - 1, 1)
+  return jax.random.bernoulli(key, keep, shape) / keep
+
+
+def scale_branch(
+  y: Float[Array, 'b n d'], factors: BranchFactors, branch: int
+) -> Float[Array, 'b n d']:
+  """Multiplies each example by its factor; without factors, returns y."""
+  if factors is None:
+    return y
+  return (y * factors[branch, :, None, None]).astype(y.dtype)
 
 
 def head_size(width: int, heads: int) -> int:

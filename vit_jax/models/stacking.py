@@ -13,7 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, PyTree
 import numpy as np
 
 STACKED = 'encoderblock'
@@ -49,24 +49,24 @@ def scan(
   block: nn.Module,
   depth: int,
   x: Float[Array, 'b n d'],
-  keys: Key[Array, 'l'] | None,
+  layers: Sequence[PyTree],
   *shared: Any,
 ) -> Float[Array, 'b n d']:
   """Applies a block with stacked parameters `depth` times.
 
   Args:
-    apply: called with the block, tokens, a layer's key and `shared`.
+    apply: called with the block, tokens, a layer's arguments and `shared`.
     block: the module to apply.
     depth: number of layers.
     x: tokens.
-    keys: a dropout key per layer; None for no dropout.
+    layers: arguments with a leading layer axis, or None.
     *shared: arguments that are the same in all layers.
   """
   scanned = nn.scan(
     lambda *args: (apply(*args), None),
     variable_axes={'params': 0},
     split_rngs={'params': True},
-    in_axes=(0, *(nn.broadcast for _ in shared)),
+    in_axes=(*(0 for _ in layers), *(nn.broadcast for _ in shared)),
     length=depth,
   )
   if not block.is_initializing():
@@ -79,7 +79,7 @@ def scan(
       )
 
     scanned = nn.map_variables(scanned, 'params', cast)
-  return scanned(block, x, keys, *shared)[0]
+  return scanned(block, x, *layers, *shared)[0]
 
 
 def _join(layers: Sequence[Any]) -> Any:

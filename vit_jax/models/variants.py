@@ -18,8 +18,29 @@ The paper and the released checkpoints agree on all names that both use.
 
 import dataclasses
 import re
+from typing import NamedTuple
 
-from vit_jax.models import vit
+
+class TransformerSize(NamedTuple):
+  """Size of a transformer; see `vit.VisionTransformer`."""
+
+  depth: int
+  width: int
+  mlp_dim: int
+  heads: int
+
+
+# B, L, H: Table 1. Ti, S: Touvron et al. (2021), arXiv 2012.12877, Table 1.
+# b: B with every hidden dimension halved. The head size is one of them, so b
+# keeps B's 12 heads, at 32 dimensions each, where S has 6 of 64.
+SIZES = {
+  'Ti': TransformerSize(depth=12, width=192, mlp_dim=768, heads=3),
+  'S': TransformerSize(depth=12, width=384, mlp_dim=1536, heads=6),
+  'b': TransformerSize(depth=12, width=384, mlp_dim=1536, heads=12),
+  'B': TransformerSize(depth=12, width=768, mlp_dim=3072, heads=12),
+  'L': TransformerSize(depth=24, width=1024, mlp_dim=4096, heads=16),
+  'H': TransformerSize(depth=32, width=1280, mlp_dim=5120, heads=16),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +87,7 @@ class Variant:
   """
 
   resnet: ResNetSize | None
-  encoder: vit.Size | None
+  encoder: TransformerSize | None
   patch_size: int | None
   axial: bool = False
 
@@ -94,11 +115,11 @@ def parse(name: str) -> Variant:
     resnet = ResNetSize(STAGE_DEPTHS[match[2]], int(match[3]))
     return Variant(resnet, None, patch_size=None, axial=bool(match[1]))
   match = re.fullmatch(r'Axial-ViT-([A-Za-z]+)/([1-9]\d*)', name)
-  if match and match[1] in vit.SIZES:
-    return Variant(None, vit.SIZES[match[1]], int(match[2]), axial=True)
+  if match and match[1] in SIZES:
+    return Variant(None, SIZES[match[1]], int(match[2]), axial=True)
   match = re.fullmatch(r'(?:(R\d*)\+)?ViT-([A-Za-z]+)/([1-9]\d*)', name)
-  if match and match[2] in vit.SIZES:
-    resnet, encoder, side = match[1], vit.SIZES[match[2]], int(match[3])
+  if match and match[2] in SIZES:
+    resnet, encoder, side = match[1], SIZES[match[2]], int(match[3])
     if resnet is None:
       return Variant(None, encoder, patch_size=side)
     if resnet == 'R' and side == 16:
@@ -111,7 +132,7 @@ def parse(name: str) -> Variant:
       return Variant(resnet, encoder, patch_size=1)
   raise ValueError(
     f'unknown model {name!r}; models are called ViT-SIZE/PATCH, such as'
-    f' ViT-B/16, where SIZE is {", ".join(vit.SIZES)}; RESNETxWIDTH, such as'
+    f' ViT-B/16, where SIZE is {", ".join(SIZES)}; RESNETxWIDTH, such as'
     f' R50x1, where RESNET is {", ".join(STAGE_DEPTHS)}, and WIDTH from 1 to 4;'
     ' RESNET+ViT-SIZE/16 or /32; R+ViT-SIZE/16; Axial-ViT-SIZE/PATCH;'
     ' AxialRESNETxWIDTH.'

@@ -1,14 +1,14 @@
 """The Vision Transformer, in the order of the paper (arXiv 2010.11929).
 
 Equations 1 and 4 are in `VisionTransformer`, 2 and 3 in `EncoderBlock`, 5 to 8
-in `SelfAttention`, Table 1 in `SIZES`. Parameter names match official files.
+in `SelfAttention`, Table 1 in `variants`. Parameters have official names.
 """
 
 from collections.abc import Callable
 import functools
 import math
 import operator
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -79,6 +79,8 @@ class VisionTransformer(Options, kw_only=True):
     scan: whether blocks run as a scan, which compiles faster and needs less
       memory. Its parameters are stacked: initialize without, then `stack`.
     remat: what the backward pass reuses, a key of `stacking.REMAT_POLICIES`.
+    stochastic_depth: rate in [0, 1) of dropped residual branches in the last
+      block; see `layers.branch_factors`.
   """
 
   num_classes: int
@@ -96,6 +98,8 @@ class VisionTransformer(Options, kw_only=True):
   head_bias: float = 0.0
   scan: bool = False
   remat: str = layers.one_of(stacking.REMAT_POLICIES, 'none')
+  stochastic_depth: float = 0.0
+  branches = 2  # Residual branches of a block.
 
   def setup(self):
     """Stores the stem's parameters at the top level, as in official files."""
@@ -114,7 +118,8 @@ class VisionTransformer(Options, kw_only=True):
 
     Args:
       images: in [-1, 1], a whole number of patches high and wide.
-      train: whether to apply dropout, with the RNG stream 'dropout'.
+      train: whether to apply dropout and stochastic depth, both with the RNG
+        stream 'dropout'.
       change_patches: applied to patch embeddings, for masked patch prediction.
 
     Returns:
@@ -141,6 +146,8 @@ class VisionTransformer(Options, kw_only=True):
       final_norm=pooling.POOLS[self.pool].encoder_norm,
       scan=self.scan,
       remat=self.remat,
+      stochastic_depth=self.stochastic_depth,
+      branches=self.branches,
       name='Transformer',
       **self.options(),
     )(tokens, train=train)
@@ -201,15 +208,20 @@ class Encoder(Options, kw_only=True):
   final_norm: bool = True
   scan: bool = False
   remat: str = 'none'
+  stochastic_depth: float = 0.0
+  branches: int = 2
 
   @nn.compact
   def __call__(self, x: Tokens, *, train: bool) -> Tokens:
     """Encodes a sequence of tokens; the result is float32."""
-    keys = position_key = shared = None
+    keys = position_key = factors = shared = None
     if train and self.dropout:  # One key per layer: same masks in a scan.
       fold_in = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
       keys = fold_in(self.make_rng('dropout'), jnp.arange(self.depth + 1))
       keys, position_key = keys[:-1], keys[-1]
+    if train and self.stochastic_depth:
+      shape, key = (self.depth, self.branches, len(x)), self.make_rng('dropout')
+      factors = layers.branch_factors(key, self.stochastic_depth, shape)
     if self.positions_at == 'every_layer_shared':
       shared = self.positions(name='posembed_shared')(x)
       self.sow('intermediates', 'shared_positions', shared)
@@ -221,11 +233,12 @@ class Encoder(Options, kw_only=True):
     apply = stacking.remat(operator.call, self.remat, in_scan=self.scan)
     if self.scan:
       block = self.block(name=stacking.STACKED)
-      x = stacking.scan(apply, block, self.depth, x, keys, shared)
+      x = stacking.scan(apply, block, self.depth, x, (keys, factors), shared)
     else:
       for i in range(self.depth):
         block = self.block(name=f'{stacking.STACKED}_{i}')
-        x = apply(block, x, None if keys is None else keys[i], shared)
+        layer = jax.tree.map(operator.itemgetter(i), (keys, factors))
+        x = apply(block, x, *layer, shared)
     norm = nn.LayerNorm(self.norm_eps, dtype=jnp.float32, name='encoder_norm')
     return norm(x) if self.final_norm else x.astype(jnp.float32)
 
@@ -241,7 +254,11 @@ class EncoderBlock(Options, kw_only=True):
 
   @nn.compact
   def __call__(
-    self, x: Tokens, key: layers.DropoutKey, shared: Array | None = None
+    self,
+    x: Tokens,
+    key: layers.DropoutKey,
+    factors: layers.BranchFactors = None,
+    shared: Array | None = None,
   ) -> Tokens:
     """Transforms the tokens, after adding position embeddings, if any."""
     attention_key, mlp_key = layers.split_key(key)
@@ -257,8 +274,10 @@ class EncoderBlock(Options, kw_only=True):
     mlp = MlpBlock(name='MlpBlock_0', **options)
     norm = functools.partial(kernels.LayerNorm, self.norm_eps, self.dtype)
     y = attend(norm(name='LayerNorm_0')(x))
-    x = x + layers.dropout(y, self.dropout, attention_key)  # Equation 2.
-    x = x + mlp(norm(name='LayerNorm_1')(x), mlp_key)  # Equation 3.
+    y = layers.dropout(y, self.dropout, attention_key)
+    x = x + layers.scale_branch(y, factors, 0)  # Equation 2.
+    y = mlp(norm(name='LayerNorm_1')(x), mlp_key)
+    x = x + layers.scale_branch(y, factors, 1)  # Equation 3.
     return self.constrain(x)
 
 
@@ -326,25 +345,3 @@ class MlpBlock(Options, kw_only=True):
     hidden = layers.dropout(hidden, self.dropout, hidden_key)
     out = dense(x.shape[-1], name='Dense_1')(hidden)
     return layers.dropout(out, self.dropout, out_key)
-
-
-class Size(NamedTuple):
-  """Size of a transformer; see `VisionTransformer`."""
-
-  depth: int
-  width: int
-  mlp_dim: int
-  heads: int
-
-
-# B, L, H: Table 1. Ti, S: Touvron et al. (2021), arXiv 2012.12877, Table 1.
-# b: B with every hidden dimension halved. The head size is one of them, so b
-# keeps B's 12 heads, at 32 dimensions each, where S has 6 of 64.
-SIZES = {
-  'Ti': Size(depth=12, width=192, mlp_dim=768, heads=3),
-  'S': Size(depth=12, width=384, mlp_dim=1536, heads=6),
-  'b': Size(depth=12, width=384, mlp_dim=1536, heads=12),
-  'B': Size(depth=12, width=768, mlp_dim=3072, heads=12),
-  'L': Size(depth=24, width=1024, mlp_dim=4096, heads=16),
-  'H': Size(depth=32, width=1280, mlp_dim=5120, heads=16),
-}

@@ -1,4 +1,4 @@
-"""The paper's tables of hyperparameters, and configs made from their rows."""
+"""Tables of hyperparameters, and configs made from their rows."""
 
 from vit_jax.recipes.table_3 import TABLE_3, Pretraining, pretraining
 from vit_jax.recipes.table_4 import TABLE_4, Finetuning, finetuning, trials

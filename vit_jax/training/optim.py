@@ -1,24 +1,17 @@
 """Optimizers and learning-rate schedules (Appendix B.1, Tables 3 and 4)."""
 
 from collections.abc import Callable, Sequence
-import json
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 import optax
 
+from vit_jax.training import path_patterns
+
 Schedule = Callable[[Int[Array, '']], Float[Array, '']]
 
 LINEAR_END = 1e-5  # Final learning rate of the linear decay.
-_MATCH_SECONDS = 10
-_MATCH = """
-import json, re, sys
-pattern, names = json.load(sys.stdin)
-json.dump([bool(re.fullmatch(pattern, name)) for name in names], sys.stdout)
-"""
 
 
 def _linear(lr: float, progress: Float[Array, '']) -> Float[Array, '']:
@@ -109,42 +102,14 @@ def is_frozen(params: PyTree, pattern: str) -> PyTree:
     ValueError: if the pattern matches no weight or every weight, or takes too
       long to match.
   """
-  paths, structure = jax.tree_util.tree_flatten_with_path(params)
-  names = ['/'.join(entry.key for entry in path) for path, _ in paths]
-  frozen = structure.unflatten(_full_matches(pattern, names))
-  values = set(jax.tree.leaves(frozen))
-  if len(values) == 1:
-    matched = 'every weight' if values == {True} else 'no weight'
+  names = path_patterns.names(params)
+  frozen = path_patterns.full_matches('optim.freeze', pattern, names)
+  if len(set(frozen)) == 1:
+    matched = 'every weight' if frozen[0] else 'no weight'
     raise ValueError(
-      f'optim.freeze={pattern!r} matches {matched}; write a regular expression'
-      " that matches the whole path of some weights, such as 'head/kernel' or"
-      " 'Transformer/encoderblock_0/LayerNorm_0/scale'."
+      f'optim.freeze={pattern!r} matches {matched}; {path_patterns.ADVICE}'
     )
-  return frozen
-
-
-def _full_matches(pattern: str, names: Sequence[str]) -> list[bool]:
-  """Returns which names a regular expression matches as a whole.
-
-  Nested quantifiers can take years, and `re` cannot be interrupted. Matching
-  therefore runs in another process, which can be stopped.
-  """
-  try:
-    matched = subprocess.run(
-      [sys.executable, '-I', '-S', '-c', _MATCH],
-      input=json.dumps([pattern, names]),
-      capture_output=True,
-      text=True,
-      check=True,
-      timeout=_MATCH_SECONDS,
-    )
-  except subprocess.TimeoutExpired as error:
-    raise ValueError(
-      f'optim.freeze={pattern!r} takes more than {_MATCH_SECONDS} s to match'
-      ' the paths of the weights; write it without nested quantifiers such as'
-      ' (a+)+.'
-    ) from error
-  return json.loads(matched.stdout)
+  return jax.tree.structure(params).unflatten(frozen)
 
 
 def create(
@@ -159,6 +124,7 @@ def create(
   coupled_decay: bool = False,
   clip_norm: float = 0.0,
   frozen: PyTree | None = None,
+  lr_factors: PyTree | None = None,
 ) -> optax.GradientTransformation:
   """Returns the optimizer: clipping, Adam or SGD, weight decay, learning rate.
 
@@ -179,6 +145,8 @@ def create(
     coupled_decay: whether weight decay is added to the clipped gradient.
     clip_norm: maximum global norm of the gradient; 0 disables clipping.
     frozen: True for every weight that is never updated; None for none.
+    lr_factors: factors of the learning rate, arrays that broadcast to the
+      weights; None for 1.
   """
   parts = [OPTIMIZERS[name](b1=b1, b2=b2, momentum=momentum, mu_dtype=mu_dtype)]
   if weight_decay:
@@ -188,6 +156,13 @@ def create(
     parts.insert(0, optax.clip_by_global_norm(clip_norm))
   parts.append(optax.scale_by_learning_rate(learning_rate))
   optimizer = optax.chain(*parts)
-  if frozen is None:
-    return optimizer
-  return optax.partition({True: optax.set_to_zero(), False: optimizer}, frozen)
+  if frozen is not None:
+    optimizer = optax.partition(
+      {True: optax.set_to_zero(), False: optimizer}, frozen
+    )
+  if lr_factors is not None:
+    scale = optax.stateless(
+      lambda updates, params: jax.tree.map(jnp.multiply, updates, lr_factors)
+    )
+    optimizer = optax.chain(optimizer, scale)
+  return optimizer

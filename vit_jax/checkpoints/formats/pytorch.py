@@ -16,7 +16,7 @@ import numpy as np
 
 from vit_jax.checkpoints import regular_file
 from vit_jax.checkpoints.formats import official, stored
-from vit_jax.models import vit
+from vit_jax.models import variants
 
 # PyTorch layers, with `{}` for the number of a block, and our layers in each.
 Layers = Mapping[str, tuple[str, ...]]
@@ -48,7 +48,7 @@ def usual_heads(width: int) -> int:
   Raises:
     ValueError: if there is no such variant.
   """
-  for size in vit.SIZES.values():
+  for size in variants.SIZES.values():
     if size.width == width:
       return size.heads
   raise ValueError(

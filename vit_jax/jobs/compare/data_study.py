@@ -23,6 +23,8 @@ from vit_jax.workdir import claim, console
 
 _log = logging.getLogger(__name__)
 
+_REFUSED_BY_RESNETS = ('model.dropout', 'model.stochastic_depth')
+
 
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """Runs the study, or resumes it.
@@ -69,7 +71,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
 
 
 def _candidates(config, point) -> list[settings_lib.Setting]:
-  """Returns the settings to select from, without dropout for ResNets.
+  """Returns the settings to select from, without those that ResNets refuse.
 
   Raises:
     ValueError: if there are several, but no metric to select by.
@@ -86,7 +88,7 @@ def _candidates(config, point) -> list[settings_lib.Setting]:
     )
   if 'ViT' not in point.config.model.name:
     candidates = [
-      tuple(pair for pair in setting if pair[0] != 'model.dropout')
+      tuple(pair for pair in setting if pair[0] not in _REFUSED_BY_RESNETS)
       for setting in candidates
     ]
   return list(dict.fromkeys(candidates))

@@ -128,7 +128,7 @@ def setting_name(setting: Setting) -> str:
 
 def as_texts(setting: Setting) -> Mapping[str, str]:
   """Returns the values of a setting as text, by key."""
-  return {key: config_lib.as_text(value) for key, value in setting}
+  return {key: config_lib.as_text(value, key) for key, value in setting}
 
 
 def run_or_read(

@@ -33,6 +33,7 @@ _NOT_TRANSFERRED = (
   'name',
   'representation_size',
   'dropout',
+  'stochastic_depth',
   'dtype',
   'head_bias',
 )
