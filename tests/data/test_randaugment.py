@@ -12,7 +12,7 @@ from vit_jax.data import decode, pipeline, preprocess, randaugment, registry
 
 KEY = tf.constant([3, 4], tf.int64)
 MAGNITUDES = (0, 10, 15, 20)
-GREY = (128, 128, 128)
+GRAY = (128, 128, 128)
 
 
 @pytest.fixture(scope='module')
@@ -31,7 +31,7 @@ def run(name, image, magnitude, key=KEY):
 
 
 def affine(image, *matrix):
-  return image.transform(image.size, Image.AFFINE, matrix, fillcolor=GREY)
+  return image.transform(image.size, Image.AFFINE, matrix, fillcolor=GRAY)
 
 
 def enhance(kind, m):
@@ -46,7 +46,7 @@ def both(function):
 
 
 def rotate(degrees):
-  return both(lambda image, sign: image.rotate(sign * degrees, fillcolor=GREY))
+  return both(lambda image, sign: image.rotate(sign * degrees, fillcolor=GRAY))
 
 
 def shear_x(factor):

@@ -4,9 +4,9 @@ Every layer draws one of 16 operations uniformly, with replacement, and applies
 it at a common magnitude. Operations and magnitudes are those of the public code
 of AugReg (Steiner et al. 2021, arXiv 2106.10270); results agree with Pillow's.
 Images are uint8 (h, w, 3) with a static shape. Pixels from outside the image
-are grey.
+are gray.
 
-The order of axes and the choice of TensorFlow operations follow measurements:
+The layout of arrays and the choice of operations make this fast:
 - arithmetic is in float32, since that of uint8 is not vectorized;
 - images are handled as rows of w * 3 values where channels do not matter, since
   broadcasting or reducing next to a last axis of 3 is slow;
@@ -28,7 +28,7 @@ from vit_jax.data.lazy_tensorflow import tf
 
 MAX_LAYERS = 16
 MAX_MAGNITUDE = 30
-_GREY = 128
+_GRAY = 128
 _SMOOTH_CENTER, _SMOOTH_SUM = 5, 13  # Of Pillow's kernel; the rest is ones.
 
 
@@ -230,7 +230,7 @@ def _translate_x(image, magnitude, key):
   height, width, _ = image.shape
   shift = 3 * min(10 * magnitude, width)
   rows = tf.reshape(image, (height, 3 * width))
-  padded = tf.pad(rows, [[0, 0], [shift, shift]], constant_values=_GREY)
+  padded = tf.pad(rows, [[0, 0], [shift, shift]], constant_values=_GRAY)
   begin = 2 * shift * _random_bit(key)
   return tf.reshape(tf.slice(padded, [0, begin], rows.shape), image.shape)
 
@@ -239,13 +239,13 @@ def _translate_y(image, magnitude, key):
   """Shifts by 100 m/10 px up or down."""
   shift = min(10 * magnitude, image.shape[0])
   padded = tf.pad(
-    image, [[shift, shift], [0, 0], [0, 0]], constant_values=_GREY
+    image, [[shift, shift], [0, 0], [0, 0]], constant_values=_GRAY
   )
   return tf.slice(padded, [2 * shift * _random_bit(key), 0, 0], image.shape)
 
 
 def _cutout(image, magnitude, key):
-  """Covers a square about a random pixel with grey.
+  """Covers a square about a random pixel with gray.
 
   It extends int(40 m/10) px from the center in each direction and is cut off
   at the border of the image.
@@ -257,8 +257,8 @@ def _cutout(image, magnitude, key):
   top, left = tf.unstack(tf.maximum(center - half, 0))
   bottom, right = tf.unstack(tf.minimum(center + half, size))
   covered = image[top:bottom]
-  grey = tf.fill((bottom - top, right - left, 3), tf.constant(_GREY, tf.uint8))
-  covered = tf.concat([covered[:, :left], grey, covered[:, right:]], 1)
+  gray = tf.fill((bottom - top, right - left, 3), tf.constant(_GRAY, tf.uint8))
+  covered = tf.concat([covered[:, :left], gray, covered[:, right:]], 1)
   image_with = tf.concat([image[:top], covered, image[bottom:]], 0)
   return tf.ensure_shape(image_with, image.shape)
 
@@ -294,7 +294,7 @@ def _sample(image, matrices, key):
   """
   height, width, _ = image.shape
   a, b, c, d, e, f = np.transpose(matrices)
-  # One pixel more, for the border of grey.
+  # One pixel more, for the border of gray.
   c = c + (a + b) / 2 + 1
   f = f + (d + e) / 2 + 1
   fixed = np.floor(np.stack([a, b, c, d, e, f], 1) * 2**16 + 0.5)
@@ -309,7 +309,7 @@ def _sample(image, matrices, key):
 
   column = coordinate(a * x + (b * y + c), width)
   row = coordinate(d * x + (e * y + f), height)
-  bordered = tf.pad(image, [[1, 1], [1, 1], [0, 0]], constant_values=_GREY)
+  bordered = tf.pad(image, [[1, 1], [1, 1], [0, 0]], constant_values=_GRAY)
   pixels = tf.reshape(bordered, (-1, 3))
   return tf.gather_nd(pixels, (row * (width + 2) + column)[..., None])
 
