@@ -104,8 +104,8 @@ CLASS_WEIGHTS = {'none': lambda counts: None, 'balanced': balanced_weights}
 class MixUp(NamedTuple):
   """A form of MixUp, Zhang et al. (2018), arXiv 1710.09412.
 
-  The batch has one weight. Example i becomes weight * x[i] + (1 - weight) *
-  partner[i], and its targets likewise.
+  A batch has one weight. Images and targets x become
+  weight * x + (1 - weight) * partners(x).
 
   Attributes:
     partners: maps a batch (b, ...) to the partner of each example.
