@@ -103,7 +103,7 @@ def randaugment(
   return image
 
 
-def _auto_contrast(image, *_):
+def _auto_contrast(image, *unused):
   """Stretches each channel to the range from 0 to 255."""
   rows = _rows(image)
   low, high = (
@@ -118,7 +118,7 @@ def _auto_contrast(image, *_):
   return _to_image((rows - low) * factor + 0.001, image.shape)
 
 
-def _equalize(image, *_):
+def _equalize(image, *unused):
   """Makes the histogram of each channel as even as possible."""
   bins = np.tile(np.int32([0, 256, 512]), image.shape[1])
   values = tf.cast(tf.reshape(image, (image.shape[0], -1)), tf.int32) + bins
@@ -133,7 +133,7 @@ def _equalize(image, *_):
   return tf.reshape(tf.gather_nd(table, values[..., None]), image.shape)
 
 
-def _invert(image, *_):
+def _invert(image, *unused):
   return 255 - image
 
 
@@ -153,20 +153,20 @@ def _rotate(image, magnitude, key):
   return _sample(image, [matrix(-1), matrix(1)], key)
 
 
-def _posterize(image, magnitude, _):
+def _posterize(image, magnitude, *unused):
   """Keeps the upper int(4 m/10) bits."""
   dropped = max(8 - 4 * magnitude // 10, 0)
   return tf.bitwise.bitwise_and(image, tf.constant(256 - 2**dropped, tf.uint8))
 
 
-def _solarize(image, magnitude, _):
+def _solarize(image, magnitude, *unused):
   """Inverts values of at least int(256 m/10)."""
   rows = _rows(image)
   inverted = tf.cast(rows >= 256 * magnitude // 10, tf.float32)
   return _to_image(tf.abs(rows - 255 * inverted), image.shape)
 
 
-def _solarize_add(image, magnitude, _):
+def _solarize_add(image, magnitude, *unused):
   """Adds int(110 m/10) to values below 128."""
   rows = _rows(image)
   increase = tf.minimum(110.0 * magnitude // 10, 255 - rows)
@@ -174,7 +174,7 @@ def _solarize_add(image, magnitude, _):
   return _to_image(rows + is_low * increase, image.shape)
 
 
-def _color(image, magnitude, _):
+def _color(image, magnitude, *unused):
   """Blends with the luma."""
   pixels = tf.cast(tf.reshape(image, (-1, 3)), tf.float32)
   # Sums of weighted values have at most 24 bits, so they are exact.
@@ -183,7 +183,7 @@ def _color(image, magnitude, _):
   return _blend(luma, pixels, magnitude, image.shape)
 
 
-def _contrast(image, magnitude, _):
+def _contrast(image, magnitude, *unused):
   """Blends with the mean luma."""
   rows = _rows(image)
   means = _by_channel(tf.reduce_mean, rows)
@@ -191,12 +191,12 @@ def _contrast(image, magnitude, _):
   return _blend(tf.floor(mean + 0.5), rows, magnitude, image.shape)
 
 
-def _brightness(image, magnitude, _):
+def _brightness(image, magnitude, *unused):
   """Blends with black."""
   return _blend(0.0, _rows(image), magnitude, image.shape)
 
 
-def _sharpness(image, magnitude, _):
+def _sharpness(image, magnitude, *unused):
   """Blends with the image smoothed by a kernel of 3x3 pixels."""
   rows = _rows(image)
   inside = rows[1:-1, 3:-3]
