@@ -1,5 +1,6 @@
 """Exchange of Vision Transformers with Hugging Face's transformers."""
 
+import functools
 import pathlib
 
 import jax
@@ -161,9 +162,14 @@ def test_exported_model_without_head_has_equal_tokens(tmp_path):
   images = weights.random_images(image_size)
   batch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
   with torch.no_grad():
-    expected = theirs.eval()(pixel_values=batch).last_hidden_state.numpy()
-  _, features = model.apply({'params': params}, images)
-  np.testing.assert_allclose(features['encoded'], expected, rtol=0, atol=1e-4)
+    expected = theirs.eval()(pixel_values=batch, output_hidden_states=True)
+  _, features = model.apply({'params': params}, images, blocks=range(3))
+  close = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-4)
+  close(features['encoded'], expected.last_hidden_state.numpy())
+  _, *states = expected.hidden_states  # The first are the inputs of block 0.
+  for i, state in enumerate(states):
+    close(features['blocks'][i], state.numpy())
+  assert len(states) == 3
 
 
 @pytest.mark.parametrize('new', [(2, 2), (5, 1), (4, 6)])

@@ -147,7 +147,7 @@ def test_dropout_and_stochastic_depth_are_in_their_places():
       x = x * branches[site][:, None, None]
     return x
 
-  trained = jax.jit(functools.partial(encoder.apply, train=True))(
+  trained, _ = jax.jit(functools.partial(encoder.apply, train=True))(
     {'params': p}, x, rngs=rngs
   )
   np.testing.assert_allclose(trained, encode(x, p, drop), rtol=1e-4, atol=1e-5)

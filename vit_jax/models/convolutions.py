@@ -85,7 +85,7 @@ def stages(
   unit: Callable[..., nn.Module],
   stage_depths: Sequence[int],
   width: int,
-) -> Float[Array, 'b h2 w2 d']:
+) -> list[Float[Array, 'b h2 w2 d']]:
   """Applies the stages of a ResNet, `block1` and so on, in the caller's scope.
 
   Every stage except the first halves the map and doubles the width.
@@ -95,11 +95,16 @@ def stages(
     unit: same as in `Stage`.
     stage_depths: number of units per stage.
     width: channels of the bottlenecks in the first stage.
+
+  Returns:
+    The given maps, and those after each stage.
   """
+  maps = [x]
   for i, depth in enumerate(stage_depths):
     stride = 1 if i == 0 else 2
-    x = Stage(unit, depth, width * 2**i, stride, name=f'block{i + 1}')(x)
-  return x
+    stage = Stage(unit, depth, width * 2**i, stride, name=f'block{i + 1}')
+    maps.append(stage(maps[-1]))
+  return maps
 
 
 def total_stride(stage_depths: Sequence[int]) -> int:

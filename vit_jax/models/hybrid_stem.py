@@ -86,7 +86,7 @@ class HybridStem(nn.Module):
     x = nn.relu(norm(name='gn_root')(x))
     x = nn.max_pool(x, (3, 3), strides=(2, 2), padding='SAME')
     unit = functools.partial(Unit, dtype=self.dtype, constrain=self.constrain)
-    return convolutions.stages(x, unit, self.stage_depths, self.width)
+    return convolutions.stages(x, unit, self.stage_depths, self.width)[-1]
 
 
 def _layers(dtype, constrain):

@@ -46,6 +46,18 @@ def dropout(
   return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
 
 
+def dropout_keys(
+  key: Key[Array, ''], depth: int
+) -> tuple[Key[Array, 'l'], Key[Array, '']]:
+  """Returns a key for each layer, and another one.
+
+  Masks are the same whether layers run unrolled or as a scan.
+  """
+  fold_in = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+  keys = fold_in(key, jnp.arange(depth + 1))
+  return keys[:-1], keys[-1]
+
+
 def split_key(key: DropoutKey) -> tuple[DropoutKey, DropoutKey]:
   """Splits a dropout key into two; None into two Nones."""
   return (None, None) if key is None else tuple(jax.random.split(key))

@@ -16,7 +16,7 @@ The official BiT files use other names for the parameters:
 - `head`: `resnet/head/conv2d`, with a kernel of shape (1, 1, d, k).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 import functools
 
 import flax.linen as nn
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vit_jax.models import convolutions, layers, positions
+from vit_jax.models import convolutions, layers, positions, stacking
 
 
 def standardize(kernel: convolutions.Kernel) -> convolutions.Kernel:
@@ -106,23 +106,31 @@ class ResNet(nn.Module):
 
   @nn.compact
   def __call__(
-    self, images: Float[Array, 'b h w c'], *, train: bool = False
+    self,
+    images: Float[Array, 'b h w c'],
+    *,
+    train: bool = False,
+    blocks: Collection[int] = (),
   ) -> tuple[Float[Array, 'b k'] | None, dict[str, Float[Array, 'b ...']]]:
     """Computes logits and features.
 
     Args:
       images: in [-1, 1], of any height and width.
       train: no effect, as there is no dropout.
+      blocks: indices of the stages whose outputs to return; static.
 
     Returns:
       Logits, None without classes, and the features that all models have:
       'patches' (b, n, d), the input of the first stage, at a quarter of the
       image's sides; 'encoded' (b, n, d), the last map, after norm and ReLU;
       'pooled' (b, d), its mean; 'pre_logits', the input of the linear head,
-      which is 'pooled' here.
+      which is 'pooled' here. If any stages are chosen, 'blocks' holds their
+      maps, each as (b, n, d) with its own n and d; see
+      `stacking.choose`.
 
     Raises:
-      ValueError: if the images are not floats of shape (b, h, w, channels).
+      ValueError: if the images are not floats of shape (b, h, w, channels), or
+        there is no such stage.
     """
     del train
     layers.check_images(images, self.channels)
@@ -136,8 +144,9 @@ class ResNet(nn.Module):
     unit = functools.partial(
       self.unit, dtype=self.dtype, constrain=self.constrain
     )
-    x = convolutions.stages(x, unit, self.stage_depths, self.width)
-    encoded = _tokens(nn.relu(group_norm(jnp.float32)(name='gn_final')(x)))
+    maps = convolutions.stages(x, unit, self.stage_depths, self.width)
+    norm = group_norm(jnp.float32)(name='gn_final')
+    encoded = _tokens(nn.relu(norm(maps[-1])))
     pooled = jnp.mean(encoded, axis=1)
     logits = layers.head(
       pooled, self.num_classes, self.head_bias, self.constrain
@@ -147,7 +156,7 @@ class ResNet(nn.Module):
       'encoded': encoded,
       'pooled': pooled,
       'pre_logits': pooled,
-    }
+    } | stacking.choose([_tokens(x) for x in maps[1:]], blocks)
 
 
 def _conv(dtype, constrain):

@@ -1,4 +1,4 @@
-"""Encoder blocks that run as a scan, and their stacked parameters.
+"""Encoder blocks, unrolled or as a scan with stacked parameters.
 
 An encoder that runs as a scan has one block, `encoderblock`, whose parameters
 have a leading layer axis, instead of `encoderblock_0` to
@@ -7,7 +7,8 @@ convert between the two, in any tree of parameters or of arrays with the same
 layout, such as a state with averages and optimizer moments.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+import operator
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 import numpy as np
+
+Tokens = Float[Array, 'b n d']
 
 STACKED = 'encoderblock'
 
@@ -28,45 +31,63 @@ REMAT_POLICIES = {
 }
 
 
-def remat(
-  apply: Callable[..., Array], policy: str, *, in_scan: bool
-) -> Callable[..., Array]:
-  """Wraps `apply` to rematerialize values that the policy does not save.
-
-  Args:
-    apply: called with a module and its arguments.
-    policy: a key of `REMAT_POLICIES`.
-    in_scan: whether it is called in a scan, where XLA does not merge the
-      recomputation with the original anyway.
-  """
-  if policy == 'none':
-    return apply
-  return nn.remat(apply, policy=REMAT_POLICIES[policy], prevent_cse=not in_scan)
-
-
-def scan(
-  apply: Callable[..., Array],
-  block: nn.Module,
+def run(
+  block: Callable[..., nn.Module],
   depth: int,
-  x: Float[Array, 'b n d'],
-  layers: Sequence[PyTree],
-  *shared: Any,
-) -> Float[Array, 'b n d']:
-  """Applies a block with stacked parameters `depth` times.
+  x: Tokens,
+  per_layer: Sequence[PyTree],
+  shared: Array | None,
+  chosen: Collection[int],
+  *,
+  scan: bool,
+  remat: str,
+) -> tuple[Tokens, dict[str, dict[int, Tokens]]]:
+  """Applies `depth` blocks, one after the other.
 
   Args:
-    apply: called with the block, tokens, a layer's arguments and `shared`.
-    block: the module to apply.
+    block: a function from a `name` to a module, which is called with tokens, a
+      layer's arguments and `shared`.
     depth: number of layers.
     x: tokens.
-    layers: arguments with a leading layer axis, or None.
-    *shared: arguments that are the same in all layers.
+    per_layer: arguments with a leading layer axis; None in place of any.
+    shared: an argument that is the same in all layers.
+    chosen: indices of the layers whose outputs to return. If there are any, a
+      scan takes memory for the outputs of all layers.
+    scan: whether the blocks run as a scan, with stacked parameters.
+    remat: what the backward pass reuses, a key of `REMAT_POLICIES`.
+
+  Returns:
+    The output of the last block, and the result of `choose`.
   """
+  apply = operator.call
+  if remat != 'none':  # In a scan, XLA keeps the recomputation anyway.
+    policy = REMAT_POLICIES[remat]
+    apply = nn.remat(apply, policy=policy, prevent_cse=not scan)
+  if scan:
+    arguments = (block(name=STACKED), x, *per_layer, shared)
+    x, outputs = _scan(apply, depth, arguments, keep=bool(chosen))
+    return x, choose(outputs, chosen)
+  outputs = []
+  for i in range(depth):
+    arguments = jax.tree.map(operator.itemgetter(i), per_layer)
+    x = apply(block(name=f'{STACKED}_{i}'), x, *arguments, shared)
+    outputs.append(x)
+  return x, choose(outputs, chosen)
+
+
+def _scan(apply, depth, arguments, *, keep):
+  """Returns the last output, and an array (l, b, n, d) of all if kept."""
+
+  def step(*args):
+    y = apply(*args)
+    return y, y if keep else None
+
+  block, x, *per_layer, _ = arguments
   scanned = nn.scan(
-    lambda *args: (apply(*args), None),
+    step,
     variable_axes={'params': 0},
     split_rngs={'params': True},
-    in_axes=(*(0 for _ in layers), *(nn.broadcast for _ in shared)),
+    in_axes=(*(0 for _ in per_layer), nn.broadcast),
     length=depth,
   )
   if not block.is_initializing():
@@ -79,7 +100,35 @@ def scan(
       )
 
     scanned = nn.map_variables(scanned, 'params', cast)
-  return scanned(block, x, *layers, *shared)[0]
+  return scanned(*arguments)
+
+
+def choose(
+  outputs: Sequence[Tokens] | Float[Array, 'l b n d'] | None,
+  chosen: Collection[int],
+) -> dict[str, dict[int, Tokens]]:
+  """Returns the outputs of chosen blocks as a part of a model's features.
+
+  Args:
+    outputs: all tokens after each block, before a norm that may follow the last
+      one; not used if no block is chosen.
+    chosen: indices of blocks; the first is 0 and the last -1, as in lists.
+
+  Returns:
+    `{'blocks': {index: output}}`, in float32; nothing if no block is chosen.
+
+  Raises:
+    ValueError: if there is no such block.
+  """
+  for i in chosen:
+    if not -len(outputs) <= i < len(outputs):
+      raise ValueError(
+        f'there is no block {i}; the model has {len(outputs)} blocks, 0 to'
+        f' {len(outputs) - 1}, or -{len(outputs)} to -1.'
+      )
+  if not chosen:
+    return {}
+  return {'blocks': {i: outputs[i].astype(jnp.float32) for i in chosen}}
 
 
 def _join(layers: Sequence[Any]) -> Any:

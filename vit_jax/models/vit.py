@@ -4,10 +4,9 @@ Equations 1 and 4 are in `VisionTransformer`, 2 and 3 in `EncoderBlock`, 5 to 8
 in `SelfAttention`, Table 1 in `variants`. Parameters have official names.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 import functools
 import math
-import operator
 from typing import Any
 
 import flax.linen as nn
@@ -113,6 +112,7 @@ class VisionTransformer(Options, kw_only=True):
     *,
     train: bool = False,
     change_patches: Callable[[Tokens], Tokens] = lambda patches: patches,
+    blocks: Collection[int] = (),
   ) -> tuple[Float[Array, 'b k'] | None, dict[str, Float[Array, 'b ...']]]:
     """Computes logits and features.
 
@@ -121,11 +121,13 @@ class VisionTransformer(Options, kw_only=True):
       train: whether to apply dropout and stochastic depth, both with the RNG
         stream 'dropout'.
       change_patches: applied to patch embeddings, for masked patch prediction.
+      blocks: indices of the blocks whose outputs to return; static.
 
     Returns:
       Logits, None without classes, and features: 'patches' (b, n, d), before
       `change_patches`; 'encoded' (b, n, d), all tokens after the encoder;
-      'pooled' (b, d); and 'pre_logits', the input of the head's linear layer.
+      'pooled' (b, d); 'pre_logits', the input of the head's linear layer; and
+      'blocks', if any are chosen: see `stacking.choose`.
     """
     layers.check_images(images, self.channels)
     grid = self.grid_shape(images.shape[1:3])
@@ -138,7 +140,7 @@ class VisionTransformer(Options, kw_only=True):
     patches = embed(x).reshape(batch, math.prod(grid), self.width)
     # [x_class; x_p E], with a class token.
     tokens = self.prefix.prepend(change_patches(patches), self.param)
-    encoded = Encoder(  # + E_pos, then equations 2 and 3 in every block.
+    encode = Encoder(  # + E_pos, then equations 2 and 3 in every block.
       block=self.encoder_block(grid),
       depth=self.depth,
       positions=positions_lib.added(self.positions, grid, self.prefix),
@@ -150,7 +152,8 @@ class VisionTransformer(Options, kw_only=True):
       branches=self.branches,
       name='Transformer',
       **self.options(),
-    )(tokens, train=train)
+    )
+    encoded, chosen = encode(tokens, train=train, blocks=blocks)
     # Equation 4: the class token, encoded[:, 0]; with 'gap', the patches' mean.
     pooled = pre_logits = pooling.pool(encoded, self, MlpBlock)
     if self.representation_size is not None:
@@ -160,7 +163,7 @@ class VisionTransformer(Options, kw_only=True):
       pre_logits, self.num_classes, self.head_bias, self.constrain
     )
     features = {'patches': patches, 'encoded': encoded, 'pooled': pooled}
-    return logits, features | {'pre_logits': pre_logits}
+    return logits, features | {'pre_logits': pre_logits} | chosen
 
   @nn.nowrap
   def encoder_block(self, grid: tuple[int, int]) -> Callable[..., nn.Module]:
@@ -212,13 +215,14 @@ class Encoder(Options, kw_only=True):
   branches: int = 2
 
   @nn.compact
-  def __call__(self, x: Tokens, *, train: bool) -> Tokens:
-    """Encodes a sequence of tokens; the result is float32."""
+  def __call__(
+    self, x: Tokens, *, train: bool, blocks: Collection[int] = ()
+  ) -> tuple[Tokens, dict[str, Any]]:
+    """Returns encoded tokens and the chosen outputs of blocks, in float32."""
     keys = position_key = factors = shared = None
-    if train and self.dropout:  # One key per layer: same masks in a scan.
-      fold_in = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-      keys = fold_in(self.make_rng('dropout'), jnp.arange(self.depth + 1))
-      keys, position_key = keys[:-1], keys[-1]
+    if train and self.dropout:
+      key = self.make_rng('dropout')
+      keys, position_key = layers.dropout_keys(key, self.depth)
     if train and self.stochastic_depth:
       shape, key = (self.depth, self.branches, len(x)), self.make_rng('dropout')
       factors = layers.branch_factors(key, self.stochastic_depth, shape)
@@ -230,17 +234,11 @@ class Encoder(Options, kw_only=True):
     x = layers.dropout(x, self.dropout, position_key)
     self.sow('intermediates', 'tokens', x)
     x = self.constrain(x)
-    apply = stacking.remat(operator.call, self.remat, in_scan=self.scan)
-    if self.scan:
-      block = self.block(name=stacking.STACKED)
-      x = stacking.scan(apply, block, self.depth, x, (keys, factors), shared)
-    else:
-      for i in range(self.depth):
-        block = self.block(name=f'{stacking.STACKED}_{i}')
-        layer = jax.tree.map(operator.itemgetter(i), (keys, factors))
-        x = apply(block, x, *layer, shared)
+    # One block after the other.
+    run = functools.partial(stacking.run, scan=self.scan, remat=self.remat)
+    x, chosen = run(self.block, self.depth, x, (keys, factors), shared, blocks)
     norm = nn.LayerNorm(self.norm_eps, dtype=jnp.float32, name='encoder_norm')
-    return norm(x) if self.final_norm else x.astype(jnp.float32)
+    return norm(x) if self.final_norm else x.astype(jnp.float32), chosen
 
 
 class EncoderBlock(Options, kw_only=True):
