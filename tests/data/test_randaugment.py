@@ -95,8 +95,9 @@ BY_PILLOW = {
   'Sharpness': [enhance(ImageEnhance.Sharpness, m) for m in MAGNITUDES],
   'ShearX': [unchanged, shear_x(0.3), shear_x(0.45), shear_x(0.6)],
   'ShearY': [unchanged, shear_y(0.3), shear_y(0.45), shear_y(0.6)],
-  'TranslateX': [unchanged, move_x(100), move_x(150), move_x(200)],
-  'TranslateY': [unchanged, move_y(100), move_y(150), move_y(200)],
+  # Of 100, 150 and 200 px at 224 px, the share of 56 px and of 40 px.
+  'TranslateX': [unchanged, move_x(25), move_x(37), move_x(50)],
+  'TranslateY': [unchanged, move_y(17), move_y(26), move_y(35)],
 }
 
 
@@ -178,7 +179,8 @@ def test_signs_are_drawn_uniformly(photo):
 
 def test_cutout_covers_a_square_about_a_uniform_center():
   black = np.zeros((16, 20, 3), np.uint8)
-  covered = mapped(at_magnitude('Cutout', 1), black, 10_000) > 0
+  # Half a side is 56 px at 224 px, and 4 px at 16 px.
+  covered = mapped(at_magnitude('Cutout', 14), black, 10_000) > 0
   ends = {}
   for axis, size in ((1, 16), (2, 20)):
     line = covered.any(3 - axis)[..., 0]
@@ -192,10 +194,18 @@ def test_cutout_covers_a_square_about_a_uniform_center():
   np.testing.assert_array_equal(covered.sum((1, 2))[:, 0], ends[16] * ends[20])
 
 
-def test_half_side_of_cutout():
-  black = np.zeros((200, 200, 3), np.uint8)
-  for magnitude, half in zip(MAGNITUDES, (0, 40, 60, 80), strict=True):
-    y, x = (tf.random.stateless_uniform((2,), KEY) * 200).numpy().astype(int)
+@pytest.mark.parametrize('side', [224, 384])
+def test_distances_in_px(side):
+  black = np.zeros((side, side, 3), np.uint8)
+  for magnitude, shift, half in zip(
+    MAGNITUDES, (0, 100, 150, 200), (0, 40, 60, 80), strict=True
+  ):
+    for name, axis in (('TranslateX', 1), ('TranslateY', 0)):
+      gray = run(name, black, magnitude).all((1 - axis, 2))
+      assert gray.sum() == shift
+      assert shift == 0 or gray[:shift].all() or gray[-shift:].all()
+    draw = tf.random.stateless_uniform((2,), KEY) * side
+    y, x = draw.numpy().astype(int)
     expected = black.copy()
     expected[max(y - half, 0) : y + half, max(x - half, 0) : x + half] = 128
     np.testing.assert_array_equal(run('Cutout', black, magnitude), expected)

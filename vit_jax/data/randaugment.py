@@ -4,7 +4,8 @@ Every layer draws one of 16 operations uniformly, with replacement, and applies
 it at a common magnitude. Operations and magnitudes are those of the public code
 of AugReg (Steiner et al. 2021, arXiv 2106.10270); results agree with Pillow's.
 Images are uint8 (h, w, 3) with a static shape. Pixels from outside the image
-are gray.
+are gray. Distances in px are for sides of 224 px or more; they shrink with
+shorter sides, since a shift by 100 px would leave nothing of a small image.
 
 The layout of arrays and the choice of operations make this fast:
 - arithmetic is in float32, since that of uint8 is not vectorized;
@@ -29,6 +30,7 @@ from vit_jax.data.lazy_tensorflow import tf
 MAX_LAYERS = 16
 MAX_MAGNITUDE = 30
 _GRAY = 128
+_FULL_SIDE_PX = 224
 _SMOOTH_CENTER, _SMOOTH_SUM = 5, 13  # Of Pillow's kernel; the rest is ones.
 
 
@@ -228,7 +230,7 @@ def _shear_y(image, magnitude, key):
 def _translate_x(image, magnitude, key):
   """Shifts by 100 m/10 px to the left or right."""
   height, width, _ = image.shape
-  shift = 3 * min(10 * magnitude, width)
+  shift = 3 * min(_px(10 * magnitude, width), width)
   rows = tf.reshape(image, (height, 3 * width))
   padded = tf.pad(rows, [[0, 0], [shift, shift]], constant_values=_GRAY)
   begin = 2 * shift * _random_bit(key)
@@ -237,7 +239,8 @@ def _translate_x(image, magnitude, key):
 
 def _translate_y(image, magnitude, key):
   """Shifts by 100 m/10 px up or down."""
-  shift = min(10 * magnitude, image.shape[0])
+  height = image.shape[0]
+  shift = min(_px(10 * magnitude, height), height)
   padded = tf.pad(
     image, [[shift, shift], [0, 0], [0, 0]], constant_values=_GRAY
   )
@@ -253,7 +256,7 @@ def _cutout(image, magnitude, key):
   size = image.shape[:2]
   center = tf.random.stateless_uniform((2,), key) * tf.cast(size, tf.float32)
   center = tf.cast(center, tf.int32)
-  half = 4 * magnitude
+  half = _px(4 * magnitude, min(size))
   top, left = tf.unstack(tf.maximum(center - half, 0))
   bottom, right = tf.unstack(tf.minimum(center + half, size))
   covered = image[top:bottom]
@@ -334,6 +337,11 @@ def _to_image(values, shape):
 def _by_channel(reduce, rows):
   """Reduces rows to one value per channel, (3,)."""
   return reduce(tf.reshape(reduce(rows, 0), (-1, 3)), 0)
+
+
+def _px(distance, side):
+  """Returns a distance in px, given that for sides of at least 224 px."""
+  return distance * min(side, _FULL_SIDE_PX) // _FULL_SIDE_PX
 
 
 def _random_bit(key):
