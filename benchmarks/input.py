@@ -31,6 +31,8 @@ from vit_jax.data import decode, pipeline, preprocess, registry
 COPIES = 32
 NUM_FILES = 4  # Of TFRecords.
 BARE = 'bare decoding'
+FILES = 'train_batches, files'
+RANDAUGMENT = 'train_batches, files, RandAugment(2, 10)'
 
 
 def _options() -> argparse.Namespace:
@@ -42,6 +44,9 @@ def _options() -> argparse.Namespace:
   parser.add_argument('--batch', type=int, default=64)
   parser.add_argument('--batches', type=int, default=16)
   parser.add_argument('--repetitions', type=int, default=5)
+  parser.add_argument(
+    '--only', default='', help='text that the names of candidates contain'
+  )
   return parser.parse_args()
 
 
@@ -82,12 +87,15 @@ def _prepare(photos: pathlib.Path, folder: pathlib.Path) -> list[str]:
 def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
   """Returns functions that start an iterator over images or batches."""
   size = (options.image_size, options.image_size)
-  train = {
-    flip: preprocess.train_transform(
-      image_size=size, crop='inception', flip=flip
+
+  def train_transform(**augmentation):
+    return preprocess.train_transform(
+      image_size=size, crop='inception', **augmentation
     )
-    for flip in (False, True)
-  }
+
+  crop = train_transform(flip=False)
+  train = train_transform(flip=True)
+  randaugment = train_transform(flip=True, randaugment=(2, 10))
   evaluate = preprocess.eval_transform(image_size=size, crop='resize')
   key = tf.constant([0, 0], tf.int64)
   files = registry.open_source(f'folder:{folder / "photos"}', 'train')
@@ -102,15 +110,15 @@ def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
     """Maps files in order, without batching and with the same key."""
     return lambda: _parallel(paths, function).as_numpy_iterator()
 
-  def batches(source):
+  def batches(source, transform=train):
     return lambda: pipeline.train_batches(
-      source, train[True], batch_size=options.batch, seed=0
+      source, transform, batch_size=options.batch, seed=0
     )
 
   def unordered():
     rows = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths))
     rows = rows.repeat().map(
-      lambda path: train[True](
+      lambda path: train(
         tf.io.read_file(path),
         tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int64),
       ),
@@ -129,9 +137,10 @@ def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
     'decoding the middle quarter': mapped(
       lambda raw: decode.RGB.crop(raw, middle_quarter)
     ),
-    'inception crop': mapped(lambda raw: train[False](raw, key)),
-    'inception crop, flip': mapped(lambda raw: train[True](raw, key)),
-    'train_batches, files': batches(files),
+    'inception crop': mapped(lambda raw: crop(raw, key)),
+    'inception crop, flip': mapped(lambda raw: train(raw, key)),
+    FILES: batches(files),
+    RANDAUGMENT: batches(files, randaugment),
     'train_batches, TFRecords': batches(records),
     'training batches, any file order': unordered,
     'resizing whole photos': mapped(evaluate),
@@ -207,17 +216,17 @@ def main() -> None:
     folder = pathlib.Path(folder)
     paths = _prepare(options.photos, folder)
     candidates = _candidates(options, folder, paths)
-    rates = {name: [] for name in candidates}
+    rates = {name: [] for name in candidates if options.only in name}
     cpu_ms = {name: [] for name in candidates}
     for _ in range(options.repetitions):
-      for name, create in candidates.items():
-        rate, cpu = _rate(iter(create()), options)
+      for name in rates:
+        rate, cpu = _rate(iter(candidates[name]()), options)
         rates[name].append(rate)
         cpu_ms[name].append(cpu)
   cores = len(os.sched_getaffinity(0))
   rows = [
     [
-      *timing.row(name, values, rates[BARE]),
+      *timing.row(name, values, rates.get(BARE, next(iter(rates.values())))),
       f'{statistics.median(values) / cores:.1f}',
       f'{statistics.median(cpu_ms[name]):.3f}',
       f'{min(cpu_ms[name]):.3f}',
@@ -227,6 +236,15 @@ def main() -> None:
   head = ['', 'images/s', 'lowest', 'highest', 'ratio', 'images/s per core']
   head += ['CPU ms/image', 'lowest']
   timing.show(head, rows)
+  if {FILES, RANDAUGMENT} <= rates.keys():
+    ratios = [
+      rate / reference
+      for rate, reference in zip(rates[RANDAUGMENT], rates[FILES], strict=True)
+    ]
+    print(
+      f'{RANDAUGMENT}: {statistics.median(ratios):.3f} of the rate without it'
+      f' (median; {min(ratios):.3f} to {max(ratios):.3f})'
+    )
 
 
 if __name__ == '__main__':

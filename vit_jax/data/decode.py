@@ -42,7 +42,7 @@ _FORMATS = tuple(name.upper() for name in MAGIC)  # As Pillow names them.
 CHANNELS = (1, 3, 4)
 BITS = (8, 16)
 # ITU-R 601-2, the weights of red, green and blue in Pillow's conversion to L.
-_LUMA = (19595, 38470, 7471)  # Their sum is 2**16.
+LUMA = (19595, 38470, 7471)  # Their sum is 2**16.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +218,7 @@ class Decoder:
     if self.bits == 16 and pixels.dtype == tf.uint8:
       pixels = tf.cast(pixels, tf.uint16) * 257  # 255 becomes 65535.
     if self.channels == 1:
-      return luma(pixels)
+      return _luma(pixels)
     if self.channels == 4 and pixels.shape[-1] == 3:
       return tf.concat([pixels, _opaque(pixels)], -1)
     return pixels
@@ -329,11 +329,11 @@ def _opaque(pixels: tf.Tensor) -> tf.Tensor:
   return tf.ones_like(pixels[..., :1]) * pixels.dtype.max
 
 
-def luma(rgb: tf.Tensor) -> tf.Tensor:
+def _luma(rgb: tf.Tensor) -> tf.Tensor:
   """Returns the luma (h, w, 1), rounded; that of gray is its value."""
   # Exact: the largest sum is below 2**32.
   terms = [
     tf.cast(rgb[..., i : i + 1], tf.uint32) * weight
-    for i, weight in enumerate(_LUMA)
+    for i, weight in enumerate(LUMA)
   ]
   return tf.cast((tf.add_n(terms) + 2**15) // 2**16, rgb.dtype)

@@ -4,19 +4,21 @@ Every layer draws one of 16 operations uniformly, with replacement, and applies
 it at a common magnitude. Operations and magnitudes are those of the public code
 of AugReg (Steiner et al. 2021, arXiv 2106.10270); results agree with Pillow's.
 Images are uint8 (h, w, 3) with a static shape. Pixels from outside the image
-are grey.
+are gray. Distances in px are for sides of 224 px or more; they shrink with
+shorter sides, since a shift by 100 px would leave nothing of a small image.
 
-Three rules make this fast enough to run before every step. Images are handled
-as rows of w * 3 values where channels do not matter, since broadcasting along
-a last axis of 3 is slow. There is no `tf.where` on pixel values, whose branches
-are mispredicted. Pixels are gathered whole, which takes half the time of
-`ImageProjectiveTransformV3`.
+The layout of arrays and the choice of operations make this fast:
+- arithmetic is in float32, since that of uint8 is not vectorized;
+- images are handled as rows of w * 3 values where channels do not matter, since
+  broadcasting or reducing next to a last axis of 3 is slow;
+- `tf.where` on pixels is slow, since its branches are hard to predict;
+- `tf.gather_nd` of whole pixels is faster than `tf.gather` and than
+  `ImageProjectiveTransformV3`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-import functools
 import math
 
 from jaxtyping import UInt8
@@ -27,7 +29,8 @@ from vit_jax.data.lazy_tensorflow import tf
 
 MAX_LAYERS = 16
 MAX_MAGNITUDE = 30
-_GREY = 128
+_GRAY = 128
+_FULL_SIDE_PX = 224
 _SMOOTH_CENTER, _SMOOTH_SUM = 5, 13  # Of Pillow's kernel; the rest is ones.
 
 
@@ -81,38 +84,47 @@ def randaugment(
   indices = tf.random.stateless_uniform(
     (layers,), index_key, 0, len(OPERATIONS), tf.int32
   )
-  for index, layer_key in zip(tf.unstack(indices), keys, strict=True):
-    image = tf.switch_case(
-      index,
-      [
-        functools.partial(apply, image, magnitude, layer_key)
-        for apply in OPERATIONS.values()
-      ],
+  image_spec = tf.TensorSpec(image.shape, image.dtype)
+  key_spec = tf.TensorSpec((2,), key.dtype)
+  branches = [
+    tf.function(operation, autograph=False).get_concrete_function(
+      image_spec, magnitude, key_spec
     )
+    for operation in OPERATIONS.values()
+  ]
+  for index, layer_key in zip(tf.unstack(indices), keys, strict=True):
+    # `tf.switch_case` would visit the nodes of all branches.
+    (image,) = tf.raw_ops.StatelessCase(
+      branch_index=index,
+      input=[image, layer_key],
+      Tout=[image.dtype],
+      branches=branches,
+      output_shapes=[image_spec.shape],
+    )
+    image.set_shape(image_spec.shape)
   return image
 
 
-def _auto_contrast(image, *_):
+def _auto_contrast(image, *unused):
   """Stretches each channel to the range from 0 to 255."""
-  width = image.shape[1]
   rows = _rows(image)
   low, high = (
-    tf.cast(reduce(tf.reshape(reduce(rows, 0), (width, 3)), 0), tf.float32)
-    for reduce in (tf.reduce_min, tf.reduce_max)
+    _by_channel(reduce, rows) for reduce in (tf.reduce_min, tf.reduce_max)
   )
   is_constant = low == high
   low = tf.where(is_constant, 0.0, low)
-  extent = tf.where(is_constant, 255.0, high - low)
-  low, extent = (tf.tile(x, [width]) for x in (low, extent))
-  stretched = (tf.cast(rows, tf.float32) - low) * 255 / extent
-  return tf.reshape(tf.cast(stretched, tf.uint8), image.shape)
+  factor = tf.where(is_constant, 1.0, 255 / (high - low))
+  low, factor = (tf.tile(x, [image.shape[1]]) for x in (low, factor))
+  # Whole numbers may come out slightly smaller, and are truncated below; others
+  # have fractions of at least 1/255.
+  return _to_image((rows - low) * factor + 0.001, image.shape)
 
 
-def _equalize(image, *_):
+def _equalize(image, *unused):
   """Makes the histogram of each channel as even as possible."""
   bins = np.tile(np.int32([0, 256, 512]), image.shape[1])
-  values = tf.cast(_rows(image), tf.int32) + bins
-  counts = tf.math.bincount(values, minlength=3 * 256, maxlength=3 * 256)
+  values = tf.cast(tf.reshape(image, (image.shape[0], -1)), tf.int32) + bins
+  counts = tf.histogram_fixed_width(values, (0, 3 * 256), 3 * 256)
   counts = tf.reshape(counts, (3, 256))
   below = tf.cumsum(counts, axis=1, exclusive=True)
   # Pillow leaves out the pixels of the largest value.
@@ -120,10 +132,10 @@ def _equalize(image, *_):
   table = tf.minimum((below + step // 2) // tf.maximum(step, 1), 255)
   table = tf.where(step > 0, table, tf.range(256))
   table = tf.reshape(tf.cast(table, tf.uint8), [-1])
-  return tf.reshape(tf.gather(table, values), image.shape)
+  return tf.reshape(tf.gather_nd(table, values[..., None]), image.shape)
 
 
-def _invert(image, *_):
+def _invert(image, *unused):
   return 255 - image
 
 
@@ -143,48 +155,52 @@ def _rotate(image, magnitude, key):
   return _sample(image, [matrix(-1), matrix(1)], key)
 
 
-def _posterize(image, magnitude, _):
+def _posterize(image, magnitude, *unused):
   """Keeps the upper int(4 m/10) bits."""
   dropped = max(8 - 4 * magnitude // 10, 0)
   return tf.bitwise.bitwise_and(image, tf.constant(256 - 2**dropped, tf.uint8))
 
 
-def _solarize(image, magnitude, _):
+def _solarize(image, magnitude, *unused):
   """Inverts values of at least int(256 m/10)."""
-  threshold = 256 * magnitude // 10
-  if threshold > 255:
-    return image
-  # For 8 bits, 255 - x flips all bits.
-  return tf.bitwise.bitwise_xor(image, 255 * _at_least(image, threshold))
+  rows = _rows(image)
+  inverted = tf.cast(rows >= 256 * magnitude // 10, tf.float32)
+  return _to_image(tf.abs(rows - 255 * inverted), image.shape)
 
 
-def _solarize_add(image, magnitude, _):
+def _solarize_add(image, magnitude, *unused):
   """Adds int(110 m/10) to values below 128."""
-  amount = min(110 * magnitude // 10, 255)
-  increase = tf.minimum(image, 255 - amount) + amount - image
-  return image + (1 - _at_least(image, 128)) * increase
+  rows = _rows(image)
+  increase = tf.minimum(110.0 * magnitude // 10, 255 - rows)
+  is_low = tf.cast(rows < 128, tf.float32)
+  return _to_image(rows + is_low * increase, image.shape)
 
 
-def _color(image, magnitude, _):
+def _color(image, magnitude, *unused):
   """Blends with the luma."""
-  luma = decode.luma(image)
-  return _blend(tf.repeat(luma, 3, -1), image, magnitude)
+  pixels = tf.cast(tf.reshape(image, (-1, 3)), tf.float32)
+  # Sums of weighted values have at most 24 bits, so they are exact.
+  weights = np.repeat(np.float32(decode.LUMA)[:, None] / 2**16, 3, 1)
+  luma = tf.floor(tf.matmul(pixels, weights) + 0.5)
+  return _blend(luma, pixels, magnitude, image.shape)
 
 
-def _contrast(image, magnitude, _):
+def _contrast(image, magnitude, *unused):
   """Blends with the mean luma."""
-  mean = tf.reduce_mean(tf.cast(decode.luma(image), tf.float32))
-  return _blend(tf.floor(mean + 0.5), image, magnitude)
+  rows = _rows(image)
+  means = _by_channel(tf.reduce_mean, rows)
+  mean = tf.reduce_sum(means * np.float32(decode.LUMA)) / 2**16
+  return _blend(tf.floor(mean + 0.5), rows, magnitude, image.shape)
 
 
-def _brightness(image, magnitude, _):
+def _brightness(image, magnitude, *unused):
   """Blends with black."""
-  return _blend(0.0, image, magnitude)
+  return _blend(0.0, _rows(image), magnitude, image.shape)
 
 
-def _sharpness(image, magnitude, _):
+def _sharpness(image, magnitude, *unused):
   """Blends with the image smoothed by a kernel of 3x3 pixels."""
-  rows = tf.cast(_rows(image), tf.float32)
+  rows = _rows(image)
   inside = rows[1:-1, 3:-3]
   columns = rows[:-2] + rows[1:-1] + rows[2:]
   total = columns[:, :-6] + columns[:, 3:-3] + columns[:, 6:]
@@ -192,7 +208,7 @@ def _sharpness(image, magnitude, _):
   smooth = tf.floor(total / _SMOOTH_SUM + 0.5)
   # Pillow does not smooth the border.
   smooth = rows + tf.pad(smooth - inside, [[1, 1], [3, 3]])
-  return tf.reshape(_blend(smooth, rows, magnitude), image.shape)
+  return _blend(smooth, rows, magnitude, image.shape)
 
 
 def _shear_x(image, magnitude, key):
@@ -214,25 +230,25 @@ def _shear_y(image, magnitude, key):
 def _translate_x(image, magnitude, key):
   """Shifts by 100 m/10 px to the left or right."""
   height, width, _ = image.shape
-  shift = 3 * min(10 * magnitude, width)
-  rows = tf.pad(_rows(image), [[0, 0], [shift, shift]], constant_values=_GREY)
+  shift = 3 * min(_px(10 * magnitude, width), width)
+  rows = tf.reshape(image, (height, 3 * width))
+  padded = tf.pad(rows, [[0, 0], [shift, shift]], constant_values=_GRAY)
   begin = 2 * shift * _random_bit(key)
-  return tf.reshape(
-    tf.slice(rows, [0, begin], [height, 3 * width]), image.shape
-  )
+  return tf.reshape(tf.slice(padded, [0, begin], rows.shape), image.shape)
 
 
 def _translate_y(image, magnitude, key):
   """Shifts by 100 m/10 px up or down."""
-  shift = min(10 * magnitude, image.shape[0])
+  height = image.shape[0]
+  shift = min(_px(10 * magnitude, height), height)
   padded = tf.pad(
-    image, [[shift, shift], [0, 0], [0, 0]], constant_values=_GREY
+    image, [[shift, shift], [0, 0], [0, 0]], constant_values=_GRAY
   )
   return tf.slice(padded, [2 * shift * _random_bit(key), 0, 0], image.shape)
 
 
 def _cutout(image, magnitude, key):
-  """Covers a square about a random pixel with grey.
+  """Covers a square about a random pixel with gray.
 
   It extends int(40 m/10) px from the center in each direction and is cut off
   at the border of the image.
@@ -240,12 +256,12 @@ def _cutout(image, magnitude, key):
   size = image.shape[:2]
   center = tf.random.stateless_uniform((2,), key) * tf.cast(size, tf.float32)
   center = tf.cast(center, tf.int32)
-  half = 4 * magnitude
+  half = _px(4 * magnitude, min(size))
   top, left = tf.unstack(tf.maximum(center - half, 0))
   bottom, right = tf.unstack(tf.minimum(center + half, size))
   covered = image[top:bottom]
-  grey = tf.fill((bottom - top, right - left, 3), tf.constant(_GREY, tf.uint8))
-  covered = tf.concat([covered[:, :left], grey, covered[:, right:]], 1)
+  gray = tf.fill((bottom - top, right - left, 3), tf.constant(_GRAY, tf.uint8))
+  covered = tf.concat([covered[:, :left], gray, covered[:, right:]], 1)
   image_with = tf.concat([image[:top], covered, image[bottom:]], 0)
   return tf.ensure_shape(image_with, image.shape)
 
@@ -281,7 +297,7 @@ def _sample(image, matrices, key):
   """
   height, width, _ = image.shape
   a, b, c, d, e, f = np.transpose(matrices)
-  # One pixel more, for the border of grey.
+  # One pixel more, for the border of gray.
   c = c + (a + b) / 2 + 1
   f = f + (d + e) / 2 + 1
   fixed = np.floor(np.stack([a, b, c, d, e, f], 1) * 2**16 + 0.5)
@@ -296,27 +312,36 @@ def _sample(image, matrices, key):
 
   column = coordinate(a * x + (b * y + c), width)
   row = coordinate(d * x + (e * y + f), height)
-  bordered = tf.pad(image, [[1, 1], [1, 1], [0, 0]], constant_values=_GREY)
+  bordered = tf.pad(image, [[1, 1], [1, 1], [0, 0]], constant_values=_GRAY)
   pixels = tf.reshape(bordered, (-1, 3))
-  return tf.gather(pixels, row * (width + 2) + column)
+  return tf.gather_nd(pixels, (row * (width + 2) + column)[..., None])
 
 
-def _blend(start, image, magnitude):
-  """Goes from `start` to the image and beyond, as Pillow's `Image.blend`."""
+def _blend(start, values, magnitude, shape):
+  """Goes from `start` to the values and beyond, as Pillow's `Image.blend`."""
   factor = 0.18 * magnitude + 0.1
-  image = tf.cast(image, tf.float32)
-  start = tf.cast(start, tf.float32)
-  blended = start + factor * (image - start)
-  return tf.cast(tf.clip_by_value(blended, 0.0, 255.0), tf.uint8)
+  blended = start + factor * (values - start)
+  return _to_image(tf.clip_by_value(blended, 0.0, 255.0), shape)
 
 
 def _rows(image):
-  return tf.reshape(image, (image.shape[0], -1))
+  """Returns the values of an image as float32 (h, w * 3)."""
+  return tf.cast(tf.reshape(image, (image.shape[0], -1)), tf.float32)
 
 
-def _at_least(image, threshold):
-  """Returns 1 for values of at least a threshold, else 0."""
-  return tf.cast(image >= threshold, tf.uint8)
+def _to_image(values, shape):
+  """Truncates values from 0 to 255."""
+  return tf.reshape(tf.cast(values, tf.uint8), shape)
+
+
+def _by_channel(reduce, rows):
+  """Reduces rows to one value per channel, (3,)."""
+  return reduce(tf.reshape(reduce(rows, 0), (-1, 3)), 0)
+
+
+def _px(distance, side):
+  """Returns a distance in px, given that for sides of at least 224 px."""
+  return distance * min(side, _FULL_SIDE_PX) // _FULL_SIDE_PX
 
 
 def _random_bit(key):

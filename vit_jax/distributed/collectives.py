@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 import math
 import re
 
@@ -47,7 +48,7 @@ def traffic(hlo: str) -> dict[str, Traffic]:
 
   Raises:
     ValueError: if there is no entry computation, or the trip count of a loop
-      cannot be determined.
+      with collectives cannot be determined.
   """
   computations, entry = _computations(hlo)
   totals = dict.fromkeys(KINDS, Traffic(0, 0, 0))
@@ -92,18 +93,34 @@ def _executions(
   def visit(name: str, number: int) -> None:
     executions[name] += number
     for _, operation, rest in computations[name]:
+      called = _called(rest)
       trip_count = 1
-      if operation == 'while':
+      # Loops without collectives count as one iteration: that of a sampler, as
+      # of MixUp's weight, depends on the draws.
+      if operation == 'while' and any(map(has_collectives, called)):
         condition = re.search(r'condition=%?([\w.-]+)', rest)[1]
         trip_count = _trip_count(computations[condition])
-      called = _CALLED.findall(rest)
-      for branches in _BRANCHES.findall(rest):
-        called += re.findall(r'[\w.-]+', branches)
       for other in called:
         visit(other, number * trip_count)
 
+  @functools.cache
+  def has_collectives(name: str) -> bool:
+    return any(
+      operation.removesuffix('-start') in KINDS
+      or any(map(has_collectives, _called(rest)))
+      for _, operation, rest in computations[name]
+    )
+
   visit(entry, 1)
   return executions
+
+
+def _called(rest: str) -> list[str]:
+  """Returns the computations that an instruction calls."""
+  called = _CALLED.findall(rest)
+  for branches in _BRANCHES.findall(rest):
+    called += re.findall(r'[\w.-]+', branches)
+  return called
 
 
 def _trip_count(condition: list[_Instruction]) -> int:
