@@ -12,27 +12,19 @@ import os
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float
 import numpy as np
-from PIL import Image
 
 from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
-from vit_jax.checkpoints import location
-from vit_jax.data import class_names, photos, pillow_pixels
+from vit_jax.data import class_names, image_inputs
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
 from vit_jax.evaluation import classification, multi_label
 from vit_jax.inspection import attention_maps
 
-# A path of an image file, an image, or its pixels (h, w, c).
-OneImage = str | os.PathLike[str] | Image.Image | Num[np.ndarray, 'h w c']
-Images = OneImage | Sequence[OneImage] | Num[np.ndarray, 'n h w c']
-
 _THREADS = 8
-_TOLERANCE = 1e-3  # Of the range of floats; resizing may exceed it.
 # The file alone determines the model and its preprocessing.
 _FROM_CHECKPOINT = {
   'model.name': '',
@@ -170,7 +162,9 @@ class LoadedModel:
     """Most images that are computed at once."""
     return self._batch_sizes[-1]
 
-  def predict(self, images: Images, *, top: int = 5) -> list[Prediction]:
+  def predict(
+    self, images: image_inputs.Images, *, top: int = 5
+  ) -> list[Prediction]:
     """Returns the most probable classes of each image.
 
     Args:
@@ -195,7 +189,7 @@ class LoadedModel:
     ]
 
   def features(
-    self, images: Images, layers: Sequence[str | int] = ('pooled',)
+    self, images: image_inputs.Images, layers: Sequence[str | int] = ('pooled',)
   ) -> dict[str, Any]:
     """Returns features of images, float32.
 
@@ -225,7 +219,7 @@ class LoadedModel:
     step = functools.partial(self._features_step, layers=layers)
     return _concatenate(self._run(step, images))
 
-  def attention(self, images: Images) -> dict[str, np.ndarray]:
+  def attention(self, images: image_inputs.Images) -> dict[str, np.ndarray]:
     """Returns the attention of a ViT or a hybrid, by layer and head.
 
     Returns:
@@ -245,13 +239,15 @@ class LoadedModel:
     )
     return _concatenate(self._run(step, images))
 
-  def preprocess(self, images: Images) -> Float[np.ndarray, 'n h w c']:
+  def preprocess(
+    self, images: image_inputs.Images
+  ) -> Float[np.ndarray, 'n h w c']:
     """Returns images as the model takes them, in [-1, 1].
 
     Raises:
       ValueError: if an image is invalid.
     """
-    batches = self._preprocessed(_as_list(images), self.batch_size)
+    batches = self._preprocessed(image_inputs.as_list(images), self.batch_size)
     return np.concatenate(list(batches))
 
   @property
@@ -294,10 +290,10 @@ class LoadedModel:
     return Prediction(named(top), named(labels))
 
   def _run(
-    self, step: Callable[..., dict[str, Array]], images: Images
+    self, step: Callable[..., dict[str, Array]], images: image_inputs.Images
   ) -> Iterator[dict[str, Any]]:
     """Yields the outputs of a step for all images, batch by batch."""
-    images = _as_list(images)
+    images = image_inputs.as_list(images)
     larger = (size for size in self._batch_sizes if size >= len(images))
     size = next(larger, self.batch_size)
     for batch in self._preprocessed(images, size):
@@ -312,13 +308,18 @@ class LoadedModel:
       yield jax.tree.map(real, outputs)
 
   def _preprocessed(
-    self, images: list[OneImage], size: int
+    self, images: list[image_inputs.OneImage], size: int
   ) -> Iterator[Float[np.ndarray, 'b h w c']]:
     """Yields batches of at most `size` images, in [-1, 1]."""
+    settings = {
+      'transform': self.transform,
+      'image_size': self.image_size,
+      'decoder': build.decoder(self.config),
+    }
 
     def read(i):
       try:
-        return self._read(images[i])
+        return image_inputs.preprocess(images[i], **settings)
       except ValueError as error:
         place = f'image {i + 1} of {len(images)}: ' if len(images) > 1 else ''
         raise ValueError(f'{place}{error}') from error
@@ -327,25 +328,6 @@ class LoadedModel:
       for start in range(0, len(images), size):
         numbers = range(start, min(start + size, len(images)))
         yield np.stack(list(pool.map(read, numbers)))
-
-  def _read(self, image: OneImage) -> Float[np.ndarray, 'h w c']:
-    if isinstance(image, (str, os.PathLike)):
-      path = os.fspath(location.expand(image))
-      try:
-        return photos.read(path, self.transform)
-      except ValueError as error:
-        raise ValueError(
-          f'{path!r} cannot be read as an image: {error}'
-        ) from error
-    decoder = build.decoder(self.config)
-    if isinstance(image, Image.Image):
-      colours = max(decoder.channels, 3)
-      pixels = pillow_pixels.of_image(image, colours, decoder.bits)
-    elif jnp.issubdtype((pixels := _as_array(image)).dtype, jnp.floating):
-      _check_preprocessed(pixels, (*self.image_size, decoder.channels))
-      return pixels.astype(np.float32)
-    _check_pixels(pixels)
-    return photos.convert(pixels, self.transform)
 
 
 def _class_names(loaded: pretrained.PretrainedModel) -> tuple[str, ...]:
@@ -371,75 +353,6 @@ def _class_names(loaded: pretrained.PretrainedModel) -> tuple[str, ...]:
       ' predict.class_names empty.'
     )
   return names
-
-
-def _as_list(images: Images) -> list[OneImage]:
-  """Returns one or several images as a list.
-
-  Raises:
-    ValueError: if there are none, or these are no images.
-  """
-  if isinstance(images, (str, os.PathLike, Image.Image)):
-    return [images]
-  if hasattr(images, 'ndim'):
-    array = np.asarray(images)
-    listed = list(array) if array.ndim == 4 else [array]
-  elif isinstance(images, (bytes, Mapping)) or not hasattr(images, '__iter__'):
-    listed = [_as_array(images)]  # Raises an error.
-  else:
-    listed = list(images)
-  if not listed:
-    raise ValueError('there are no images; give at least one.')
-  return listed
-
-
-def _as_array(image: Any) -> np.ndarray:
-  """Returns an image (h, w, c) as an array; that of (h, w) gets a channel."""
-  if not hasattr(image, 'ndim'):
-    raise ValueError(
-      f'an object of type {type(image).__name__} is not an image; give a path,'
-      ' a PIL image or an array (h, w, c).'
-    )
-  array = np.asarray(image)
-  return array[..., None] if array.ndim == 2 else array
-
-
-def _check_preprocessed(
-  image: Num[np.ndarray, ...], shape: tuple[int, int, int]
-) -> None:
-  """Raises a ValueError if floats are not of the model's shape and range."""
-  given = f'floats of shape {image.shape}'
-  if image.shape != shape:
-    channels_first = image.shape == (shape[2], *shape[:2])
-    raise ValueError(
-      f'{given}, but the model takes floats in [-1, 1] of shape {shape}; '
-      + (
-        'move the channels to the end with np.moveaxis(image, 0, -1).'
-        if channels_first
-        else 'give pixels of other sizes as uint8, to be resized and cropped.'
-      )
-    )
-  low, high = image.min(), image.max()
-  if not (low >= -1 - _TOLERANCE and high <= 1 + _TOLERANCE):
-    raise ValueError(
-      f'{given} from {low:g} to {high:g}, but the model takes floats in'
-      ' [-1, 1]; give pixels in [0, 255] as uint8, or as pixels / 127.5 - 1.'
-    )
-
-
-def _check_pixels(image: np.ndarray) -> None:
-  """Raises a ValueError if an array does not have the pixels of an image."""
-  is_image = image.ndim == 3 and image.size and 1 <= image.shape[-1] <= 4
-  if image.dtype in (np.uint8, np.uint16) and is_image:
-    return
-  channels_first = image.ndim == 3 and 1 <= image.shape[0] <= 4
-  raise ValueError(
-    f'an array of {image.dtype} of shape {image.shape} is not an image;'
-    ' expected uint8 or uint16 of shape (h, w, c) with 1 to 4 channels, or'
-    ' floats in [-1, 1] of the size of the model.'
-    + ' Move the channels to the end with np.moveaxis(image, 0, -1).'
-    * channels_first
-  )
 
 
 def _rows(outputs: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
