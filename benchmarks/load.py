@@ -3,8 +3,9 @@
   python benchmarks/load.py CHECKPOINT PHOTOS
 
 CHECKPOINT is a path or a name; PHOTOS is a folder of image files. Computes the
-features of one photo and of 32: the first call also imports TensorFlow and
-compiles the model for one image, the first call with 32 compiles it for these.
+features of one photo and of eight: the first call also imports TensorFlow and
+compiles the model for one image, the first call with eight compiles it for
+these.
 Prints seconds, for later calls their median and range.
 """
 
@@ -36,7 +37,7 @@ def main() -> None:
   model = vit_jax.load(options.checkpoint)
   print(f'load: {time.perf_counter() - begin:.2f}')
   paths = photos.find([options.photos])
-  for number in (1, 32):
+  for number in (1, 8):
     call = functools.partial(model.features, paths[:number])
     print(f'first call, {number} images: {seconds(call):.2f}')
     later = [seconds(call) for _ in range(REPETITIONS)]

@@ -25,7 +25,7 @@ from vit_jax.evaluation import classification, multi_label
 from vit_jax.inspection import attention_maps
 
 _THREADS = 8
-# The file alone determines the model and its preprocessing.
+# These come from the checkpoint, unless `load` is given others.
 _FROM_CHECKPOINT = {
   'model.name': '',
   'loss': '',
@@ -107,7 +107,8 @@ class LoadedModel:
   They are resized, cropped and converted as in an evaluation of the checkpoint,
   and computed in batches. A program is compiled once for each size of a batch;
   smaller batches are padded. Results are NumPy arrays, or lists, with one row
-  or item per image, in order.
+  or item per image, in order. If there are several processes, all of them make
+  the same calls.
 
   Attributes:
     model: the Linen module.
@@ -124,7 +125,6 @@ class LoadedModel:
     loaded: pretrained.PretrainedModel,
     *,
     batch_sizes: Sequence[int],
-    mesh: jax.sharding.Mesh | None = None,
   ):
     """Puts the weights on all devices.
 
@@ -132,7 +132,6 @@ class LoadedModel:
       loaded: the model.
       batch_sizes: sizes of batches, rounded up to the devices. A call uses the
         smallest one that holds all of its images, otherwise the largest.
-      mesh: devices; by default, those of the config.
 
     Raises:
       ValueError: if the class names of the config are not those of the model.
@@ -144,7 +143,7 @@ class LoadedModel:
     self.image_size = config_lib.image_size(loaded.config)
     self.grid = loaded.grid
     self._loaded = loaded
-    self._mesh = mesh or mesh_lib.create(**loaded.config.mesh)
+    self._mesh = mesh_lib.create(**loaded.config.mesh)
     round_up = functools.partial(mesh_lib.round_up, mesh=self._mesh)
     self._batch_sizes = sorted(set(map(round_up, batch_sizes)))
     self._on_devices = mesh_lib.put(
