@@ -182,6 +182,14 @@ def test_other_layers_and_checkpoints_are_an_error(loaded, folder, tmp_path):
     vit_jax.load('')
   with pytest.raises(ValueError, match='data.image_width=-1 is outside'):
     vit_jax.load(folder / 'final.npz', keys={'data.image_width': -1})
+
+
+def test_settings_that_a_file_does_not_record(folder, tmp_path):
+  params = weights.random_params(weights.tiny(), (16, 16))
+  checkpoints.export(params, tmp_path / 'bare.npz')
+  bare = vit_jax.load(tmp_path / 'bare.npz')
+  assert bare.image_size == (16, 16)
+  assert bare.class_names == ('0', '1', '2', '3')
   larger = vit_jax.load(folder / 'final.npz', keys={'data.image_size': 32})
   assert larger.image_size == (32, 32)
   assert larger.grid == (4, 4)

@@ -12,7 +12,6 @@ import pytest
 import runs
 from vit_jax import checkpoints, main
 from vit_jax.data import class_names
-import weights
 
 IN_PYTHON = """
 import json, sys
@@ -235,32 +234,8 @@ def test_again_with_other_photos_but_not_over_a_training_run(
     main.run(prediction(trained, photos), trained)
 
 
-def test_published_checkpoints_of_other_formats(photos, tmp_path):
-  """Model, image size and names come with the file."""
-  model = weights.tiny(num_classes=3, gelu='erf', norm_eps=1e-12)
-  params = weights.random_params(model, (40, 40))
-  folder = tmp_path / 'hub'
-  checkpoints.export(
-    params,
-    folder,
-    format='huggingface',
-    gelu='erf',
-    norm_eps=1e-12,
-    class_names=['sea', 'moss', 'rose'],
-  )
-  checkpoints.export(params, tmp_path / 'x.npz')
-  config = prediction(tmp_path, photos / 'red', init_from=str(folder))
-  named = predicted(config, tmp_path / 'a')
-  config.init_from = str(tmp_path / 'x.npz')
-  numbered = predicted(config, tmp_path / 'b')
-  numbers = {'sea': '0', 'moss': '1', 'rose': '2'}
-  for with_names, with_numbers in zip(named, numbered, strict=True):
-    a, b = with_names['top'], with_numbers['top']
-    if len({top['probability'] for top in a}) == 3:
-      assert [numbers[top['class']] for top in a] == [t['class'] for t in b]
-
-
 def test_the_same_in_python_in_a_fresh_process(trained, tmp_path):
+  """Model, preprocessing and names come with every kind of file."""
   pytest.importorskip('safetensors')
   params, found = checkpoints.load_with_description(trained / 'final.npz')
   settings = {
