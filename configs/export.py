@@ -17,11 +17,12 @@ such as augreg:B/16-imagenet2012. FORMAT is one of
 
 The outputs on 16 images are compared at once, on the CPU; a file that differs
 by more than 1e-5 (timm and transformers: 1e-4), or this share of the largest
-output if that is above 1, is removed. The largest difference, the size and the
-time to load are printed and written to `results.json`. By default, the images
-are smooth noise; for photos, set `--config.export.images=PATHS`. Weight files
-are loaded by vit_jax if PyTorch or its library is not installed. `model.json`
-has the class names and the preprocessing of images.
+output if that is above 1, is removed; docs/checkpoints.md has details. The
+largest difference, the size and the time to load are printed and written to
+`results.json`. By default, the images are smooth noise; for photos, set
+`--config.export.images=PATHS`. Weight files are loaded by vit_jax if PyTorch or
+its library is not installed. `model.json` has the class names and the
+preprocessing of images.
 
 Programs take any number of images of the model's size, as floats in [-1, 1].
 With `--config.export.input=pixels`, they take uint8 (or uint16 if the model
