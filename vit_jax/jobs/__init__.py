@@ -8,6 +8,7 @@ import ml_collections
 
 from vit_jax.jobs.apply import (
   evaluate,
+  features,
   few_shot,
   inspect_model,
   interpolate,
@@ -51,6 +52,7 @@ JOBS = {
   'vtab': Job(vtab.run, reads_weights=True, takes_steps=True),
   'evaluate': Job(evaluate.run, reads_weights=True),
   'few_shot': Job(few_shot.run, reads_weights=True),
+  'features': Job(features.run, reads_weights=True),
   'predict': Job(predict.run, reads_weights=True),
   'inspect_model': Job(inspect_model.run, reads_weights=True, one_process=True),
   'interpolate': Job(interpolate.run),
