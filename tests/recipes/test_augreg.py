@@ -118,6 +118,7 @@ def test_other_data_gets_the_row_of_imagenet():
     'ViT-H/14,imagenet2012',
     'ViT-B/8,folder:/photos',
     'ViT-B/16,imagenet21k,heavy1',
+    'ViT-B/16,jft300m',
     'ViT-B/16,imagenet2012,light1,30',
   ],
 )

@@ -110,6 +110,9 @@ class LoadedModel:
   or item per image, in order. If there are several processes, all of them make
   the same calls.
 
+  The path of a JPEG file and a PIL image of it may give slightly different
+  results, since TensorFlow decodes the former and Pillow the latter.
+
   Attributes:
     model: the Linen module.
     params: its weights, on the host.

@@ -98,13 +98,14 @@ def pretraining(argument: str) -> ml_collections.ConfigDict:
   known = data if data in _HEAD_BIAS else 'imagenet2012'
   row = TABLE.get((model, known))
   takes_commas = data.startswith(('folder:', 'table:'))
-  if row is None or not data or (',' in data and not takes_commas):
+  is_unknown = data in ('', 'jft300m') or (',' in data and not takes_commas)
+  if row is None or is_unknown:
     models = ', '.join(name for name, key in TABLE if key == known)
     raise ValueError(
       f'{argument!r} is not MODEL,DATA or MODEL,DATA,LEVEL of AugReg, such as'
       f' ViT-B/16,imagenet2012. MODEL is one of {models}; DATA is imagenet2012,'
-      f' imagenet21k, folder:PATH, table:FILE or another dataset; LEVEL is one'
-      f' of {", ".join(LEVELS)}.'
+      f' imagenet21k, folder:PATH, table:FILE or a smaller dataset; LEVEL is'
+      f' one of {", ".join(LEVELS)}.'
     )
   augmentation = LEVELS[level or row.level]
   config = config_lib.base(
