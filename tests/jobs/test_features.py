@@ -2,6 +2,7 @@
 
 import shutil
 
+from etils import epath
 import numpy as np
 from PIL import Image
 import pytest
@@ -10,7 +11,8 @@ from sklearn import neighbors
 import runs
 from vit_jax import checkpoints, main
 from vit_jax.evaluation import representations
-from vit_jax.workdir import feature_files
+from vit_jax.page import report
+from vit_jax.workdir import feature_files, finished_run
 import weights
 
 
@@ -54,7 +56,7 @@ def finished(photos, checkpoint, tmp_path_factory):
   pytest.importorskip('pyarrow')
   workdir = tmp_path_factory.mktemp('runs') / 'run'
   settings = {'features__parquet': True, 'features__neighbours': 3}
-  results = runs.run(config(photos, checkpoint, **settings), workdir, page=True)
+  results = runs.run(config(photos, checkpoint, **settings), workdir)
   return workdir, results
 
 
@@ -71,7 +73,6 @@ def test_files_have_every_example_in_order(finished, photos, checkpoint):
     'features_test.parquet',
     'features_train.npz',
     'features_train.parquet',
-    'report.html',
     'results.json',
   ]
   assert results['num_examples'] == {'test': 15, 'train': 27}
@@ -128,12 +129,13 @@ def test_the_page_shows_the_most_similar_pairs(finished, photos):
   assert first['neighbour']['split'] == 'train'
   assert first['label'] == first['neighbour']['label'] == 'red'
   assert similarity[0] == 1 > similarity[1]
-  page = (workdir / 'report.html').read_text()
-  assert 'Most similar images' in page
-  assert 'could not be drawn' not in page
-  section = page.partition('Most similar images')[2]
-  assert section.count('alt="Image ') >= 24
-  assert f'{photos}/test/red/4.png (test, red) and' in page
+  job_page = report.JOB_PAGES['features']
+  _, tiles = job_page.draw(finished_run.read(epath.Path(workdir)))
+  assert [len(tile.pictures) for tile in tiles.tiles] == [2] * 12
+  assert tiles.tiles[0].caption == (
+    f'1.0000: {photos}/test/red/4.png (test, red) and'
+    f' {photos}/train/red/3.png (train, red)'
+  )
 
 
 class KilledError(Exception):
