@@ -19,6 +19,7 @@ ORDER = (  # A module may import from its own package or from one before it.
   'training',
   'evaluation',
   'inspection',
+  'runtimes',
   'config',
   'recipes',
   'workdir',
@@ -104,6 +105,7 @@ def test_files_can_be_read_in_one_sitting():
     'training',
     'evaluation',
     'inspection',
+    'runtimes',
   ],
 )
 def test_packages_without_tensorflow(package):

@@ -3,6 +3,7 @@
 from vit_jax.config.key import Adjustable, Key, Reporting
 from vit_jax.data.preparation import merge
 from vit_jax.evaluation import representations
+from vit_jax.runtimes import RUNTIMES
 from vit_jax.training import patch_targets
 
 _MAX_REPEATS = 1000
@@ -265,6 +266,26 @@ JOB_KEYS = {
     '',
     'File of class names, one per line, or JSON: a list, {INDEX: NAME} or'
     " {INDEX: [WORDNET_ID, NAME]}; empty: the checkpoint's.",
+  ),
+  'export.format': Key(
+    'stablehlo',
+    'What to write: npz, big_vision, timm or huggingface, which are weights;'
+    ' stablehlo, saved_model or onnx, programs with their weights.',
+    choices=RUNTIMES,
+  ),
+  'export.input': Key(
+    'floats',
+    'Images that a program takes, all of the size of the model: floats, in'
+    ' [-1, 1]; pixels, uint8 or, with data.bits=16, uint16, which it scales.',
+    choices=('floats', 'pixels'),
+  ),
+  'export.batch_size': Key(
+    0, 'Images that a program takes at once; 0: any number.', low=0
+  ),
+  'export.images': Key(
+    (),
+    'Image files, and folders of them, of which the first 16 are compared;'
+    ' empty: smooth noise.',
   ),
   'inspect.paths': Key(
     (),

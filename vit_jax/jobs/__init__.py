@@ -8,6 +8,7 @@ import ml_collections
 
 from vit_jax.jobs.apply import (
   evaluate,
+  export,
   features,
   few_shot,
   inspect_model,
@@ -54,6 +55,7 @@ JOBS = {
   'few_shot': Job(few_shot.run, reads_weights=True),
   'features': Job(features.run, reads_weights=True),
   'predict': Job(predict.run, reads_weights=True),
+  'export': Job(export.run, reads_weights=True, one_process=True),
   'inspect_model': Job(inspect_model.run, reads_weights=True, one_process=True),
   'interpolate': Job(interpolate.run),
   'report': Job(report.run, has_model=False, uses_workdir=False),

@@ -84,7 +84,7 @@ class HybridStem(nn.Module):
     conv, norm = _layers(self.dtype, self.constrain)
     x = conv(self.width, 7, stride=2, name='conv_root')(images)
     x = nn.relu(norm(name='gn_root')(x))
-    x = nn.max_pool(x, (3, 3), strides=(2, 2), padding='SAME')
+    x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding='SAME')
     unit = functools.partial(Unit, dtype=self.dtype, constrain=self.constrain)
     return convolutions.stages(x, unit, self.stage_depths, self.width)[-1]
 

@@ -88,7 +88,7 @@ class AttentionPooling(nn.Module):
     """Pools the tokens; sows the attention weights, (b, heads, 1, n)."""
     init = nn.initializers.xavier_uniform()
     probe = self.param('probe', init, (1, 1, encoded.shape[-1]))
-    probe = jnp.broadcast_to(probe, (len(encoded), *probe.shape[1:]))
+    probe = jnp.broadcast_to(probe, (encoded.shape[0], *probe.shape[1:]))
     attend = nn.MultiHeadDotProductAttention(
       self.heads, kernel_init=init, name='MultiHeadDotProductAttention_0'
     )

@@ -46,7 +46,7 @@ class Prefix:
       parts.append(param('registers', init, (1, self.registers, width)))
     parts = [
       jnp.broadcast_to(
-        part.astype(patches.dtype), (len(patches), *part.shape[1:])
+        part.astype(patches.dtype), (patches.shape[0], *part.shape[1:])
       )
       for part in parts
     ]

@@ -139,7 +139,7 @@ class ResNet(nn.Module):
     )(images)
     # No ReLU precedes it, so padding with zeros differs from that with -inf.
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    x = nn.max_pool(x, (3, 3), strides=(2, 2))
+    x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2))
     patches = _tokens(x)
     unit = functools.partial(
       self.unit, dtype=self.dtype, constrain=self.constrain

@@ -133,7 +133,7 @@ class VisionTransformer(Options, kw_only=True):
     grid = self.grid_shape(images.shape[1:3])
     x = images if self.stem is None else self.stem(images)
     # Equation 1: x_p E, the product of flattened patches with a matrix.
-    size, batch = self.patch_size, len(images)
+    size, batch = self.patch_size, images.shape[0]
     embed = nn.Conv(
       self.width, size, size, 'VALID', dtype=self.dtype, name='embedding'
     )
