@@ -62,6 +62,7 @@ def shrink(config):
     data__train='train',
     data__eval='test[:16]',
     data__image_size=_image_size(name),
+    features__train=False,
     few_shot__datasets='digits|train[:32]|test[:16]',
     inference__models='',
     inference__image_sizes='16',

@@ -27,12 +27,18 @@ def configs(path, folder):
   """Returns a config of each job that uses weights, by its name."""
   few_shot = runs.load_config('few_shot', ',digits|train[:20]|test[:10]')
   few_shot.few_shot.update(shots=(1,), seeds=1)
+  features = runs.override(
+    runs.load_config('features', ',digits'),
+    features__train=False,
+    data__eval='test[:10]',
+  )
   finetune = runs.shrink(runs.load_config('finetune', 'ViT-Ti/2,cifar10'))
   finetune.data.image_size = 8
   applied = {
     'evaluate': runs.load_config('evaluate', ',digits'),
     'predict': runs.load_config('predict', str(folder / 'photo.png')),
     'few_shot': few_shot,
+    'features': features,
     'finetune': finetune,
     'inspect_model': runs.load_config('inspect_model', ',digits'),
   }
@@ -66,6 +72,7 @@ def test_one_nan_in_a_weight_file_is_an_error(job, tmp_path):
     ('evaluate', 'outputs of the model: NaN or infinite values in loss'),
     ('predict', 'photo.png: NaN or infinite values in top/0/probability'),
     ('few_shot', 'outputs of the model: NaN or infinite values in features'),
+    ('features', 'outputs of the model: NaN or infinite values in features'),
     (
       'inspect_model',
       'outputs of the model: NaN or infinite values in distances',

@@ -233,6 +233,7 @@ def test_an_error_in_one_process_ends_all(tmp_path):
   ('config', 'arguments'),
   [
     ('evaluate', ['--config.batch_size=28']),
+    ('features', ['--config.batch_size=28']),
     ('few_shot', ['--config.batch_size=28', '--config.few_shot.shots=1,5']),
     ('interpolate', ['--config.data.eval=test', '--config.batch_size=28']),
     ('predict', ['--config.batch_size=4']),
@@ -268,6 +269,9 @@ def test_jobs_on_a_checkpoint(config, arguments, digits, tmp_path):
       for p in (path, tmp_path / 'run-2' / path.name)
     ]
     assert names[0] == names[1]
+  for path in (tmp_path / 'run-1').glob('features*'):
+    other = tmp_path / 'run-2' / path.name
+    assert path.read_bytes() == other.read_bytes(), path.name
   assert 'Traceback' not in log
 
 

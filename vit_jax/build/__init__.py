@@ -14,6 +14,7 @@ from vit_jax.build.data import (
   open_data,
   open_eval_data,
   open_split,
+  open_train,
   score_names,
   with_labels_of,
 )
@@ -42,6 +43,7 @@ __all__ = [
   'open_data',
   'open_eval_data',
   'open_split',
+  'open_train',
   'record_derived',
   'set_image_kind',
   'score_names',

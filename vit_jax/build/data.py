@@ -102,15 +102,7 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
   _check_split_names(config)
   c = config.data
   listed = {}
-  train = open_split(
-    config,
-    c.name,
-    c.train,
-    subset=c.subset,
-    seed=config.seed,
-    exclude=c.exclude,
-    listed=listed,
-  )
+  train = open_train(config, listed=listed)
   eval_data = open_eval_data(config, listed)
   _check_best_metric(config, eval_data)
   return Data(
@@ -129,6 +121,19 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
       decoder=decoder(config),
     ),
   )
+
+
+def open_train(
+  config: ml_collections.ConfigDict, **options: Any
+) -> registry.Source:
+  """Opens the training split; for `options`, see `open_split`.
+
+  Raises:
+    ValueError: if the data is unavailable.
+  """
+  c = config.data
+  options |= {'subset': c.subset, 'seed': config.seed, 'exclude': c.exclude}
+  return open_split(config, c.name, c.train, **options)
 
 
 def _check_best_metric(

@@ -21,7 +21,7 @@ from vit_jax.build import pretrained
 from vit_jax.data import class_names, image_inputs
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.distributed import processes
-from vit_jax.evaluation import classification, multi_label
+from vit_jax.evaluation import classification, multi_label, representations
 from vit_jax.inspection import attention_maps
 
 _THREADS = 8
@@ -254,9 +254,8 @@ class LoadedModel:
 
   @property
   def _layers(self) -> tuple[str, ...]:
-    prefix = getattr(self.model, 'prefix', None)
-    token = ('class_token',) if prefix and prefix.class_token else ()
-    return ('pooled', *token, 'patch_tokens')
+    has_token = representations.has_class_token(self.model)
+    return ('pooled', *['class_token'] * has_token, 'patch_tokens')
 
   def _top_classes(self, params, images, *, top):
     logits, _ = self.model.apply({'params': params}, images, train=False)
@@ -268,13 +267,9 @@ class LoadedModel:
 
   def _features(self, params, images, *, layers):
     blocks = tuple(x for x in layers if isinstance(x, int))
-    _, features = self.model.apply(
-      {'params': params}, images, train=False, blocks=blocks
+    features = representations.named(
+      self.model, params, images, self.grid, blocks
     )
-    encoded = features['encoded']
-    patches = encoded[:, -math.prod(self.grid) :]
-    features['class_token'] = encoded[:, 0]
-    features['patch_tokens'] = patches.reshape(len(images), *self.grid, -1)
     names = {'blocks' if isinstance(x, int) else x for x in layers}
     return {name: features[name] for name in names}
 

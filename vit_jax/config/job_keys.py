@@ -2,11 +2,13 @@
 
 from vit_jax.config.key import Adjustable, Key, Reporting
 from vit_jax.data.preparation import merge
+from vit_jax.evaluation import representations
 from vit_jax.runtimes import RUNTIMES
 from vit_jax.training import patch_targets
 
 _MAX_REPEATS = 1000
 _MAX_WORKERS = 1000
+_MAX_NEIGHBOURS = 1000
 
 JOB_KEYS = {
   'masked_patch.target': Key(
@@ -218,6 +220,36 @@ JOB_KEYS = {
   ),
   'few_shot.l2': Key(
     1024.0, 'L2 regularization of the least-squares fit.', low=1e-6
+  ),
+  'features.layer': Key(
+    'pooled',
+    'Features of an image: pooled, its representation; pre_logits, the input of'
+    ' the linear head; class_token; patch_mean, the mean of its patch tokens.',
+    choices=representations.LAYERS,
+  ),
+  'features.blocks': Key(
+    (),
+    'Encoder blocks after which class_token or patch_mean is taken, from 0, or'
+    ' from -1 backwards; those of several are concatenated. Empty: after the'
+    ' final norm.',
+    items=int,
+  ),
+  'features.normalise': Key(
+    False, 'Whether the features of each image are scaled to length 1.'
+  ),
+  'features.train': Key(
+    True,
+    'Whether the features of data.train are written too; nearest neighbours are'
+    ' then searched there, otherwise in the same split.',
+  ),
+  'features.neighbours': Key(
+    1,
+    'Number of nearest neighbours that vote on the class of an image.',
+    low=1,
+    high=_MAX_NEIGHBOURS,
+  ),
+  'features.parquet': Key(
+    False, 'Whether to write features_SPLIT.parquet too, which needs pyarrow.'
   ),
   'interpolate.paths': Key((), 'Checkpoints with the same shapes.'),
   'interpolate.alphas': Key(

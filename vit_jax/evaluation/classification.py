@@ -20,7 +20,7 @@ Batches = Iterable[dict[str, np.ndarray]]
 Put = Callable[[dict[str, np.ndarray]], steps.Batch]  # Puts it on devices.
 TOP = 5
 
-_ADVICE = '; check the weights, and try model.dtype=float32.'
+ADVICE = '; check the weights, and try model.dtype=float32.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +206,7 @@ def collect(
     finite.NonFiniteError: if an output is NaN or infinite.
     ValueError: if the mask of every row is 0.
   """
-  parts = list(_outputs(eval_step, params, batches, put))
+  parts = list(batch_outputs(eval_step, params, batches, put))
   # Frees the parts of each array once they are joined.
   rows = {
     name: np.concatenate([part.pop(name) for part in parts])
@@ -220,11 +220,22 @@ def collect(
   if np.any(np.diff(order) < 0):  # Otherwise, saves a copy of all logits.
     for name in rows:
       rows[name] = rows[name][order]
-  finite.check(rows, 'outputs of the model', _ADVICE)
+  finite.check(rows, 'outputs of the model', ADVICE)
   return rows
 
 
-def _outputs(eval_step, params, batches, put) -> Iterator[dict]:
+def batch_outputs(
+  eval_step: EvalStep,
+  params: PyTree,
+  batches: Batches,
+  put: Put,
+  fetch: Callable[[PyTree], PyTree] = processes.fetch,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Yields the rows of each batch as `collect` returns those of all batches.
+
+  Only those of a batch of several processes may be out of order. `fetch`
+  returns arrays on devices as NumPy arrays.
+  """
   pending = None
   for batch in batches:
     inputs = {k: batch[k] for k in ('image', 'label', 'mask')}
@@ -233,14 +244,13 @@ def _outputs(eval_step, params, batches, put) -> Iterator[dict]:
     labels = {k: on_device[k] for k in ('index', 'label', 'mask')}
     running = eval_step(params, on_device) | labels
     if pending:
-      yield _fetch(pending)
+      yield _rows(fetch(pending))
     pending = running  # Prepares the next batch during the computation.
   if pending:
-    yield _fetch(pending)
+    yield _rows(fetch(pending))
 
 
-def _fetch(outputs) -> dict[str, np.ndarray]:
-  rows = processes.fetch(outputs)
+def _rows(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   if rows['label'].ndim > 1:
     rows['label'] = rows['label'] > 0
   real = rows.pop('mask') > 0

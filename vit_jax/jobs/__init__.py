@@ -9,6 +9,7 @@ import ml_collections
 from vit_jax.jobs.apply import (
   evaluate,
   export,
+  features,
   few_shot,
   inspect_model,
   interpolate,
@@ -52,6 +53,7 @@ JOBS = {
   'vtab': Job(vtab.run, reads_weights=True, takes_steps=True),
   'evaluate': Job(evaluate.run, reads_weights=True),
   'few_shot': Job(few_shot.run, reads_weights=True),
+  'features': Job(features.run, reads_weights=True),
   'predict': Job(predict.run, reads_weights=True),
   'export': Job(export.run, reads_weights=True, one_process=True),
   'inspect_model': Job(inspect_model.run, reads_weights=True, one_process=True),

@@ -19,6 +19,7 @@ _MAX_MATRIX_CLASSES = 40
 _MAX_ROWS = 200
 _MAX_MISTAKES = 12
 _MAX_PHOTOS = 24
+_MAX_PAIRS = 12
 
 
 def classes(run: finished_run.FinishedRun) -> list[content.Part]:
@@ -173,6 +174,68 @@ def label_text(line: predictions.Line) -> str:
   """Returns the label of an example, or its labels."""
   label = line['label']
   return ', '.join(label) if isinstance(label, list) else label
+
+
+def similar_images(run: finished_run.FinishedRun) -> list[content.Part]:
+  """Returns the most similar pairs of images, by cosine of their features.
+
+  Raises:
+    ValueError: if the data is no longer available.
+  """
+  parts, listed = [], {}
+
+  @functools.cache
+  def open_named(split):
+    if split == 'train' and run.config.features.train:
+      return build.open_train(run.config, by_all=False, listed=listed)
+    return open_split(run, split, listed=listed)
+
+  for split, pairs in run.results['pairs'].items():
+    pairs = [
+      ({'split': split, **pair}, pair['neighbour'], pair['similarity'])
+      for pair in pairs[:_MAX_PAIRS]
+    ]
+    shown = {}
+    for name in {side['split'] for pair in pairs for side in pair[:2]}:
+      source = open_named(name)
+      sides = [s for pair in pairs for s in pair[:2] if s['split'] == name]
+      # The data may have changed since; never show the wrong image.
+      rows = {
+        side['index']
+        for side in sides
+        if side['index'] < source.num_examples
+        and source.describe(side['index']) == side['example']
+      }
+      images = pipeline.read_images(source, rows, _to_rgb(run))
+      shown |= {(name, k): image for k, image in images.items()}
+    tiles = [
+      _pair(
+        [(side, shown[side['split'], side['index']]) for side in pair[:2]],
+        pair[2],
+      )
+      for pair in pairs
+      if all((side['split'], side['index']) in shown for side in pair[:2])
+    ]
+    missing = content.Text('Their images are no longer in the data.')
+    parts += [
+      content.Text(f'Images of {split} that are most similar to others:'),
+      content.Tiles(tiles) if tiles else missing,
+    ]
+  return parts
+
+
+def _pair(sides, similarity) -> content.Tile:
+  names = [
+    f'{side["example"]} ({side["split"]}, {label_text(side)})'
+    for side, _ in sides
+  ]
+  return content.Tile(
+    [
+      pictures.photo(image, f'Image {name}')
+      for name, (_, image) in zip(names, sides, strict=True)
+    ],
+    f'{similarity:.4f}: {" and ".join(names)}',
+  )
 
 
 def photo_predictions(run: finished_run.FinishedRun) -> list[content.Part]:

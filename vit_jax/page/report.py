@@ -172,6 +172,12 @@ JOB_PAGES = {
   'few_shot': JobPage(
     'Few-shot accuracy', studies.few_shot, shows_init_from=True
   ),
+  'features': JobPage(
+    'Most similar images',
+    examples.similar_images,
+    has_data=True,
+    shows_init_from=True,
+  ),
   'predict': JobPage(
     'Photos', examples.photo_predictions, shows_init_from=True
   ),

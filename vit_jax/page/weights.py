@@ -131,9 +131,10 @@ def _images(config, run, has_data) -> Iterator[tuple[np.ndarray, str]]:
     if 'top' in line and path.exists():
       caption = f'{path.name}: {examples.top_text(line, 1)}'
       yield photos.read(line['example'], transform), caption
-  if run.photo_predictions or not has_data:
+  splits = config_lib.eval_splits(config)
+  if run.photo_predictions or not (has_data and splits):
     return
-  (name, *_) = config_lib.eval_splits(config)
+  name = next(iter(splits))
   source = examples.open_split(run, name)
   number = min(_MAX_IMAGES, source.num_examples)
   rows = np.linspace(0, source.num_examples - 1, number).round().astype(int)

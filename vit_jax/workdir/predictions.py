@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 from etils import epath
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 import numpy as np
 
 from vit_jax.evaluation import classification, multi_label
@@ -39,15 +39,10 @@ def write(
   """
   label_names = label_names or class_names
 
-  def named(label):
-    if label.ndim == 0:
-      return label_names[label]
-    return [label_names[k] for k in label.nonzero()[0]]
-
   def line(i):
     fields = {
       'example': describe(int(p.index[i])),
-      'label': named(p.label[i]),
+      'label': named_labels(p.label[i], label_names),
       'predicted': class_names[p.predicted[i]],
       'probability': round(float(p.probability[i]), 4),
     }
@@ -61,6 +56,15 @@ def write(
   path = workdir / files.SPLIT_PREDICTIONS.format(split)
   files.write_text(path, '\n'.join(lines) + '\n')
   _log.info('%d predictions in %s', len(lines), path)
+
+
+def named_labels(
+  label: Int[np.ndarray, ''] | Bool[np.ndarray, ' k'], names: Sequence[str]
+) -> str | list[str]:
+  """Returns the name of a label, or those of all labels of an example."""
+  if label.ndim == 0:
+    return names[label]
+  return [names[k] for k in label.nonzero()[0]]
 
 
 def labels_above(

@@ -176,13 +176,14 @@ def read_columns(path: str, image: str = '', label: str = '') -> Columns:
   )
 
 
-def _pyarrow() -> Any:
+def require_pyarrow() -> Any:
+  """Returns the package; raises ValueError if it is not installed."""
   try:
     import pyarrow
     import pyarrow.parquet
   except ImportError as error:  # An optional dependency.
     raise ValueError(
-      'reading Parquet files requires pyarrow, which is not installed; run'
+      'a Parquet file requires pyarrow, which is not installed; run'
       " pip install 'pyarrow>=18'"
     ) from error
   return pyarrow
@@ -195,7 +196,7 @@ def _open(path: str) -> Iterator[Any]:
   Raises:
     ValueError: if pyarrow is missing, or the file is damaged.
   """
-  pyarrow = _pyarrow()
+  pyarrow = require_pyarrow()
   path = location.expand(path)
   regular_file.check(path)
   try:
@@ -266,19 +267,19 @@ def _names(feature: Any) -> tuple[str, ...] | None:
 
 
 def _is_image(kind: Any) -> bool:
-  types = _pyarrow().types
+  types = require_pyarrow().types
   if types.is_struct(kind) and kind.get_field_index('bytes') >= 0:
     kind = kind.field('bytes').type
   return types.is_binary(kind) or types.is_large_binary(kind)
 
 
 def _is_list(kind: Any) -> bool:
-  types = _pyarrow().types
+  types = require_pyarrow().types
   return types.is_list(kind) or types.is_large_list(kind)
 
 
 def _is_label(kind: Any) -> bool:
-  types = _pyarrow().types
+  types = require_pyarrow().types
   if _is_list(kind) or types.is_dictionary(kind):
     kind = kind.value_type
   return (
