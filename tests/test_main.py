@@ -69,6 +69,7 @@ ARGUMENTS = (
   ('ablation', 'shape,digits'),
   ('data_study', 'figure3'),
   ('evaluate', ',objectnet:/nowhere'),
+  ('export', 'vit:B/16,onnx'),
   ('finetune', 'ViT-L/16,imagenet2012,table2'),
   ('folder', '/nowhere'),
   ('inference', 'ViT-B/32'),
