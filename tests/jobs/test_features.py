@@ -235,3 +235,38 @@ def test_layers(layer):
     'patch_mean': encoded[:, 3:].mean(axis=1),
   } | features
   np.testing.assert_allclose(found, expected[layer], rtol=1e-5, atol=1e-6)
+
+
+def test_several_labels_per_image(tmp_path):
+  parquet = pytest.importorskip('pyarrow.parquet')
+  parts = feature_files.Parts.create(tmp_path, 'test', 'key', 3, 2)
+  labels = np.array([[0, 0], [0, 0], [1, 1]], bool)
+  values = np.arange(6, dtype=np.float32).reshape(3, 2)
+  for number, rows in enumerate((slice(0, 2), slice(2, 3))):
+    index = np.arange(3, dtype=np.int32)[rows]
+    batch = {'features': values[rows], 'label': labels[rows], 'index': index}
+    parts.write(number, batch)
+  assert feature_files.join(parts, tmp_path, 'test', 'ab', str) == 3
+  np.testing.assert_array_equal(arrays(tmp_path, 'test')['label'], labels)
+  feature_files.write_parquet(tmp_path, 'test')
+  table = parquet.read_table(tmp_path / 'features_test.parquet').to_pydict()
+  assert table == {
+    'example': ['0', '1', '2'],
+    'index': [0, 1, 2],
+    'label': [[], [], ['a', 'b']],
+    'features': values.tolist(),
+  }
+
+
+def test_arguments_of_the_config(finished):
+  workdir, _ = finished
+  own = runs.load_config('features', str(workdir))
+  assert own.init_from == str(workdir)
+  assert own.data.name.startswith('folder:') and own.data.image_width == 24
+  other = runs.load_config('features', f'{workdir},cifar10')
+  assert (other.init_from, other.model.name) == (str(workdir), '')
+  assert (other.data.name, other.data.eval) == ('cifar10', 'test')
+  assert other.data.image_size == other.data.image_width == 0
+  named = runs.load_config('features', 'ViT-S/16,imagenet2012_real')
+  assert (named.init_from, named.model.name) == ('', 'ViT-S/16')
+  assert named.data.eval == 'validation' and not named.features.train

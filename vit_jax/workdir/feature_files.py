@@ -18,6 +18,7 @@ import numpy as np
 
 from vit_jax.checkpoints import atomic
 from vit_jax.data.preparation import parquet
+from vit_jax.distributed import processes
 from vit_jax.workdir import predictions
 
 NPZ = 'features_{}.npz'
@@ -98,7 +99,9 @@ class Parts:
 
 
 def remove_parts(workdir: epath.Path) -> None:
-  """Removes the files of single batches of all splits."""
+  """Removes the files of single batches of all splits, in process 0."""
+  if not processes.is_first():
+    return
   for folder in workdir.glob(_PARTS.format('*')):
     folder.rmtree()
 
@@ -200,6 +203,8 @@ def write_parquet(workdir: epath.Path, split: str) -> None:
   pa: Any = parquet.require_pyarrow()
   small = read(workdir, split)
   names = small['class_names'].tolist()
+  one_label = small['label'].ndim == 1
+  label_type = pa.string() if one_label else pa.list_(pa.string())
   writer = None
   with (
     atomic.renamed(workdir / PARQUET.format(split)) as path,
@@ -213,9 +218,10 @@ def write_parquet(workdir: epath.Path, split: str) -> None:
         {
           'example': small['example'][rows].tolist(),
           'index': small['index'][rows],
-          'label': [
-            predictions.named_labels(x, names) for x in small['label'][rows]
-          ],
+          'label': pa.array(
+            [predictions.named_labels(x, names) for x in small['label'][rows]],
+            label_type,
+          ),
           'features': pa.FixedSizeListArray.from_arrays(
             pa.array(features.ravel()), features.shape[1]
           ),

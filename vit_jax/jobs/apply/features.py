@@ -52,6 +52,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     ValueError: if checkpoint, data and config do not match.
   """
   if claim.is_finished(config_lib.flatten(config), workdir):
+    feature_files.remove_parts(workdir)  # If it was killed before it did.
     return
   begin = time.perf_counter()
   if config.features.parquet:
@@ -78,9 +79,9 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   found = processes.from_first(
     lambda: _finish(model.config, workdir, data.evals, parts)
   )
-  rows = [('nearest neighbours', 'accuracy')]
-  rows += [(name, f'{value:.4f}') for name, value in found['metrics'].items()]
-  console.show(console.table(rows))
+  if metrics := found['metrics']:
+    rows = [(name, f'{value:.4f}') for name, value in metrics.items()]
+    console.show(console.table([('nearest neighbours', 'accuracy'), *rows]))
   results.write(
     workdir,
     config.job,
@@ -89,8 +90,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     init_from=config.init_from,
     **found,
   )
-  if processes.is_first():
-    feature_files.remove_parts(workdir)
+  feature_files.remove_parts(workdir)
 
 
 def _check_blocks(
