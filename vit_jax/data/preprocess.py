@@ -364,8 +364,8 @@ def _check_range(name, value, left, low, high, right):
 
 def _to_uint8(image, image_size):
   """Truncates RGB values, as the public code of AugReg does."""
-  image = tf.cast(tf.clip_by_value(image, 0.0, 255.0), tf.uint8)
-  return tf.ensure_shape(image, (*image_size, 3))
+  # Bilinear sampling does not leave the range from 0 to 255.
+  return tf.ensure_shape(tf.cast(image, tf.uint8), (*image_size, 3))
 
 
 def _to_unit_range(image, image_size, decoder):

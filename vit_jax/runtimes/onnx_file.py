@@ -1,10 +1,10 @@
 """ONNX: for ONNX Runtime and the runtimes of many devices.
 
-The converter is jax2onnx (Apache 2.0, 15 MB, several releases per month), which
-translates the operations of JAX. It is not a requirement of this package: it
-needs ONNX and ONNX Runtime (110 MB), and its metadata excludes the version of
-Orbax used here, which it does not need for this. Other converters do not apply:
-tf2onnx does not know XlaCallModule, and `torch.onnx` needs a model of PyTorch.
+The converter is jax2onnx (Apache 2.0, 15 MB), which translates the operations
+of JAX. It is not a requirement of this package: it needs ONNX and ONNX Runtime
+(110 MB), and its metadata excludes the version of Orbax used here, which it
+does not need for this. Other converters do not apply: tf2onnx does not know
+XlaCallModule, and `torch.onnx` needs a model of PyTorch.
 """
 
 import functools
