@@ -20,7 +20,8 @@ names, or named by `table:FILE,path=COL,label=COL,split=COL`. Paths are relative
 to the folder of the table, or to DIR in `table:FILE,root=DIR`. If images have
 several labels, separated by `|` or in JSON lists, add `--config.loss=sigmoid`.
 
-The settings are our choice, for hundreds to tens of thousands of images.
+The settings are our choice, for hundreds to tens of thousands of images; "From
+scratch" in docs/results.md compares them with other recipes.
 """
 
 import ml_collections
