@@ -25,7 +25,7 @@ def as_list(images: Images) -> list[OneImage]:
   """Returns one or several images as a list.
 
   Raises:
-    ValueError: if there are none, or these are no images.
+    ValueError: if there are none, or they are not images.
   """
   if isinstance(images, (str, os.PathLike, Image.Image)):
     return [images]

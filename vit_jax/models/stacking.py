@@ -71,7 +71,8 @@ def run(
   for i in range(depth):
     arguments = jax.tree.map(operator.itemgetter(i), per_layer)
     x = apply(block(name=f'{STACKED}_{i}'), x, *arguments, shared)
-    outputs.append(x)
+    if chosen:  # Outside of jit, they would stay in memory.
+      outputs.append(x)
   return x, choose(outputs, chosen)
 
 

@@ -29,7 +29,7 @@ class AugReg:
     level: key of `LEVELS`.
     weight_decay: 0.03 or 0.1, decoupled; multiplied by the learning rate.
     dropout: dropout rate, 0 or 0.1.
-    stochastic_depth: drop rate of the last block, the same as of dropout.
+    stochastic_depth: drop rate of the last block; equal to `dropout`.
   """
 
   level: str
@@ -43,7 +43,7 @@ class AugReg:
 # light1 in its name, where Figure 4 has light2.
 LEVELS = {
   'none': Augmentation(0.0, ()),
-  'light1': Augmentation(0.0, (2, 0)),  # Does change images.
+  'light1': Augmentation(0.0, (2, 0)),  # Not the identity.
   'light2': Augmentation(0.2, (2, 10)),
   'medium1': Augmentation(0.2, (2, 15)),
   'medium2': Augmentation(0.5, (2, 15)),
