@@ -21,7 +21,7 @@ if __name__ == '__main__':  # The other imports take seconds.
 
 from absl import app, flags
 from absl import logging as absl_logging
-from etils import epath
+from etils import epath, epy
 import jax
 import ml_collections
 from ml_collections import config_flags
@@ -31,8 +31,10 @@ from vit_jax import foreign_errors, jobs, printing
 from vit_jax.build import summary
 from vit_jax.checkpoints import backlog, location
 from vit_jax.distributed import processes
-from vit_jax.page import report
 from vit_jax.workdir import lock
+
+with epy.lazy_imports():  # Draws with Matplotlib, at the end of the job.
+  from vit_jax.page import report
 
 # Keys are not parsed by ml_collections but by `config.set_keys`.
 _CONFIG = config_flags.DEFINE_config_file(

@@ -8,13 +8,16 @@ the residual connections; the ViT paper does not mention this.
 
 from collections.abc import Iterable
 
+from etils import epy
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-import matplotlib
 import numpy as np
 from PIL import Image
-from scipy import ndimage
+
+with epy.lazy_imports():  # Together, they take half a second.
+  import matplotlib
+  from scipy import ndimage
 
 _LUMA = np.float32([0.299, 0.587, 0.114])  # ITU-R BT.601.
 _OPACITY = 0.6
