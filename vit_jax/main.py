@@ -7,6 +7,7 @@ gives each process its index.
 """
 
 import contextlib
+import gc
 import logging
 import os
 import pathlib
@@ -18,6 +19,7 @@ from vit_jax.distributed import interrupt
 
 if __name__ == '__main__':  # The other imports take seconds.
   interrupt.exit_during_imports()
+  gc.disable()  # Imports leave no garbage, and looking for it takes time.
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -29,8 +31,8 @@ from ml_collections import config_flags
 from vit_jax import config as config_lib
 from vit_jax import foreign_errors, jobs, printing
 from vit_jax.build import summary
-from vit_jax.checkpoints import backlog, location
-from vit_jax.distributed import processes
+from vit_jax.checkpoints import backlog, downloads, location
+from vit_jax.distributed import compilation, processes
 from vit_jax.workdir import lock
 
 with epy.lazy_imports():  # Draws with Matplotlib, at the end of the job.
@@ -88,11 +90,23 @@ def run(
     if job.uses_workdir:
       at_the_end.enter_context(lock.hold(workdir))
       at_the_end.enter_context(backlog.keeping())
+    at_the_end.enter_context(_compilation_cache(config.compilation_cache))
     if log_summary and processes.is_first():
       _log.info('%s', _describe(config, workdir))
     job.run(config, workdir)
     if job.uses_workdir and config.report.page:
       report.finish(workdir)
+
+
+def _compilation_cache(folder: str) -> contextlib.AbstractContextManager:
+  """Returns the context in which compiled programs are kept in a folder."""
+  # On GPUs, processes compile together: it stalls if only some of them find a
+  # program in a folder of their own.
+  if folder == 'none' or (not folder and processes.is_multiprocess()):
+    return contextlib.nullcontext()
+  return compilation.persistent_cache(
+    location.expand(folder) if folder else downloads.cache_folder() / 'compiled'
+  )
 
 
 def _describe(
@@ -267,6 +281,8 @@ def _join_processes(config: ml_collections.ConfigDict) -> None:
 def main(argv: list[str]) -> None:
   """Runs or shows the job of the config."""
   del argv
+  gc.freeze()
+  gc.enable()
   _start_log()
   config = _CONFIG.value
   try:

@@ -107,7 +107,12 @@ class Program:
       jax.eval_shape(stacking.unstack, state), mesh
     )
     self._shardings = sharding.shardings(self.state)
-    self.init = jax.jit(self._random_state, out_shardings=self._shardings)
+    self._on_cpu = mesh.devices.flat[0].platform == 'cpu'
+    self.init = jax.jit(
+      self._random_state,
+      out_shardings=self._shardings,
+      compiler_options=cpu.options_of_init() if self._on_cpu else None,
+    )
     train_step = steps.make_train_step(
       steps.freeze(objective, frozen) if frozen else objective,
       self._optimizer,
@@ -148,8 +153,7 @@ class Program:
       ValueError: if it does not fit into the memory of a CPU's host.
     """
     lowered = self.step.lower(self.state, self.batch, seed=self.seed)
-    on_cpu = self.mesh.devices.flat[0].platform == 'cpu'
-    compiled = cpu.compile_step(lowered) if on_cpu else lowered.compile()
+    compiled = cpu.compile_step(lowered) if self._on_cpu else lowered.compile()
     return functools.partial(compiled, seed=self._seed_array())
 
   def create_state(self, params: PyTree | None = None) -> state_lib.State:

@@ -93,6 +93,12 @@ _RUN = {
     'Class weights in the loss: none; balanced, by inverse frequency.',
     choices=steps.CLASS_WEIGHTS,
   ),
+  'compilation_cache': Adjustable(
+    '',
+    'Folder that keeps compiled programs for later runs, unless'
+    ' JAX_COMPILATION_CACHE_DIR is set; none: no folder; empty: compiled in'
+    ' $VIT_JAX_CACHE or ~/.cache/vit_jax if the run is a single process.',
+  ),
   'report.page': Adjustable(
     True, 'Whether the job writes its page, report.html.'
   ),

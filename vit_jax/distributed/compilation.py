@@ -3,15 +3,23 @@
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import logging
+import os
 import re
 import time
 from typing import Any
 
 from etils import epath
+import filelock
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from vit_jax.distributed import collectives
+
+_log = logging.getLogger(__name__)
+
+_CACHE_BYTES = 2**30
+_LOCK, _LOCK_SECONDS = '.lockfile', 10  # Those of JAX.
 
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30}
 _SIZE = r'(\d+(?:\.\d+)?)([KMG]?)'
@@ -92,19 +100,54 @@ def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
   )
 
 
-def persistent_cache(
-  folder: epath.Path,
-) -> contextlib.AbstractContextManager[None]:
-  """Caches compiled programs in a folder, to share them between runs.
+@contextlib.contextmanager
+def persistent_cache(folder: epath.Path) -> Iterator[None]:
+  """Keeps compiled programs in a folder, to share them between runs.
 
-  Has no effect if JAX is configured with another folder.
+  JAX finds a program by its code, compiler options and flags, the versions of
+  JAX and XLA, and the devices, for CPUs also their instruction set. Several
+  processes can share a local folder; when it exceeds 1 GiB, JAX removes the
+  programs that have not been used for the longest time.
+
+  If the folder cannot be written, logs a warning and has no effect. Also has no
+  effect if JAX is configured with another folder.
   """
   if jax.config.jax_compilation_cache_dir:
-    return contextlib.nullcontext()
-  return _cache_options(
-    jax_compilation_cache_dir=str(folder),
+    yield
+    return
+  is_local = '://' not in os.fspath(folder)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    if is_local:
+      _remove_incomplete(folder)
+  except OSError as error:
+    _log.warning(
+      '%s cannot keep compiled programs (%s), and later runs will compile them'
+      ' again; set compilation_cache to another folder, or to none',
+      folder,
+      error,
+    )
+    yield
+    return
+  with _cache_options(
+    jax_compilation_cache_dir=os.fspath(folder),
     jax_persistent_cache_min_compile_time_secs=0.1,
-  )
+    # With a limit, JAX locks the folder to read and write, which is local.
+    jax_compilation_cache_max_size=_CACHE_BYTES if is_local else -1,
+  ):
+    yield
+
+
+def _remove_incomplete(folder: epath.Path) -> None:
+  """Removes programs that killed processes have not written completely.
+
+  JAX writes the time of the last use after the program.
+  """
+  with filelock.FileLock(os.fspath(folder / _LOCK), timeout=_LOCK_SECONDS):
+    for program in folder.glob('*-cache'):
+      name = program.name.removesuffix('-cache')
+      if not (folder / f'{name}-atime').exists():
+        program.unlink()
 
 
 @contextlib.contextmanager

@@ -16,6 +16,9 @@ _TRIM_THRESHOLD, _NEVER = -1, -1
 _HUGE_PAGES = 14  # MADV_HUGEPAGE of Linux.
 _PAGE = 4096
 
+# Halves the time to compile; the random numbers stay the same, unlike at 0.
+_FEW_OPTIMIZATIONS = {'xla_backend_optimization_level': 1}
+
 _PRODUCTS_BY_EIGEN = {
   'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_REDUCE'
 }
@@ -38,6 +41,13 @@ def prepare() -> None:
     libc = ctypes.CDLL(None)
     libc.mallopt(_MMAP_MAX, _NO_MAPPINGS)
     libc.mallopt(_TRIM_THRESHOLD, _NEVER)
+
+
+def options_of_init() -> dict[str, int]:
+  """Returns compiler options for a program that runs once, to draw weights."""
+  if jax.config.read('jax_disable_most_optimizations'):
+    return {}
+  return _FEW_OPTIMIZATIONS
 
 
 def compile_step(lowered: Lowered) -> Compiled:

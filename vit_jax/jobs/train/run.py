@@ -4,6 +4,8 @@ Jobs differ in what the model learns and how it is evaluated: a `Trainable`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+import itertools
 import logging
 import time
 from typing import Any, Protocol
@@ -145,8 +147,13 @@ def train(
   ) as store:
     with console.phase('looking for a checkpoint'):
       restored = store.restore(program.file_state)
+    step, skipped = 0, 0
     if restored:
       step, skipped = restored.step, restored.meta['skipped']
+    batches = _Batches(config, data, program, step, skipped)
+    if step < program.total_steps:
+      batches.read_first()
+    if restored:
       finite.check(
         restored.state,
         f'{workdir / files.CHECKPOINTS / str(step)}',
@@ -156,12 +163,10 @@ def train(
       begin -= restored.meta['seconds']
       state = program.to_training_layout(restored.state)
     else:
-      step, skipped = 0, 0
       with console.phase('initializing the parameters'):
         state = program.create_state(params)
     del start, params, restored
     metric_log = metrics_lib.MetricLog(workdir, resume_step=step)
-    batches = _Batches(config, data, program, step, skipped)
     best_step = (files.read_json(workdir / files.BEST_STEP) or {}).get('step')
 
     def report(progress: loop.Progress) -> None:
@@ -277,8 +282,20 @@ class _Batches:
     self._start_step = start_step
     self._skipped_before = skipped
     self._skipped_here = 0
+    self._first_read = None
 
-  def __iter__(self) -> Iterator[steps.Batch]:
+  def read_first(self) -> None:
+    """Starts to read the first batch, in a thread.
+
+    TensorFlow takes seconds to be imported and to start reading. Meanwhile, the
+    step is compiled.
+    """
+    reader = futures.ThreadPoolExecutor(1)
+    self._first_read = reader.submit(self._read)
+    reader.shutdown(wait=False)
+
+  def _read(self) -> Iterator[pipeline.Batch]:
+    """Returns the batches when the first one has been read."""
     batches = pipeline.train_batches(
       self._data.train,
       self._data.train_transform,
@@ -289,7 +306,10 @@ class _Batches:
       skip_corrupt=self._config.data.skip_corrupt,
       **mesh_lib.input_share(self._program.mesh),
     )
-    for batch in batches:
+    return itertools.chain([next(batches)], batches)
+
+  def __iter__(self) -> Iterator[steps.Batch]:
+    for batch in self._first_read.result():
       self._skipped_here += int(np.sum(batch['mask'] == 0))
       needed = {name: batch[name] for name in self._program.batch}
       yield mesh_lib.put_batch(needed, self._program.mesh)
