@@ -117,7 +117,56 @@ def test_counts_are_those_of_the_model_that_trains():
   )
 
 
-def test_show_needs_no_tensorflow_and_no_devices(tmp_path):
+def test_every_job_has_its_function():
+  for name, job in jobs.JOBS.items():
+    assert callable(getattr(job.module, job.function)), name
+
+
+def test_compiled_programs_are_kept_in_the_cache_of_the_user(
+  monkeypatch, tmp_path, caplog
+):
+  def folder(text=''):
+    with main._compilation_cache(text):
+      return jax.config.jax_compilation_cache_dir
+
+  given = jax.config.jax_compilation_cache_dir
+  assert folder() == folder('none') == given  # That of tests/conftest.py.
+  jax.config.update('jax_compilation_cache_dir', None)
+  try:
+    monkeypatch.setenv('VIT_JAX_CACHE', str(tmp_path))
+    assert folder() == str(tmp_path / 'compiled')
+    assert folder(str(tmp_path / 'other')) == str(tmp_path / 'other')
+    assert folder('none') is None
+    (tmp_path / 'file').touch()
+    assert folder(str(tmp_path / 'file')) is None
+    (record,) = caplog.records
+    assert 'set compilation_cache to another folder' in record.getMessage()
+    # Each process would have its own programs.
+    monkeypatch.setattr(main.processes, 'is_multiprocess', lambda: True)
+    assert folder() is None
+    assert folder(str(tmp_path / 'other')) == str(tmp_path / 'other')
+  finally:
+    jax.config.update('jax_compilation_cache_dir', given)
+
+
+# Their imports take seconds; jobs import them when they need them.
+HEAVY = (
+  'faiss',
+  'jinja2',
+  'keras',
+  'matplotlib',
+  'pandas',
+  'scipy',
+  'sklearn',
+  'tensorflow',
+  'tensorflow_datasets',
+  'torch',
+  'vit_jax.jobs.train',
+  'vit_jax.page',
+)
+
+
+def test_show_needs_no_heavy_imports_and_no_devices(tmp_path):
   command = [
     'vit_jax.main',
     '--config=configs/vit_l16.py:imagenet2012',
@@ -126,7 +175,7 @@ def test_show_needs_no_tensorflow_and_no_devices(tmp_path):
   ]
   code = (
     'import runpy, sys, atexit\n'
-    'loaded = lambda: print("tensorflow" in sys.modules)\n'
+    f'loaded = lambda: print({{*{HEAVY}}} & {{*sys.modules}})\n'
     'atexit.register(loaded)\n'
     f'sys.argv = {command!r}\n'
     'runpy.run_module("vit_jax.main", run_name="__main__")\n'
@@ -140,7 +189,7 @@ def test_show_needs_no_tensorflow_and_no_devices(tmp_path):
     check=True,
   ).stdout
   lines = shown.splitlines()
-  assert lines.pop() == 'False'
+  assert lines.pop() == 'set()'
   assert lines[0] == f'job pretrain, work directory {tmp_path / "run"}'
   shown_keys = dict(line.split(maxsplit=1) for line in lines[2:-4])
   assert shown_keys['optim.lr'] == '0.003'

@@ -24,6 +24,17 @@ def test_importing_the_package_does_not_load_tensorflow():
   )
 
 
+def test_keras_is_imported_only_if_it_is_used():
+  run("""
+import sys
+from vit_jax.data.lazy_tensorflow import tf, tfds
+assert tf.constant(2).numpy() == 2 and tfds.__version__
+assert not {'keras', 'sklearn', 'matplotlib'} & {*sys.modules}
+assert 'keras.src' not in sys.modules
+assert tf.keras.layers.Dense(3).units == 3
+""")
+
+
 def test_tensorflow_hides_gpus_however_it_is_imported():
   run("""
 import tensorflow

@@ -53,12 +53,17 @@ def test_persistent_cache_is_only_used_in_its_context(tmp_path):
       assert jax.config.jax_compilation_cache_dir == str(tmp_path)
       jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
       jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3)))
-    files = list(tmp_path.iterdir())
-    assert files
+    files = sorted(tmp_path.iterdir())
+    (program,) = tmp_path.glob('*-cache')
     assert jax.config.jax_compilation_cache_dir is None
     assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.3
     jax.jit(lambda x: jnp.cos(x) @ x)(jnp.ones((3, 3)))
-    assert list(tmp_path.iterdir()) == files
+    assert sorted(tmp_path.iterdir()) == files
+    # A process was killed before it had written another program.
+    incomplete = tmp_path / 'jit_f-0123-cache'
+    incomplete.write_bytes(program.read_bytes()[:9])
+    with compilation.persistent_cache(epath.Path(tmp_path)):
+      assert sorted(tmp_path.iterdir()) == files
   finally:
     jax.config.update('jax_compilation_cache_dir', given)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', seconds)

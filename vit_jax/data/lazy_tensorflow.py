@@ -8,7 +8,6 @@ do not need them. Modules that import `tf` from here need
 from collections.abc import Iterator
 import contextlib
 import functools
-import gc
 import importlib
 import os
 import sys
@@ -34,7 +33,7 @@ class _LazyModule:
 
   @functools.cached_property
   def _module(self) -> ModuleType:
-    with self._lock, _without_keras(), _without_garbage_collection():
+    with self._lock, _without_keras():
       module = importlib.import_module(self._name)
       _hide_accelerators()
       return module
@@ -66,18 +65,6 @@ def _without_keras() -> Iterator[None]:
     yield
   finally:
     del sys.modules[_KERAS]
-
-
-@contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-  """Saves a third of the time to import TensorFlow's many objects."""
-  was_enabled = gc.isenabled()
-  gc.disable()
-  try:
-    yield
-  finally:
-    if was_enabled:
-      gc.enable()
 
 
 if TYPE_CHECKING:
