@@ -99,5 +99,21 @@ def test_bytes_of_hbm():
   assert program_cost.hbm_bytes(hlo.parse(MODULE)) == loop + product + copy
 
 
+def test_loop_that_the_compiler_unrolled():
+  text = (
+    MODULE.replace(
+      'ROOT %t = (s32[]) tuple(%i)',
+      """%two = s32[]{:S(6)} constant(2)
+  %j = s32[]{:S(6)} add(%i, %two)
+  ROOT %t = (s32[]) tuple(%j)""",
+    )
+    .replace('compare(%c, %limit)', 'compare(%i, %limit)')
+    .replace(
+      '%limit =', '%i = s32[]{:S(6)} get-tuple-element(%c), index=0\n  %limit ='
+    )
+  )
+  assert program_cost.estimated_cycles(hlo.parse(text)) == 24 // 2 * 100 + 7
+
+
 def test_estimated_cycles():
   assert program_cost.estimated_cycles(hlo.parse(MODULE)) == 24 * 100 + 7

@@ -1,6 +1,6 @@
 """A compiled program, parsed from its HLO text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import functools
 import math
@@ -138,10 +138,12 @@ def parse(text: str) -> Program:
     for instruction in computations[name].values():
       called, times = instruction.called, number
       if instruction.operation == 'while':
-        condition = instruction.attribute(r'condition=%?([\w.-]+)')
-        times *= _trip_count(
-          computations[condition], any(map(is_costly, called))
+        condition, body = (
+          computations[instruction.attribute(rf'{name}=%?([\w.-]+)')]
+          for name in ('condition', 'body')
         )
+        must_be_known = any(map(is_costly, called))
+        times *= _trip_count(condition, body, must_be_known)
       for other in called:
         visit(
           other, times, is_scheduled and instruction.operation in CONTROL_FLOW
@@ -173,22 +175,40 @@ def _computations(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
   return computations, entry
 
 
-def _trip_count(condition: Computation, must_be_known: bool) -> int:
-  """Returns the constant upper bound of a counter that starts at 0."""
-  limits = [
-    int(instruction.literal)
-    for instruction in condition.values()
-    if instruction.operation == 'constant'
-    and instruction.result.startswith('s32[]')
-  ]
+def _trip_count(
+  condition: Computation, body: Computation, must_be_known: bool
+) -> int:
+  """Returns the trip count of a loop with a counter that starts at 0."""
+  limits = _integers(condition.values())
   if len(limits) == 1:
-    return limits[0]
+    return math.ceil(limits[0] / _step(condition, body))
   if must_be_known:
     raise ValueError(
       f'cannot determine the trip count of a loop with {len(limits)} constants'
       ' in its condition; expected one.'
     )
   return 1
+
+
+def _step(condition: Computation, body: Computation) -> int:
+  """Returns what a loop adds to its counter: 1, unless XLA unrolled it."""
+  for instruction in condition.values():
+    if instruction.operation == 'get-tuple-element':
+      index = int(instruction.attribute(r'index=(\d+)'))
+      root = next(each for each in body.values() if each.is_root)
+      update = body[root.operands[index]]
+      if update.operation == 'add':
+        return sum(_integers(map(body.get, update.operands))) or 1
+  return 1
+
+
+def _integers(instructions: Iterable[Instruction]) -> list[int]:
+  return [
+    int(instruction.literal)
+    for instruction in instructions
+    if instruction.operation == 'constant'
+    and instruction.result.startswith(('s32[]', 'u32[]'))
+  ]
 
 
 def _array(bits: str, sides: str, order: str, layout: str) -> Array:
