@@ -302,12 +302,15 @@ JOB_KEYS = {
     8, 'Largest number of images to visualize attention for.', low=1
   ),
   'inspect.pages': Key(
-    1, 'How many of these images get an interactive page of attention.', low=0
+    1,
+    'Number of images, the first of those visualized, that get an interactive'
+    ' page of attention.',
+    low=0,
   ),
   'inspect.page_mb': Key(
     100.0,
-    'Largest size of such a page in MB; if all layers need more, it has some of'
-    ' them, evenly spaced.',
+    'Largest size of an interactive page in MB; if all layers do not fit, the'
+    ' page has evenly spaced ones.',
     low=1,
     high=400,  # Browsers limit the length of texts.
   ),
