@@ -1,4 +1,4 @@
-"""What a compiled program computes and moves, counted in its instructions.
+"""FLOPs and memory traffic of a compiled program, counted in its HLO.
 
 XLA's `cost_analysis` counts the body of a loop once, whatever its trip count.
 With one iteration per loop, `operations` would be below its count by the
