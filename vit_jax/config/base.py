@@ -197,6 +197,5 @@ def load_run(path: str) -> tuple[dict[str, Any], str]:
       ' ViT-B/16,cifar10.'
     )
   flat = values_lib.from_json(flat, folder / run_folder.CONFIG)
-  final = folder / run_folder.FINAL_WEIGHTS
-  weights = final if given.is_dir() and final.exists() else given
+  weights = run_folder.final_weights(given)
   return {k: v for k, v in flat.items() if k in KEYS}, str(weights)
