@@ -40,9 +40,7 @@ from vit_jax import config as config_lib
 def get_config(argument: str = '') -> ml_collections.ConfigDict:
   """Returns the config for 'RUN,FORMAT' or, for StableHLO, 'RUN'."""
   config = config_lib.base(job='export', batch_size=16)
-  config.model.name = ''
-  config.data.update(image_size=0, eval_crop='', eval_interpolation='')
-  config.loss = ''
+  config_lib.leave_to_checkpoint(config)
   run, comma, format = argument.rpartition(',')
   config.init_from = run if comma else format
   if comma:

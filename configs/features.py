@@ -50,9 +50,7 @@ def get_config(
 ) -> ml_collections.ConfigDict:
   """Returns the config for 'RUN', 'RUN,DATASET' or 'MODEL,DATASET'."""
   config = config_lib.base(job='features', batch_size=64)
-  config.model.name = ''
-  config.data.update(image_size=0, eval_crop='', eval_interpolation='')
-  config.loss = ''
+  config_lib.leave_to_checkpoint(config)
   model, comma, dataset = argument.partition(',')
   if comma and not (model and location.expand(model).exists()):
     config.model.name = model

@@ -39,8 +39,7 @@ def get_config(
 ) -> ml_collections.ConfigDict:
   """Returns the config for 'MODEL,DATASET' or for 'RUN'."""
   config = config_lib.base(job='inspect_model', batch_size=16)
-  config.model.name = ''
-  config.data.update(image_size=0, eval_crop='', eval_interpolation='')
+  config_lib.leave_to_checkpoint(config)
   model, comma, dataset = argument.partition(',')
   if comma:
     config.model.name = model

@@ -10,6 +10,7 @@ from vit_jax.config.base import (
   changed_keys,
   check,
   flatten,
+  leave_to_checkpoint,
   load_run,
   set_keys,
 )
@@ -39,6 +40,7 @@ __all__ = [
   'from_json',
   'held_out_metric',
   'image_size',
+  'leave_to_checkpoint',
   'load_run',
   'model_options',
   'profiled_steps',

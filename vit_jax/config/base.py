@@ -78,6 +78,13 @@ def set_keys(
     config[other] = KEYS[other].default
 
 
+def leave_to_checkpoint(config: ml_collections.ConfigDict) -> None:
+  """Empties the keys of a job that come from its checkpoint by default."""
+  config.model.name = ''
+  config.data.image_size = 0
+  config.update_from_flattened_dict(dict.fromkeys(_FROM_CHECKPOINT, ''))
+
+
 def check(
   config: ml_collections.ConfigDict, *, takes_steps: bool = True
 ) -> None:
