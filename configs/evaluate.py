@@ -54,7 +54,7 @@ def get_config(
   config = config_lib.base(job='evaluate', batch_size=256)
   config_lib.leave_to_checkpoint(config)
   model, comma, dataset = argument.partition(',')
-  if comma:
+  if comma and config_lib.is_model(model):
     config.model.name = model
     _set_dataset(config, dataset)
   else:

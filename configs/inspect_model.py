@@ -41,7 +41,7 @@ def get_config(
   config = config_lib.base(job='inspect_model', batch_size=16)
   config_lib.leave_to_checkpoint(config)
   model, comma, dataset = argument.partition(',')
-  if comma:
+  if comma and config_lib.is_model(model):
     config.model.name = model
     known = catalog.DATASETS.get(dataset)
     splits = known.num_examples if known else ('test',)
