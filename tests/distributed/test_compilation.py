@@ -68,6 +68,34 @@ def test_program_for_eight_cores(mesh):
   assert limits.binding(times) == 'HBM'
 
 
+def test_products_with_sharded_weights_stay_whole(monkeypatch):
+  devices = topologies.describe('v5e:2x2').devices
+  mesh = mesh_lib.create(data=1, fsdp=4, devices=devices)
+  rows = NamedSharding(mesh, PartitionSpec('fsdp'))
+  shapes = (
+    jax.ShapeDtypeStruct((2**18, 4096), jnp.bfloat16, sharding=rows),
+    jax.ShapeDtypeStruct((4096, 1024), jnp.bfloat16, sharding=rows),
+  )
+  options = compilation.step_options(mesh)
+  costs = [
+    compilation.compile_for_tpu(
+      jax.jit(jnp.dot, out_shardings=rows, compiler_options=chosen), *shapes
+    )
+    for chosen in (None, options)
+  ]
+  loops, whole = costs
+  assert loops.traffic['collective-permute'].count > 0
+  assert whole.traffic['collective-permute'].count == 0
+  assert whole.hbm_bytes < loops.hbm_bytes
+  assert whole.operations == loops.operations == 2 * 2**16 * 4096 * 1024
+
+  data = mesh_lib.create(devices=devices)
+  assert compilation.step_options(data) == {}
+  unknown = {'xla_option_of_another_version': '1'}
+  monkeypatch.setattr(compilation, '_WHOLE_PRODUCTS', unknown)
+  assert compilation.step_options(mesh) == {}
+
+
 def test_program_that_does_not_fit(mesh):
   with pytest.raises(compilation.DoesNotFitError, match='15.48 GiB') as error:
     compilation.compile_for_tpu(loss_sum, *arguments(mesh, 2**21, 2**15))

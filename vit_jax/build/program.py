@@ -19,7 +19,7 @@ import numpy as np
 from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.data import pipeline, registry
-from vit_jax.distributed import cpu, memory, sharding
+from vit_jax.distributed import compilation, cpu, memory, sharding
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.models import patch_predictor, resnet, stacking
 from vit_jax.training import lr_factors, optim, patch_targets, steps
@@ -124,6 +124,7 @@ class Program:
       train_step,
       donate_argnums=0,
       out_shardings=(self._shardings, mesh_lib.replicated(mesh)),
+      compiler_options=compilation.step_options(mesh) or None,
     )
 
   def check_memory(self) -> None:

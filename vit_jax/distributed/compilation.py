@@ -10,8 +10,10 @@ from typing import Any
 from etils import epath
 import jax
 from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import Mesh
 
 from vit_jax.distributed import collectives, hlo, program_cost
+from vit_jax.distributed import mesh as mesh_lib
 
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30}
 _SIZE = r'(\d+(?:\.\d+)?)([KMG]?)'
@@ -19,6 +21,8 @@ _DOES_NOT_FIT = (
   rf'required for .*? \({_SIZE}\) exceeds available HBM \({_SIZE}\)',
   rf'Used {_SIZE}i?B? of {_SIZE}i?B? hbm',
 )
+
+_WHOLE_PRODUCTS = {'xla_jf_spmd_threshold_for_windowed_einsum_mib': str(2**20)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +111,29 @@ def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
     ),
     compile_seconds=seconds,
   )
+
+
+def step_options(mesh: Mesh) -> dict[str, str]:
+  """Returns compiler options of training steps on a mesh.
+
+  With `fsdp`, XLA for newer TPUs splits products with sharded weights into
+  loops, to pass on shards meanwhile. In these steps, gathering the weights
+  takes a few percent of the time of the products, but the loops increase the
+  traffic of HBM (docs/results.md, "Plans"). The options prevent them, if this
+  version of XLA knows how.
+  """
+  is_tpu = mesh.devices.flat[0].platform == 'tpu'
+  sizes = mesh.shape
+  if not is_tpu or sizes[mesh_lib.FSDP] == 1 or sizes[mesh_lib.TENSOR] > 1:
+    return {}
+  nothing = jax.jit(lambda: 0, out_shardings=mesh_lib.replicated(mesh))
+  lowered = nothing.trace().lower(lowering_platforms=('tpu',))
+  try:
+    with _cache_options(jax_enable_compilation_cache=False):
+      lowered.compile(compiler_options=_WHOLE_PRODUCTS)
+  except jax.errors.JaxRuntimeError:
+    return {}
+  return _WHOLE_PRODUCTS
 
 
 def persistent_cache(
