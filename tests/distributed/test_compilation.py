@@ -79,7 +79,7 @@ def test_products_with_sharded_weights_stay_whole(monkeypatch):
   options = compilation.step_options(mesh)
   costs = [
     compilation.compile_for_tpu(
-      jax.jit(jnp.dot, out_shardings=rows, compiler_options=chosen), *shapes
+      jax.jit(jnp.dot, out_shardings=rows), *shapes, options=chosen
     )
     for chosen in (None, options)
   ]

@@ -35,6 +35,8 @@ class Program:
 
   Attributes:
     mesh: the devices.
+    compiler_options: options with which to compile `step` for devices other
+      than CPUs.
     model: the model as it is trained on the mesh, for the parameters in
       `state`.
     plain_model: the same model for official parameters.
@@ -76,6 +78,7 @@ class Program:
     """
     mesh_lib.check_batch(config.batch_size, mesh, config.optim.accumulate)
     self.mesh = mesh
+    self.compiler_options = compilation.step_options(mesh)
     self.model = model
     self.plain_model = plain_model
     self.batch = batch
@@ -124,7 +127,6 @@ class Program:
       train_step,
       donate_argnums=0,
       out_shardings=(self._shardings, mesh_lib.replicated(mesh)),
-      compiler_options=compilation.step_options(mesh) or None,
     )
 
   def check_memory(self) -> None:
@@ -150,7 +152,10 @@ class Program:
     """
     lowered = self.step.lower(self.state, self.batch, seed=self.seed)
     on_cpu = self.mesh.devices.flat[0].platform == 'cpu'
-    compiled = cpu.compile_step(lowered) if on_cpu else lowered.compile()
+    if on_cpu:
+      compiled = cpu.compile_step(lowered)
+    else:
+      compiled = lowered.compile(compiler_options=self.compiler_options)
     return functools.partial(compiled, seed=self._seed_array())
 
   def create_state(self, params: PyTree | None = None) -> state_lib.State:

@@ -69,12 +69,15 @@ class DoesNotFitError(ValueError):
     self.available = available
 
 
-def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
+def compile_for_tpu(
+  jitted: Any, *args: Any, options: dict[str, str] | None = None
+) -> Cost:
   """Compiles a jitted function for the devices of its arguments' shardings.
 
   Args:
     jitted: result of `jax.jit`.
     *args: shapes with shardings over the devices of a `topologies.Slice`.
+    options: compiler options, such as `step_options`.
 
   Raises:
     DoesNotFitError: if the memory of a device is too small.
@@ -84,7 +87,7 @@ def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
   try:
     # The cache cannot read programs back for devices that are not attached.
     with _cache_options(jax_enable_compilation_cache=False):
-      compiled = lowered.compile()
+      compiled = lowered.compile(compiler_options=options)
   except jax.errors.JaxRuntimeError as error:
     for pattern in _DOES_NOT_FIT:
       if match := re.search(pattern, str(error)):

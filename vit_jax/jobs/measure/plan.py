@@ -191,7 +191,11 @@ def _first_that_fits(
     with console.phase(what):
       try:
         cost = compilation.compile_for_tpu(
-          program.step, program.state, program.batch, program.seed
+          program.step,
+          program.state,
+          program.batch,
+          program.seed,
+          options=program.compiler_options,
         )
         return config, program, cost
       except compilation.DoesNotFitError as error:
