@@ -95,4 +95,6 @@ def test_products_are_compiled_for_eigen(optimized):
 
 
 def test_unknown_compiler_options_are_dropped():
-  assert cpu.supported_options({'xla_cpu_option_of_another_version': '1'}) == {}
+  assert (
+    cpu.supported_options((('xla_cpu_option_of_another_version', '1'),)) == {}
+  )

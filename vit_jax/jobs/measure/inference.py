@@ -167,7 +167,10 @@ class _Trials:
       self.memory = (device.memory_stats() or {}).get('bytes_limit')
     self.rates = []
     self._forward = jax.jit(
-      lambda params, images: model.apply({'params': params}, images)[0]
+      lambda params, images: model.apply(
+        {'params': params}, images, tokens=False
+      )[0],
+      compiler_options=cpu.compiler_options(device),
     )
 
   def fits(self, batch_size: int) -> bool:

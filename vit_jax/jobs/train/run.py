@@ -24,8 +24,8 @@ from vit_jax.build import program as program_lib
 from vit_jax.checkpoints import finite
 from vit_jax.checkpoints import store as store_lib
 from vit_jax.data import pipeline
-from vit_jax.distributed import cpu, preemption, processes, sharding
 from vit_jax.distributed import mesh as mesh_lib
+from vit_jax.distributed import preemption, processes, sharding
 from vit_jax.models import stacking
 from vit_jax.training import loop, steps
 from vit_jax.training import state as state_lib
@@ -101,7 +101,6 @@ def train(
   """
   if claim.is_finished(config_lib.flatten(config), workdir, training=True):
     return
-  cpu.prepare()
 
   # From the config to parts; an invalid config fails here.
   config = config.copy_and_resolve_references()
