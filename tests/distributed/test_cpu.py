@@ -39,6 +39,14 @@ for _ in range(10):
 print(statistics.median_low(b - a for a, b in zip(faults[3:], faults[4:])))
 """
 
+# Bytes that are given back, and that the next call takes again.
+GIVE_BACK = """
+expected = step(x).block_until_ready()
+print(cpu.give_back_memory())
+assert (step(x) == expected).all()
+print(cpu.give_back_memory())
+"""
+
 # Sizes in kB and flags of all memory mappings.
 COMPILE = """
 cpu.compile_step(step.lower(x))(x).block_until_ready()
@@ -66,6 +74,12 @@ def test_steps_reuse_memory():
   assert int(run(COUNT, '')) > 10_000
   # One process in 50 maps the block in every step all the same.
   assert any(int(run(COUNT, 'cpu.prepare()')) < 1_000 for _ in range(3))
+
+
+@ON_LINUX
+def test_kept_memory_is_given_back():
+  first, second = map(int, run(GIVE_BACK, 'cpu.prepare()').split())
+  assert first > 60 << 20 and second > 60 << 20
 
 
 @ON_LINUX

@@ -24,8 +24,8 @@ from vit_jax.build import program as program_lib
 from vit_jax.checkpoints import finite
 from vit_jax.checkpoints import store as store_lib
 from vit_jax.data import pipeline
+from vit_jax.distributed import cpu, preemption, processes, sharding
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.distributed import preemption, processes, sharding
 from vit_jax.models import stacking
 from vit_jax.training import loop, steps
 from vit_jax.training import state as state_lib
@@ -235,6 +235,8 @@ def train(
           )
       if stop_signal.stopped:
         return
+      del train_step
+      _give_back_memory()
 
     # The last step is evaluated, and the results are written.
     metrics, predictions = evaluate(step, state)
@@ -256,6 +258,13 @@ def train(
       num_train_examples=data.train.num_examples,
       **details,
     )
+  _give_back_memory()
+
+
+def _give_back_memory() -> None:
+  freed = cpu.give_back_memory() / 2**30
+  if freed >= 0.01:
+    _log.info('returned %.2f GiB of free memory to the system', freed)
 
 
 class _Batches:
