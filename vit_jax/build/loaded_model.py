@@ -25,14 +25,6 @@ from vit_jax.evaluation import classification, multi_label, representations
 from vit_jax.inspection import attention_maps
 
 _THREADS = 8
-# These come from the checkpoint, unless `load` is given others.
-_FROM_CHECKPOINT = {
-  'model.name': '',
-  'loss': '',
-  'data.image_size': 0,
-  'data.eval_crop': '',
-  'data.eval_interpolation': '',
-}
 
 
 def load(
@@ -62,7 +54,8 @@ def load(
       ' augreg:B/16-imagenet2012.'
     )
   config = config_lib.base(job='predict', batch_size=batch_size, init_from=path)
-  config_lib.set_keys(config, _FROM_CHECKPOINT | dict(keys or {}))
+  config_lib.leave_to_checkpoint(config)
+  config_lib.set_keys(config, keys or {})
   config_lib.check(config, takes_steps=False)
   # Small numbers of images are padded to a power of two.
   sizes = (2**i for i in range(math.ceil(math.log2(batch_size))))

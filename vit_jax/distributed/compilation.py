@@ -11,7 +11,7 @@ from etils import epath
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from vit_jax.distributed import collectives
+from vit_jax.distributed import collectives, hlo, program_cost
 
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30}
 _SIZE = r'(\d+(?:\.\d+)?)([KMG]?)'
@@ -29,14 +29,22 @@ class Cost:
     arguments: bytes of its arguments.
     temporaries: bytes of its temporary buffers.
     peak: largest number of bytes in use at any time.
+    operations: same as in `program_cost`.
+    hbm_bytes: same as in `program_cost`.
+    estimated_cycles: same as in `program_cost`.
     traffic: its collectives, by kind.
+    chip_bytes: bytes that each chip sends to others.
     compile_seconds: compile time.
   """
 
   arguments: int
   temporaries: int
   peak: int
+  operations: int
+  hbm_bytes: int
+  estimated_cycles: int
   traffic: dict[str, collectives.Traffic]
+  chip_bytes: float
   compile_seconds: float
 
 
@@ -82,13 +90,22 @@ def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
           round(float(available) * _UNITS[available_unit]),
         ) from error
     raise
+  seconds = time.perf_counter() - begin
   memory = compiled.memory_analysis()
+  program = hlo.parse(compiled.as_text())
+  devices = jax.tree.leaves(args)[0].sharding.mesh.devices.flat
   return Cost(
     arguments=memory.argument_size_in_bytes,
     temporaries=memory.temp_size_in_bytes,
     peak=memory.peak_memory_in_bytes,
-    traffic=collectives.traffic(compiled.as_text()),
-    compile_seconds=time.perf_counter() - begin,
+    operations=program_cost.operations(program),
+    hbm_bytes=program_cost.hbm_bytes(program),
+    estimated_cycles=program_cost.estimated_cycles(program),
+    traffic=collectives.traffic(program),
+    chip_bytes=collectives.bytes_per_chip(
+      program, [tuple(device.coords) for device in devices]
+    ),
+    compile_seconds=seconds,
   )
 
 
