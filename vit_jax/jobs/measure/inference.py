@@ -13,6 +13,7 @@ import ml_collections
 
 from vit_jax import build, foreign_errors
 from vit_jax import config as config_lib
+from vit_jax.distributed import cpu
 from vit_jax.evaluation import inference_table, throughput
 from vit_jax.inspection import figures, study_charts
 from vit_jax.workdir import claim, console, files, results
