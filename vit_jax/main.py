@@ -30,7 +30,7 @@ from vit_jax import config as config_lib
 from vit_jax import foreign_errors, jobs, printing
 from vit_jax.build import summary
 from vit_jax.checkpoints import backlog, location
-from vit_jax.distributed import processes
+from vit_jax.distributed import cpu, processes
 from vit_jax.page import report
 from vit_jax.workdir import lock
 
@@ -88,6 +88,8 @@ def run(
       at_the_end.enter_context(backlog.keeping())
     if log_summary and processes.is_first():
       _log.info('%s', _describe(config, workdir))
+    if job.has_model:
+      cpu.prepare()
     job.run(config, workdir)
     if job.uses_workdir and config.report.page:
       report.finish(workdir)
