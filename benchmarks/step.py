@@ -88,7 +88,10 @@ def _our_forward(options, name):
   )()
   model = ours.create(name, scan=options.only == SCAN, dtype=options.dtype)
   images = ours.batch(options.forward_batch, options.image_size)['image']
-  forward = jax.jit(lambda params, x: model.apply({'params': params}, x)[0])
+  forward = jax.jit(
+    lambda params, x: model.apply({'params': params}, x, tokens=False)[0],
+    compiler_options=cpu.compiler_options(jax.local_devices()[0]),
+  )
   return lambda: jax.block_until_ready(forward(params, images))
 
 

@@ -52,11 +52,9 @@ def get_config(
 ) -> ml_collections.ConfigDict:
   """Returns the config for 'MODEL,DATASET' or for 'RUN'."""
   config = config_lib.base(job='evaluate', batch_size=256)
-  config.model.name = ''
-  config.data.update(image_size=0, eval_crop='', eval_interpolation='')
-  config.loss = ''
+  config_lib.leave_to_checkpoint(config)
   model, comma, dataset = argument.partition(',')
-  if comma:
+  if comma and config_lib.is_model(model):
     config.model.name = model
     _set_dataset(config, dataset)
   else:

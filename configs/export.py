@@ -35,26 +35,14 @@ jax2onnx; without it, an error shows how to install it. Hardware: any.
 import ml_collections
 
 from vit_jax import config as config_lib
-from vit_jax.checkpoints import location, names
-from vit_jax.workdir import files
 
 
 def get_config(argument: str = '') -> ml_collections.ConfigDict:
   """Returns the config for 'RUN,FORMAT' or, for StableHLO, 'RUN'."""
   config = config_lib.base(job='export', batch_size=16)
-  config.model.name = ''
-  config.data.update(image_size=0, eval_crop='', eval_interpolation='')
-  config.loss = ''
+  config_lib.leave_to_checkpoint(config)
   run, comma, format = argument.rpartition(',')
-  config.init_from = _final_weights(run if comma else format)
+  config.init_from = run if comma else format
   if comma:
     config_lib.set_keys(config, {'export.format': format})
   return config
-
-
-def _final_weights(path):
-  """Returns the final weights of a run; other paths and names unchanged."""
-  if not path or names.is_name(path):
-    return path
-  final = location.expand(path) / files.FINAL_WEIGHTS
-  return str(final) if final.exists() else path

@@ -41,7 +41,6 @@ flowers.
 import ml_collections
 
 from vit_jax import config as config_lib
-from vit_jax.checkpoints import location
 from vit_jax.data import catalog
 
 
@@ -50,11 +49,9 @@ def get_config(
 ) -> ml_collections.ConfigDict:
   """Returns the config for 'RUN', 'RUN,DATASET' or 'MODEL,DATASET'."""
   config = config_lib.base(job='features', batch_size=64)
-  config.model.name = ''
-  config.data.update(image_size=0, eval_crop='', eval_interpolation='')
-  config.loss = ''
+  config_lib.leave_to_checkpoint(config)
   model, comma, dataset = argument.partition(',')
-  if comma and not (model and location.expand(model).exists()):
+  if comma and config_lib.is_model(model):
     config.model.name = model
   else:
     keys, config.init_from = config_lib.load_run(model)

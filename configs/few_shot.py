@@ -43,7 +43,7 @@ def get_config(
   config.model.name = ''
   config.data.image_size = 0
   model, comma, datasets = argument.partition(',')
-  if comma:
+  if comma and config_lib.is_model(model):
     config.model.name = model
     config_lib.set_keys(config, {'few_shot.datasets': datasets})
   else:

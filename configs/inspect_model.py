@@ -20,7 +20,9 @@ Writes pictures, their arrays in `inspection.npz`, and their numbers in
   (`inspect.num_images`) of the split `test`, or the first of `data.eval`;
 - `rollout.png`, the attention from the class token, or the mean of tokens if
   there is none, back to the image;
-- `attention_maps_N.png`, the same for single heads, for each image drawn.
+- `attention_maps_N.png`, the same for single heads, for each image drawn;
+- `attention_1.html`, a page that shows what each patch of the first image
+  attends to, by layer and head (`inspect.pages` sets the number of images).
 
 A ResNet has only filters. Hardware: any. Expected (section 4.5, Appendix D.7):
 filters that look like basis functions; positions most similar to those in their
@@ -39,10 +41,9 @@ def get_config(
 ) -> ml_collections.ConfigDict:
   """Returns the config for 'MODEL,DATASET' or for 'RUN'."""
   config = config_lib.base(job='inspect_model', batch_size=16)
-  config.model.name = ''
-  config.data.update(image_size=0, eval_crop='', eval_interpolation='')
+  config_lib.leave_to_checkpoint(config)
   model, comma, dataset = argument.partition(',')
-  if comma:
+  if comma and config_lib.is_model(model):
     config.model.name = model
     known = catalog.DATASETS.get(dataset)
     splits = known.num_examples if known else ('test',)

@@ -22,8 +22,7 @@ from vit_jax import config as config_lib
 def get_config(paths: str = 'A.npz,B.npz') -> ml_collections.ConfigDict:
   """Returns the config for checkpoints separated by commas."""
   config = config_lib.base(job='interpolate', batch_size=256)
-  config.model.name = ''
-  config.data.update(eval='', image_size=0, eval_crop='', eval_interpolation='')
-  config.loss = ''
+  config_lib.leave_to_checkpoint(config)
+  config.data.eval = ''
   config_lib.set_keys(config, {'interpolate.paths': paths})
   return config

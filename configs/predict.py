@@ -36,8 +36,6 @@ from vit_jax import config as config_lib
 def get_config(paths: str = '') -> ml_collections.ConfigDict:
   """Returns the config for images at `paths`, separated by commas."""
   config = config_lib.base(job='predict', batch_size=32)
-  config.model.name = ''
-  config.data.update(image_size=0, eval_crop='', eval_interpolation='')
-  config.loss = ''
+  config_lib.leave_to_checkpoint(config)
   config_lib.set_keys(config, {'predict.paths': paths})
   return config

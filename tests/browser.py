@@ -6,12 +6,23 @@ import json
 import os
 import shutil
 
-from selenium import webdriver
-from selenium.webdriver.chrome import options as chrome_options
-from selenium.webdriver.chrome import service as chrome_service
+import pytest
+
+try:
+  from selenium import webdriver
+  from selenium.webdriver.chrome import options as chrome_options
+  from selenium.webdriver.chrome import service as chrome_service
+  from selenium.webdriver.common.keys import Keys
+  from selenium.webdriver.support import select
+except ImportError:
+  webdriver = None
 
 BROWSER = shutil.which('chromium') or shutil.which('google-chrome')
 DRIVER = shutil.which('chromedriver')
+needs_browser = pytest.mark.skipif(
+  not (webdriver and BROWSER and DRIVER),
+  reason='needs Chromium, its driver and Selenium',
+)
 
 _NOT_DRAWN = """
   const images = [...document.images]
@@ -72,6 +83,38 @@ class Browser:
     """Returns the number of elements."""
     return len(self._driver.find_elements('css selector', selector))
 
+  def text(self, selector):
+    """Returns the visible text of an element."""
+    return self._element(selector).text
+
+  def point(self, selector, right, down, *, click=False):
+    """Moves the pointer to a share of an element's width and height."""
+    element = self._element(selector)
+    self._driver.execute_script(
+      'arguments[0].scrollIntoView({block: "center"})', element
+    )
+    # Offsets are relative to the centre.
+    x, y = (
+      (right - 0.5) * element.rect['width'],
+      (down - 0.5) * element.rect['height'],
+    )
+    actions = webdriver.ActionChains(self._driver, duration=0)
+    actions.move_to_element_with_offset(element, round(x), round(y))
+    (actions.click() if click else actions).perform()
+
+  def press(self, selector, *keys):
+    """Presses keys in an element, by name; modifiers are held until the end."""
+    codes = [getattr(Keys, name) for name in keys]
+    self._element(selector).send_keys(*codes)
+
+  def choose(self, selector, option):
+    """Chooses an option of a list by its text."""
+    select.Select(self._element(selector)).select_by_visible_text(option)
+
+  def run(self, script):
+    """Returns the result of a script."""
+    return self._driver.execute_script(script)
+
   def colours(self):
     """Returns the colours of background and text of the page."""
     return self._driver.execute_script(
@@ -83,6 +126,9 @@ class Browser:
     """Saves a picture of the whole page."""
     shot = self._command('Page.captureScreenshot', captureBeyondViewport=True)
     path.write_bytes(base64.b64decode(shot['data']))
+
+  def _element(self, selector):
+    return self._driver.find_element('css selector', selector)
 
   def _requests(self):
     for entry in self._log('performance'):

@@ -1,5 +1,6 @@
 """The notebooks are committed without outputs, and run from top to bottom."""
 
+import inspect
 import re
 
 import nbclient
@@ -11,7 +12,7 @@ import runs
 NOTEBOOKS = sorted((runs.ROOT / 'notebooks').glob('*.ipynb'))
 NAMES = [path.stem for path in NOTEBOOKS]
 # Number of pictures that each notebook shows.
-PICTURES = {'finetune': 1, 'inspect': 5, 'quickstart': 2}
+PICTURES = {'features': 4, 'finetune': 1, 'inspect': 5, 'quickstart': 2}
 
 
 def code(notebook):
@@ -44,21 +45,54 @@ def test_first_cell_and_repository_are_the_same_everywhere():
   ]
 
 
-@pytest.mark.parametrize('path', NOTEBOOKS, ids=NAMES)
-def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
+def shrink_digits():
+  """Makes the model of configs/digits.py tiny; runs in the kernel."""
+  from configs import digits
+
+  def small(full=digits.get_config):
+    config = full()
+    config.batch_size = 32
+    config.model.update(depth=1, width=16, mlp_dim=16, heads=2)
+    config.optim.warmup_steps = 1
+    return config
+
+  digits.get_config = small
+
+
+def test_run_from_top_to_bottom(tmp_path, monkeypatch):
+  """Runs all notebooks in one kernel, which imports and compiles once.
+
+  They also share a folder, and the model that they train in it if they are
+  given none. Names that one defines are unknown to the next.
+  """
   monkeypatch.setenv('PYTHONPATH', str(runs.ROOT))
-  notebook = nbformat.read(path, as_version=4)
-  for cell in code(notebook):  # Few, but more than the 100 steps of warm-up.
-    cell.source = re.sub(r'(total_steps ?= ?)\d+', r'\g<1>110', cell.source)
+  everything = nbformat.v4.new_notebook()
+
+  def add(source):
+    everything.cells.append(nbformat.v4.new_code_cell(source))
+
+  add(f'{inspect.getsource(shrink_digits)}\nshrink_digits()')
+  notebooks = {}
+  for path in NOTEBOOKS:
+    add('%reset -f')
+    notebooks[path.stem] = code(nbformat.read(path, as_version=4))
+    for cell in notebooks[path.stem]:
+      # More than the steps of warm-up.
+      cell.source = re.sub(r'(total_steps ?= ?)\d+', r'\g<1>30', cell.source)
+    everything.cells += notebooks[path.stem]
   client = nbclient.NotebookClient(
-    notebook,
+    everything,
     timeout=600,
     kernel_name='python3',
     resources={'metadata': {'path': str(tmp_path)}},
   )
   client.execute()
-  outputs = [out for cell in code(notebook) for out in cell.outputs]
-  shown = [out.data for out in outputs if 'data' in out]
-  assert sum('image/png' in data for data in shown) == PICTURES[path.stem]
-  errors = [out.text for out in outputs if out.get('name') == 'stderr']
-  assert not errors
+  for name, cells in notebooks.items():
+    outputs = [out for cell in cells for out in cell.outputs]
+    shown = [out.data for out in outputs if 'data' in out]
+    assert sum('image/png' in data for data in shown) == PICTURES[name]
+    assert not [out.text for out in outputs if out.get('name') == 'stderr']
+  cells = notebooks['features']
+  text = ''.join(out.get('text', '') for x in cells for out in x.outputs)
+  (percent,) = re.findall(r'nearest neighbours: ([\d.]+)%', text)
+  assert float(percent) > 25  # After only 30 steps; by chance, it is 10.

@@ -34,7 +34,7 @@ from vit_jax import config as config_lib
 from vit_jax import foreign_errors, jobs, printing
 from vit_jax.build import summary
 from vit_jax.checkpoints import backlog, downloads, location
-from vit_jax.distributed import compilation, processes
+from vit_jax.distributed import compilation, cpu, processes
 from vit_jax.workdir import lock
 
 with epy.lazy_imports():  # Draws with Matplotlib, at the end of the job.
@@ -95,6 +95,8 @@ def run(
     at_the_end.enter_context(_compilation_cache(config.compilation_cache))
     if log_summary and processes.is_first():
       _log.info('%s', _describe(config, workdir))
+    if job.has_model:
+      cpu.prepare()
     job.run(config, workdir)
     if job.uses_workdir and config.report.page:
       report.finish(workdir)

@@ -55,7 +55,7 @@ def folder(module, params, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def loaded(folder):
-  return vit_jax.load(folder / 'final.npz', batch_size=4)
+  return vit_jax.load(folder, batch_size=4)
 
 
 def test_all_kinds_of_images_have_the_same_predictions(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 from etils import epath
 import jax
@@ -51,6 +52,18 @@ def test_averaged_weights_are_preferred(tmp_path):
   save(tmp_path, 1, average=True)
   halved = jax.tree.map(lambda x: x / 2, params_at(1))
   weights.assert_same(checkpoints.load(tmp_path), halved)
+
+
+def test_a_finished_run_needs_no_checkpoints(tmp_path):
+  save(tmp_path, 3)
+  config = {'model.gelu': 'erf', 'model.norm_eps': 1e-5}
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  checkpoints.export(params_at(10), tmp_path / 'final.npz')
+  for _ in range(2):
+    params, description = checkpoints.load_with_description(tmp_path)
+    weights.assert_same(params, params_at(10))
+    assert (description.gelu, description.norm_eps) == ('erf', 1e-5)
+    shutil.rmtree(tmp_path / 'checkpoints', ignore_errors=True)
 
 
 def test_unfinished_and_damaged_checkpoints_are_skipped(tmp_path, caplog):

@@ -340,6 +340,32 @@ def test_model_options_leave_out_what_is_unset():
   assert (options['depth'], options['representation_size']) == (3, 'width')
 
 
+@pytest.mark.parametrize(
+  'name', ['evaluate', 'features', 'few_shot', 'inspect_model']
+)
+def test_a_mistyped_run_or_model_is_an_error_with_both_readings(name, tmp_path):
+  message = (
+    r"'runs/typo' is neither a run \(no such file or folder\) nor a model:"
+    ' unknown model .* such as ViT-B/16'
+  )
+  with pytest.raises(ValueError, match=message):
+    load(name, 'runs/typo,cifar10')
+  message = "'runs/typo' is neither MODEL,DATASET nor a run: no such file"
+  with pytest.raises(ValueError, match=message):
+    load(name, 'runs/typo')
+  with pytest.raises(ValueError, match='run: .* has no config.json'):
+    load(name, str(tmp_path))
+  assert load(name, 'ViT-B/16,cifar10').model.name == 'ViT-B/16'
+
+
+def test_names_of_models_have_priority_over_folders(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'ViT-B' / '16').mkdir(parents=True)
+  assert config_lib.is_model('ViT-B/16')
+  assert not config_lib.is_model('./ViT-B/16')
+  assert config_lib.is_model('')
+
+
 def test_a_tilde_in_the_path_of_a_run_is_the_home(tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
   (tmp_path / 'run').mkdir()

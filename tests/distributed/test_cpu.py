@@ -39,6 +39,14 @@ for _ in range(10):
 print(statistics.median_low(b - a for a, b in zip(faults[3:], faults[4:])))
 """
 
+# Bytes that are given back, and that the next call takes again.
+GIVE_BACK = """
+expected = step(x).block_until_ready()
+print(cpu.give_back_memory())
+assert (step(x) == expected).all()
+print(cpu.give_back_memory())
+"""
+
 # Sizes in kB and flags of all memory mappings.
 COMPILE = """
 cpu.compile_step(step.lower(x))(x).block_until_ready()
@@ -69,6 +77,12 @@ def test_steps_reuse_memory():
 
 
 @ON_LINUX
+def test_kept_memory_is_given_back():
+  first, second = map(int, run(GIVE_BACK, 'cpu.prepare()').split())
+  assert first > 60 << 20 and second > 60 << 20
+
+
+@ON_LINUX
 @pytest.mark.skipif(
   not os.path.exists('/sys/kernel/mm/transparent_hugepage'),
   reason='the kernel has no huge pages',
@@ -95,4 +109,6 @@ def test_products_are_compiled_for_eigen(optimized):
 
 
 def test_unknown_compiler_options_are_dropped():
-  assert cpu.supported_options({'xla_cpu_option_of_another_version': '1'}) == {}
+  assert (
+    cpu.supported_options((('xla_cpu_option_of_another_version', '1'),)) == {}
+  )

@@ -1,27 +1,31 @@
 import pytest
 
-from vit_jax.distributed import topologies
+from vit_jax.distributed import mesh, topologies
 
 
 @pytest.mark.parametrize(
-  ('name', 'cores'),
+  ('name', 'cores', 'links'),
   [
-    ('v2:2x2', 8),
-    ('v3:1x1', 2),
-    ('v3:2x2', 8),
-    ('v3:4x4', 32),
-    ('v4:2x2x1', 8),
-    ('v5e:1x1', 1),
-    ('v5e:2x4', 8),
-    ('v5p:2x2x1', 4),
-    ('v6e:2x2', 4),
+    ('v2:2x2', 8, 2),
+    ('v3:1x1', 2, 0),
+    ('v3:2x2', 8, 2),
+    ('v3:4x4', 32, 2),
+    ('v4:2x2x1', 4, 2),
+    ('v5e:1x1', 1, 0),
+    ('v5e:2x4', 8, 2),
+    ('v5p:2x2x1', 4, 2),
+    ('v6e:2x2', 4, 2),
+    ('v4:4x4x4', 64, 6),
+    ('v5e:8x16', 128, 3),
   ],
 )
-def test_number_of_cores(name, cores):
+def test_number_of_cores_and_links(name, cores, links):
   pytest.importorskip('libtpu')
   described = topologies.describe(name)
   assert len(described.devices) == cores
+  assert described.links == links
   assert described.devices[0].platform == 'tpu'
+  assert mesh.create(devices=described.devices).size == cores
 
 
 @pytest.mark.parametrize('name', ['v3-8', 'v9:2x2', 'v3', 'v3:2xb', 'v3:'])

@@ -39,7 +39,8 @@ def run_of_ours(tmp_path_factory):
 def inspect(workdir, *argument, **values):
   config = runs.override(
     runs.load_config('inspect_model', *argument),
-    **{'inspect__num_images': 20, 'inspect__pictures': 2} | values,
+    **{'inspect__num_images': 20, 'inspect__pictures': 2, 'inspect__pages': 0}
+    | values,
   )
   results = runs.run(config, workdir)
   return results, dict(np.load(workdir / 'inspection.npz'))
@@ -163,12 +164,19 @@ def test_photos_alone_on_a_model_without_class_token(tmp_path, caplog):
     data__image_width=96,
     inspect__paths=str(folder),
     inspect__pictures=3,
+    inspect__pages=2,
     inspect__renormalise=True,
   )
   assert arrays['position_similarity'].shape == (4, 6, 4, 6)
   assert arrays['rollout'].shape == (3, 4, 6)
   np.testing.assert_allclose(arrays['rollout'].sum((1, 2)), 1, rtol=1e-4)
   assert arrays['captions'].tolist() == ['0.png', '1.png', '2.png']
+  assert results['pages'] == [
+    {'file': 'attention_1.html', 'image': '0.png'},
+    {'file': 'attention_2.html', 'image': '1.png'},
+  ]
+  pages = {path.name for path in (tmp_path / 'run').glob('*.html')}
+  assert pages == {'attention_1.html', 'attention_2.html'}
   assert '0.jpg cannot be read' in caplog.text
   assert 'the first 3 of 5 photos are drawn' in caplog.text
   assert 'the weights are random' in caplog.text
@@ -201,7 +209,9 @@ def test_a_resnet_has_filters_alone(tmp_path, caplog):
     ',digits',
     init_from=str(tmp_path / 'resnet.npz'),
     data__image_size=32,
+    inspect__pages=1,
   )
+  assert results['pages'] == []
   assert pictures(tmp_path / 'run') == {'filters.png'}
   assert set(arrays) == {'filter_components', 'filter_variance'}
   assert all(name.startswith('filters/') for name in results['metrics'])

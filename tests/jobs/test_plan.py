@@ -41,7 +41,16 @@ def test_a_plan_needs_neither_data_nor_devices(tmp_path, capsys):
     assert point['traffic']['all-reduce']['count'] >= 1
     assert point['accumulate'] == 1
     assert point['steps'] == 2
-  assert 'yes, with 15.' in capsys.readouterr().out
+    # Of products with one row, the compiler turns some into sums.
+    per_step = point['operations'] * point['cores']
+    assert 0.9 < per_step / point['operations_per_step'] <= 1
+    assert point['limits']['compute'] == point['operations'] / 61.5e12
+  chip, slice_ = (point['limits'] for point in points)
+  assert 'interconnect' not in chip
+  assert slice_['HBM'] > slice_['interconnect'] > 0
+  text = capsys.readouterr().out
+  assert 'yes, with 15.' in text
+  assert text.count('HBM, at most') == 4  # In each case, and in the table.
 
   # The same command computes the missing cases.
   (workdir / 'results.json').unlink()

@@ -97,10 +97,12 @@ def test_jax_has_gradients_of_cudnn_attention(tokens, monkeypatch):
 )
 def test_where_flash_attention_is_used(platform, dtype, size, there):
   query = jax.ShapeDtypeStruct((2, 3, 7, size), dtype)
-  used = kernels.attention(platform, query, None) is kernels.flash
+  used = kernels.attention(platform, query, query, None) is kernels.flash
   assert used == there
+  token = jax.ShapeDtypeStruct((2, 3, 1, size), dtype)
+  assert kernels.attention(platform, token, query, None) is not kernels.flash
   extra = jax.ShapeDtypeStruct((2, 3, 7, 7), jnp.float32)
-  assert kernels.attention(platform, query, extra) is not kernels.flash
+  assert kernels.attention(platform, query, query, extra) is not kernels.flash
 
 
 @pytest.mark.parametrize(

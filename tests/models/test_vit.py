@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vit_jax import models
-from vit_jax.models import layers, stacking, vit
+from vit_jax.models import flops, layers, stacking, vit
 
 # All axes have different sizes.
 TINY = {
@@ -185,6 +185,65 @@ def loss_of(model):
     return jnp.sum(logits**2) + jnp.sum(features['encoded'] ** 2)
 
   return loss
+
+
+@pytest.mark.parametrize('positions', ['1d', 'relative'])
+@pytest.mark.parametrize('pool', ['token', 'gap'])
+def test_tokens_that_pooling_does_not_use_change_nothing(pool, positions):
+  """In the last block, unless they are returned; so do gradients."""
+  model = create(pool=pool, positions=positions, stochastic_depth=0.5)
+  params = random_params(model)
+
+  def loss(params, tokens):
+    logits, features = model.apply(
+      {'params': params},
+      IMAGES,
+      train=True,
+      tokens=tokens,
+      rngs={'dropout': jax.random.key(0)},
+    )
+    return jnp.sum(logits**2), features
+
+  value_and_grad = jax.jit(
+    jax.value_and_grad(loss, has_aux=True), static_argnames='tokens'
+  )
+  (value, features), grads = value_and_grad(params, tokens=False)
+  (wanted, all_features), all_grads = value_and_grad(params, tokens=True)
+  assert features.keys() == FEATURES - {'encoded'}
+  assert all_features.keys() == FEATURES
+  np.testing.assert_allclose(value, wanted, rtol=1e-5)
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+    (features, grads),
+    ({name: all_features[name] for name in features}, all_grads),
+  )
+
+
+@pytest.mark.parametrize(
+  'options, saved',
+  [
+    # The last block has an MLP, a projection and attention for 1 of 11 tokens.
+    ({}, 2 * 2 * 10 * (2 * 12 * 20 + 12 * 12 + 2 * 11 * 12)),
+    ({'pool': 'gap'}, 0),
+    ({'scan': True}, 0),
+    ({'dropout': 0.1}, 0),
+  ],
+)
+def test_operations_saved_without_tokens(options, saved):
+  model = create(**options)
+  params = random_params(create(pool=model.pool))
+  params = stacking.stack(params) if model.scan else params
+
+  def apply(tokens):
+    apply = functools.partial(
+      model.apply,
+      train=True,
+      tokens=tokens,
+      rngs={'dropout': jax.random.key(0)},
+    )
+    return flops.count(apply, {'params': params}, IMAGES)
+
+  assert apply(True) - apply(False) == saved
 
 
 @functools.cache

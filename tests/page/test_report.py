@@ -10,22 +10,13 @@ import markupsafe
 from PIL import Image
 import pytest
 
+from browser import needs_browser
 import runs
 from vit_jax import config as config_lib
 from vit_jax import jobs, main
 from vit_jax.page import report
 from vit_jax.workdir import finished_run
 import vtab_data
-
-try:
-  import browser
-except ImportError:  # Of Selenium.
-  browser = None
-
-needs_browser = pytest.mark.skipif(
-  browser is None or not (browser.BROWSER and browser.DRIVER),
-  reason='needs Chromium, its driver and Selenium',
-)
 
 SMALL = {
   'total_steps': 30,
@@ -125,12 +116,6 @@ def page_of(training, sweep, vtab, others):
     'run of vtab': vtab / 'dtd' / 'seed-0',
     **others,
   }
-
-
-@pytest.fixture(scope='module')
-def window():
-  with browser.start() as opened:
-    yield opened
 
 
 KINDS = (
@@ -272,6 +257,9 @@ def test_what_other_jobs_show(others):
   assert 'few-shot accuracy, mean over draws' in html('few-shot')
   assert '<h2>Classes</h2>' in html('evaluate')
   assert 'attention_maps_2.png' in html('inspect')
+  assert html('inspect').count('href="attention_') == 1
+  assert 'href="attention_1.html"' in html('inspect')
+  assert (others['inspect'] / 'attention_1.html').exists()
 
 
 def test_an_old_run_gets_its_page_by_the_job(training, tmp_path):

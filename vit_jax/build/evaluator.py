@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from vit_jax import build
+from vit_jax.distributed import cpu
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.evaluation import classification
 
@@ -49,7 +50,8 @@ class Evaluator:
       with_logits: jax.jit(
         classification.make_eval_step(
           model, loss=loss, project=project, with_logits=with_logits
-        )
+        ),
+        compiler_options=cpu.compiler_options(mesh.local_devices[0]),
       )
       for with_logits in (False, True)
     }

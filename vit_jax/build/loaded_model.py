@@ -19,20 +19,12 @@ from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
 from vit_jax.data import class_names, image_inputs
+from vit_jax.distributed import cpu, processes
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.distributed import processes
 from vit_jax.evaluation import classification, multi_label, representations
 from vit_jax.inspection import attention_maps
 
 _THREADS = 8
-# These come from the checkpoint, unless `load` is given others.
-_FROM_CHECKPOINT = {
-  'model.name': '',
-  'loss': '',
-  'data.image_size': 0,
-  'data.eval_crop': '',
-  'data.eval_interpolation': '',
-}
 
 
 def load(
@@ -62,7 +54,8 @@ def load(
       ' augreg:B/16-imagenet2012.'
     )
   config = config_lib.base(job='predict', batch_size=batch_size, init_from=path)
-  config_lib.set_keys(config, _FROM_CHECKPOINT | dict(keys or {}))
+  config_lib.leave_to_checkpoint(config)
+  config_lib.set_keys(config, keys or {})
   config_lib.check(config, takes_steps=False)
   # Small numbers of images are padded to a power of two.
   sizes = (2**i for i in range(math.ceil(math.log2(batch_size))))
@@ -152,8 +145,10 @@ class LoadedModel:
     self._on_devices = mesh_lib.put(
       loaded.params, mesh_lib.replicated(self._mesh)
     )
-    self._predict_step = jax.jit(self._top_classes, static_argnames='top')
-    self._features_step = jax.jit(self._features, static_argnames='layers')
+    options = cpu.compiler_options(self._mesh.local_devices[0])
+    compiled = functools.partial(jax.jit, compiler_options=options)
+    self._predict_step = compiled(self._top_classes, static_argnames='top')
+    self._features_step = compiled(self._features, static_argnames='layers')
 
   @functools.cached_property
   def transform(self) -> Callable:  # noqa: D102
@@ -258,7 +253,7 @@ class LoadedModel:
     return ('pooled', *['class_token'] * has_token, 'patch_tokens')
 
   def _top_classes(self, params, images, *, top):
-    logits, _ = self.model.apply({'params': params}, images, train=False)
+    logits, _ = self.model.apply({'params': params}, images, tokens=False)
     loss = self.config.loss
     outputs = classification.top_classes(logits, loss=loss, count=top)
     if self._loaded.multi_label and loss == 'sigmoid':

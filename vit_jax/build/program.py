@@ -19,7 +19,7 @@ import numpy as np
 from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.data import pipeline, registry
-from vit_jax.distributed import cpu, memory, sharding
+from vit_jax.distributed import compilation, cpu, memory, sharding
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.models import patch_predictor, resnet, stacking
 from vit_jax.training import lr_factors, optim, patch_targets, steps
@@ -35,6 +35,8 @@ class Program:
 
   Attributes:
     mesh: the devices.
+    compiler_options: options with which to compile `step` for devices other
+      than CPUs.
     model: the model as it is trained on the mesh, for the parameters in
       `state`.
     plain_model: the same model for official parameters.
@@ -76,6 +78,7 @@ class Program:
     """
     mesh_lib.check_batch(config.batch_size, mesh, config.optim.accumulate)
     self.mesh = mesh
+    self.compiler_options = compilation.step_options(mesh)
     self.model = model
     self.plain_model = plain_model
     self.batch = batch
@@ -153,7 +156,10 @@ class Program:
       ValueError: if it does not fit into the memory of a CPU's host.
     """
     lowered = self.step.lower(self.state, self.batch, seed=self.seed)
-    compiled = cpu.compile_step(lowered) if self._on_cpu else lowered.compile()
+    if self._on_cpu:
+      compiled = cpu.compile_step(lowered)
+    else:
+      compiled = lowered.compile(compiler_options=self.compiler_options)
     return functools.partial(compiled, seed=self._seed_array())
 
   def create_state(self, params: PyTree | None = None) -> state_lib.State:

@@ -55,7 +55,8 @@ def load_with_description(
     path: path, or URL such as gs://bucket/file.npz, of an .npz file of the
       official code (ViT, AugReg, SAM, hybrids), of BiT, of big_vision or of
       this project; of a .safetensors file of timm or Hugging Face, or a folder
-      with one; or of the workdir of a run, or its folder of checkpoints; or a
+      with one; or of the workdir of a run, for its final.npz or, until it has
+      finished, its latest checkpoint; or of its folder of checkpoints; or a
       name (`names`), such as augreg:B/16 or hf://facebook/dinov2-small.
     heads: number of attention heads; only needed for a .safetensors file of a
       model of unusual width, if neither it nor a config.json records them.
@@ -69,7 +70,7 @@ def load_with_description(
       contains anything but arrays of finite floats; or if a setting is not
       supported. The message starts with the path.
   """
-  given, path = path, names.locate(path)
+  given, path = path, run_folder.final_weights(names.locate(path))
   try:
     return _read(path, heads)
   except ValueError as error:
@@ -87,8 +88,9 @@ def _read(path, heads):
     if (path / huggingface.WEIGHTS).exists():
       return _read_safetensors(path / huggingface.WEIGHTS, heads)
     raise ValueError(
-      f'the folder contains neither {huggingface.WEIGHTS} nor the checkpoints'
-      ' of a run; give the path of a weight file in it.'
+      f'the folder contains neither {huggingface.WEIGHTS} nor the'
+      f' {run_folder.FINAL_WEIGHTS} or checkpoints of a run; give the path of a'
+      ' weight file in it.'
     )
   regular_file.check(path)
   if not path.exists():

@@ -61,6 +61,16 @@ _FIELDS = {
 }
 
 
+def final_weights(path: epath.Path) -> epath.Path:
+  """Returns the final weights, given the workdir of a finished run.
+
+  They are sufficient: its checkpoints may have been deleted. Other paths are
+  returned unchanged.
+  """
+  final = path / FINAL_WEIGHTS
+  return final if path.is_dir() and final.exists() else path
+
+
 def is_run(folder: epath.Path) -> bool:
   """Returns whether this is a run's workdir or its folder of checkpoints."""
   return (folder / CHECKPOINTS).is_dir() or bool(_steps(folder))
@@ -75,7 +85,8 @@ def has_checkpoint(workdir: epath.Path) -> bool:
 def read(folder: epath.Path) -> dict[str, Any]:
   """Returns the latest weights, or their moving average if the run keeps one.
 
-  The folder is a workdir or its folder of checkpoints. Unlike `store.Store`,
+  They are those of a checkpoint: the folder is a workdir or its folder of
+  checkpoints. Unlike `store.Store`,
   this writes nothing, so the run may be in progress. Damaged checkpoints are
   skipped with a warning.
 

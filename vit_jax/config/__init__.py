@@ -10,6 +10,8 @@ from vit_jax.config.base import (
   changed_keys,
   check,
   flatten,
+  is_model,
+  leave_to_checkpoint,
   load_run,
   set_keys,
 )
@@ -39,6 +41,8 @@ __all__ = [
   'from_json',
   'held_out_metric',
   'image_size',
+  'is_model',
+  'leave_to_checkpoint',
   'load_run',
   'model_options',
   'profiled_steps',

@@ -78,6 +78,13 @@ def set_keys(
     config[other] = KEYS[other].default
 
 
+def leave_to_checkpoint(config: ml_collections.ConfigDict) -> None:
+  """Empties the keys of a job that come from its checkpoint by default."""
+  config.model.name = ''
+  config.data.image_size = 0
+  config.update_from_flattened_dict(dict.fromkeys(_FROM_CHECKPOINT, ''))
+
+
 def check(
   config: ml_collections.ConfigDict, *, takes_steps: bool = True
 ) -> None:
@@ -174,6 +181,30 @@ def _is_derived(name, keys):
   return KEYS[name].derived or name in _WITH_CROP and not keys['data.eval_crop']
 
 
+def is_model(model_or_run: str) -> bool:
+  """Returns whether an argument that names a model or a run names a model.
+
+  Args:
+    model_or_run: the name of a model, empty if the weights determine it; or a
+      path. ViT-B/16 is a model even if there is a folder ./ViT-B/16.
+
+  Raises:
+    ValueError: if it is neither the name of a model nor an existing path.
+  """
+  if not model_or_run:
+    return True
+  try:
+    variants.parse(model_or_run)
+  except ValueError as error:
+    if location.expand(model_or_run).exists():
+      return False
+    raise ValueError(
+      f'{model_or_run!r} is neither a run (no such file or folder) nor a model:'
+      f' {error}'
+    ) from error
+  return True
+
+
 def load_run(path: str) -> tuple[dict[str, Any], str]:
   """Reads the config of a run, to work with its weights.
 
@@ -191,12 +222,13 @@ def load_run(path: str) -> tuple[dict[str, Any], str]:
   folder = given if given.is_dir() else given.parent
   flat = run_folder.read_json(folder / run_folder.CONFIG)
   if flat is None:
+    problem = f'{folder} has no config.json'
+    if not given.exists():
+      problem = 'no such file or folder'
     raise ValueError(
-      f'{path!r} is neither MODEL,DATASET nor a run: {folder} has no'
-      ' config.json. Check the path, or write MODEL,DATASET, such as'
-      ' ViT-B/16,cifar10.'
+      f'{path!r} is neither MODEL,DATASET nor a run: {problem}. Check the path,'
+      ' or write MODEL,DATASET, such as ViT-B/16,cifar10.'
     )
   flat = values_lib.from_json(flat, folder / run_folder.CONFIG)
-  final = folder / run_folder.FINAL_WEIGHTS
-  weights = final if given.is_dir() and final.exists() else given
+  weights = run_folder.final_weights(given)
   return {k: v for k, v in flat.items() if k in KEYS}, str(weights)

@@ -301,6 +301,19 @@ JOB_KEYS = {
   'inspect.pictures': Key(
     8, 'Largest number of images to visualize attention for.', low=1
   ),
+  'inspect.pages': Key(
+    1,
+    'Number of images, the first of those visualized, that get an interactive'
+    ' page of attention.',
+    low=0,
+  ),
+  'inspect.page_mb': Key(
+    100.0,
+    'Largest size of an interactive page in MB; if all layers do not fit, the'
+    ' page has evenly spaced ones.',
+    low=1,
+    high=400,  # Browsers limit the length of texts.
+  ),
   'inspect.renormalise': Key(
     False,
     "Whether attention distances exclude the class token; in the paper's figure"

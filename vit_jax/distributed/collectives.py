@@ -1,26 +1,13 @@
-"""Collectives of a compiled program, counted in its HLO text."""
+"""Collectives of a compiled program."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Sequence
 import dataclasses
-import functools
 import math
 import re
 
-KINDS = (
-  'all-reduce',
-  'all-gather',
-  'reduce-scatter',
-  'all-to-all',
-  'collective-permute',
-)
+import numpy as np
 
-_COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.-]+) \(.*\{$')
-_INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?[\w.-]+ = (.*?) ([\w-]+)\((.*)$')
-_ARRAY = re.compile(r'\b[a-z]+(\d*)\[([\d,]*)\]')  # Bits and dimensions.
-_CALLED = re.compile(
-  r'(?:calls|to_apply|body|condition|(?:true|false)_computation)=%?([\w.-]+)'
-)
-_BRANCHES = re.compile(r'branch_computations=\{(.*?)\}')
+from vit_jax.distributed import hlo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,111 +25,99 @@ class Traffic:
   bytes: int
 
 
-def traffic(hlo: str) -> dict[str, Traffic]:
-  """Returns the collectives in one execution of a program, by kind.
-
-  All branches of a conditional count, although only one of them is executed.
-
-  Args:
-    hlo: text of a compiled module.
-
-  Raises:
-    ValueError: if there is no entry computation, or the trip count of a loop
-      with collectives cannot be determined.
-  """
-  computations, entry = _computations(hlo)
-  totals = dict.fromkeys(KINDS, Traffic(0, 0, 0))
-  for name, executions in _executions(computations, entry).items():
-    for shape, operation, _ in computations[name]:
-      kind = operation.removesuffix('-start')
-      if kind in totals:
-        old, size = totals[kind], executions * _result_bytes(shape, operation)
-        totals[kind] = Traffic(
-          old.instructions + 1, old.count + executions, old.bytes + size
-        )
+def traffic(program: hlo.Program) -> dict[str, Traffic]:
+  """Returns the collectives in one execution of a program, by kind."""
+  totals = dict.fromkeys(hlo.COLLECTIVES, Traffic(0, 0, 0))
+  for executions, kind, instruction in _collectives(program):
+    old, size = totals[kind], executions * _result_bytes(instruction)
+    totals[kind] = Traffic(
+      old.instructions + 1, old.count + executions, old.bytes + size
+    )
   return totals
 
 
-_Instruction = tuple[str, str, str]  # Shape, operation, operands and the rest.
+def bytes_per_chip(program: hlo.Program, chips: Sequence[Hashable]) -> float:
+  """Returns the bytes that a chip has to send to others, on average.
+
+  These are the fewest possible bytes. In an all-reduce of s bytes among n chips
+  (a ring, for example), a chip sends 2 (n - 1) / n s; in an all-gather or a
+  reduce-scatter, half of it. Cores of a chip exchange data without sending it.
+
+  Args:
+    program: the compiled program.
+    chips: for each device of the program, in order, the chip that it is on.
+  """
+  factors = {  # By the number of devices and of other chips in a group.
+    'all-reduce': lambda devices, others: 2 * others,
+    'all-gather': lambda devices, others: others,
+    'reduce-scatter': lambda devices, others: devices * others,
+    'all-to-all': lambda devices, others: devices * others / (others + 1),
+  }
+  sent = 0.0
+  for executions, kind, instruction in _collectives(program):
+    size = executions * _result_bytes(instruction)
+    if kind == 'collective-permute':
+      pairs = instruction.attribute(r'source_target_pairs=\{(.*?\})\}')
+      for source, target in re.findall(r'(\d+),(\d+)', pairs):
+        sent += size * (chips[int(source)] != chips[int(target)])
+      continue
+    for group in _groups(instruction, len(chips)):
+      others = len({chips[device] for device in group}) - 1
+      sent += size * factors[kind](len(group), others)
+  return sent / len(set(chips))
 
 
-def _computations(hlo: str) -> tuple[dict[str, list[_Instruction]], str]:
-  computations, entry, current = {}, None, None
-  for line in hlo.splitlines():
-    if header := _COMPUTATION.match(line):
-      current = computations.setdefault(header[1], [])
-      if line.startswith('ENTRY'):
-        entry = header[1]
-    elif line.startswith('}'):
-      current = None
-    elif current is not None and (match := _INSTRUCTION.match(line)):
-      current.append((match[1], match[2], match[3]))
-  if entry is None:
-    raise ValueError(
-      'the text is not that of an HLO module: it has no ENTRY computation.'
-    )
-  return computations, entry
+def _collectives(
+  program: hlo.Program,
+) -> Iterator[tuple[int, str, hlo.Instruction]]:
+  for computation, executions in program.executions.items():
+    for instruction in program.computations[computation].values():
+      kind = instruction.operation.removesuffix('-start')
+      if kind in hlo.COLLECTIVES:
+        yield executions, kind, instruction
 
 
-def _executions(
-  computations: Mapping[str, list[_Instruction]], entry: str
-) -> dict[str, int]:
-  """Returns how often one execution of the program runs each computation."""
-  executions = dict.fromkeys(computations, 0)
-
-  def visit(name: str, number: int) -> None:
-    executions[name] += number
-    for _, operation, rest in computations[name]:
-      called = _called(rest)
-      trip_count = 1
-      # Loops without collectives count as one iteration: that of a sampler, as
-      # of MixUp's weight, depends on the draws.
-      if operation == 'while' and any(map(has_collectives, called)):
-        condition = re.search(r'condition=%?([\w.-]+)', rest)[1]
-        trip_count = _trip_count(computations[condition])
-      for other in called:
-        visit(other, number * trip_count)
-
-  @functools.cache
-  def has_collectives(name: str) -> bool:
-    return any(
-      operation.removesuffix('-start') in KINDS
-      or any(map(has_collectives, _called(rest)))
-      for _, operation, rest in computations[name]
-    )
-
-  visit(entry, 1)
-  return executions
-
-
-def _called(rest: str) -> list[str]:
-  """Returns the computations that an instruction calls."""
-  called = _CALLED.findall(rest)
-  for branches in _BRANCHES.findall(rest):
-    called += re.findall(r'[\w.-]+', branches)
-  return called
-
-
-def _trip_count(condition: list[_Instruction]) -> int:
-  """Returns the constant upper bound of a counter that starts at 0."""
-  limits = [
-    int(match[1])
-    for shape, operation, rest in condition
-    if operation == 'constant' and shape.startswith('s32[]')
-    if (match := re.match(r'(\d+)\)', rest))
-  ]
-  if len(limits) != 1:
-    raise ValueError(
-      f'cannot determine the trip count of a loop with {len(limits)} constants'
-      ' in its condition; expected one.'
-    )
-  return limits[0]
-
-
-def _result_bytes(shape: str, operation: str) -> int:
+def _result_bytes(instruction: hlo.Instruction) -> int:
   """Returns the size of a result; an async start also lists its operands."""
-  arrays = [  # A `pred`, without a number of bits, takes a byte.
-    math.prod(map(int, filter(None, sides.split(',')))) * int(bits or 8) // 8
-    for bits, sides in _ARRAY.findall(shape)
-  ]
-  return max(arrays) if operation.endswith('-start') else sum(arrays)
+  sizes = [array.bytes for array in instruction.arrays]
+  return max(sizes) if instruction.operation.endswith('-start') else sum(sizes)
+
+
+def _groups(instruction: hlo.Instruction, devices: int) -> list[list[int]]:
+  """Returns the groups of devices of a collective, written in three ways.
+
+  Raises:
+    ValueError: if they are written in another way.
+  """
+  text = instruction.attribute(r'replica_groups=(.*?)(?:, \w+=|$)') or '{}'
+  if re.fullmatch(r'\{(\{[\d,]+\},?)*\}', text):  # {{0,1},{2,3}}; {}: all.
+    groups = re.findall(r'\{([\d,]+)\}', text)
+    listed = [list(map(int, group.split(','))) for group in groups]
+    return listed or [list(range(devices))]
+  if match := re.fullmatch(  # [2,4]<=[2,2,2]T(1,0,2): 2 groups of 4.
+    r'\[\d+,(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', text
+  ):
+    sides = list(map(int, match[2].split(',')))
+    order = map(int, match[3].split(',')) if match[3] else range(len(sides))
+    return _split(sides, list(order), int(match[1]))
+  if match := re.fullmatch(  # mesh['a'=2,'b'=4] {'b'}: along b.
+    r"mesh\[((?:'\w+'=\d+,?)+)\] \{((?:'\w+',?)*)\}", text
+  ):
+    sides = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
+    along = re.findall(r"'(\w+)'", match[2])
+    names = [*(name for name in sides if name not in along), *along]
+    return _split(
+      list(map(int, sides.values())),
+      [list(sides).index(name) for name in names],
+      math.prod(int(sides[name]) for name in along),
+    )
+  raise ValueError(
+    f'cannot read the devices of a collective, {text!r}; expected a list such'
+    ' as {{0,1}}, a tiling such as [1,2]<=[2], or the axes of a mesh.'
+  )
+
+
+def _split(sides: list[int], order: list[int], size: int) -> list[list[int]]:
+  """Returns groups of `size` devices from a transposed grid of devices."""
+  devices = np.arange(math.prod(sides)).reshape(sides)
+  return devices.transpose(order).reshape(-1, size).tolist()

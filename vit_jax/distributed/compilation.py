@@ -13,8 +13,10 @@ from etils import epath
 import filelock
 import jax
 from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import Mesh
 
-from vit_jax.distributed import collectives
+from vit_jax.distributed import collectives, hlo, program_cost
+from vit_jax.distributed import mesh as mesh_lib
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +30,8 @@ _DOES_NOT_FIT = (
   rf'Used {_SIZE}i?B? of {_SIZE}i?B? hbm',
 )
 
+_WHOLE_PRODUCTS = {'xla_jf_spmd_threshold_for_windowed_einsum_mib': str(2**20)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
@@ -37,14 +41,22 @@ class Cost:
     arguments: bytes of its arguments.
     temporaries: bytes of its temporary buffers.
     peak: largest number of bytes in use at any time.
+    operations: same as in `program_cost`.
+    hbm_bytes: same as in `program_cost`.
+    estimated_cycles: same as in `program_cost`.
     traffic: its collectives, by kind.
+    chip_bytes: bytes that each chip sends to others.
     compile_seconds: compile time.
   """
 
   arguments: int
   temporaries: int
   peak: int
+  operations: int
+  hbm_bytes: int
+  estimated_cycles: int
   traffic: dict[str, collectives.Traffic]
+  chip_bytes: float
   compile_seconds: float
 
 
@@ -65,12 +77,15 @@ class DoesNotFitError(ValueError):
     self.available = available
 
 
-def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
+def compile_for_tpu(
+  jitted: Any, *args: Any, options: dict[str, str] | None = None
+) -> Cost:
   """Compiles a jitted function for the devices of its arguments' shardings.
 
   Args:
     jitted: result of `jax.jit`.
     *args: shapes with shardings over the devices of a `topologies.Slice`.
+    options: compiler options, such as `step_options`.
 
   Raises:
     DoesNotFitError: if the memory of a device is too small.
@@ -80,7 +95,7 @@ def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
   try:
     # The cache cannot read programs back for devices that are not attached.
     with _cache_options(jax_enable_compilation_cache=False):
-      compiled = lowered.compile()
+      compiled = lowered.compile(compiler_options=options)
   except jax.errors.JaxRuntimeError as error:
     for pattern in _DOES_NOT_FIT:
       if match := re.search(pattern, str(error)):
@@ -90,14 +105,46 @@ def compile_for_tpu(jitted: Any, *args: Any) -> Cost:
           round(float(available) * _UNITS[available_unit]),
         ) from error
     raise
+  seconds = time.perf_counter() - begin
   memory = compiled.memory_analysis()
+  program = hlo.parse(compiled.as_text())
+  devices = jax.tree.leaves(args)[0].sharding.mesh.devices.flat
   return Cost(
     arguments=memory.argument_size_in_bytes,
     temporaries=memory.temp_size_in_bytes,
     peak=memory.peak_memory_in_bytes,
-    traffic=collectives.traffic(compiled.as_text()),
-    compile_seconds=time.perf_counter() - begin,
+    operations=program_cost.operations(program),
+    hbm_bytes=program_cost.hbm_bytes(program),
+    estimated_cycles=program_cost.estimated_cycles(program),
+    traffic=collectives.traffic(program),
+    chip_bytes=collectives.bytes_per_chip(
+      program, [tuple(device.coords) for device in devices]
+    ),
+    compile_seconds=seconds,
   )
+
+
+def step_options(mesh: Mesh) -> dict[str, str]:
+  """Returns compiler options of training steps on a mesh.
+
+  With `fsdp`, XLA for newer TPUs splits products with sharded weights into
+  loops, to pass on shards meanwhile. In these steps, gathering the weights
+  takes a few percent of the time of the products, but the loops increase the
+  traffic of HBM (docs/results.md, "Plans"). The options prevent them, if this
+  version of XLA knows how.
+  """
+  is_tpu = mesh.devices.flat[0].platform == 'tpu'
+  sizes = mesh.shape
+  if not is_tpu or sizes[mesh_lib.FSDP] == 1 or sizes[mesh_lib.TENSOR] > 1:
+    return {}
+  nothing = jax.jit(lambda: 0, out_shardings=mesh_lib.replicated(mesh))
+  lowered = nothing.trace().lower(lowering_platforms=('tpu',))
+  try:
+    with _cache_options(jax_enable_compilation_cache=False):
+      lowered.compile(compiler_options=_WHOLE_PRODUCTS)
+  except jax.errors.JaxRuntimeError:
+    return {}
+  return _WHOLE_PRODUCTS
 
 
 @contextlib.contextmanager

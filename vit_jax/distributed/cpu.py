@@ -1,6 +1,7 @@
-"""Memory and compiler settings for training on CPUs."""
+"""Memory and compiler settings for CPUs."""
 
 import ctypes
+import functools
 import platform
 import sys
 
@@ -19,20 +20,21 @@ _PAGE = 4096
 # Halves the time to compile; the random numbers stay the same, unlike at 0.
 _FEW_OPTIMIZATIONS = {'xla_backend_optimization_level': 1}
 
-_PRODUCTS_BY_EIGEN = {
-  'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_REDUCE'
-}
+_PRODUCTS_BY_EIGEN = (
+  ('xla_cpu_experimental_ynn_fusion_type', 'LIBRARY_FUSION_TYPE_REDUCE'),
+)
 
 
 def prepare() -> None:
-  """Lets steps on a CPU reuse memory; must be called before any device is used.
+  """Lets programs reuse memory; must be called before any device is used.
 
-  The temporary buffers of a step form one block that includes everything kept
-  for the backward pass. By default, glibc maps the block at the start of every
-  step and unmaps it at the end; mapping and clearing its pages takes a fifth of
-  the time of a step (docs/results.md, "Speed"). This function makes glibc keep
+  The temporary buffers of a program form one block; that of a training step
+  includes everything kept for the backward pass. By default, glibc maps the
+  block at the start of every call and unmaps it at the end. Mapping and
+  clearing its pages takes a fifth of the time of a step, and a tenth of that of
+  a forward pass (docs/results.md, "Speed"). This function makes glibc keep
   freed memory, and JAX compute in the calling thread, to whose heap the setting
-  applies.
+  applies. `give_back_memory` returns that memory to the system.
 
   Has no effect on other devices or with another C library.
   """
@@ -50,45 +52,76 @@ def options_of_init() -> dict[str, int]:
   return _FEW_OPTIMIZATIONS
 
 
-def compile_step(lowered: Lowered) -> Compiled:
-  """Compiles a training step for CPUs.
+def give_back_memory() -> int:
+  """Returns to the system what the process keeps of its freed memory.
+
+  To be called between phases that need different programs. Linux only.
+
+  Returns:
+    By how many bytes the resident memory of the process has shrunk.
+  """
+  if not _has_mallopt():
+    return 0
+  before = _resident_bytes()
+  ctypes.CDLL(None).malloc_trim(0)
+  return max(before - _resident_bytes(), 0)
+
+
+def compiler_options(device: jax.Device) -> dict[str, str]:
+  """Returns the options with which to compile a model for a device.
 
   XLA has two libraries for matrix products on CPUs, Eigen and YNN. On x86, the
   small products of attention take a third less time with Eigen, and those of
   dense layers the same time. YNN is therefore restricted to reductions and the
-  operations that feed them. After `prepare`, temporary buffers are on huge
-  pages.
+  operations that feed them. There are no options for other devices.
+  """
+  is_x86 = platform.machine().lower() in ('x86_64', 'amd64')
+  if device.platform == 'cpu' and is_x86:
+    return supported_options(_PRODUCTS_BY_EIGEN)
+  return {}
+
+
+def compile_step(lowered: Lowered) -> Compiled:
+  """Compiles a training step for the CPUs of this host.
+
+  After `prepare`, its temporary buffers are on huge pages.
 
   Raises:
     ValueError: if the step does not fit into the memory of the host.
   """
-  is_x86 = platform.machine().lower() in ('x86_64', 'amd64')
-  options = supported_options(_PRODUCTS_BY_EIGEN) if is_x86 else {}
-  compiled = lowered.compile(compiler_options=options)
+  device = jax.local_devices(backend='cpu')[0]
+  compiled = lowered.compile(compiler_options=compiler_options(device))
   needed = compiled.memory_analysis()
   memory.check_fits(
     {
       'its arguments': needed.argument_size_in_bytes,
       'its temporary buffers': needed.temp_size_in_bytes,
     },
-    jax.local_devices(backend='cpu')[0],
+    device,
   )
   if _has_mallopt():
     _advise_huge_pages(needed.temp_size_in_bytes)
   return compiled
 
 
-def supported_options(options: dict[str, str]) -> dict[str, str]:
+@functools.cache
+def supported_options(options: tuple[tuple[str, str], ...]) -> dict[str, str]:
   """Returns the options if XLA for CPUs knows them all, otherwise none."""
   try:
-    jax.jit(lambda: 0).lower().compile(compiler_options=options)
+    with jax.default_device(jax.local_devices(backend='cpu')[0]):
+      jax.jit(lambda: 0, compiler_options=dict(options)).lower().compile()
   except jax.errors.JaxRuntimeError:
     return {}
-  return options
+  return dict(options)
 
 
 def _has_mallopt() -> bool:
   return sys.platform == 'linux' and hasattr(ctypes.CDLL(None), 'mallopt')
+
+
+def _resident_bytes() -> int:
+  with open('/proc/self/statm') as f:  # Pages of the process, resident ones.
+    return int(f.read().split()[1]) * _PAGE
 
 
 def _advise_huge_pages(num_bytes: int) -> None:

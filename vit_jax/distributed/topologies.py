@@ -21,30 +21,43 @@ GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
-class Core:
-  """Specification of one device of a generation.
+class Chip:
+  """Specification of a chip of a generation.
 
   Attributes:
-    peak: bfloat16 FLOPs per second, as stated by Google; a multiply-add
-      counts as two.
-    available: bytes of memory available to a program, as stated by libtpu when
-      a program needs more.
+    cores: number of devices.
+    peak: bfloat16 FLOPs per second; a multiply-add counts as two.
+    hbm_bandwidth: bytes per second between the chip and its memory.
+    link_bandwidth: bytes per second that each link to another chip sends.
+    ring: sides of a slice that are a multiple of this number of chips are
+      rings; others are open.
     dimensions: number of dimensions of the chip topology.
+    available: bytes of memory available to a program on one device, as stated
+      by libtpu when a program needs more.
   """
 
+  cores: int
   peak: float
-  available: int
+  hbm_bandwidth: float
+  link_bandwidth: float
+  ring: int
   dimensions: int
+  available: int
 
 
-# A chip of v2, v3 or v4 counts as two devices.
+# From the pages on each generation in "TPU system architecture" of the Google
+# Cloud documentation (docs.cloud.google.com/tpu/docs/v3, ...). The bandwidth of
+# a link is the all-reduce bandwidth of a pod, divided by chips and links per
+# chip; for v5p, a sixth of the stated bandwidth per chip. What the pages do not
+# state for v2 is from Jouppi et al. (2020), "A Domain-Specific Supercomputer
+# for Training Deep Neural Networks".
 GENERATIONS = {
-  'v2': Core(45e12 / 2, round(7.48 * GIB), 2),
-  'v3': Core(123e12 / 2, round(15.48 * GIB), 2),
-  'v4': Core(275e12 / 2, round(15.25 * GIB), 3),
-  'v5e': Core(197e12, round(15.75 * GIB), 2),
-  'v5p': Core(459e12, round(95.74 * GIB), 3),
-  'v6e': Core(918e12, round(31.25 * GIB), 2),
+  'v2': Chip(2, 45e12, 700e9, 62e9, 16, 2, round(7.48 * GIB)),
+  'v3': Chip(2, 123e12, 900e9, 83e9, 32, 2, round(15.48 * GIB)),
+  'v4': Chip(1, 275e12, 1200e9, 45e9, 4, 3, round(30.75 * GIB)),
+  'v5e': Chip(1, 197e12, 819e9, 50e9, 16, 2, round(15.75 * GIB)),
+  'v5p': Chip(1, 459e12, 2765e9, 100e9, 4, 3, round(95.74 * GIB)),
+  'v6e': Chip(1, 918e12, 1638e9, 100e9, 16, 2, round(31.25 * GIB)),
 }
 
 # Without these, libtpu searches for an attached TPU and logs its absence.
@@ -65,11 +78,14 @@ class Slice:
   Attributes:
     devices: descriptions to create a mesh and compile for; they cannot run
       programs.
-    core: specification of each device.
+    chip: specification of each chip.
+    links: number of links of the chip with the fewest, a corner unless all
+      sides are rings.
   """
 
   devices: Sequence[jax.Device]
-  core: Core
+  chip: Chip
+  links: int
 
 
 def describe(name: str) -> Slice:
@@ -79,19 +95,19 @@ def describe(name: str) -> Slice:
     ValueError: if libtpu is not installed or does not know the slice.
   """
   generation, colon, chips = name.partition(':')
-  core = GENERATIONS.get(generation)
-  if not core or not re.fullmatch(r'\d{1,2}(x\d{1,2})*', chips):
+  chip = GENERATIONS.get(generation)
+  if not chip or not re.fullmatch(r'\d{1,2}(x\d{1,2})*', chips):
     raise ValueError(
       f'{name!r} is not a TPU slice; write GENERATION:CHIPS, such as v3:2x2 (8'
       ' cores), v3:4x4 (32 cores) or v4:2x2x1. Known generations:'
       f' {", ".join(GENERATIONS)}.'
     )
   sides = tuple(map(int, chips.split('x')))
-  if len(sides) != core.dimensions:
+  if len(sides) != chip.dimensions:
     raise ValueError(
       f'{name!r} is not a TPU slice; the chip topology of {generation} has'
-      f' {core.dimensions} dimensions, such as'
-      f' {generation}:{"x".join("2" * core.dimensions)}.'
+      f' {chip.dimensions} dimensions, such as'
+      f' {generation}:{"x".join("2" * chip.dimensions)}.'
     )
   if not importlib.util.find_spec('libtpu'):
     raise ValueError(
@@ -101,6 +117,8 @@ def describe(name: str) -> Slice:
   for variable, value in _NO_TPU_HERE.items():
     os.environ.setdefault(variable, value)
   options = {}
+  if generation == 'v4':  # Cloud TPUs join the two cores of a chip.
+    options['chip_config_name'] = 'megacore'
   if math.prod(sides) < 4:  # The default host has 2x2 chips.
     options['chips_per_host_bounds'] = (sides + (1, 1))[:3]
   try:
@@ -113,4 +131,7 @@ def describe(name: str) -> Slice:
       f'libtpu does not know the slice {name!r} ({reason}); a slice consists of'
       ' hosts with 2x2 chips, such as v3:4x4 or v4:2x2x2.'
     ) from error
-  return Slice(topology.devices, core)
+  links = sum(
+    0 if side == 1 else 1 if side % chip.ring else 2 for side in sides
+  )
+  return Slice(topology.devices, chip, links)

@@ -151,7 +151,7 @@ def make_eval_step(
   """
 
   def eval_step(params, batch):
-    logits, _ = model.apply({'params': params}, batch['image'], train=False)
+    logits, _ = model.apply({'params': params}, batch['image'], tokens=False)
     if project is not None:
       logits = project(logits)
     outputs = top_classes(logits, loss=loss)

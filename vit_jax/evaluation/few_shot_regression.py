@@ -49,7 +49,7 @@ def make_feature_step(model) -> classification.EvalStep:
   """
 
   def feature_step(params, batch):
-    _, features = model.apply({'params': params}, batch['image'], train=False)
+    _, features = model.apply({'params': params}, batch['image'], tokens=False)
     return {'features': features['pre_logits'].astype(jnp.float32)}
 
   return feature_step

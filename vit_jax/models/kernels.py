@@ -38,6 +38,7 @@ def platform_of(device: jax.Device) -> str:
 def attention(
   platform: str,
   query: Float[Array, 'b h q s'],
+  key: Float[Array, 'b h k s'],
   bias: Float[Array, 'b h q k'] | None,
 ) -> Callable[..., Array] | None:
   """Returns the implementation of `vit.attention` for these arguments."""
@@ -45,7 +46,8 @@ def attention(
     return late_division
   if platform == FLASH and bias is None and query.dtype == jnp.bfloat16:
     size = query.shape[-1]
-    return flash if size % 8 == 0 and size <= 128 else None  # cuDNN's limits.
+    fits = size % 8 == 0 and size <= 128  # cuDNN's limits.
+    return flash if fits and query.shape == key.shape else None
   return None
 
 

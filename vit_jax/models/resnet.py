@@ -111,6 +111,7 @@ class ResNet(nn.Module):
     *,
     train: bool = False,
     blocks: Collection[int] = (),
+    tokens: bool = True,
   ) -> tuple[Float[Array, 'b k'] | None, dict[str, Float[Array, 'b ...']]]:
     """Computes logits and features.
 
@@ -118,6 +119,7 @@ class ResNet(nn.Module):
       images: in [-1, 1], of any height and width.
       train: no effect, as there is no dropout.
       blocks: indices of the stages whose outputs to return; static.
+      tokens: no effect, as pooling uses the whole last map.
 
     Returns:
       Logits, None without classes, and the features that all models have:
@@ -132,7 +134,7 @@ class ResNet(nn.Module):
       ValueError: if the images are not floats of shape (b, h, w, channels), or
         there is no such stage.
     """
-    del train
+    del train, tokens
     layers.check_images(images, self.channels)
     x = _conv(self.dtype, self.constrain)(
       self.width, 7, stride=2, padding=3, name='conv_root'

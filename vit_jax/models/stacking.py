@@ -8,6 +8,7 @@ layout, such as a state with averages and optimizer moments.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+import functools
 import operator
 from typing import Any
 
@@ -38,6 +39,7 @@ def run(
   per_layer: Sequence[PyTree],
   shared: Array | None,
   chosen: Collection[int],
+  num_outputs: int | None,
   *,
   scan: bool,
   remat: str,
@@ -53,6 +55,8 @@ def run(
     shared: an argument that is the same in all layers.
     chosen: indices of the layers whose outputs to return. If there are any, a
       scan takes memory for the outputs of all layers.
+    num_outputs: number of tokens that the last block computes, unless in a
+      scan, where all blocks are alike; None for all.
     scan: whether the blocks run as a scan, with stacked parameters.
     remat: what the backward pass reuses, a key of `REMAT_POLICIES`.
 
@@ -70,6 +74,8 @@ def run(
   outputs = []
   for i in range(depth):
     arguments = jax.tree.map(operator.itemgetter(i), per_layer)
+    if i == depth - 1 and num_outputs is not None:
+      block = functools.partial(block, num_outputs=num_outputs)
     x = apply(block(name=f'{STACKED}_{i}'), x, *arguments, shared)
     if chosen:  # Outside of jit, they would stay in memory.
       outputs.append(x)

@@ -113,6 +113,7 @@ class VisionTransformer(Options, kw_only=True):
     train: bool = False,
     change_patches: Callable[[Tokens], Tokens] = lambda patches: patches,
     blocks: Collection[int] = (),
+    tokens: bool = True,
   ) -> tuple[Float[Array, 'b k'] | None, dict[str, Float[Array, 'b ...']]]:
     """Computes logits and features.
 
@@ -122,6 +123,8 @@ class VisionTransformer(Options, kw_only=True):
         stream 'dropout'.
       change_patches: applied to patch embeddings, for masked patch prediction.
       blocks: indices of the blocks whose outputs to return; static.
+      tokens: whether to return 'encoded'; static. Without it, chosen blocks and
+        dropout, the last block computes only the tokens that pooling uses.
 
     Returns:
       Logits, None without classes, and features: 'patches' (b, n, d), before
@@ -139,7 +142,7 @@ class VisionTransformer(Options, kw_only=True):
     )
     patches = embed(x).reshape(batch, math.prod(grid), self.width)
     # [x_class; x_p E], with a class token.
-    tokens = self.prefix.prepend(change_patches(patches), self.param)
+    x = self.prefix.prepend(change_patches(patches), self.param)
     encode = Encoder(  # + E_pos, then equations 2 and 3 in every block.
       block=self.encoder_block(grid),
       depth=self.depth,
@@ -153,7 +156,12 @@ class VisionTransformer(Options, kw_only=True):
       name='Transformer',
       **self.options(),
     )
-    encoded, chosen = encode(tokens, train=train, blocks=blocks)
+    # Masks of dropout depend on the number of tokens.
+    all_used = tokens or blocks or (train and self.dropout)
+    num_outputs = None if all_used else pooling.POOLS[self.pool].tokens
+    encoded, chosen = encode(
+      x, train=train, blocks=blocks, num_outputs=num_outputs
+    )
     # Equation 4: the class token, encoded[:, 0]; with 'gap', the patches' mean.
     pooled = pre_logits = pooling.pool(encoded, self, MlpBlock)
     if self.representation_size is not None:
@@ -162,8 +170,10 @@ class VisionTransformer(Options, kw_only=True):
     logits = layers.head(
       pre_logits, self.num_classes, self.head_bias, self.constrain
     )
-    features = {'patches': patches, 'encoded': encoded, 'pooled': pooled}
-    return logits, features | {'pre_logits': pre_logits} | chosen
+    features = {'patches': patches, 'pooled': pooled, 'pre_logits': pre_logits}
+    if tokens:
+      features['encoded'] = encoded
+    return logits, features | chosen
 
   @nn.nowrap
   def encoder_block(self, grid: tuple[int, int]) -> Callable[..., nn.Module]:
@@ -216,9 +226,17 @@ class Encoder(Options, kw_only=True):
 
   @nn.compact
   def __call__(
-    self, x: Tokens, *, train: bool, blocks: Collection[int] = ()
+    self,
+    x: Tokens,
+    *,
+    train: bool,
+    blocks: Collection[int] = (),
+    num_outputs: int | None = None,
   ) -> tuple[Tokens, dict[str, Any]]:
-    """Returns encoded tokens and the chosen outputs of blocks, in float32."""
+    """Returns encoded tokens and the chosen outputs of blocks, in float32.
+
+    Unrolled blocks compute only the first `num_outputs` tokens; None for all.
+    """
     keys = position_key = factors = shared = None
     if train and self.dropout:
       key = self.make_rng('dropout')
@@ -235,8 +253,17 @@ class Encoder(Options, kw_only=True):
     self.sow('intermediates', 'tokens', x)
     x = self.constrain(x)
     # One block after the other.
-    run = functools.partial(stacking.run, scan=self.scan, remat=self.remat)
-    x, chosen = run(self.block, self.depth, x, (keys, factors), shared, blocks)
+    x, chosen = stacking.run(
+      self.block,
+      self.depth,
+      x,
+      (keys, factors),
+      shared,
+      blocks,
+      num_outputs,
+      scan=self.scan,
+      remat=self.remat,
+    )
     norm = nn.LayerNorm(self.norm_eps, dtype=jnp.float32, name='encoder_norm')
     return norm(x) if self.final_norm else x.astype(jnp.float32), chosen
 
@@ -245,10 +272,12 @@ class EncoderBlock(Options, kw_only=True):
   """Self-attention and an MLP, each with a pre-norm and a residual connection.
 
   `positions` is a function from a `name` to this block's position embeddings.
+  Only the first `num_outputs` tokens are computed; None for all.
   """
 
   query_bias: Callable[[Heads], Weights] | None = None
   positions: Callable[..., nn.Module] | None = None
+  num_outputs: int | None = None
 
   @nn.compact
   def __call__(
@@ -266,6 +295,7 @@ class EncoderBlock(Options, kw_only=True):
     options = self.options()
     attend = SelfAttention(
       query_bias=self.query_bias,
+      num_outputs=self.num_outputs,
       name='MultiHeadDotProductAttention_0',
       **options,
     )
@@ -273,6 +303,7 @@ class EncoderBlock(Options, kw_only=True):
     norm = functools.partial(kernels.LayerNorm, self.norm_eps, self.dtype)
     y = attend(norm(name='LayerNorm_0')(x))
     y = layers.dropout(y, self.dropout, attention_key)
+    x = x[:, : self.num_outputs]
     x = x + layers.scale_branch(y, factors, 0)  # Equation 2.
     y = mlp(norm(name='LayerNorm_1')(x), mlp_key)
     x = x + layers.scale_branch(y, factors, 1)  # Equation 3.
@@ -283,9 +314,11 @@ class SelfAttention(Options, kw_only=True):
   """Multi-head self-attention (Appendix A); sows its weights, in float32.
 
   `query_bias` computes the bias of relative positions from scaled queries.
+  Only the first `num_outputs` tokens are computed; None for all.
   """
 
   query_bias: Callable[[Heads], Weights] | None = None
+  num_outputs: int | None = None
 
   @nn.compact
   def __call__(self, x: Tokens) -> Tokens:
@@ -296,10 +329,11 @@ class SelfAttention(Options, kw_only=True):
     )
     q = q / layers.head_size(width, self.heads) ** 0.5
     bias = None if self.query_bias is None else self.query_bias(q)
+    q, bias = jax.tree.map(lambda y: y[:, :, : self.num_outputs], (q, bias))
     if self.is_mutable_collection('intermediates'):
       exact = q.astype(jnp.float32), k.astype(jnp.float32)
       self.sow('intermediates', 'weights', attention_weights(*exact, bias))
-    attend = kernels.attention(self.platform, q, bias) or attention
+    attend = kernels.attention(self.platform, q, k, bias) or attention
     y = jnp.swapaxes(attend(q, k, v, bias), 1, 2)
     return nn.DenseGeneral(  # Equation 8.
       width,

@@ -4,8 +4,11 @@ The file loads nothing over the network and runs no scripts; its content
 security policy forbids both.
 """
 
+import base64
 from collections.abc import Sequence
 import dataclasses
+import hashlib
+from typing import Any
 
 import jinja2
 import markupsafe
@@ -151,6 +154,11 @@ class Page:
 
 def html(page: Page) -> str:
   """Returns the page as HTML; all texts are escaped and printable."""
+  return render('page.html', page=page)
+
+
+def render(template: str, **values: Any) -> str:
+  """Fills in a file of `templates/`; texts are escaped and made printable."""
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('vit_jax.page', 'templates'),
     autoescape=True,
@@ -161,7 +169,14 @@ def html(page: Page) -> str:
   )
   # The template has a branch for each kind of part and of table cell.
   environment.filters['kind'] = lambda value: type(value).__name__
-  return environment.get_template('page.html').render(page=page)
+  environment.filters['sha256'] = _sha256
+  return environment.get_template(template).render(**values)
+
+
+def _sha256(script: str) -> str:
+  """Returns the hash of a script as in a content security policy."""
+  digest = hashlib.sha256(script.encode()).digest()
+  return base64.b64encode(digest).decode()
 
 
 def _printable(value):

@@ -73,12 +73,14 @@ def drawing(figure: Figure, alt: str, caption: str = '') -> content.Picture:
   )
 
 
-def photo(pixels: UInt8[np.ndarray, 'h w 3'], alt: str) -> content.Picture:
+def photo(
+  pixels: UInt8[np.ndarray, 'h w 3'], alt: str, *, max_px: int = _THUMBNAIL_PX
+) -> content.Picture:
   """Returns a thumbnail of an image; tiny images keep their visible pixels."""
   image = Image.fromarray(pixels)
   if max(image.size) <= _SMALL_PX:
     return _embed(image, 'PNG', alt, 'pixels')
-  image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
+  image.thumbnail((max_px, max_px))
   return _embed(image, 'JPEG', alt)
 
 

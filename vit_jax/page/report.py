@@ -18,6 +18,7 @@ import jax
 from vit_jax import config as config_lib
 from vit_jax.config.keys import KEYS
 from vit_jax.page import (
+  attention_page,
   charts,
   content,
   examples,
@@ -187,6 +188,7 @@ JOB_PAGES = {
   'vtab': JobPage('Tasks', studies.vtab),
   'plan': JobPage('Plan', lambda run: [content.Code(run.text(files.PLAN))]),
   'inference': JobPage('Inference', studies.inference),
+  'inspect_model': JobPage('Attention of patches', attention_page.links),
 }
 
 

@@ -47,7 +47,7 @@ class Network:
       half = np.iinfo(self.dtype).max / 2
       images = (images.astype(jnp.float32) - half) / half
     logits, features = self._plain.apply(
-      {'params': params}, images, train=False
+      {'params': params}, images, tokens=False
     )
     return features['pooled'] if logits is None else logits
 

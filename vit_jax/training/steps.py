@@ -172,7 +172,11 @@ def classification(
       images = weight * images + (1 - weight) * form.partners(images)
       targets = weight * targets + (1 - weight) * form.partners(targets)
     logits, _ = model.apply(
-      {'params': params}, images, train=True, rngs={'dropout': key}
+      {'params': params},
+      images,
+      train=True,
+      tokens=False,
+      rngs={'dropout': key},
     )
     smoothed = smooth_labels(targets, label_smoothing)
     loss_sum = jnp.sum(weights * per_example_loss(logits, smoothed))

@@ -287,7 +287,7 @@ def _ours(network: Network) -> Runner:
 
   @jax.jit
   def outputs(params, images):
-    logits, features = model.apply({'params': params}, images, train=False)
+    logits, features = model.apply({'params': params}, images, tokens=False)
     return features['pooled'] if logits is None else logits
 
   return lambda images: np.asarray(outputs(network.params, images))

@@ -27,6 +27,7 @@ from vit_jax.inspection import (
   filters,
   position_similarity,
 )
+from vit_jax.page import attention_page
 from vit_jax.workdir import claim, console, files, results
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ class _Findings:
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """Inspects `init_from`, or random weights, on images of a split and photos.
 
-  Writes figures as PNG, arrays to `inspection.npz`, metrics to `results.json`.
+  Writes figures as PNG, arrays to `inspection.npz`, metrics to `results.json`,
+  and interactive pages of attention.
   Skips parts that do not apply to the model, with a warning.
 
   Raises:
@@ -87,6 +89,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     files.write_bytes(workdir / _ARRAYS, archive.getvalue())
     for name, figure in drawn.items():
       figures.save(figure, workdir / f'{name}.png')
+  pages = _write_pages(model, images, workdir) if images else []
   _print(metrics, arrays.get('attention_distance'))
   results.write(
     workdir,
@@ -96,6 +99,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     metrics=metrics,
     init_from=config.init_from,
     figures=[f'{name}.png' for name in drawn],
+    pages=pages,
   )
 
 
@@ -319,6 +323,23 @@ def _attention(
   metrics['attention_distance/uniform'] = uniform
   metrics |= _rollout_metrics(examined['rollouts'])
   return _Findings(arrays, pictures, metrics)
+
+
+def _write_pages(
+  model: pretrained.PretrainedModel, images: _Images, workdir: epath.Path
+) -> list[dict[str, str]]:
+  """Writes interactive pages of attention, see `attention_page.write`."""
+  c = model.config.inspect
+  shown = slice(c.pages)
+  return attention_page.write(
+    workdir,
+    model.model,
+    jax.device_put(model.params),
+    images.pictured[shown],
+    images.captions[shown],
+    weights_name=model.config.init_from or 'random weights',
+    max_mb=c.page_mb,
+  )
 
 
 def _uniform_distance(model: pretrained.PretrainedModel) -> float:

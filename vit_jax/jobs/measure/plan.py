@@ -16,7 +16,7 @@ import ml_collections
 from vit_jax import config as config_lib
 from vit_jax.build import dataset_facts
 from vit_jax.build import program as program_lib
-from vit_jax.distributed import compilation, sharding, topologies
+from vit_jax.distributed import compilation, limits, sharding, topologies
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.models import flops
 from vit_jax.workdir import claim, console, files, results
@@ -109,16 +109,16 @@ def _plan(
     'model': case.model,
     'topology': case.topology,
     'cores': len(slice_.devices),
-    'peak_operations_per_second': slice_.core.peak,
+    'peak_operations_per_second': slice_.chip.peak / slice_.chip.cores,
     'mesh': dict(mesh.shape),
     'batch_size': chosen.batch_size,
     'accumulate': chosen.optim.accumulate,
     'image_size': image_size,
     'parameters': sum(x.size for x in jax.tree.leaves(program.state.params)),
     'state_bytes': sharding.device_bytes(program.state),
-    'available_bytes': slice_.core.available,
+    'available_bytes': slice_.chip.available,
     'fits': cost is not None,
-    **(dataclasses.asdict(cost) if cost else {}),
+    **_cost(cost, slice_),
     'operations_per_step': flops.count(
       program.step, program.state, program.batch, program.seed
     ),
@@ -127,6 +127,14 @@ def _plan(
     'steps': program.total_steps,
     'given_utilisation': chosen.plan.utilisation,
   }
+
+
+def _cost(
+  cost: compilation.Cost | None, slice_: topologies.Slice
+) -> dict[str, Any]:
+  if cost is None:
+    return {}
+  return dataclasses.asdict(cost) | {'limits': limits.seconds(cost, slice_)}
 
 
 def _more_micro_batches(
@@ -183,7 +191,11 @@ def _first_that_fits(
     with console.phase(what):
       try:
         cost = compilation.compile_for_tpu(
-          program.step, program.state, program.batch, program.seed
+          program.step,
+          program.state,
+          program.batch,
+          program.seed,
+          options=program.compiler_options,
         )
         return config, program, cost
       except compilation.DoesNotFitError as error:
@@ -223,8 +235,8 @@ def total_steps(config: ml_collections.ConfigDict) -> int:
 def paper_utilisation(run: str) -> float:
   """Returns the share of TPUv3's peak that a run of Table 2 achieved."""
   core_days, exaflops = _PAPER[run]
-  peak = topologies.GENERATIONS['v3'].peak
-  return exaflops * 1e18 / (core_days * DAY * peak)
+  chip = topologies.GENERATIONS['v3']
+  return exaflops * 1e18 * chip.cores / (core_days * DAY * chip.peak)
 
 
 def step_seconds(row: Row, utilisation: float) -> float:
@@ -270,6 +282,7 @@ def _details(row: Row) -> str:
       for kind, traffic in row.get('traffic', {}).items()
       if traffic['count']
     ),
+    *_limits(row),
     *_time(row),
   ]
   return '\n'.join(lines) + console.table(table)
@@ -296,6 +309,33 @@ def _traffic(traffic: Mapping[str, int]) -> str:
   )
 
 
+def _limits(row: Row) -> list[list[str]]:
+  times = row.get('limits')  # Absent if it does not fit.
+  if not times:
+    return []
+  amounts = {
+    'compute': f'{row["operations"]:.4g} FLOPs per core',
+    'HBM': f'{row["hbm_bytes"] / GIB:,.4g} GiB per core',
+    'interconnect': f'{row["chip_bytes"] / GIB:.4g} GiB per chip',
+  }
+  cycles = row['estimated_cycles']
+  return [
+    *(
+      [f'limit: {limit}', f'{seconds:.3g} s, {amounts[limit]}']
+      for limit, seconds in times.items()
+    ),
+    ['binding limit', f'{_binding(row)} of the peak'],
+    ["compiler's estimate", f'{cycles:.4g} cycles per step, collectives aside'],
+  ]
+
+
+def _binding(row: Row) -> str:
+  """Returns the binding limit and the share of the peak that it allows."""
+  limit = limits.binding(row['limits'])
+  share = step_seconds(row, 1) / row['limits'][limit]
+  return f'{limit}, at most {share:.1%}'
+
+
 def _time(row: Row) -> list[list[str]]:
   shares = [
     (f"as in the paper's {run}", paper_utilisation(run)) for run in _PAPER
@@ -313,13 +353,25 @@ def _time(row: Row) -> list[list[str]]:
 
 def _overview(rows: Sequence[Row]) -> str:
   table = [
-    ['model', 'slice', 'batch', 'micro-batches', 'peak', 'spare', 'core-days']
+    [
+      'model',
+      'slice',
+      'batch',
+      'micro-batches',
+      'peak',
+      'spare',
+      'step of at least',
+      'binding limit',
+      'core-days',
+    ]
   ]
   for row in rows:
     days = core_days(row, row['given_utilisation'])
-    memory = ['does not fit', '']
+    memory, bound = ['does not fit', ''], ['', '']
     if row['fits']:
       memory = [_gib(row['peak']), _gib(row['available_bytes'] - row['peak'])]
+    if 'limits' in row:
+      bound = [f'{max(row["limits"].values()):.3g} s', _binding(row)]
     table.append(
       [
         row['model'],
@@ -327,6 +379,7 @@ def _overview(rows: Sequence[Row]) -> str:
         str(row['batch_size']),
         str(row['accumulate']),
         *memory,
+        *bound,
         f'{days:,.4g}',
       ]
     )

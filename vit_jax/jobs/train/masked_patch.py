@@ -15,8 +15,8 @@ from vit_jax import config as config_lib
 from vit_jax.build import evaluator
 from vit_jax.build import program as program_lib
 from vit_jax.config.keys import KEYS
+from vit_jax.distributed import cpu, processes
 from vit_jax.distributed import mesh as mesh_lib
-from vit_jax.distributed import processes
 from vit_jax.evaluation import patch_accuracy
 from vit_jax.inspection import patch_colours
 from vit_jax.jobs.train import run as run_lib
@@ -98,7 +98,8 @@ class MaskedPatches(run_lib.Trainable):
     self._eval_step = jax.jit(
       patch_accuracy.make_eval_step(
         self.program.model, self._target, rate=self._rate, seed=self._seed
-      )
+      ),
+      compiler_options=cpu.compiler_options(mesh.local_devices[0]),
     )
     self._predict = jax.jit(self._predicted_patches)
 

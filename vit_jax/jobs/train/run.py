@@ -103,7 +103,6 @@ def train(
   """
   if claim.is_finished(config_lib.flatten(config), workdir, training=True):
     return
-  cpu.prepare()
 
   # From the config to parts; an invalid config fails here.
   config = config.copy_and_resolve_references()
@@ -241,6 +240,8 @@ def train(
           )
       if stop_signal.stopped:
         return
+      del train_step
+      _give_back_memory()
 
     # The last step is evaluated, and the results are written.
     metrics, predictions = evaluate(step, state)
@@ -262,6 +263,13 @@ def train(
       num_train_examples=data.train.num_examples,
       **details,
     )
+  _give_back_memory()
+
+
+def _give_back_memory() -> None:
+  freed = cpu.give_back_memory() / 2**30
+  if freed >= 0.01:
+    _log.info('returned %.2f GiB of free memory to the system', freed)
 
 
 class _Batches:
