@@ -159,7 +159,7 @@ class VisionTransformer(Options, kw_only=True):
     )
     # Dropout masks depend on the number of tokens.
     all_used = tokens or blocks or (train and self.dropout)
-    num_outputs = None if all_used else pooling.POOLS[self.pool].tokens
+    num_outputs = None if all_used else pooling.POOLS[self.pool].num_tokens
     encoded, chosen = encode(
       x, train=train, blocks=blocks, num_outputs=num_outputs
     )
