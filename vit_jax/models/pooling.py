@@ -23,7 +23,7 @@ class Pooling:
   Attributes:
     function: implements `pool` for this kind.
     class_token: whether it needs a class token.
-    tokens: number of tokens that it uses, from the first; None for all.
+    tokens: number of leading tokens that it uses; None for all.
     encoder_norm: whether the encoder ends with a norm.
     part: name of the part of the model that holds its parameters, if any.
   """
@@ -39,7 +39,7 @@ def pool(encoded: Tokens, model: Any, mlp: type[nn.Module]) -> Pooled:
   """Returns the representation y (equation 4).
 
   Args:
-    encoded: tokens after the encoder, at least those that the kind uses.
+    encoded: tokens after the encoder, at least those that the pooling uses.
     model: the `vit.VisionTransformer`, in whose scope the parameters are.
     mlp: class of the model's MLP blocks.
   """

@@ -325,7 +325,7 @@ def _limits(row: Row) -> list[list[str]]:
       for limit, seconds in times.items()
     ),
     ['binding limit', f'{_binding(row)} of the peak'],
-    ["compiler's estimate", f'{cycles:.4g} cycles per step, collectives aside'],
+    ["compiler's estimate", f'{cycles:.4g} cycles, without collectives'],
   ]
 
 
@@ -360,7 +360,7 @@ def _overview(rows: Sequence[Row]) -> str:
       'micro-batches',
       'peak',
       'spare',
-      'step of at least',
+      'shortest step',
       'binding limit',
       'core-days',
     ]
