@@ -274,7 +274,7 @@ def _details(row: Row) -> str:
     *_memory(row),
     ['FLOPs per step', f'{row["operations_per_step"]:.4g}'],
     [
-      'useful ones (3 forward passes)',
+      'useful FLOPs (3 forward passes)',
       f'{row["useful_operations_per_step"]:.4g}',
     ],
     *(
