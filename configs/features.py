@@ -26,16 +26,16 @@ columns. `data.skip_corrupt` leaves out images that cannot be read.
 blocks are concatenated. `--config.features.normalise=true` scales each vector
 to length 1.
 
-The job also measures how many images of the splits of `data.eval` have the
-class of their nearest neighbour in `data.train` by cosine similarity, or of
-most of `features.neighbours`; without `data.train`, neighbours are searched in
-the same split, and no image is its own neighbour. The page shows the most
-similar pairs.
+The job also measures the accuracy of nearest neighbours on the splits of
+`data.eval`: the nearest image of `data.train` by cosine similarity predicts the
+class, or the majority of `features.neighbours` images. Without `data.train`,
+neighbours are from the same split, and no image is its own neighbour.
+`report.html` shows the most similar pairs.
 
 Repeating the command resumes after the last batch. Several processes share the
-batches and write the same files as one, if each has as many devices. Hardware:
-any. Expected: docs/results.md has the accuracy of a DINOv2 on 12 classes of
-flowers.
+batches; they write the same files as a single process if all have the same
+number of devices. Hardware: any. Expected: docs/results.md has the accuracy of
+a DINOv2 model on 12 classes of flowers.
 """
 
 import ml_collections

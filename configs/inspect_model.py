@@ -15,14 +15,16 @@ Writes pictures, their arrays in `inspection.npz`, and their numbers in
 `results.json`:
 
 - `filters.png`, principal components of the first layer's filters;
-- `position_similarity.png`, cosines between position embeddings;
+- `position_similarity.png`, cosine similarities of position embeddings;
 - `attention_distance.png`, the attention distance of each head, over 128 images
   (`inspect.num_images`) of the split `test`, or the first of `data.eval`;
-- `rollout.png`, the attention from the class token, or the mean of tokens if
-  there is none, back to the image;
-- `attention_maps_N.png`, the same for single heads, for each image drawn;
-- `attention_1.html`, a page that shows what each patch of the first image
-  attends to, by layer and head (`inspect.pages` sets the number of images).
+- `rollout.png`, attention rollout: the share of each patch in the
+  representation, over all layers;
+- `attention_maps_N.png`, for each image drawn, the attention of single heads
+  from the class token or, if pooling does not use it, from the pooled tokens;
+- `attention_1.html`, an interactive page that shows what each patch of the
+  first image attends to, by layer and head (`inspect.pages` sets the number of
+  images).
 
 A ResNet has only filters. Hardware: any. Expected (section 4.5, Appendix D.7):
 filters that look like basis functions; positions most similar to those in their

@@ -25,9 +25,9 @@ micro-batches (`plan.fit`).
 
 Prints, and writes to `plan.txt` and `results.json`: bytes of state, arguments
 and temporaries per core, and their peak against its memory; FLOPs per
-step; collectives; the shortest possible time of a step by the FLOPs, the HBM
-and the interconnect of the chips; time per step and TPU-core-days of the run,
-at the utilisation of the paper's runs (Table 2) and at `plan.utilisation`.
+step; collectives; lower bounds on the time of a step from its FLOPs, its HBM
+traffic and its interconnect traffic; time per step and TPU-core-days of the
+run, at the utilisation of the paper's runs (Table 2) and at `plan.utilisation`.
 
 Hardware: 1 CPU core and 8 GB; a compilation takes one to three minutes.
 Expected: docs/results.md, "Plans".

@@ -8,9 +8,8 @@ by commas; folders are searched recursively, and the log lists what is skipped.
 PATH is a trained checkpoint with its head, in any format that
 `vit_jax.checkpoints.load` reads; it determines the model, image size, crop and
 interpolation. Photos are turned upright according to their EXIF orientation.
-Each image gets a line with its
-five most probable classes, which is printed and written to `predictions.jsonl`.
-Unreadable files are reported and skipped.
+Each image gets a line with its five most probable classes, which is printed and
+written to `predictions.jsonl`. Unreadable files are reported and skipped.
 
 For the model of a run on images with several labels each, or of Hugging Face
 with `problem_type` multi_label_classification, each line also has

@@ -88,7 +88,7 @@ class Browser:
     return self._element(selector).text
 
   def point(self, selector, right, down, *, click=False):
-    """Moves the pointer to a share of an element's width and height."""
+    """Moves the pointer to a point of an element, in shares of its size."""
     element = self._element(selector)
     self._driver.execute_script(
       'arguments[0].scrollIntoView({block: "center"})', element

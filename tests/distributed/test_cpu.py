@@ -39,7 +39,7 @@ for _ in range(10):
 print(statistics.median_low(b - a for a, b in zip(faults[3:], faults[4:])))
 """
 
-# Bytes that are given back, and that the next call takes again.
+# Bytes released after a call, and again after another.
 GIVE_BACK = """
 expected = step(x).block_until_ready()
 print(cpu.give_back_memory())

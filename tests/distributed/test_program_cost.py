@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Costs of programs, by hand; see test_compilation.py for a compiled one."""
+"""Costs of hand-written programs; test_compilation.py has a compiled one."""
 
 import pytest
 

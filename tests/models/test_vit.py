@@ -190,7 +190,7 @@ def loss_of(model):
 @pytest.mark.parametrize('positions', ['1d', 'relative'])
 @pytest.mark.parametrize('pool', ['token', 'gap'])
 def test_tokens_that_pooling_does_not_use_change_nothing(pool, positions):
-  """In the last block, unless they are returned; so do gradients."""
+  """The last block leaves them out, unless they are returned."""
   model = create(pool=pool, positions=positions, stochastic_depth=0.5)
   params = random_params(model)
 
@@ -222,7 +222,8 @@ def test_tokens_that_pooling_does_not_use_change_nothing(pool, positions):
 @pytest.mark.parametrize(
   'options, saved',
   [
-    # The last block has an MLP, a projection and attention for 1 of 11 tokens.
+    # MLP, projection and attention of 10 of 11 tokens in the last block, for
+    # two images.
     ({}, 2 * 2 * 10 * (2 * 12 * 20 + 12 * 12 + 2 * 11 * 12)),
     ({'pool': 'gap'}, 0),
     ({'scan': True}, 0),

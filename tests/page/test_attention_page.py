@@ -1,4 +1,4 @@
-"""The interactive page of attention: numbers in a browser, and file size."""
+"""The interactive attention page: numbers in a browser, and file size."""
 
 import re
 
@@ -129,7 +129,7 @@ def test_the_keyboard_and_small_maps_do_what_clicks_do(window, tmp_path):
   [
     ('token', 'class token'),
     ('gap', 'mean of the patches'),
-    ('map', 'output of the pooling'),
+    ('map', 'attention pooling'),
   ],
 )
 def test_attention_of_the_representation(pool, name, window, tmp_path):

@@ -33,13 +33,13 @@ def load(
   batch_size: int = 32,
   keys: Mapping[str, Any] | None = None,
 ) -> LoadedModel:
-  """Loads a trained model, ready for images.
+  """Loads a trained model, ready to use on images.
 
   Args:
     checkpoint: path or name of its weights, in any format that
       `checkpoints.load` reads: a file, a folder, or the work directory of a
       run; or a name such as augreg:B/16-imagenet2012 or hf://ORG/NAME.
-    batch_size: most images that are computed at once.
+    batch_size: largest number of images that are processed at once.
     keys: values of config keys that replace those of the checkpoint, such as
       `{'data.image_size': 384}`; for all keys, see `vit_jax/config/`.
 
@@ -98,13 +98,13 @@ class LoadedModel:
   - preprocessed: floats in [-1, 1] of the model's size and channels.
 
   They are resized, cropped and converted as in an evaluation of the checkpoint,
-  and computed in batches. A program is compiled once for each size of a batch;
+  and processed in batches. A program is compiled once for each batch size;
   smaller batches are padded. Results are NumPy arrays, or lists, with one row
-  or item per image, in order. If there are several processes, all of them make
-  the same calls.
+  or item per image, in order. If there are several processes, all of them must
+  make the same calls.
 
-  The path of a JPEG file and a PIL image of it may give slightly different
-  results, since TensorFlow decodes the former and Pillow the latter.
+  Results for the path of a JPEG file and for a PIL image of it may differ
+  slightly, since TensorFlow decodes the former and Pillow the latter.
 
   Attributes:
     model: the Linen module.
@@ -146,9 +146,9 @@ class LoadedModel:
       loaded.params, mesh_lib.replicated(self._mesh)
     )
     options = cpu.compiler_options(self._mesh.local_devices[0])
-    compiled = functools.partial(jax.jit, compiler_options=options)
-    self._predict_step = compiled(self._top_classes, static_argnames='top')
-    self._features_step = compiled(self._features, static_argnames='layers')
+    jit = functools.partial(jax.jit, compiler_options=options)
+    self._predict_step = jit(self._top_classes, static_argnames='top')
+    self._features_step = jit(self._features, static_argnames='layers')
 
   @functools.cached_property
   def transform(self) -> Callable:  # noqa: D102
@@ -156,7 +156,7 @@ class LoadedModel:
 
   @property
   def batch_size(self) -> int:
-    """Most images that are computed at once."""
+    """Largest number of images that are processed at once."""
     return self._batch_sizes[-1]
 
   def predict(
@@ -177,7 +177,7 @@ class LoadedModel:
         ' fine-tune it first, or use its features.'
       )
     if top < 1:
-      raise ValueError(f'top={top} is not a number of classes, at least 1.')
+      raise ValueError(f'top={top}; expected a number of classes, at least 1.')
     step = functools.partial(self._predict_step, top=top)
     return [
       self._prediction(row)
@@ -210,8 +210,8 @@ class LoadedModel:
     ]
     if unknown or not layers:
       raise ValueError(
-        f'layers={layers!r}: the features of this model are'
-        f' {", ".join(self._layers)} and the indices of its blocks.'
+        f'layers={layers!r}; expected features of this model, which are'
+        f' {", ".join(self._layers)}, or indices of its blocks.'
       )
     step = functools.partial(self._features_step, layers=layers)
     return _concatenate(self._run(step, images))
@@ -239,7 +239,7 @@ class LoadedModel:
   def preprocess(
     self, images: image_inputs.Images
   ) -> Float[np.ndarray, 'n h w c']:
-    """Returns images as the model takes them, in [-1, 1].
+    """Returns images as the model expects them, in [-1, 1].
 
     Raises:
       ValueError: if an image is invalid.

@@ -35,8 +35,7 @@ class Program:
 
   Attributes:
     mesh: the devices.
-    compiler_options: options with which to compile `step` for devices other
-      than CPUs.
+    compiler_options: compiler options of `step` for devices other than CPUs.
     model: the model as it is trained on the mesh, for the parameters in
       `state`.
     plain_model: the same model for official parameters.

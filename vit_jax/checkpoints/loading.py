@@ -55,9 +55,10 @@ def load_with_description(
     path: path, or URL such as gs://bucket/file.npz, of an .npz file of the
       official code (ViT, AugReg, SAM, hybrids), of BiT, of big_vision or of
       this project; of a .safetensors file of timm or Hugging Face, or a folder
-      with one; or of the workdir of a run, for its final.npz or, until it has
-      finished, its latest checkpoint; or of its folder of checkpoints; or a
-      name (`names`), such as augreg:B/16 or hf://facebook/dinov2-small.
+      with one; or of the workdir of a run, whose final.npz is read or, until
+      the run has finished, its latest checkpoint; or of its folder of
+      checkpoints; or a name (`names`), such as augreg:B/16 or
+      hf://facebook/dinov2-small.
     heads: number of attention heads; only needed for a .safetensors file of a
       model of unusual width, if neither it nor a config.json records them.
 

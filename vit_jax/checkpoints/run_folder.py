@@ -62,9 +62,9 @@ _FIELDS = {
 
 
 def final_weights(path: epath.Path) -> epath.Path:
-  """Returns the final weights, given the workdir of a finished run.
+  """Returns the path of the final weights, given a finished run's workdir.
 
-  They are sufficient: its checkpoints may have been deleted. Other paths are
+  The run needs no checkpoints; they may have been deleted. Other paths are
   returned unchanged.
   """
   final = path / FINAL_WEIGHTS
@@ -85,10 +85,9 @@ def has_checkpoint(workdir: epath.Path) -> bool:
 def read(folder: epath.Path) -> dict[str, Any]:
   """Returns the latest weights, or their moving average if the run keeps one.
 
-  They are those of a checkpoint: the folder is a workdir or its folder of
-  checkpoints. Unlike `store.Store`,
-  this writes nothing, so the run may be in progress. Damaged checkpoints are
-  skipped with a warning.
+  The folder is a workdir or its folder of checkpoints; `final_weights` are
+  ignored. Unlike `store.Store`, this writes nothing, so the run may be in
+  progress. Damaged checkpoints are skipped with a warning.
 
   Raises:
     ValueError: if there is no finished checkpoint, all are damaged, or a weight

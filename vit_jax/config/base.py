@@ -79,7 +79,7 @@ def set_keys(
 
 
 def leave_to_checkpoint(config: ml_collections.ConfigDict) -> None:
-  """Empties the keys of a job that come from its checkpoint by default."""
+  """Empties the keys whose values a job can take from its checkpoint."""
   config.model.name = ''
   config.data.image_size = 0
   config.update_from_flattened_dict(dict.fromkeys(_FROM_CHECKPOINT, ''))
@@ -182,7 +182,7 @@ def _is_derived(name, keys):
 
 
 def is_model(model_or_run: str) -> bool:
-  """Returns whether an argument that names a model or a run names a model.
+  """Returns whether an argument is the name of a model, not the path of a run.
 
   Args:
     model_or_run: the name of a model, empty if the weights determine it; or a

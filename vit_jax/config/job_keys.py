@@ -303,16 +303,16 @@ JOB_KEYS = {
   ),
   'inspect.pages': Key(
     1,
-    'Number of images, the first of those visualized, that get an interactive'
-    ' page of attention.',
+    'Number of visualized images, from the first, that get an interactive'
+    ' attention page.',
     low=0,
   ),
   'inspect.page_mb': Key(
     100.0,
-    'Largest size of an interactive page in MB; if all layers do not fit, the'
-    ' page has evenly spaced ones.',
+    'Largest size of an interactive page in MB; if not all layers fit, the page'
+    ' has evenly spaced ones.',
     low=1,
-    high=400,  # Browsers limit the length of texts.
+    high=400,  # Browsers limit the length of strings.
   ),
   'inspect.renormalise': Key(
     False,

@@ -39,15 +39,17 @@ def traffic(program: hlo.Program) -> dict[str, Traffic]:
 def bytes_per_chip(program: hlo.Program, chips: Sequence[Hashable]) -> float:
   """Returns the bytes that a chip has to send to others, on average.
 
-  These are the fewest possible bytes. In an all-reduce of s bytes among n chips
-  (a ring, for example), a chip sends 2 (n - 1) / n s; in an all-gather or a
-  reduce-scatter, half of it. Cores of a chip exchange data without sending it.
+  This is a lower bound: in an all-reduce of s bytes among n chips, each chip of
+  a ring sends 2 (n - 1) / n s; in an all-gather or a reduce-scatter, half of
+  that. Transfers between cores of the same chip do not count.
 
   Args:
     program: the compiled program.
     chips: for each device of the program, in order, the chip that it is on.
   """
-  factors = {  # By the number of devices and of other chips in a group.
+  # Bytes that a group sends per byte of the result on a device, by its number
+  # of devices, and its number of chips minus one.
+  factors = {
     'all-reduce': lambda devices, others: 2 * others,
     'all-gather': lambda devices, others: others,
     'reduce-scatter': lambda devices, others: devices * others,
@@ -84,40 +86,44 @@ def _result_bytes(instruction: hlo.Instruction) -> int:
 
 
 def _groups(instruction: hlo.Instruction, devices: int) -> list[list[int]]:
-  """Returns the groups of devices of a collective, written in three ways.
+  """Returns the groups of devices of a collective.
+
+  XLA writes them in one of three formats.
 
   Raises:
-    ValueError: if they are written in another way.
+    ValueError: if the format is unknown.
   """
   text = instruction.attribute(r'replica_groups=(.*?)(?:, \w+=|$)') or '{}'
-  if re.fullmatch(r'\{(\{[\d,]+\},?)*\}', text):  # {{0,1},{2,3}}; {}: all.
+  # {{0,1},{2,3}}; {} is a single group of all devices.
+  if re.fullmatch(r'\{(\{[\d,]+\},?)*\}', text):
     groups = re.findall(r'\{([\d,]+)\}', text)
     listed = [list(map(int, group.split(','))) for group in groups]
     return listed or [list(range(devices))]
   if match := re.fullmatch(  # [2,4]<=[2,2,2]T(1,0,2): 2 groups of 4.
     r'\[\d+,(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', text
   ):
-    sides = list(map(int, match[2].split(',')))
-    order = map(int, match[3].split(',')) if match[3] else range(len(sides))
-    return _split(sides, list(order), int(match[1]))
+    shape = list(map(int, match[2].split(',')))
+    order = map(int, match[3].split(',')) if match[3] else range(len(shape))
+    return _split(shape, list(order), int(match[1]))
   if match := re.fullmatch(  # mesh['a'=2,'b'=4] {'b'}: along b.
     r"mesh\[((?:'\w+'=\d+,?)+)\] \{((?:'\w+',?)*)\}", text
   ):
-    sides = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
+    sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
     along = re.findall(r"'(\w+)'", match[2])
-    names = [*(name for name in sides if name not in along), *along]
+    names = [*(name for name in sizes if name not in along), *along]
     return _split(
-      list(map(int, sides.values())),
-      [list(sides).index(name) for name in names],
-      math.prod(int(sides[name]) for name in along),
+      list(map(int, sizes.values())),
+      [list(sizes).index(name) for name in names],
+      math.prod(int(sizes[name]) for name in along),
     )
   raise ValueError(
-    f'cannot read the devices of a collective, {text!r}; expected a list such'
-    ' as {{0,1}}, a tiling such as [1,2]<=[2], or the axes of a mesh.'
+    f'cannot read the groups of devices of a collective, {text!r}; expected a'
+    ' list such as {{0,1}}, an iota such as [1,2]<=[2], or mesh axes such as'
+    " mesh['a'=2] {'a'}."
   )
 
 
-def _split(sides: list[int], order: list[int], size: int) -> list[list[int]]:
+def _split(shape: list[int], order: list[int], size: int) -> list[list[int]]:
   """Returns groups of `size` devices from a transposed grid of devices."""
-  devices = np.arange(math.prod(sides)).reshape(sides)
+  devices = np.arange(math.prod(shape)).reshape(shape)
   return devices.transpose(order).reshape(-1, size).tolist()

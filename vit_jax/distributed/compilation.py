@@ -41,11 +41,11 @@ class Cost:
     arguments: bytes of its arguments.
     temporaries: bytes of its temporary buffers.
     peak: largest number of bytes in use at any time.
-    operations: same as in `program_cost`.
-    hbm_bytes: same as in `program_cost`.
-    estimated_cycles: same as in `program_cost`.
+    operations: FLOPs of its matrix products and convolutions.
+    hbm_bytes: bytes that it reads from and writes to HBM.
+    estimated_cycles: the compiler's estimate of its cycles.
     traffic: its collectives, by kind.
-    chip_bytes: bytes that each chip sends to others.
+    chip_bytes: bytes that a chip sends to others, on average.
     compile_seconds: compile time.
   """
 
@@ -85,7 +85,7 @@ def compile_for_tpu(
   Args:
     jitted: result of `jax.jit`.
     *args: shapes with shardings over the devices of a `topologies.Slice`.
-    options: compiler options, such as `step_options`.
+    options: compiler options, such as those of `step_options`.
 
   Raises:
     DoesNotFitError: if the memory of a device is too small.
@@ -125,20 +125,20 @@ def compile_for_tpu(
 
 
 def step_options(mesh: Mesh) -> dict[str, str]:
-  """Returns compiler options of training steps on a mesh.
+  """Returns compiler options for training steps on a mesh.
 
-  With `fsdp`, XLA for newer TPUs splits products with sharded weights into
-  loops, to pass on shards meanwhile. In these steps, gathering the weights
-  takes a few percent of the time of the products, but the loops increase the
-  traffic of HBM (docs/results.md, "Plans"). The options prevent them, if this
-  version of XLA knows how.
+  With `fsdp`, XLA for newer TPUs splits each product with sharded weights into
+  a loop that passes the shards around while it computes (windowed einsum). In
+  training steps, gathering the weights takes only a few percent of the time of
+  the products, and the loops increase HBM traffic (docs/results.md, "Plans").
+  The options disable the loops, if this version of XLA supports that.
   """
   is_tpu = mesh.devices.flat[0].platform == 'tpu'
   sizes = mesh.shape
   if not is_tpu or sizes[mesh_lib.FSDP] == 1 or sizes[mesh_lib.TENSOR] > 1:
     return {}
-  nothing = jax.jit(lambda: 0, out_shardings=mesh_lib.replicated(mesh))
-  lowered = nothing.trace().lower(lowering_platforms=('tpu',))
+  trivial = jax.jit(lambda: 0, out_shardings=mesh_lib.replicated(mesh))
+  lowered = trivial.trace().lower(lowering_platforms=('tpu',))
   try:
     with _cache_options(jax_enable_compilation_cache=False):
       lowered.compile(compiler_options=_WHOLE_PRODUCTS)

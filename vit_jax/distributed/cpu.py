@@ -53,12 +53,13 @@ def options_of_init() -> dict[str, int]:
 
 
 def give_back_memory() -> int:
-  """Returns to the system what the process keeps of its freed memory.
+  """Releases freed memory, which glibc keeps after `prepare`, to the system.
 
-  To be called between phases that need different programs. Linux only.
+  Call it between phases that run different programs. It has an effect only on
+  Linux with glibc.
 
   Returns:
-    By how many bytes the resident memory of the process has shrunk.
+    Number of bytes by which the resident memory of the process has shrunk.
   """
   if not _has_mallopt():
     return 0
@@ -68,12 +69,12 @@ def give_back_memory() -> int:
 
 
 def compiler_options(device: jax.Device) -> dict[str, str]:
-  """Returns the options with which to compile a model for a device.
+  """Returns compiler options for programs that run a model on a device.
 
   XLA has two libraries for matrix products on CPUs, Eigen and YNN. On x86, the
   small products of attention take a third less time with Eigen, and those of
   dense layers the same time. YNN is therefore restricted to reductions and the
-  operations that feed them. There are no options for other devices.
+  operations that feed them. Other devices need no options.
   """
   is_x86 = platform.machine().lower() in ('x86_64', 'amd64')
   if device.platform == 'cpu' and is_x86:
@@ -120,7 +121,7 @@ def _has_mallopt() -> bool:
 
 
 def _resident_bytes() -> int:
-  with open('/proc/self/statm') as f:  # Pages of the process, resident ones.
+  with open('/proc/self/statm') as f:  # Total and resident pages, and others.
     return int(f.read().split()[1]) * _PAGE
 
 

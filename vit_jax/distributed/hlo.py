@@ -14,7 +14,7 @@ COLLECTIVES = (
   'all-to-all',
   'collective-permute',
 )
-# These run what they call; others apply it to elements, or fuse it.
+# These execute the computations that they call, instruction by instruction.
 CONTROL_FLOW = ('while', 'conditional', 'call', 'async-start')
 
 _COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.-]+) \(.*\{$')
@@ -25,7 +25,7 @@ _CALLED = re.compile(
   r'(?:calls|to_apply|body|condition|(?:true|false)_computation)=%?([\w.-]+)'
 )
 _BRANCHES = re.compile(r'branch_computations=\{(.*?)\}')
-# Bits, dimensions, order from minor to major, and tiling of an array.
+# Bits, dimensions, minor-to-major order, and tiling of an array.
 _ARRAY = re.compile(
   r'\b[a-z]+(\d*)\w*\[([\d,]*)\](?:\{([\d,]*)(?::((?:\([^)]*\)|\w)*))?\})?'
 )
@@ -39,8 +39,7 @@ class Array:
     shape: its dimensions.
     bytes: its size without padding.
     padded_bytes: its size in a device's memory, in whole tiles.
-    in_hbm: whether it is in the main memory of the device, not in a memory on
-      the chip.
+    in_hbm: whether it is in HBM rather than in on-chip memory.
   """
 
   shape: tuple[int, ...]
@@ -84,7 +83,7 @@ class Instruction:
     return names
 
   def attribute(self, pattern: str) -> str | None:
-    """Returns the group of a pattern in the attributes, if it is found."""
+    """Returns what a pattern's group matches in the attributes, or None."""
     match = re.search(pattern, self.attributes)
     return match[1] if match else None
 
@@ -97,9 +96,9 @@ class Program:
   """The computations of a compiled program.
 
   Attributes:
-    computations: instructions by name, by the name of their computation.
-    executions: how often one execution of the program runs a computation. All
-      branches of a conditional count, although only one is executed.
+    computations: the instructions of each computation; both are keyed by name.
+    executions: how often one execution of the program runs each computation.
+      All branches of a conditional count, although only one is executed.
     scheduled: names of the computations whose instructions run one by one; the
       others are parts of an instruction, such as a fusion.
   """
@@ -112,8 +111,8 @@ class Program:
 def parse(text: str) -> Program:
   """Parses the text of a compiled module, the result of `as_text`.
 
-  Loops of unknown length without products and collectives count as one
-  iteration: that of a sampler, as of MixUp's weight, depends on the draws.
+  A loop of unknown length counts as one iteration if it has no products and no
+  collectives. An example is rejection sampling, such as that of MixUp's weight.
 
   Raises:
     ValueError: if there is no entry computation, or the trip count of a loop
@@ -191,7 +190,7 @@ def _trip_count(
 
 
 def _step(condition: Computation, body: Computation) -> int:
-  """Returns what a loop adds to its counter: 1, unless XLA unrolled it."""
+  """Returns the increment of a loop's counter, above 1 if XLA unrolled it."""
   for instruction in condition.values():
     if instruction.operation == 'get-tuple-element':
       index = int(instruction.attribute(r'index=(\d+)'))
@@ -211,15 +210,15 @@ def _integers(instructions: Iterable[Instruction]) -> list[int]:
   ]
 
 
-def _array(bits: str, sides: str, order: str, layout: str) -> Array:
-  shape = tuple(map(int, filter(None, sides.split(','))))
-  itemsize = int(bits or 8) / 8  # A `pred`, without a number of bits: a byte.
+def _array(bits: str, dims: str, order: str, layout: str) -> Array:
+  shape = tuple(map(int, filter(None, dims.split(','))))
+  itemsize = int(bits or 8) / 8  # `pred` has no number; it takes a byte.
   padded = [shape[int(axis)] for axis in filter(None, order.split(','))]
   if tile := re.search(r'T\(([\d,]+)\)', layout):
-    sides = map(int, reversed(tile[1].split(',')))
-    for i, side in enumerate(sides):
+    sizes = map(int, reversed(tile[1].split(',')))
+    for i, size in enumerate(sizes):
       if i < len(padded):
-        padded[i] = math.ceil(padded[i] / side) * side
+        padded[i] = math.ceil(padded[i] / size) * size
   return Array(
     shape=shape,
     bytes=math.ceil(math.prod(shape) * itemsize),

@@ -1,4 +1,4 @@
-"""Shortest possible times of a program on a TPU slice."""
+"""Lower bounds on the time of a program on a TPU slice."""
 
 from vit_jax.distributed import compilation, topologies
 
@@ -6,15 +6,15 @@ from vit_jax.distributed import compilation, topologies
 def seconds(
   cost: compilation.Cost, slice_: topologies.Slice
 ) -> dict[str, float]:
-  """Returns how long a program takes at least, by physical limit.
+  """Returns the shortest possible time of a program, by physical limit.
 
-  Each time is that of one limit only: FLOPs at the peak of a core, bytes at the
-  bandwidth of its HBM, and bytes between chips at the bandwidth of all links of
-  the chip with the fewest. No execution takes less than the longest time.
+  Each time considers only one limit: FLOPs at the peak rate of a core, bytes at
+  its HBM bandwidth, or bytes between chips at the total bandwidth of the links
+  of a chip, the one with the fewest links. The largest is a lower bound.
 
   Args:
     cost: result of compiling the program for the slice.
-    slice_: devices that execute it.
+    slice_: the slice.
   """
   chip = slice_.chip
   times = {

@@ -22,15 +22,15 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """Specification of a chip of a generation.
+  """Specification of the chips of a TPU generation.
 
   Attributes:
-    cores: number of devices.
+    cores: number of devices per chip.
     peak: bfloat16 FLOPs per second; a multiply-add counts as two.
     hbm_bandwidth: bytes per second between the chip and its memory.
     link_bandwidth: bytes per second that each link to another chip sends.
-    ring: sides of a slice that are a multiple of this number of chips are
-      rings; others are open.
+    ring: a side of a slice wraps around if its number of chips is a multiple of
+      this number.
     dimensions: number of dimensions of the chip topology.
     available: bytes of memory available to a program on one device, as stated
       by libtpu when a program needs more.
@@ -79,8 +79,8 @@ class Slice:
     devices: descriptions to create a mesh and compile for; they cannot run
       programs.
     chip: specification of each chip.
-    links: number of links of the chip with the fewest, a corner unless all
-      sides are rings.
+    links: smallest number of links of any chip: that of a corner, unless all
+      sides wrap around.
   """
 
   devices: Sequence[jax.Device]
@@ -117,7 +117,7 @@ def describe(name: str) -> Slice:
   for variable, value in _NO_TPU_HERE.items():
     os.environ.setdefault(variable, value)
   options = {}
-  if generation == 'v4':  # Cloud TPUs join the two cores of a chip.
+  if generation == 'v4':  # On Cloud TPUs, both cores form a single device.
     options['chip_config_name'] = 'megacore'
   if math.prod(sides) < 4:  # The default host has 2x2 chips.
     options['chips_per_host_bounds'] = (sides + (1, 1))[:3]

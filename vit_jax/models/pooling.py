@@ -23,14 +23,14 @@ class Pooling:
   Attributes:
     function: implements `pool` for this kind.
     class_token: whether it needs a class token.
-    tokens: number of tokens that it uses, from the first; None for all.
+    num_tokens: number of leading tokens that it uses; None for all.
     encoder_norm: whether the encoder ends with a norm.
     part: name of the part of the model that holds its parameters, if any.
   """
 
   function: Callable[..., Pooled]
   class_token: bool = False
-  tokens: int | None = None
+  num_tokens: int | None = None
   encoder_norm: bool = True
   part: str | None = None
 
@@ -39,7 +39,7 @@ def pool(encoded: Tokens, model: Any, mlp: type[nn.Module]) -> Pooled:
   """Returns the representation y (equation 4).
 
   Args:
-    encoded: tokens after the encoder, at least those that the kind uses.
+    encoded: tokens after the encoder, at least those that the pooling uses.
     model: the `vit.VisionTransformer`, in whose scope the parameters are.
     mlp: class of the model's MLP blocks.
   """
@@ -101,7 +101,7 @@ class AttentionPooling(nn.Module):
 
 
 POOLS = {
-  'token': Pooling(_class_token, class_token=True, tokens=1),  # Equation 4.
+  'token': Pooling(_class_token, class_token=True, num_tokens=1),  # Equation 4.
   # The mean of the patches (Appendix D.3), after the encoder's final norm.
   'gap': Pooling(_mean),
   # The mean, then a norm instead of the encoder's: fine-tuned BEiT (Bao et al.

@@ -55,8 +55,8 @@ def run(
     shared: an argument that is the same in all layers.
     chosen: indices of the layers whose outputs to return. If there are any, a
       scan takes memory for the outputs of all layers.
-    num_outputs: number of tokens that the last block computes, unless in a
-      scan, where all blocks are alike; None for all.
+    num_outputs: number of tokens that the last block computes; None for all. A
+      scan, where all blocks are alike, computes all.
     scan: whether the blocks run as a scan, with stacked parameters.
     remat: what the backward pass reuses, a key of `REMAT_POLICIES`.
 

@@ -123,8 +123,9 @@ class VisionTransformer(Options, kw_only=True):
         stream 'dropout'.
       change_patches: applied to patch embeddings, for masked patch prediction.
       blocks: indices of the blocks whose outputs to return; static.
-      tokens: whether to return 'encoded'; static. Without it, chosen blocks and
-        dropout, the last block computes only the tokens that pooling uses.
+      tokens: whether to return 'encoded'; static. If not, and without chosen
+        blocks, dropout and a scan, the last block computes only the tokens that
+        pooling uses.
 
     Returns:
       Logits, None without classes, and features: 'patches' (b, n, d), before
@@ -156,9 +157,9 @@ class VisionTransformer(Options, kw_only=True):
       name='Transformer',
       **self.options(),
     )
-    # Masks of dropout depend on the number of tokens.
+    # Dropout masks depend on the number of tokens.
     all_used = tokens or blocks or (train and self.dropout)
-    num_outputs = None if all_used else pooling.POOLS[self.pool].tokens
+    num_outputs = None if all_used else pooling.POOLS[self.pool].num_tokens
     encoded, chosen = encode(
       x, train=train, blocks=blocks, num_outputs=num_outputs
     )
@@ -235,7 +236,8 @@ class Encoder(Options, kw_only=True):
   ) -> tuple[Tokens, dict[str, Any]]:
     """Returns encoded tokens and the chosen outputs of blocks, in float32.
 
-    Unrolled blocks compute only the first `num_outputs` tokens; None for all.
+    Without a scan, the last block computes only the first `num_outputs` tokens;
+    None for all.
     """
     keys = position_key = factors = shared = None
     if train and self.dropout:

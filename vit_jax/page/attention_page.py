@@ -1,7 +1,7 @@
-"""An interactive page: what each patch of a photo attends to.
+"""An interactive page that shows what each patch of a photo attends to.
 
 The page is one HTML file that contains the photo, the attention weights by
-layer and head, and a script; its content security policy forbids any request.
+layer and head, and a script; its content security policy forbids all requests.
 Each weight is stored as one byte, on a logarithmic scale.
 """
 
@@ -29,9 +29,9 @@ SMALLEST = 1e-5
 # most 2.3 %.
 VALUES = np.concatenate([[0], np.geomspace(SMALLEST, 1, 255)])
 
-_POOLING_BY_PROBE = 'output of the pooling'
-_POOLING_BY_MEAN = 'mean of the patches'
-_ROOM_MB = 0.5  # For everything but the weights.
+_ATTENTION_POOLING = 'attention pooling'
+_MEAN_POOLING = 'mean of the patches'
+_RESERVED_MB = 0.5  # For everything except the weights.
 
 
 def write(
@@ -44,7 +44,7 @@ def write(
   weights_name: str,
   max_mb: float,
 ) -> list[dict[str, str]]:
-  """Writes a page per image, `attention_N.html`, unless not even a layer fits.
+  """Writes a page per image, `attention_N.html`, if at least one layer fits.
 
   Args:
     folder: where to write them.
@@ -56,14 +56,14 @@ def write(
     max_mb: largest size of a page in MB, see `layers_within`.
 
   Returns:
-    The name of each `file` and the caption of its `image`.
+    For each page, the name of its `file` and the caption of its `image`.
   """
   pages = []
   for image, caption in zip(images, captions, strict=True):
     try:
       layers = layers_within(model, image.shape[:2], max_mb)
     except ValueError as error:
-      _log.warning('writing no page of attention: %s', error)
+      _log.warning('skipping the attention page: %s', error)
       break
     path = folder / f'attention_{len(pages) + 1}.html'
     text = html(
@@ -76,7 +76,7 @@ def write(
     )
     files.write_text(path, text)
     _log.info(
-      '%s: %.1f MB, %d of %d layers',
+      'wrote %s: %.1f MB, %d of %d layers',
       path, len(text) / 1e6, len(layers), model.depth,
     )  # fmt: skip
     pages.append({'file': path.name, 'image': caption})
@@ -84,10 +84,10 @@ def write(
 
 
 def encode(weights: Float[np.ndarray, '*n']) -> UInt8[np.ndarray, '*n']:
-  """Returns a code for each attention weight, its index in `VALUES`.
+  """Returns a code for each attention weight, an index into `VALUES`.
 
-  A weight that is at least `SMALLEST` gets the value with the nearest
-  logarithm, and a smaller one zero, or `SMALLEST` if it rounds to it.
+  Weights are rounded on the logarithmic scale. Those that would be rounded to
+  less than `SMALLEST` become zero.
   """
   positive = np.maximum(weights, np.finfo(np.float32).tiny)
   codes = 255 - 254 * np.log(positive) / math.log(SMALLEST)
@@ -99,8 +99,8 @@ def layers_within(
 ) -> list[int]:
   """Returns the layers that fit on a page, counted from 0.
 
-  These are all layers, or as many as fit, evenly spaced, with the first and the
-  last.
+  These are all layers or, if only some fit, evenly spaced ones from the first
+  to the last. If only one fits, it is the last.
 
   Args:
     model: a model with attention.
@@ -113,12 +113,12 @@ def layers_within(
   tokens = len(model.prefix) + math.prod(model.grid_shape(image_size))
   # Base64 has four characters for three bytes.
   layer_mb = model.heads * tokens**2 * 4 / 3 / 1e6
-  number = min(model.depth, int((max_mb - _ROOM_MB) / layer_mb))
+  number = min(model.depth, int((max_mb - _RESERVED_MB) / layer_mb))
   if number < 1:
     raise ValueError(
       f'the attention of one layer, {model.heads} heads and {tokens} tokens,'
-      f' needs {layer_mb:.1f} MB, but a page may have {max_mb:g}; allow larger'
-      ' pages, or use smaller images.'
+      f' needs {layer_mb:.1f} MB, but a page may have {max_mb:g} MB; increase'
+      ' inspect.page_mb, or use smaller images.'
     )
   if number == 1:
     return [model.depth - 1]
@@ -142,7 +142,7 @@ def html(
     image: preprocessed, in [-1, 1].
     caption: name of the image.
     weights_name: path or name of the weights.
-    layers: layers to show, counted from 0, as from `layers_within`.
+    layers: layers to show, counted from 0, as returned by `layers_within`.
 
   Raises:
     ValueError: if the model has no attention or does not support the image.
@@ -152,7 +152,7 @@ def html(
   rows, columns = model.grid_shape(size)
   codes = list(_codes(model, params, images, layers))
   (shares,) = np.asarray(attention_maps.token_shares(model, params, images))
-  pooling = {'token': '', 'map': _POOLING_BY_PROBE}
+  pooling = {'token': '', 'map': _ATTENTION_POOLING}
   prefix = ['class token'] if model.prefix.class_token else []
   prefix += [f'register {i + 1}' for i in range(model.prefix.registers)]
   colours = matplotlib.colormaps['magma'](range(256), bytes=True)[:, :3]
@@ -162,7 +162,7 @@ def html(
     'heads': model.heads,
     'layers': [layer + 1 for layer in layers],
     'prefix': prefix,
-    'pooling': pooling.get(model.pool, _POOLING_BY_MEAN),
+    'pooling': pooling.get(model.pool, _MEAN_POOLING),
     'shares': _rounded(shares),
     'values': _rounded(VALUES),
     'colours': colours.tolist(),

@@ -1,7 +1,7 @@
 """The content of a page, and how it becomes one HTML file.
 
-The file loads nothing over the network and runs no scripts; its content
-security policy forbids both.
+The file of a `Page` loads nothing over the network and runs no scripts; its
+content security policy forbids both.
 """
 
 import base64
@@ -158,7 +158,7 @@ def html(page: Page) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-  """Fills in a file of `templates/`; texts are escaped and made printable."""
+  """Renders a file of `templates/`; texts are escaped and made printable."""
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('vit_jax.page', 'templates'),
     autoescape=True,
@@ -174,7 +174,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def _sha256(script: str) -> str:
-  """Returns the hash of a script as in a content security policy."""
+  """Returns the hash of a script for a content security policy."""
   digest = hashlib.sha256(script.encode()).digest()
   return base64.b64encode(digest).decode()
 

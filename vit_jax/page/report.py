@@ -188,7 +188,7 @@ JOB_PAGES = {
   'vtab': JobPage('Tasks', studies.vtab),
   'plan': JobPage('Plan', lambda run: [content.Code(run.text(files.PLAN))]),
   'inference': JobPage('Inference', studies.inference),
-  'inspect_model': JobPage('Attention of patches', attention_page.links),
+  'inspect_model': JobPage('Attention by patch', attention_page.links),
 }
 
 

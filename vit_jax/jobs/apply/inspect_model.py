@@ -50,9 +50,9 @@ class _Findings:
 def run(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
   """Inspects `init_from`, or random weights, on images of a split and photos.
 
-  Writes figures as PNG, arrays to `inspection.npz`, metrics to `results.json`,
-  and interactive pages of attention.
-  Skips parts that do not apply to the model, with a warning.
+  Writes figures as PNG, interactive attention pages as HTML, arrays to
+  `inspection.npz`, and metrics to `results.json`. Skips parts that do not apply
+  to the model, with a warning.
 
   Raises:
     ValueError: if checkpoint, images and config do not match.
@@ -328,7 +328,7 @@ def _attention(
 def _write_pages(
   model: pretrained.PretrainedModel, images: _Images, workdir: epath.Path
 ) -> list[dict[str, str]]:
-  """Writes interactive pages of attention, see `attention_page.write`."""
+  """Writes interactive attention pages; see `attention_page.write`."""
   c = model.config.inspect
   shown = slice(c.pages)
   return attention_page.write(

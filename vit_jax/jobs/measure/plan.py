@@ -274,7 +274,7 @@ def _details(row: Row) -> str:
     *_memory(row),
     ['FLOPs per step', f'{row["operations_per_step"]:.4g}'],
     [
-      'useful ones (3 forward passes)',
+      'useful FLOPs (3 forward passes)',
       f'{row["useful_operations_per_step"]:.4g}',
     ],
     *(
@@ -325,7 +325,7 @@ def _limits(row: Row) -> list[list[str]]:
       for limit, seconds in times.items()
     ),
     ['binding limit', f'{_binding(row)} of the peak'],
-    ["compiler's estimate", f'{cycles:.4g} cycles per step, collectives aside'],
+    ["compiler's estimate", f'{cycles:.4g} cycles, without collectives'],
   ]
 
 
@@ -360,7 +360,7 @@ def _overview(rows: Sequence[Row]) -> str:
       'micro-batches',
       'peak',
       'spare',
-      'step of at least',
+      'shortest step',
       'binding limit',
       'core-days',
     ]

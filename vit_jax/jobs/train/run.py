@@ -268,7 +268,7 @@ def train(
 
 def _give_back_memory() -> None:
   freed = cpu.give_back_memory() / 2**30
-  if freed >= 0.01:
+  if freed >= 0.1:
     _log.info('returned %.2f GiB of free memory to the system', freed)
 
 

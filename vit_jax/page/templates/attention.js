@@ -112,7 +112,7 @@ function show() {
   }
 }
 
-// Shows the attention from another token, in all layers and heads.
+// Shows the attention of all layers and heads.
 function showAll() {
   for (const canvas of maps) {
     paint(canvas, attention(canvas.dataset.layer, canvas.dataset.head));
