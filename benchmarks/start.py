@@ -10,8 +10,8 @@ already in memory. Candidates alternate. Prints medians and ranges in seconds,
 the median of CPU seconds, and when each phase of the log began in the last run
 of each kind.
 
-Exits with code 1 if a median exceeds its limit, --max_cold or --max_warm, on
-two cores without other load.
+Exits with code 1 if a median exceeds --max_cold or --max_warm. The defaults are
+for two cores without other load.
 """
 
 import argparse
