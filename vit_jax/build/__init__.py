@@ -3,6 +3,7 @@
 Only this package and the jobs read the config.
 """
 
+from vit_jax.build.batch_size import eval_batch_size
 from vit_jax.build.data import (
   Data,
   EvalData,
@@ -33,6 +34,7 @@ __all__ = [
   'Weights',
   'create_model',
   'decoder',
+  'eval_batch_size',
   'eval_batches',
   'eval_transform',
   'fit_weights',

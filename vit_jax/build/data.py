@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 
 from vit_jax import config as config_lib
+from vit_jax.build.batch_size import eval_batch_size
 from vit_jax.data import (
   class_matching,
   decode,
@@ -217,7 +218,7 @@ def open_eval_data(
   return EvalData(
     evals,
     eval_transform(config),
-    eval_batch_size=config.eval_batch_size or config.batch_size,
+    eval_batch_size=eval_batch_size(config),
     skip_corrupt=config.data.skip_corrupt,
   )
 

@@ -161,7 +161,7 @@ class FewShotEvaluator:
     Raises:
       ValueError: if data is missing or unsuitable, or a key is malformed.
     """
-    self._batch_size = config.eval_batch_size or config.batch_size
+    self._batch_size = build.eval_batch_size(config)
     self._l2 = config.few_shot.l2
     self._skip_corrupt = config.data.skip_corrupt
     self._mesh = mesh

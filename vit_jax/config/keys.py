@@ -20,7 +20,10 @@ _RUN = {
   'seed': Key(0, 'Seed of all randomness.', low=0, high=2**31 - 1),
   'batch_size': Key(4096, 'Examples per step, over all devices.', low=1),
   'eval_batch_size': Adjustable(
-    0, 'Examples per evaluation step; 0: batch_size.', low=0
+    0,
+    'Examples per evaluation step; 0: batch_size, or fewer on CPUs, where small'
+    ' batches are faster.',
+    low=0,
   ),
   'total_steps': Key(0, 'Length in steps; 0: given by total_epochs.', low=0),
   'total_epochs': Key(
