@@ -21,7 +21,7 @@ setuptools.setup(
     'absl-py>=2.1',
     'clu>=0.0.12',
     'etils[epath]>=1.10',  # Paths, local and on gs://.
-    'filelock>=3.12',  # Locks the folder of compiled programs, also in JAX.
+    'filelock>=3.12',  # Locks the folder of compiled programs, as JAX does.
     'flax>=0.12',
     'importlib_resources>=6',  # Imported by TFDS, which does not require it.
     'jax>=0.10,<0.12',

@@ -45,7 +45,10 @@ def _options() -> argparse.Namespace:
   parser.add_argument('--batches', type=int, default=16)
   parser.add_argument('--repetitions', type=int, default=5)
   parser.add_argument(
-    '--only', default='', help='text that the names of candidates contain'
+    '--only',
+    default='',
+    help='texts, at least one of which the names of candidates contain,'
+    ' separated by semicolons',
   )
   return parser.parse_args()
 
@@ -216,8 +219,9 @@ def main() -> None:
     folder = pathlib.Path(folder)
     paths = _prepare(options.photos, folder)
     candidates = _candidates(options, folder, paths)
-    rates = {name: [] for name in candidates if options.only in name}
-    cpu_ms = {name: [] for name in candidates}
+    only = options.only.split(';')
+    chosen = [name for name in candidates if any(x in name for x in only)]
+    rates, cpu_ms = ({name: [] for name in chosen} for _ in range(2))
     for _ in range(options.repetitions):
       for name in rates:
         rate, cpu = _rate(iter(candidates[name]()), options)

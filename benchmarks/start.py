@@ -10,8 +10,8 @@ already in memory. Candidates alternate. Prints medians and ranges in seconds,
 the median of CPU seconds, and when each phase of the log began in the last run
 of each kind.
 
-Exits with code 1 if a median exceeds its limit, --max_cold or --max_warm, on
-two cores without other load.
+Exits with code 1 if a median exceeds --max_cold or --max_warm. The defaults are
+for two cores without other load.
 """
 
 import argparse
@@ -53,8 +53,8 @@ def _our_command(options, workdir) -> list[str]:
 
 
 def _keep_programs(folder) -> dict[str, str]:
-  # Older versions of this package only know the variables of JAX, for which an
-  # empty text is the same as none.
+  # Older versions of this package only use JAX's variable. JAX treats an empty
+  # one as unset.
   return {'VIT_JAX_CACHE': str(folder), 'JAX_COMPILATION_CACHE_DIR': ''}
 
 
@@ -150,7 +150,7 @@ def main() -> None:
         print(f'  {at:6.2f} s  {line[9:]}')
   limits = {'cold': options.max_cold, 'warm': options.max_warm}
   slow = [
-    f'{kind} {median:.2f} s, at most {limit:g} s are allowed'
+    f'{kind} {median:.2f} s, limit {limit:g} s'
     for kind, limit in limits.items()
     if (median := statistics.median(seconds[kind])) > limit
   ]

@@ -36,9 +36,11 @@ If images have several labels and the loss is a sigmoid, average precision and
 F1 are measured as well, for labels above `--config.label_threshold=0.5`.
 
 Prints tables and writes `results.json`, `per_class.csv` and
-`predictions_SPLIT.jsonl`. Hardware: any. Expected: ViT-H/14 pre-trained on
-JFT-300M reaches 88.55 per cent on ImageNet, 90.72 on ReaL (Table 2), and 61.7
-on ObjectNet (Appendix D.9).
+`predictions_SPLIT.jsonl`. Hardware: any; on CPUs, `--config.eval_batch_size=16`
+is faster than the default of 256.
+
+Expected: ViT-H/14 pre-trained on JFT-300M reaches 88.55 per cent on ImageNet,
+90.72 on ReaL (Table 2), and 61.7 on ObjectNet (Appendix D.9).
 """
 
 import ml_collections

@@ -25,6 +25,9 @@ STOPPED_AND_KILLED = (
   f'{PROCESSES}::test_stopped_and_killed_runs_end_like_an_undisturbed_one'
 )
 SIGNALS = f'{RESUME}::test_sigterm_and_ctrl_c_save_the_step'
+KEPT_PROGRAMS = (
+  'tests/test_main.py::test_compiled_programs_are_kept_in_the_cache_of_the_user'
+)
 
 # Tests of each sentence, or part of one, by the event.
 TESTS = {
@@ -83,6 +86,10 @@ TESTS = {
       f'{FAULTS}::test_divergence_stops_the_run_and_leaves_a_good_checkpoint',
       f'{FAULTS}::test_weights_that_are_not_finite_are_not_saved',
     ),
+  },
+  'the folder of compiled programs cannot be written': {
+    'a warning': (KEPT_PROGRAMS,),
+    'every run compiles its programs again': (KEPT_PROGRAMS,),
   },
   'the disk is full': {
     'a warning, at most every 10 minutes, names the file and its size, and the'

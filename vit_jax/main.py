@@ -19,8 +19,8 @@ from vit_jax.distributed import interrupt
 
 if __name__ == '__main__':  # The other imports take seconds.
   interrupt.exit_during_imports()
-  # Imports and tracing create many objects and little garbage. Looking for it
-  # after every 700 objects, as by default, takes a sixth of the start.
+  # Imports and tracing create many objects and little garbage. Searching for it
+  # after every 700 new objects, the default, takes a sixth of the startup time.
   gc.set_threshold(20_000)
 
 from absl import app, flags
@@ -37,7 +37,7 @@ from vit_jax.checkpoints import backlog, downloads, location
 from vit_jax.distributed import compilation, cpu, processes
 from vit_jax.workdir import lock
 
-with epy.lazy_imports():  # Draws with Matplotlib, at the end of the job.
+with epy.lazy_imports():  # Imports Matplotlib; needed only at the end of a job.
   from vit_jax.page import report
 
 # Keys are not parsed by ml_collections but by `config.set_keys`.
@@ -104,8 +104,8 @@ def run(
 
 def _compilation_cache(folder: str) -> contextlib.AbstractContextManager:
   """Returns the context in which compiled programs are kept in a folder."""
-  # On GPUs, processes compile together: it stalls if only some of them find a
-  # program in a folder of their own.
+  # On GPUs, processes compile together, and hang if only some of them find a
+  # program in their own folder.
   if folder == 'none' or (not folder and processes.is_multiprocess()):
     return contextlib.nullcontext()
   return compilation.persistent_cache(

@@ -95,9 +95,10 @@ _RUN = {
   ),
   'compilation_cache': Adjustable(
     '',
-    'Folder that keeps compiled programs for later runs, unless'
-    ' JAX_COMPILATION_CACHE_DIR is set; none: no folder; empty: compiled in'
-    ' $VIT_JAX_CACHE or ~/.cache/vit_jax if the run is a single process.',
+    'Folder in which compiled programs are kept for later runs, unless'
+    ' JAX_COMPILATION_CACHE_DIR is set; none: they are not kept; empty: the'
+    ' folder compiled in $VIT_JAX_CACHE or ~/.cache/vit_jax, unless the run has'
+    ' several processes.',
   ),
   'report.page': Adjustable(
     True, 'Whether the job writes its page, report.html.'

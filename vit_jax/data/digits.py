@@ -84,7 +84,8 @@ def open_digits(
 def _read_table() -> tuple[np.ndarray, np.ndarray]:
   """Returns all images (n, 8, 8, 1) and labels (n,), in the stored order.
 
-  Reads the file of scikit-learn without importing it, which takes a second.
+  Reads scikit-learn's file directly, since importing scikit-learn takes a
+  second.
   """
   package = importlib.util.find_spec('sklearn')
   file = pathlib.Path(package.origin).parent / 'datasets/data/digits.csv.gz'

@@ -24,7 +24,7 @@ _KERAS = 'keras.src'
 
 
 class _LazyModule:
-  """A module that the first use of an attribute imports, from any thread."""
+  """A module that is imported at the first use of an attribute; thread-safe."""
 
   _lock = threading.RLock()  # Shared: TFDS imports TensorFlow.
 
@@ -51,7 +51,7 @@ def _hide_accelerators() -> None:
 
 @contextlib.contextmanager
 def _without_keras() -> Iterator[None]:
-  """Lets TensorFlow be imported without Keras.
+  """Prevents TensorFlow from importing Keras.
 
   Keras imports SciPy, scikit-learn and Matplotlib, which takes as long as
   TensorFlow itself. TensorFlow imports it only to register its optimizers, and

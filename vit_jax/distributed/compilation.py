@@ -151,10 +151,10 @@ def step_options(mesh: Mesh) -> dict[str, str]:
 def persistent_cache(folder: epath.Path) -> Iterator[None]:
   """Keeps compiled programs in a folder, to share them between runs.
 
-  JAX finds a program by its code, compiler options and flags, the versions of
-  JAX and XLA, and the devices, for CPUs also their instruction set. Several
-  processes can share a local folder; when it exceeds 1 GiB, JAX removes the
-  programs that have not been used for the longest time.
+  JAX identifies a program by its code, compiler options and flags, the versions
+  of JAX and XLA, and the devices, for CPUs including the instruction set.
+  Several processes can share a local folder; when it exceeds 1 GiB, JAX removes
+  the least recently used programs.
 
   If the folder cannot be written, logs a warning and has no effect. Also has no
   effect if JAX is configured with another folder.
@@ -169,8 +169,8 @@ def persistent_cache(folder: epath.Path) -> Iterator[None]:
       _remove_incomplete(folder)
   except OSError as error:
     _log.warning(
-      '%s cannot keep compiled programs (%s), and later runs will compile them'
-      ' again; set compilation_cache to another folder, or to none',
+      'compiled programs cannot be kept in %s (%s), so later runs will compile'
+      ' them again; set compilation_cache to another folder, or to none',
       folder,
       error,
     )
@@ -179,16 +179,16 @@ def persistent_cache(folder: epath.Path) -> Iterator[None]:
   with _cache_options(
     jax_compilation_cache_dir=os.fspath(folder),
     jax_persistent_cache_min_compile_time_secs=0.1,
-    # With a limit, JAX locks the folder to read and write, which is local.
+    # With a limit, JAX locks the folder, which must therefore be local.
     jax_compilation_cache_max_size=_CACHE_BYTES if is_local else -1,
   ):
     yield
 
 
 def _remove_incomplete(folder: epath.Path) -> None:
-  """Removes programs that killed processes have not written completely.
+  """Removes programs that were incomplete when their process was killed.
 
-  JAX writes the time of the last use after the program.
+  JAX writes the time of the last use of a program after the program itself.
   """
   with filelock.FileLock(os.fspath(folder / _LOCK), timeout=_LOCK_SECONDS):
     for program in folder.glob('*-cache'):

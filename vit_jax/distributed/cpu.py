@@ -17,7 +17,7 @@ _TRIM_THRESHOLD, _NEVER = -1, -1
 _HUGE_PAGES = 14  # MADV_HUGEPAGE of Linux.
 _PAGE = 4096
 
-# Halves the time to compile; the random numbers stay the same, unlike at 0.
+# Halves the compile time. At level 0, the random numbers would be different.
 _FEW_OPTIMIZATIONS = {'xla_backend_optimization_level': 1}
 
 _PRODUCTS_BY_EIGEN = (
@@ -46,7 +46,7 @@ def prepare() -> None:
 
 
 def options_of_init() -> dict[str, int]:
-  """Returns compiler options for a program that runs once, to draw weights."""
+  """Returns compiler options for the program that initializes parameters."""
   if jax.config.read('jax_disable_most_optimizations'):
     return {}
   return _FEW_OPTIMIZATIONS

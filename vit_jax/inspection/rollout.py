@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 import numpy as np
 from PIL import Image
 
-with epy.lazy_imports():  # Together, they take half a second.
+with epy.lazy_imports():  # Importing both takes half a second.
   import matplotlib
   from scipy import ndimage
 

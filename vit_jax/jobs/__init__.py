@@ -28,8 +28,8 @@ class Job:
   """A row of the table: facts about a job for the command line.
 
   Attributes:
-    module: where its function is.
-    function: name of the function, `(config, workdir) -> None`.
+    module: the module that implements it.
+    function: name of the module's function, `(config, workdir) -> None`.
     takes_steps: whether its config needs a length in steps or epochs.
     has_model: whether it runs the model of the config.
     reads_weights: whether it starts from the weights of `init_from`.

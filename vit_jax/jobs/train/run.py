@@ -293,17 +293,17 @@ class _Batches:
     self._first_read = None
 
   def read_first(self) -> None:
-    """Starts to read the first batch, in a thread.
+    """Starts reading the first batch in a thread.
 
-    TensorFlow takes seconds to be imported and to start reading. Meanwhile, the
-    step is compiled.
+    Importing TensorFlow and starting its pipeline takes seconds, during which
+    the step is compiled.
     """
     reader = futures.ThreadPoolExecutor(1)
     self._first_read = reader.submit(self._read)
     reader.shutdown(wait=False)
 
   def _read(self) -> Iterator[pipeline.Batch]:
-    """Returns the batches when the first one has been read."""
+    """Returns all batches, after it has read the first one."""
     batches = pipeline.train_batches(
       self._data.train,
       self._data.train_transform,
