@@ -3,9 +3,9 @@
   python benchmarks/input.py PHOTOS
 
 PHOTOS is a folder of JPEG files, such as ImageNet photos in their original
-sizes. Candidates alternate; each turn starts a new iterator and skips its first
-batches. Prints images per second on all cores together with the range, the
-ratio to bare decoding (`tf.io.decode_jpeg` of the same files, in parallel),
+sizes. Candidates alternate; each round starts a new iterator and skips its
+first batches. Prints images per second on all cores together with the range,
+the ratio to bare decoding (`tf.io.decode_jpeg` of the same files, in parallel),
 images per second and core, and the CPU time of this process per image, which
 depends less on what else the machine does. If torchvision can be imported, its
 usual training transform is a peer, with as many workers as there are cores.
@@ -47,8 +47,8 @@ def _options() -> argparse.Namespace:
   parser.add_argument(
     '--only',
     default='',
-    help='texts, at least one of which the names of candidates contain,'
-    ' separated by semicolons',
+    help='parts of the names of candidates, separated by semicolons; other'
+    ' candidates are left out',
   )
   return parser.parse_args()
 

@@ -206,7 +206,7 @@ def test_a_resnet_without_a_head_has_features(tmp_path):
   found = loaded.features(pixels(), ['patch_tokens', 0])
   assert found['patch_tokens'].shape == (1, 4, 4, 128)
   assert found['blocks'][0].shape == (1, 16, 128)
-  with pytest.raises(ValueError, match='are pooled, patch_tokens and the ind'):
+  with pytest.raises(ValueError, match='are pooled, patch_tokens, or ind'):
     loaded.features(pixels(), 'class_token')
   with pytest.raises(ValueError, match=f'{path} has no head .* its features'):
     loaded.predict(pixels())
