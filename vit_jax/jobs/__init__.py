@@ -1,5 +1,6 @@
 """The table of all jobs, keyed by the value of `config.job`."""
 
+from collections.abc import Callable
 import dataclasses
 from types import ModuleType
 
@@ -45,9 +46,10 @@ class Job:
   one_process: bool = False
   uses_workdir: bool = True
 
-  def run(self, config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-    """Runs or resumes the job in a work directory."""
-    getattr(self.module, self.function)(config, workdir)
+  @property
+  def run(self) -> Callable[[ml_collections.ConfigDict, epath.Path], None]:
+    """Function that runs or resumes the job in a work directory."""
+    return getattr(self.module, self.function)
 
 
 JOBS = {
