@@ -11,9 +11,9 @@ _CPU_BATCH_PX = 16 * 224**2
 def eval_batch_size(config: ml_collections.ConfigDict) -> int:
   """Returns the number of examples per evaluation step.
 
-  On CPUs, small batches are faster (docs/results.md, "Speed"). Unless the
-  config has another number, images of a batch have no more pixels than 16 of
-  224x224 px, if it has more than 16.
+  On CPUs, small batches are faster (docs/results.md, "Speed"). Unless
+  `eval_batch_size` is set, a batch there has at most as many pixels as 16
+  images of 224x224 px, or 16 images if they are larger.
   """
   if config.eval_batch_size:
     return config.eval_batch_size
