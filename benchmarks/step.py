@@ -3,10 +3,12 @@
   python benchmarks/step.py --models=ViT-Ti/16,ViT-S/16
   python benchmarks/step.py --models=ViT-B/16 --batch=256 --dtype=bfloat16
   python benchmarks/step.py --guard=1.0
+  python benchmarks/step.py --peers= --before=CHECKOUT
 
 Peers are the ViTs of Hugging Face and timm on PyTorch, eager and compiled, if
 installed. Each candidate has a process of its own, ours set up as for training;
-they alternate. With `--alone`, they run one after another instead, each with
+they alternate. With `--before`, ours in another checkout of this repository is
+a candidate too. With `--alone`, they run one after another instead, each with
 the whole memory of a GPU; the table then has the seconds until the end of the
 first call, compilation included, and the peak memory.
 
@@ -23,6 +25,7 @@ import contextlib
 import functools
 import json
 import os
+import pathlib
 import re
 import resource
 import statistics
@@ -37,7 +40,7 @@ import timing
 from vit_jax.distributed import cpu
 from vit_jax.models import flops
 
-OURS, SCAN = 'vit_jax', 'vit_jax, scan'
+OURS, SCAN, BEFORE = 'vit_jax', 'vit_jax, scan', 'vit_jax, before'
 _PASSED_ON = (
   'image_size',
   'batch',
@@ -74,6 +77,7 @@ def _options() -> argparse.Namespace:
   parser.add_argument(
     '--peers', help='Separated by commas; default: all that import.'
   )
+  parser.add_argument('--before', type=pathlib.Path, help='Another checkout.')
   parser.add_argument('--alone', action='store_true')
   parser.add_argument('--guard', type=float)
   parser.add_argument('--only', help=argparse.SUPPRESS)  # In a child process.
@@ -165,11 +169,19 @@ def _run_alone(options) -> None:
   print(json.dumps({'first': first, 'peak': peak, 'seconds': seconds}))
 
 
+def _command(options, candidate) -> tuple[str, str]:
+  """Returns the script of a candidate, and the argument that selects it."""
+  if candidate == BEFORE:
+    return str(options.before / 'benchmarks/step.py'), f'--only={OURS}'
+  return __file__, f'--only={candidate}'
+
+
 def _measure_alone(options, candidates, arguments):
   """Returns seconds by candidate that fits, and the cells of `--alone`."""
   seconds, cells = {}, {}
   for candidate in candidates:
-    text = timing.run_in_child(__file__, f'--only={candidate}', *arguments)
+    command = _command(options, candidate)
+    text = timing.run_in_child(*command, *arguments)
     measured = json.loads(text.splitlines()[-1])
     if measured is None:
       print(f'{candidate}: out of memory')
@@ -185,7 +197,7 @@ def _measure_together(options, candidates, arguments):
   with contextlib.ExitStack() as stack:
     workers = {
       candidate: stack.enter_context(
-        timing.Worker(__file__, f'--only={candidate}', *arguments)
+        timing.Worker(*_command(options, candidate), *arguments)
       )
       for candidate in candidates
     }
@@ -206,7 +218,8 @@ def _compare(options, name, work, peak) -> float:
     arguments.append(f'--device={options.device}')
   if options.alone:
     arguments.append('--alone')
-  candidates = [OURS, *([SCAN] if options.scan else []), *names]
+  candidates = [OURS, *([SCAN] if options.scan else [])]
+  candidates += [*([BEFORE] if options.before else []), *names]
   measure = _measure_alone if options.alone else _measure_together
   seconds, cells = measure(options, candidates, arguments)
   is_step, batch_size = work == 'step', _batch_size(options, work)

@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -105,6 +106,12 @@ def environment(**values: str) -> dict[str, str]:
   return os.environ | {'PYTHONPATH': str(ROOT)} | values
 
 
+def _in_checkout(script: str, **values: str) -> dict[str, Any]:
+  """Returns the folder and environment of a script: those of its checkout."""
+  root = pathlib.Path(script).resolve().parents[1]
+  return {'cwd': root, 'env': environment(PYTHONPATH=str(root), **values)}
+
+
 class Worker:
   """A child process that does its work when called and idles otherwise.
 
@@ -115,8 +122,7 @@ class Worker:
     """Starts a script that passes its work to `serve`."""
     self._process = subprocess.Popen(
       [sys.executable, script, *arguments],
-      cwd=ROOT,
-      env=environment(),
+      **_in_checkout(script),
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,
@@ -153,8 +159,7 @@ def run_in_child(script: str, *arguments: str, **values: str) -> str:
   """Runs a script with environment variables set; returns its output."""
   finished = subprocess.run(
     [sys.executable, script, *arguments],
-    cwd=ROOT,
-    env=environment(**values),
+    **_in_checkout(script, **values),
     stdout=subprocess.PIPE,
     text=True,
     check=True,

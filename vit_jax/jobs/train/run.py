@@ -240,7 +240,6 @@ def train(
           )
       if stop_signal.stopped:
         return
-      del train_step
       _give_back_memory()
 
     # The last step is evaluated, and the results are written.
