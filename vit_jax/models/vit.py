@@ -331,7 +331,7 @@ class SelfAttention(Options, kw_only=True):
     )
     q = q / layers.head_size(width, self.heads) ** 0.5
     bias = None if self.query_bias is None else self.query_bias(q)
-    q, bias = jax.tree.map(lambda y: y[:, :, : self.num_outputs], (q, bias))
+    q, bias = jax.tree.map(lambda y: y[..., : self.num_outputs, :], (q, bias))
     if self.is_mutable_collection('intermediates'):
       exact = q.astype(jnp.float32), k.astype(jnp.float32)
       self.sow('intermediates', 'weights', attention_weights(*exact, bias))
