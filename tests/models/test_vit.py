@@ -219,12 +219,16 @@ def test_tokens_that_pooling_does_not_use_change_nothing(pool, positions):
   )
 
 
+# MLP, projection and attention of 10 of 11 tokens in the last block, for two
+# images.
+OF_UNUSED_TOKENS = 2 * 2 * 10 * (2 * 12 * 20 + 12 * 12 + 2 * 11 * 12)
+
+
 @pytest.mark.parametrize(
   'options, saved',
   [
-    # MLP, projection and attention of 10 of 11 tokens in the last block, for
-    # two images.
-    ({}, 2 * 2 * 10 * (2 * 12 * 20 + 12 * 12 + 2 * 11 * 12)),
+    ({}, OF_UNUSED_TOKENS),
+    ({'positions': 'relative'}, OF_UNUSED_TOKENS),
     ({'pool': 'gap'}, 0),
     ({'scan': True}, 0),
     ({'dropout': 0.1}, 0),
@@ -232,7 +236,7 @@ def test_tokens_that_pooling_does_not_use_change_nothing(pool, positions):
 )
 def test_operations_saved_without_tokens(options, saved):
   model = create(**options)
-  params = random_params(create(pool=model.pool))
+  params = random_params(create(**options | {'scan': False}))
   params = stacking.stack(params) if model.scan else params
 
   def apply(tokens):
