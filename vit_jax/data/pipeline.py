@@ -34,6 +34,7 @@ import numpy as np
 from vit_jax import printing
 from vit_jax.data import corrupt_examples
 from vit_jax.data.lazy_tensorflow import tf
+from vit_jax.data.parallel_map import parallel_map
 from vit_jax.data.source import AUGMENT_STREAM, Source, part_bounds, random_key
 
 _log = logging.getLogger(__name__)
@@ -250,7 +251,7 @@ def _label_batches(source: Source, skip_corrupt: bool) -> Iterator[np.ndarray]:
   def label(record):
     return source.load(record)[1]
 
-  read = source.ordered().map(label, num_parallel_calls=tf.data.AUTOTUNE)
+  read = parallel_map(source.ordered(), label)
   if skip_corrupt:
     read = read.ignore_errors()
   with corrupt_examples.errors_name_example(source, source.ordered, label):
@@ -299,13 +300,12 @@ class _Loader:
   def dataset(self, step: int) -> tf.data.Dataset:
     """Returns the batches from a step on."""
     options = tf.data.Options()
-    options.deterministic = True
     options.experimental_warm_start = True  # Starts reading ahead at once.
     example = tf.autograph.experimental.do_not_convert(self.example)
     records = self.records_from(step)
     if self.skip_corrupt:
       example = corrupt_examples.or_blank(example, records)
-    rows = records.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    rows = parallel_map(records, example)
     return rows.batch(self.rows).prefetch(2).with_options(options)
 
   def read(self, dataset: tf.data.Dataset, step: int) -> Iterator[Batch]:

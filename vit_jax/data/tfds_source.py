@@ -22,6 +22,7 @@ from vit_jax.data import assertions, decode, splits, tfds_builders
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.label_rules import LabelRule
 from vit_jax.data.lazy_tensorflow import tf, tfds
+from vit_jax.data.parallel_map import parallel_map
 from vit_jax.data.source import (
   ORDER_STREAM,
   Source,
@@ -215,9 +216,9 @@ class TfdsSource(Source):
   def file_names(self) -> list[str]:  # noqa: D102
     if self.file_name is None:
       return super().file_names()
-    names = self.ordered().map(
+    names = parallel_map(
+      self.ordered(),
       lambda record: self.file_name.deserialize_example(record['serialized']),
-      num_parallel_calls=tf.data.AUTOTUNE,
     )
     return [
       os.path.basename(example['file_name'].decode())
