@@ -25,6 +25,7 @@ import tensorflow_datasets as tfds
 
 import timing
 from vit_jax.data import decode, pipeline, preprocess, registry
+from vit_jax.data.parallel_reading import numpy_iterator, parallel_map
 
 # Of each photo, so that the start of an epoch weighs no more than in a dataset
 # of realistic size.
@@ -111,7 +112,7 @@ def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
 
   def mapped(function):
     """Maps files in order, without batching and with the same key."""
-    return lambda: _parallel(paths, function).as_numpy_iterator()
+    return lambda: numpy_iterator(_parallel(paths, function))
 
   def batches(source, transform=train):
     return lambda: pipeline.train_batches(
@@ -125,10 +126,10 @@ def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
         tf.io.read_file(path),
         tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int64),
       ),
-      num_parallel_calls=tf.data.AUTOTUNE,
+      num_parallel_calls=2 * os.cpu_count(),
       deterministic=False,
     )
-    return rows.batch(options.batch).prefetch(2).as_numpy_iterator()
+    return numpy_iterator(rows.batch(options.batch).prefetch(2))
 
   def evaluation():
     once = pipeline.eval_batches(files, evaluate, batch_size=options.batch)
@@ -153,15 +154,10 @@ def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
 
 
 def _parallel(paths, function) -> tf.data.Dataset:
-  return (
-    tf.data.Dataset.from_tensor_slices(paths)
-    .repeat()
-    .map(
-      lambda path: function(tf.io.read_file(path)),
-      num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    .prefetch(16)
-  )
+  return parallel_map(
+    tf.data.Dataset.from_tensor_slices(paths).repeat(),
+    lambda path: function(tf.io.read_file(path)),
+  ).prefetch(16)
 
 
 def _torchvision(options, folder) -> dict[str, Callable[[], Iterable]]:

@@ -34,7 +34,7 @@ import numpy as np
 from vit_jax import printing
 from vit_jax.data import corrupt_examples
 from vit_jax.data.lazy_tensorflow import tf
-from vit_jax.data.parallel_map import parallel_map
+from vit_jax.data.parallel_reading import numpy_iterator, parallel_map
 from vit_jax.data.source import AUGMENT_STREAM, Source, part_bounds, random_key
 
 _log = logging.getLogger(__name__)
@@ -255,7 +255,7 @@ def _label_batches(source: Source, skip_corrupt: bool) -> Iterator[np.ndarray]:
   if skip_corrupt:
     read = read.ignore_errors()
   with corrupt_examples.errors_name_example(source, source.ordered, label):
-    yield from read.batch(1024).as_numpy_iterator()
+    yield from numpy_iterator(read.batch(1024))
 
 
 def _row(source, record, transform):
@@ -299,18 +299,15 @@ class _Loader:
 
   def dataset(self, step: int) -> tf.data.Dataset:
     """Returns the batches from a step on."""
-    options = tf.data.Options()
-    options.experimental_warm_start = True  # Starts reading ahead at once.
     example = tf.autograph.experimental.do_not_convert(self.example)
     records = self.records_from(step)
     if self.skip_corrupt:
       example = corrupt_examples.or_blank(example, records)
-    rows = parallel_map(records, example)
-    return rows.batch(self.rows).prefetch(2).with_options(options)
+    return parallel_map(records, example).batch(self.rows).prefetch(2)
 
   def read(self, dataset: tf.data.Dataset, step: int) -> Iterator[Batch]:
     """Starts TensorFlow's threads, which read ahead; returns the batches."""
-    return self._checked(dataset.as_numpy_iterator(), step)
+    return self._checked(numpy_iterator(dataset), step)
 
   def _checked(self, batches: Iterator[Batch], step: int) -> Iterator[Batch]:
     """Yields batches; raises an error that names the example at fault."""

@@ -22,7 +22,7 @@ from vit_jax.data import assertions, decode, splits, tfds_builders
 from vit_jax.data.exclusions import Exclusions
 from vit_jax.data.label_rules import LabelRule
 from vit_jax.data.lazy_tensorflow import tf, tfds
-from vit_jax.data.parallel_map import parallel_map
+from vit_jax.data.parallel_reading import numpy_iterator, parallel_map
 from vit_jax.data.source import (
   ORDER_STREAM,
   Source,
@@ -222,7 +222,7 @@ class TfdsSource(Source):
     )
     return [
       os.path.basename(example['file_name'].decode())
-      for example in names.as_numpy_iterator()
+      for example in numpy_iterator(names)
     ]
 
 

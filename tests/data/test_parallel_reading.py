@@ -1,16 +1,16 @@
-"""Mapping in parallel without autotuning."""
+"""Reading on all cores without autotuning."""
 
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from vit_jax.data import pipeline, preprocess, registry
-from vit_jax.data.parallel_map import parallel_map
+from vit_jax.data.parallel_reading import numpy_iterator, parallel_map
 
 
 def test_order_is_kept():
   records = parallel_map(tf.data.Dataset.range(100), lambda x: x * x)
-  assert list(records.as_numpy_iterator()) == [x * x for x in range(100)]
+  assert list(numpy_iterator(records)) == [x * x for x in range(100)]
 
 
 @pytest.fixture
