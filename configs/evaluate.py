@@ -1,15 +1,15 @@
 """Evaluates a checkpoint on any dataset: top-1, top-5 and per-class accuracy.
 
   python -m vit_jax.main --config=configs/evaluate.py:RUN
+  python -m vit_jax.main --config=configs/evaluate.py:RUN,DATASET
   python -m vit_jax.main --config=configs/evaluate.py:MODEL,DATASET \\
       --config.init_from=PATH
 
 RUN is the workdir of a run, or a weight file in it: it is evaluated on its own
-data, or on other data with the same classes, given by `--config.data.name=...`
-and `--config.data.eval=...`. PATH is any other checkpoint with a head, such as
-a published one, and MODEL the name of its model, such as ViT-B/16; if MODEL is
-empty, as in `:,cifar10`, the weights determine the model. Image size, crop and
-interpolation are those that the checkpoint records, unless
+data or on DATASET, which has the same classes. PATH is any other checkpoint
+with a head, such as a published one, and MODEL the name of its model, such as
+ViT-B/16; if MODEL is empty, as in `:,cifar10`, the weights determine the model.
+Image size, crop and interpolation are those that the checkpoint records, unless
 `--config.data.image_size`, `eval_crop` or `eval_interpolation` is set.
 
 Classes are matched by name, so the data may have them in another order, or only
@@ -51,18 +51,15 @@ from vit_jax.data import catalog
 def get_config(
   argument: str = 'ViT-B/16,imagenet2012',
 ) -> ml_collections.ConfigDict:
-  """Returns the config for 'MODEL,DATASET' or for 'RUN'."""
+  """Returns the config for 'RUN', 'RUN,DATASET' or 'MODEL,DATASET'."""
   config = config_lib.base(job='evaluate', batch_size=256)
   config_lib.leave_to_checkpoint(config)
-  model, comma, dataset = argument.partition(',')
-  if comma and config_lib.is_model(model):
-    config.model.name = model
-    _set_dataset(config, dataset)
-  else:
-    keys, config.init_from = config_lib.load_run(argument)
-    config.update_from_flattened_dict(
-      {k: v for k, v in keys.items() if k.startswith('data.') or k == 'loss'}
-    )
+  subject = config_lib.parse_subject(argument)
+  config.model.name, config.init_from = subject.model, subject.weights
+  config.update_from_flattened_dict(subject.data_keys)
+  config.loss = subject.run.get('loss', config.loss)
+  if subject.dataset is not None:
+    _set_dataset(config, subject.dataset)
   return config
 
 

@@ -1,7 +1,8 @@
 """Writes features (embeddings) of all images of a dataset.
 
   python -m vit_jax.main --config=configs/features.py:RUN
-  python -m vit_jax.main --config=configs/features.py:RUN_OR_MODEL,DATASET \\
+  python -m vit_jax.main --config=configs/features.py:RUN,DATASET
+  python -m vit_jax.main --config=configs/features.py:MODEL,DATASET \\
       --config.init_from=PATH
 
 RUN is the workdir of a run, or a weight file in it, with its own data or with
@@ -20,16 +21,17 @@ DATASET is a name in `vit_jax/data/catalog.py`, `digits`, `tfds:BUILDER`,
 `--config.features.parquet=true`, `features_SPLIT.parquet` has the same as
 columns. `data.skip_corrupt` leaves out images that cannot be read.
 
-`--config.features.layer` is the representation `pooled`, the input of the head
-`pre_logits`, `class_token` or the mean of patches, `patch_mean`. With
-`--config.features.blocks=-1,-2`, class tokens or means after these encoder
-blocks are concatenated. `--config.features.normalise=true` scales each vector
-to length 1.
+`--config.features.layer` is `pooled` (the representation), `pre_logits` (the
+input of the last layer of the head), `class_token` or `patch_mean` (the mean of
+the patch tokens). For the last two, `--config.features.blocks=-1,-2` takes them
+after these encoder blocks, and concatenates the vectors.
+`--config.features.normalise=true` scales each vector to length 1.
 
 The job also measures the accuracy of nearest neighbours on the splits of
-`data.eval`: the nearest image of `data.train` by cosine similarity predicts the
-class, or the majority of `features.neighbours` images. Without `data.train`,
-neighbours are from the same split, and no image is its own neighbour.
+`data.eval`: an image is given the label of the image of `data.train` with the
+highest cosine similarity, or the most frequent label of the
+`features.neighbours` nearest ones. With `features.train=false`, neighbours are
+from the same split, and no image is its own neighbour.
 `report.html` shows the most similar pairs.
 
 Repeating the command resumes after the last batch. Several processes share the
@@ -50,23 +52,13 @@ def get_config(
   """Returns the config for 'RUN', 'RUN,DATASET' or 'MODEL,DATASET'."""
   config = config_lib.base(job='features', batch_size=64)
   config_lib.leave_to_checkpoint(config)
-  model, comma, dataset = argument.partition(',')
-  if comma and config_lib.is_model(model):
-    config.model.name = model
-  else:
-    keys, config.init_from = config_lib.load_run(model)
-    inherited = ('data.dir', 'data.manual_dir', 'data.download')
-    config.update_from_flattened_dict(
-      {
-        name: value
-        for name, value in keys.items()
-        if name in inherited or (not comma and name.startswith('data.'))
-      }
-    )
-  if comma:
-    known = catalog.DATASETS.get(dataset)
+  subject = config_lib.parse_subject(argument)
+  config.model.name, config.init_from = subject.model, subject.weights
+  config.update_from_flattened_dict(subject.data_keys)
+  if subject.dataset is not None:
+    known = catalog.DATASETS.get(subject.dataset)
     splits = known.num_examples if known else ('train', 'test')
     held_out = [name for name in ('test', 'validation') if name in splits]
-    config.data.update(name=dataset, eval=''.join(held_out[:1]))
+    config.data.update(name=subject.dataset, eval=''.join(held_out[:1]))
     config.features.train = 'train' in splits
   return config

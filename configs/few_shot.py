@@ -1,16 +1,18 @@
 """Few-shot linear accuracy: how good are the frozen features?
 
-  python -m vit_jax.main --config=configs/few_shot.py:MODEL,DATASET \\
+  python -m vit_jax.main --config=configs/few_shot.py:MODEL,DATASETS \\
       --config.init_from=PATH
   python -m vit_jax.main --config=configs/few_shot.py:RUN
+  python -m vit_jax.main --config=configs/few_shot.py:RUN,DATASETS
 
 PATH is any checkpoint that `vit_jax.checkpoints.load` reads, with or without a
 head, and MODEL the name of its model, such as ViT-B/16; if MODEL is empty, as
 in `:,cifar100`, the weights determine the model. RUN is the workdir of a run,
-or a weight file in it, which is evaluated on its own data. Without init_from
-the weights are random, a baseline; set MODEL and `--config.data.image_size`.
+or a weight file in it, which is evaluated on its own data or on DATASETS.
+Without init_from the weights are random, a baseline; set MODEL and
+`--config.data.image_size`.
 
-DATASET is a name in `vit_jax/data/catalog.py`, `digits`, `tfds:BUILDER`,
+A dataset is a name in `vit_jax/data/catalog.py`, `digits`, `tfds:BUILDER`,
 `folder:PATH` or `table:FILE`. Several are separated by commas; each may have a
 name, a training split and a test split:
 
@@ -38,17 +40,14 @@ from vit_jax import config as config_lib
 def get_config(
   argument: str = 'ViT-B/16,imagenet2012',
 ) -> ml_collections.ConfigDict:
-  """Returns the config for 'MODEL,DATASET' or for 'RUN'."""
+  """Returns the config for 'RUN', 'RUN,DATASETS' or 'MODEL,DATASETS'."""
   config = config_lib.base(job='few_shot', batch_size=256)
-  config.model.name = ''
   config.data.image_size = 0
-  model, comma, datasets = argument.partition(',')
-  if comma and config_lib.is_model(model):
-    config.model.name = model
-    config_lib.set_keys(config, {'few_shot.datasets': datasets})
+  subject = config_lib.parse_subject(argument)
+  config.model.name, config.init_from = subject.model, subject.weights
+  config.update_from_flattened_dict(subject.storage_keys)
+  if subject.dataset is None:
+    config.few_shot.datasets = (subject.run['data.name'],)
   else:
-    keys, config.init_from = config_lib.load_run(argument)
-    config.few_shot.datasets = (keys['data.name'],)
-    for key in ('dir', 'manual_dir', 'download'):
-      config.data[key] = keys[f'data.{key}']
+    config_lib.set_keys(config, {'few_shot.datasets': subject.dataset})
   return config

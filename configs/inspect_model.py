@@ -1,15 +1,16 @@
 """Draws what a model has learned (section 4.5, Figures 6, 7, 10 and 14).
 
   python -m vit_jax.main --config=configs/inspect_model.py:RUN
+  python -m vit_jax.main --config=configs/inspect_model.py:RUN,DATASET
   python -m vit_jax.main --config=configs/inspect_model.py:MODEL,DATASET \\
       --config.init_from=PATH
 
-RUN, MODEL, DATASET and PATH are the same as in configs/few_shot.py; a run is
-inspected on images of its own data. `--config.inspect.paths=PHOTOS` visualizes
-attention on your own image files, and on no others if DATASET is empty, as in
-`:ViT-B/16,`. The image size is that at which the checkpoint was trained;
-position embeddings are interpolated to another `--config.data.image_size`, with
-`--config.data.image_width` if images are not square.
+RUN, MODEL, DATASET and PATH are the same as in configs/features.py.
+`--config.inspect.paths=PHOTOS` visualizes attention on your own image files,
+and on no others if DATASET is empty, as in `:ViT-B/16,`. The image size is that
+at which the checkpoint was trained; position embeddings are interpolated to
+another `--config.data.image_size`, with `--config.data.image_width` if images
+are not square.
 
 Writes pictures, their arrays in `inspection.npz`, and their numbers in
 `results.json`:
@@ -41,19 +42,15 @@ from vit_jax.data import catalog
 def get_config(
   argument: str = 'ViT-B/16,imagenet2012',
 ) -> ml_collections.ConfigDict:
-  """Returns the config for 'MODEL,DATASET' or for 'RUN'."""
+  """Returns the config for 'RUN', 'RUN,DATASET' or 'MODEL,DATASET'."""
   config = config_lib.base(job='inspect_model', batch_size=16)
   config_lib.leave_to_checkpoint(config)
-  model, comma, dataset = argument.partition(',')
-  if comma and config_lib.is_model(model):
-    config.model.name = model
-    known = catalog.DATASETS.get(dataset)
+  subject = config_lib.parse_subject(argument)
+  config.model.name, config.init_from = subject.model, subject.weights
+  config.update_from_flattened_dict(subject.data_keys)
+  if subject.dataset is not None:
+    known = catalog.DATASETS.get(subject.dataset)
     splits = known.num_examples if known else ('test',)
     split = next(s for s in ('test', 'validation', 'train') if s in splits)
-    config.data.update(name=dataset, eval=f'test={split}')
-  else:
-    keys, config.init_from = config_lib.load_run(argument)
-    config.update_from_flattened_dict(
-      {k: v for k, v in keys.items() if k.startswith('data.')}
-    )
+    config.data.update(name=subject.dataset, eval=f'test={split}')
   return config

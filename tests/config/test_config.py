@@ -360,10 +360,49 @@ def test_a_mistyped_run_or_model_is_an_error_with_both_readings(name, tmp_path):
 
 def test_names_of_models_have_priority_over_folders(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  (tmp_path / 'ViT-B' / '16').mkdir(parents=True)
-  assert config_lib.is_model('ViT-B/16')
-  assert not config_lib.is_model('./ViT-B/16')
-  assert config_lib.is_model('')
+  _write_run(tmp_path / 'ViT-B' / '16')
+  assert config_lib.parse_subject('ViT-B/16,digits').model == 'ViT-B/16'
+  assert config_lib.parse_subject(',digits').weights == ''
+  assert config_lib.parse_subject('./ViT-B/16,digits').weights.endswith('npz')
+
+
+def _write_run(folder):
+  folder.mkdir(parents=True)
+  keys = {
+    'loss': 'sigmoid',
+    'data.name': 'digits',
+    'data.dir': '/data',
+    'data.trim_px': 2,
+  }
+  (folder / 'config.json').write_text(json.dumps(keys))
+  (folder / 'final.npz').touch()
+
+
+@pytest.mark.parametrize('folder', ['run', 'lr=1,2'])
+@pytest.mark.parametrize(
+  'name', ['evaluate', 'features', 'few_shot', 'inspect_model']
+)
+def test_a_run_has_its_own_data_or_a_given_dataset(name, folder, tmp_path):
+  run = tmp_path / folder
+  _write_run(run)
+  own = load(name, str(run))
+  if name == 'few_shot':
+    assert own.few_shot.datasets == ('digits',)
+  else:
+    assert (own.data.name, own.data.trim_px) == ('digits', 2)
+  if folder != 'run':
+    return
+  given = load(name, f'{run},cifar100')
+  assert given.init_from == str(run / 'final.npz')
+  assert given.model.name == ''
+  assert (given.data.dir, given.data.trim_px) == ('/data', 0)
+  if name == 'few_shot':
+    assert given.few_shot.datasets == ('cifar100',)
+  else:
+    assert given.data.name == 'cifar100'
+    assert 'test' in given.data.eval
+  if name == 'evaluate':
+    assert own.loss == given.loss == 'sigmoid'
 
 
 def test_a_tilde_in_the_path_of_a_run_is_the_home(tmp_path, monkeypatch):

@@ -10,9 +10,7 @@ from vit_jax.config.base import (
   changed_keys,
   check,
   flatten,
-  is_model,
   leave_to_checkpoint,
-  load_run,
   set_keys,
 )
 from vit_jax.config.derived import (
@@ -26,10 +24,12 @@ from vit_jax.config.derived import (
   warmup_steps,
 )
 from vit_jax.config.keys import KEYS
+from vit_jax.config.subject import Subject, load_run, parse_subject
 from vit_jax.config.values import as_text, check_name, from_json
 
 __all__ = [
   'KEYS',
+  'Subject',
   'as_text',
   'base',
   'changed_keys',
@@ -41,10 +41,10 @@ __all__ = [
   'from_json',
   'held_out_metric',
   'image_size',
-  'is_model',
   'leave_to_checkpoint',
   'load_run',
   'model_options',
+  'parse_subject',
   'profiled_steps',
   'set_keys',
   'total_steps',

@@ -1,4 +1,4 @@
-"""The default config, and how configs are changed, checked and read back."""
+"""The default config, and how configs are changed and checked."""
 
 from collections.abc import Mapping
 import copy
@@ -7,7 +7,6 @@ from typing import Any
 
 import ml_collections
 
-from vit_jax.checkpoints import location, run_folder
 from vit_jax.config import values as values_lib
 from vit_jax.config.derived import eval_splits, profiled_steps
 from vit_jax.config.key import Adjustable, Reporting
@@ -179,56 +178,3 @@ def _check_pattern(name, pattern):
 
 def _is_derived(name, keys):
   return KEYS[name].derived or name in _WITH_CROP and not keys['data.eval_crop']
-
-
-def is_model(model_or_run: str) -> bool:
-  """Returns whether an argument is the name of a model, not the path of a run.
-
-  Args:
-    model_or_run: the name of a model, empty if the weights determine it; or a
-      path. ViT-B/16 is a model even if there is a folder ./ViT-B/16.
-
-  Raises:
-    ValueError: if it is neither the name of a model nor an existing path.
-  """
-  if not model_or_run:
-    return True
-  try:
-    variants.parse(model_or_run)
-  except ValueError as error:
-    if location.expand(model_or_run).exists():
-      return False
-    raise ValueError(
-      f'{model_or_run!r} is neither a run (no such file or folder) nor a model:'
-      f' {error}'
-    ) from error
-  return True
-
-
-def load_run(path: str) -> tuple[dict[str, Any], str]:
-  """Reads the config of a run, to work with its weights.
-
-  Args:
-    path: the workdir of the run, or a weight file in it.
-
-  Returns:
-    All keys by their dotted names, without those that no longer exist, and the
-    value of `init_from`: the given file, or the final weights.
-
-  Raises:
-    ValueError: if there is no run.
-  """
-  given = location.expand(path)
-  folder = given if given.is_dir() else given.parent
-  flat = run_folder.read_json(folder / run_folder.CONFIG)
-  if flat is None:
-    problem = f'{folder} has no config.json'
-    if not given.exists():
-      problem = 'no such file or folder'
-    raise ValueError(
-      f'{path!r} is neither MODEL,DATASET nor a run: {problem}. Check the path,'
-      ' or write MODEL,DATASET, such as ViT-B/16,cifar10.'
-    )
-  flat = values_lib.from_json(flat, folder / run_folder.CONFIG)
-  weights = run_folder.final_weights(given)
-  return {k: v for k, v in flat.items() if k in KEYS}, str(weights)
