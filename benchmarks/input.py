@@ -1,4 +1,4 @@
-"""Measures the rate from JPEG files and TFRecords to batches, by operation.
+"""Measures how fast JPEG files and TFRecords become batches, by operation.
 
   python benchmarks/input.py PHOTOS
 
@@ -6,9 +6,10 @@ PHOTOS is a folder of JPEG files, such as ImageNet photos in their original
 sizes. Candidates alternate; each round starts a new iterator and skips its
 first batches. Prints images per second on all cores together with the range,
 the ratio to bare decoding (`tf.io.decode_jpeg` of the same files, in parallel),
-images per second and core, and the CPU time of this process per image, which
-depends less on what else the machine does. If torchvision can be imported, its
-usual training transform is a peer, with as many workers as there are cores.
+or to the first candidate if `--only` leaves that out, images per second and
+core, and the CPU time of this process per image, which depends less on what
+else the machine does. If torchvision can be imported, its usual training
+transform is a peer, with as many workers as there are cores.
 """
 
 import argparse
@@ -27,8 +28,8 @@ import timing
 from vit_jax.data import decode, pipeline, preprocess, registry
 from vit_jax.data.parallel_reading import numpy_iterator, parallel_map
 
-# Of each photo, so that the start of an epoch weighs no more than in a dataset
-# of realistic size.
+# Copies of each photo, so that the start of an epoch weighs no more than in a
+# dataset of realistic size.
 COPIES = 32
 NUM_FILES = 4  # Of TFRecords.
 BARE = 'bare decoding'
@@ -146,7 +147,7 @@ def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
     FILES: batches(files),
     RANDAUGMENT: batches(files, randaugment),
     'train_batches, TFRecords': batches(records),
-    'training batches, any file order': unordered,
+    'train_batches, files in any order': unordered,
     'resizing whole photos': mapped(evaluate),
     'eval_batches, files': evaluation,
     **_torchvision(options, folder / 'photos' / 'train'),

@@ -2,8 +2,8 @@
 
   python benchmarks/start.py [--before=CHECKOUT]
 
-Runs configs/digits.py through the command line, once with an empty folder of
-compiled programs (cold) and once with the folder of that run (warm). With
+Runs configs/digits.py through the command line, once with an empty compilation
+cache (cold), and once with the cache that this run has filled (warm). With
 --before, runs another checkout of this repository in the same way. The peer is
 Hugging Face's ViT on PyTorch, eager, with the same size and batch, and data
 already in memory. Candidates alternate. Prints medians and ranges in seconds,

@@ -6,17 +6,16 @@
   python benchmarks/step.py --peers= --before=CHECKOUT
 
 Peers are the ViTs of Hugging Face and timm on PyTorch, eager and compiled, if
-installed. Each candidate has a process of its own, ours set up as for training;
-they alternate. With `--before`, ours in another checkout of this repository is
-a candidate too. With `--alone`, they run one after another instead, each with
-the whole memory of a GPU; the table then has the seconds until the end of the
-first call, compilation included, and the peak memory.
+installed. Each candidate runs in its own process, ours set up as for training;
+calls alternate between them. With `--before`, ours in another checkout of this
+repository is a candidate too. With `--alone`, they run one after another
+instead, each with the whole memory of a GPU; the table then has the seconds
+until the end of the first call, compilation included, and the peak memory.
 
-Prints medians and ranges in ms, the ratio to our median, and the share of the
-rate of a large matrix product on the same machine, counting the operations of a
-forward pass, and three times as many for a step. With `--guard=RATIO`, fails if
-our training step takes longer than RATIO times that of the fastest peer. Needs
-no TensorFlow.
+Prints medians and ranges in ms, the ratio to our median, and the FLOP rate as a
+share of that of a large matrix product on the same machine; a step counts as
+three forward passes. With `--guard=RATIO`, fails if our training step takes
+longer than RATIO times that of the fastest peer. Needs no TensorFlow.
 """
 
 import argparse

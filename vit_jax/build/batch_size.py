@@ -1,4 +1,4 @@
-"""The number of images of an evaluation step."""
+"""The number of examples of an evaluation step."""
 
 import jax
 import ml_collections
@@ -12,8 +12,8 @@ def eval_batch_size(config: ml_collections.ConfigDict) -> int:
   """Returns the number of examples per evaluation step.
 
   On CPUs, small batches are faster (docs/results.md, "Speed"). Unless
-  `eval_batch_size` is set, a batch there has at most as many pixels as 16
-  images of 224x224 px, or 16 images if they are larger.
+  `eval_batch_size` is set, a batch there has 16 images of 224x224 px or larger,
+  or as many smaller ones as have no more pixels, but at most `batch_size`.
   """
   if config.eval_batch_size:
     return config.eval_batch_size

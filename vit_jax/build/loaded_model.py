@@ -97,11 +97,11 @@ class LoadedModel:
     size, with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 channels (RGB, alpha); or
   - preprocessed: floats in [-1, 1] of the model's size and channels.
 
-  They are resized, cropped and converted as in an evaluation of the checkpoint,
-  and processed in batches. A program is compiled once for each batch size;
-  smaller batches are padded. Results are NumPy arrays, or lists, with one row
-  or item per image, in order. If there are several processes, all of them must
-  make the same calls.
+  All but preprocessed images are resized, cropped and converted as in an
+  evaluation of the checkpoint. They are processed in batches. A program is
+  compiled once for each batch size; smaller batches are padded. Results are
+  NumPy arrays, or lists, with one row or item per image, in order. If there are
+  several processes, all of them must make the same calls.
 
   Results for the path of a JPEG file and for a PIL image of it may differ
   slightly, since TensorFlow decodes the former and Pillow the latter.
@@ -126,8 +126,9 @@ class LoadedModel:
 
     Args:
       loaded: the model.
-      batch_sizes: sizes of batches, rounded up to the devices. A call uses the
-        smallest one that holds all of its images, otherwise the largest.
+      batch_sizes: sizes of batches, rounded up to multiples of the number of
+        devices. A call uses the smallest one that holds all of its images,
+        otherwise the largest.
 
     Raises:
       ValueError: if the class names of the config are not those of the model.

@@ -2,10 +2,10 @@
 
 Autotuning finds the number of parallel calls while a pipeline runs, in a thread
 that pauses for 10 ms, 20 ms, and so on up to a minute. Closing an iterator
-cancels that thread, but TensorFlow wakes it before marking it as cancelled: if
-it looks too early, it goes back to sleep, and closing waits until its pause is
-over. An evaluation of 12 seconds would then take 8 seconds longer, and the end
-of a training run up to a minute. A fixed number is also faster.
+cancels that thread, but TensorFlow wakes it before marking it as cancelled. If
+the thread checks before that, it goes back to sleep, and closing waits until it
+wakes. This can delay an evaluation by as long as it has lasted, and the end of
+a training run by a minute. A fixed number of calls is also faster.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def parallel_map(
 ) -> tf.data.Dataset:
   """Maps records in their order, on all cores.
 
-  Twice as many calls as cores run at a time, so that cores have work while the
-  next record in the order takes longer than those after it.
+  Runs twice as many calls as cores, so that no core is idle while the next
+  record in order takes longer than those after it.
   """
   return records.map(
     function, num_parallel_calls=2 * os.cpu_count(), deterministic=True

@@ -1,4 +1,4 @@
-"""Compilation for devices that are not attached, and a shared cache."""
+"""Compilation for devices that are not attached, and the compilation cache."""
 
 from collections.abc import Iterator
 import contextlib
@@ -21,7 +21,7 @@ from vit_jax.distributed import mesh as mesh_lib
 _log = logging.getLogger(__name__)
 
 _CACHE_BYTES = 2**30
-_LOCK, _LOCK_SECONDS = '.lockfile', 10  # Those of JAX.
+_LOCK, _LOCK_SECONDS = '.lockfile', 10  # The same as in JAX.
 
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30}
 _SIZE = r'(\d+(?:\.\d+)?)([KMG]?)'

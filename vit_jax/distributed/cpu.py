@@ -28,15 +28,15 @@ _PRODUCTS_BY_EIGEN = (
 def prepare() -> None:
   """Lets programs reuse memory; must be called before any device is used.
 
-  The temporary buffers of a program form one block; that of a training step
-  includes everything kept for the backward pass. By default, glibc maps the
-  block at the start of every call and unmaps it at the end. Mapping and
-  clearing its pages takes a fifth of the time of a step, and a tenth of that of
-  a forward pass (docs/results.md, "Speed"). This function makes glibc keep
-  freed memory, and JAX compute in the calling thread, to whose heap the setting
-  applies. `give_back_memory` returns that memory to the system.
+  The temporary buffers of a program are a single allocation; that of a training
+  step includes everything kept for the backward pass. By default, glibc maps it
+  at the start of every call and unmaps it at the end. Mapping and clearing its
+  pages takes a fifth of the CPU time of a step of ViT-Ti/16, and a tenth of
+  that of a forward pass (docs/results.md, "Speed"). This function makes glibc
+  keep freed memory, and JAX compute in the calling thread, to whose heap the
+  setting applies. `give_back_memory` returns that memory to the system.
 
-  Has no effect on other devices or with another C library.
+  On other devices, or with another C library, memory is allocated as usual.
   """
   jax.config.update('jax_cpu_enable_async_dispatch', False)
   if jax.default_backend() == 'cpu' and _has_mallopt():
@@ -71,10 +71,10 @@ def give_back_memory() -> int:
 def compiler_options(device: jax.Device) -> dict[str, str]:
   """Returns compiler options for programs that run a model on a device.
 
-  XLA has two libraries for matrix products on CPUs, Eigen and YNN. On x86, the
-  small products of attention take a third less time with Eigen, and those of
-  dense layers the same time. YNN is therefore restricted to reductions and the
-  operations that feed them. Other devices need no options.
+  XLA has two libraries for matrix products on CPUs, Eigen and YNNPACK. On x86,
+  the small products of attention take a third less time with Eigen, and those
+  of dense layers the same time. YNNPACK is therefore restricted to reductions
+  and the operations that feed them. Other devices need no options.
   """
   is_x86 = platform.machine().lower() in ('x86_64', 'amd64')
   if device.platform == 'cpu' and is_x86:

@@ -97,7 +97,7 @@ class Program:
 
   Attributes:
     computations: the instructions of each computation; both are keyed by name.
-    executions: how often one execution of the program runs each computation.
+    executions: how often each computation runs per execution of the program.
       All branches of a conditional count, although only one is executed.
     scheduled: names of the computations whose instructions run one by one; the
       others are parts of an instruction, such as a fusion.

@@ -10,7 +10,7 @@ def seconds(
 
   Each time considers only one limit: FLOPs at the peak rate of a core, bytes at
   its HBM bandwidth, or bytes between chips at the total bandwidth of the links
-  of a chip, the one with the fewest links. The largest is a lower bound.
+  of the chip with the fewest. The largest is a lower bound.
 
   Args:
     cost: result of compiling the program for the slice.

@@ -93,8 +93,8 @@ def _product(instruction: hlo.Instruction, computation: hlo.Computation) -> int:
 def _overlaps(axis: int, size: int, window: int, out: int, text: str) -> int:
   """Returns the number of products along an axis of a convolution.
 
-  TPUs compute batched matrix products as convolutions along the batch axes,
-  where zeros separate the elements: each window contains one element.
+  TPUs compute a batched matrix product as a convolution whose batch axes are
+  spatial axes, dilated with zeros so that each window contains one element.
   """
   given = dict(setting.split('=') for setting in text.split())
 

@@ -1,8 +1,8 @@
 """TPU slices to compile for, without an attached TPU.
 
-libtpu compiles on any machine (`pip install 'vit_jax[tpu]'`). Slices are
+libtpu compiles on any Linux machine (`pip install -e '.[tpu]'`). Slices are
 named as in libtpu, by generation and chips: `v3:2x2` has 4 chips with 8
-cores. To add a generation, add a row.
+cores. To add a generation, add a row to `GENERATIONS`.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Writes features of all images of a dataset, and scores nearest neighbours.
 
 The processes of a run share the batches. Each batch is computed by the devices
-of one process, so that the features do not depend on the number of processes.
+of one process, so that the features do not depend on the number of processes
+if all have as many devices.
 """
 
 from collections.abc import Iterator, Mapping

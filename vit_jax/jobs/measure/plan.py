@@ -152,7 +152,7 @@ def _more_micro_batches(
 def _smaller_batches(
   config: ml_collections.ConfigDict, shards: int
 ) -> list[ml_collections.ConfigDict]:
-  """Halves the batch, from at most the config's to one row per micro-batch."""
+  """Halves the batch, down to one example per shard and micro-batch."""
   smallest = shards * config.optim.accumulate
   doublings = max(config.batch_size // smallest, 1).bit_length()
   return [
@@ -315,8 +315,8 @@ def _limits(row: Row) -> list[list[str]]:
     return []
   amounts = {
     'compute': f'{row["operations"]:.4g} FLOPs per core',
-    'HBM': f'{row["hbm_bytes"] / GIB:,.4g} GiB per core',
-    'interconnect': f'{row["chip_bytes"] / GIB:.4g} GiB per chip',
+    'HBM': f'{row["hbm_bytes"] / 1e9:,.4g} GB per core',
+    'interconnect': f'{row["chip_bytes"] / 1e9:.4g} GB per chip',
   }
   cycles = row['estimated_cycles']
   return [
