@@ -6,12 +6,11 @@ import functools
 import logging
 import time
 
-import jax
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from vit_jax import build
-from vit_jax.distributed import cpu
+from vit_jax.distributed import compilation
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.evaluation import classification
 
@@ -47,11 +46,11 @@ class Evaluator:
       for name, source in data.evals.items()
     }
     self._eval_steps = {
-      with_logits: jax.jit(
+      with_logits: compilation.jit(
         classification.make_eval_step(
           model, loss=loss, project=project, with_logits=with_logits
         ),
-        compiler_options=cpu.compiler_options(mesh.local_devices[0]),
+        mesh.local_devices[0],
       )
       for with_logits in (False, True)
     }

@@ -8,7 +8,6 @@ import os
 import re
 import statistics
 
-import jax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 import ml_collections
@@ -18,7 +17,7 @@ from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import evaluator
 from vit_jax.data import catalog, pipeline, preprocess, registry, table
-from vit_jax.distributed import cpu
+from vit_jax.distributed import compilation
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.evaluation import few_shot_regression
 from vit_jax.workdir import console
@@ -183,9 +182,8 @@ class FewShotEvaluator:
       precrop_size=tuple(round(side * PRECROP) for side in image_size),
       decoder=build.decoder(config),
     )
-    self._feature_step = jax.jit(
-      few_shot_regression.make_feature_step(model),
-      compiler_options=cpu.compiler_options(mesh.local_devices[0]),
+    self._feature_step = compilation.jit(
+      few_shot_regression.make_feature_step(model), mesh.local_devices[0]
     )
 
   def evaluate(self, params: PyTree) -> Accuracies:

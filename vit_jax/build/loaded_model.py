@@ -19,7 +19,7 @@ from vit_jax import build
 from vit_jax import config as config_lib
 from vit_jax.build import pretrained
 from vit_jax.data import class_names, image_inputs
-from vit_jax.distributed import cpu, processes
+from vit_jax.distributed import compilation, processes
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.evaluation import classification, multi_label, representations
 from vit_jax.inspection import attention_maps
@@ -146,10 +146,13 @@ class LoadedModel:
     self._on_devices = mesh_lib.put(
       loaded.params, mesh_lib.replicated(self._mesh)
     )
-    options = cpu.compiler_options(self._mesh.local_devices[0])
-    jit = functools.partial(jax.jit, compiler_options=options)
-    self._predict_step = jit(self._top_classes, static_argnames='top')
-    self._features_step = jit(self._features, static_argnames='layers')
+    device = self._mesh.local_devices[0]
+    self._predict_step = compilation.jit(
+      self._top_classes, device, static_argnames='top'
+    )
+    self._features_step = compilation.jit(
+      self._features, device, static_argnames='layers'
+    )
 
   @functools.cached_property
   def transform(self) -> Callable:  # noqa: D102

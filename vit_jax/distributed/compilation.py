@@ -1,6 +1,6 @@
 """Compilation for devices that are not attached, and the compilation cache."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 import logging
@@ -15,7 +15,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
-from vit_jax.distributed import collectives, hlo, program_cost
+from vit_jax.distributed import collectives, cpu, hlo, program_cost
 from vit_jax.distributed import mesh as mesh_lib
 
 _log = logging.getLogger(__name__)
@@ -31,6 +31,17 @@ _DOES_NOT_FIT = (
 )
 
 _WHOLE_PRODUCTS = {'xla_jf_spmd_threshold_for_windowed_einsum_mib': str(2**20)}
+
+
+def jit(
+  function: Callable[..., Any], device: jax.Device, **settings: Any
+) -> Any:
+  """Returns `jax.jit(function, **settings)` of a function that runs a model.
+
+  It is compiled with `cpu.compiler_options` for a device like the given one.
+  """
+  options = cpu.compiler_options(device)
+  return jax.jit(function, compiler_options=options, **settings)
 
 
 @dataclasses.dataclass(frozen=True)

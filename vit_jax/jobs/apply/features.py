@@ -26,7 +26,7 @@ from vit_jax.checkpoints import backlog, finite
 from vit_jax.data import pipeline
 from vit_jax.data import source as source_lib
 from vit_jax.data.preparation import parquet
-from vit_jax.distributed import cpu, processes
+from vit_jax.distributed import compilation, processes
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.evaluation import (
   classification,
@@ -145,8 +145,7 @@ class _Writer:
   ):
     mesh = mesh_lib.create(**model.config.mesh, devices=jax.local_devices())
     self._mesh = mesh
-    options = cpu.compiler_options(mesh.local_devices[0])
-    self._step = jax.jit(step, compiler_options=options)
+    self._step = compilation.jit(step, mesh.local_devices[0])
     self._params = mesh_lib.put(model.params, mesh_lib.replicated(mesh))
     self._weights = _checksum(model.params)
     self._data = data

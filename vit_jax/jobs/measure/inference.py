@@ -13,7 +13,7 @@ import ml_collections
 
 from vit_jax import build, foreign_errors
 from vit_jax import config as config_lib
-from vit_jax.distributed import cpu
+from vit_jax.distributed import compilation
 from vit_jax.evaluation import inference_table, throughput
 from vit_jax.inspection import figures, study_charts
 from vit_jax.workdir import claim, console, files, results
@@ -167,11 +167,11 @@ class _Trials:
     else:
       self.memory = (device.memory_stats() or {}).get('bytes_limit')
     self.rates = []
-    self._forward = jax.jit(
+    self._forward = compilation.jit(
       lambda params, images: model.apply(
         {'params': params}, images, tokens=False
       )[0],
-      compiler_options=cpu.compiler_options(device),
+      device,
     )
 
   def fits(self, batch_size: int) -> bool:

@@ -15,7 +15,7 @@ from vit_jax import config as config_lib
 from vit_jax.build import evaluator
 from vit_jax.build import program as program_lib
 from vit_jax.config.keys import KEYS
-from vit_jax.distributed import cpu, processes
+from vit_jax.distributed import compilation, processes
 from vit_jax.distributed import mesh as mesh_lib
 from vit_jax.evaluation import patch_accuracy
 from vit_jax.inspection import patch_colours
@@ -95,13 +95,14 @@ class MaskedPatches(run_lib.Trainable):
     image_size = config_lib.image_size(config)
     self._grid = self.backbone.grid_shape(image_size)
     self._patch_shape = patch_targets.patch_shape(image_size, self._grid)
-    self._eval_step = jax.jit(
+    device = mesh.local_devices[0]
+    self._eval_step = compilation.jit(
       patch_accuracy.make_eval_step(
         self.program.model, self._target, rate=self._rate, seed=self._seed
       ),
-      compiler_options=cpu.compiler_options(mesh.local_devices[0]),
+      device,
     )
-    self._predict = jax.jit(self._predicted_patches)
+    self._predict = compilation.jit(self._predicted_patches, device)
 
   def evaluate(
     self, params: PyTree, *, raw_params: PyTree | None = None
