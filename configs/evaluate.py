@@ -6,11 +6,12 @@
       --config.init_from=PATH
 
 RUN is the workdir of a run, or a weight file in it: it is evaluated on its own
-data or on DATASET, which has the same classes. PATH is any other checkpoint
-with a head, such as a published one, and MODEL the name of its model, such as
-ViT-B/16; if MODEL is empty, as in `:,cifar10`, the weights determine the model.
-Image size, crop and interpolation are those that the checkpoint records, unless
-`--config.data.image_size`, `eval_crop` or `eval_interpolation` is set.
+data, with its `data` keys, or on DATASET, which has the same classes. PATH is
+any other checkpoint with a head, such as a published one, and MODEL the name of
+its model, such as ViT-B/16; if MODEL is empty, as in `:,cifar10`, the weights
+determine the model. Image size, crop and interpolation are those that the
+checkpoint records, unless `--config.data.image_size`, `eval_crop` or
+`eval_interpolation` is set.
 
 Classes are matched by name, so the data may have them in another order, or only
 some of them; the model still chooses among all of its classes, unless

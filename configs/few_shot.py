@@ -48,6 +48,7 @@ def get_config(
   config.update_from_flattened_dict(subject.storage_keys)
   if subject.dataset is None:
     config.few_shot.datasets = (subject.run['data.name'],)
+    config.data.skip_corrupt = subject.run.get('data.skip_corrupt', False)
   else:
     config_lib.set_keys(config, {'few_shot.datasets': subject.dataset})
   return config

@@ -373,6 +373,7 @@ def _write_run(folder):
     'data.name': 'digits',
     'data.dir': '/data',
     'data.trim_px': 2,
+    'data.skip_corrupt': True,
   }
   (folder / 'config.json').write_text(json.dumps(keys))
   (folder / 'final.npz').touch()
@@ -388,10 +389,9 @@ def test_a_run_has_its_own_data_or_a_given_dataset(name, folder, tmp_path):
   own = load(name, str(run))
   if name == 'few_shot':
     assert own.few_shot.datasets == ('digits',)
+    assert own.data.skip_corrupt
   else:
     assert (own.data.name, own.data.trim_px) == ('digits', 2)
-  if folder != 'run':
-    return
   given = load(name, f'{run},cifar100')
   assert given.init_from == str(run / 'final.npz')
   assert given.model.name == ''

@@ -50,33 +50,31 @@ def parse_subject(argument: str) -> Subject:
   """Reads 'MODEL,DATASET', 'RUN' or 'RUN,DATASET'.
 
   MODEL is the name of a model, empty if the weights determine it, and RUN the
-  path of a run; ViT-B/16 is a model even if there is a folder ./ViT-B/16.
+  path of a run; 'ViT-B/16,...' is a model even if there is a folder ./ViT-B/16.
 
   Raises:
     ValueError: if it is neither a model nor an existing run.
   """
   name, comma, dataset = argument.partition(',')
-  if not comma or location.expand(argument).exists():
-    run, weights = load_run(argument)
-    return Subject(weights=weights, run=run)
-  if _is_model(name):
-    return Subject(model=name, dataset=dataset)
-  run, weights = load_run(name)
-  return Subject(weights=weights, run=run, dataset=dataset)
-
-
-def _is_model(name: str) -> bool:
-  if not name:
-    return True
-  try:
-    variants.parse(name)
-  except ValueError as error:
-    if location.expand(name).exists():
-      return False
+  no_model = None
+  if comma:
+    try:
+      if name:
+        variants.parse(name)
+      return Subject(model=name, dataset=dataset)
+    except ValueError as error:
+      no_model = error
+  path = argument  # The longest that exists, since it may contain commas.
+  while ',' in path and not location.expand(path).exists():
+    path = path.rpartition(',')[0]
+  if no_model and not location.expand(path).exists():
     raise ValueError(
-      f'{name!r} is neither a run (no such file or folder) nor a model: {error}'
-    ) from error
-  return True
+      f'{name!r} is neither a run (no such file or folder) nor a model:'
+      f' {no_model}'
+    ) from no_model
+  run, weights = load_run(path)
+  rest = argument.removeprefix(path)
+  return Subject(weights=weights, run=run, dataset=rest[1:] if rest else None)
 
 
 def load_run(path: str) -> tuple[dict[str, Any], str]:

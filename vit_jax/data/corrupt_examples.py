@@ -73,6 +73,7 @@ def or_blank(
   The `index` of such a row is that of the record. `records` only determine the
   shapes and types of a row.
   """
+  example = tf.autograph.experimental.do_not_convert(example)
   spec = records.map(example).element_spec
 
   def attempt(record):

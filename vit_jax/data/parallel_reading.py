@@ -26,7 +26,9 @@ def parallel_map(
   record in order takes longer than those after it.
   """
   return records.map(
-    function, num_parallel_calls=2 * os.cpu_count(), deterministic=True
+    tf.autograph.experimental.do_not_convert(function),
+    num_parallel_calls=2 * os.cpu_count(),
+    deterministic=True,
   )
 
 

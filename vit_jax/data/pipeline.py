@@ -299,8 +299,7 @@ class _Loader:
 
   def dataset(self, step: int) -> tf.data.Dataset:
     """Returns the batches from a step on."""
-    example = tf.autograph.experimental.do_not_convert(self.example)
-    records = self.records_from(step)
+    example, records = self.example, self.records_from(step)
     if self.skip_corrupt:
       example = corrupt_examples.or_blank(example, records)
     return parallel_map(records, example).batch(self.rows).prefetch(2)
