@@ -1,4 +1,4 @@
-"""What a config for trained weights is given: weights, and perhaps a dataset.
+"""The argument of configs that use a trained model: its weights, and data.
 
 MODEL,DATASET   a model, whose weights are those of init_from
 RUN             the weights of a run, and its own data
