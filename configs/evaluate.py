@@ -56,8 +56,7 @@ def get_config(
   config = config_lib.base(job='evaluate', batch_size=256)
   config_lib.leave_to_checkpoint(config)
   subject = config_lib.parse_subject(argument)
-  config.model.name, config.init_from = subject.model, subject.weights
-  config.update_from_flattened_dict(subject.data_keys)
+  subject.apply(config)
   config.loss = subject.run.get('loss', config.loss)
   if subject.dataset is not None:
     _set_dataset(config, subject.dataset)
@@ -74,7 +73,5 @@ def _set_dataset(config, dataset):
     )
     config.evaluate.objectnet_mappings = f'{release}/mappings'
     return
-  known = catalog.DATASETS.get(dataset)
-  splits = known.num_examples if known else ('test',)
-  split = next(s for s in ('test', 'validation', 'train') if s in splits)
+  split = catalog.evaluated_split(dataset)
   config.data.update(name=dataset, eval=f'test={split}')

@@ -53,8 +53,7 @@ def get_config(
   config = config_lib.base(job='features', batch_size=64)
   config_lib.leave_to_checkpoint(config)
   subject = config_lib.parse_subject(argument)
-  config.model.name, config.init_from = subject.model, subject.weights
-  config.update_from_flattened_dict(subject.data_keys)
+  subject.apply(config)
   if subject.dataset is not None:
     known = catalog.DATASETS.get(subject.dataset)
     splits = known.num_examples if known else ('train', 'test')

@@ -44,11 +44,9 @@ def get_config(
   config = config_lib.base(job='few_shot', batch_size=256)
   config.data.image_size = 0
   subject = config_lib.parse_subject(argument)
-  config.model.name, config.init_from = subject.model, subject.weights
-  config.update_from_flattened_dict(subject.storage_keys)
+  subject.apply(config)
   if subject.dataset is None:
-    config.few_shot.datasets = (subject.run['data.name'],)
-    config.data.skip_corrupt = subject.run.get('data.skip_corrupt', False)
+    config.few_shot.datasets = (config.data.name,)
   else:
     config_lib.set_keys(config, {'few_shot.datasets': subject.dataset})
   return config

@@ -46,11 +46,8 @@ def get_config(
   config = config_lib.base(job='inspect_model', batch_size=16)
   config_lib.leave_to_checkpoint(config)
   subject = config_lib.parse_subject(argument)
-  config.model.name, config.init_from = subject.model, subject.weights
-  config.update_from_flattened_dict(subject.data_keys)
+  subject.apply(config)
   if subject.dataset is not None:
-    known = catalog.DATASETS.get(subject.dataset)
-    splits = known.num_examples if known else ('test',)
-    split = next(s for s in ('test', 'validation', 'train') if s in splits)
+    split = catalog.evaluated_split(subject.dataset)
     config.data.update(name=subject.dataset, eval=f'test={split}')
   return config

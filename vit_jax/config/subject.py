@@ -8,6 +8,8 @@ RUN,DATASET     the weights of a run, and other data
 import dataclasses
 from typing import Any
 
+import ml_collections
+
 from vit_jax.checkpoints import location, run_folder
 from vit_jax.config import values as values_lib
 from vit_jax.config.keys import KEYS
@@ -33,17 +35,20 @@ class Subject:
   run: dict[str, Any] = dataclasses.field(default_factory=dict)
   dataset: str | None = None
 
-  @property
-  def storage_keys(self) -> dict[str, Any]:
-    """The keys that say where the run's datasets are stored."""
-    return {name: self.run[name] for name in _STORAGE if name in self.run}
+  def apply(self, config: ml_collections.ConfigDict) -> None:
+    """Sets the model, its weights, and the data of a run that are used.
 
-  @property
-  def data_keys(self) -> dict[str, Any]:
-    """The keys for reading the run's own data, or else `storage_keys`."""
-    if self.dataset is not None:
-      return self.storage_keys
-    return {k: v for k, v in self.run.items() if k.startswith('data.')}
+    If a dataset is given, the config only inherits where datasets are stored.
+    """
+    config.model.name, config.init_from = self.model, self.weights
+    is_own = self.dataset is None
+    config.update_from_flattened_dict(
+      {
+        name: value
+        for name, value in self.run.items()
+        if name in _STORAGE or (is_own and name.startswith('data.'))
+      }
+    )
 
 
 def parse_subject(argument: str) -> Subject:
@@ -56,25 +61,29 @@ def parse_subject(argument: str) -> Subject:
     ValueError: if it is neither a model nor an existing run.
   """
   name, comma, dataset = argument.partition(',')
-  no_model = None
   if comma:
     try:
       if name:
         variants.parse(name)
-      return Subject(model=name, dataset=dataset)
     except ValueError as error:
-      no_model = error
-  path = argument  # The longest that exists, since it may contain commas.
-  while ',' in path and not location.expand(path).exists():
-    path = path.rpartition(',')[0]
-  if no_model and not location.expand(path).exists():
-    raise ValueError(
-      f'{name!r} is neither a run (no such file or folder) nor a model:'
-      f' {no_model}'
-    ) from no_model
+      if not _existing_part(argument):
+        raise ValueError(
+          f'{name!r} is neither a run (no such file or folder) nor a model:'
+          f' {error}'
+        ) from error
+    else:
+      return Subject(model=name, dataset=dataset)
+  path = _existing_part(argument) or argument
   run, weights = load_run(path)
   rest = argument.removeprefix(path)
   return Subject(weights=weights, run=run, dataset=rest[1:] if rest else None)
+
+
+def _existing_part(argument: str) -> str:
+  """Returns the longest path that exists, which may contain commas, or ''."""
+  while argument and not location.expand(argument).exists():
+    argument = argument.rpartition(',')[0]
+  return argument
 
 
 def load_run(path: str) -> tuple[dict[str, Any], str]:

@@ -139,3 +139,10 @@ DATASETS: Mapping[str, Dataset] = {
     few_shot=('train[:1000]', 'train[1000:]'),
   ),
 }
+
+
+def evaluated_split(dataset: str) -> str:
+  """Returns the split of a dataset on which trained models are evaluated."""
+  known = DATASETS.get(dataset)
+  splits = known.num_examples if known else ('test',)
+  return next(s for s in ('test', 'validation', 'train') if s in splits)
