@@ -25,8 +25,13 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import timing
-from vit_jax.data import decode, pipeline, preprocess, registry
-from vit_jax.data.parallel_reading import numpy_iterator, parallel_map
+from vit_jax.data import (
+  decode,
+  parallel_reading,
+  pipeline,
+  preprocess,
+  registry,
+)
 
 # Copies of each photo, so that the start of an epoch weighs no more than in a
 # dataset of realistic size.
@@ -113,7 +118,7 @@ def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
 
   def mapped(function):
     """Maps files in order, without batching and with the same key."""
-    return lambda: numpy_iterator(_parallel(paths, function))
+    return lambda: parallel_reading.numpy_iterator(_parallel(paths, function))
 
   def batches(source, transform=train):
     return lambda: pipeline.train_batches(
@@ -127,10 +132,12 @@ def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
         tf.io.read_file(path),
         tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int64),
       ),
-      num_parallel_calls=2 * os.cpu_count(),
+      num_parallel_calls=parallel_reading.PARALLEL_CALLS,
       deterministic=False,
     )
-    return numpy_iterator(rows.batch(options.batch).prefetch(2))
+    return parallel_reading.numpy_iterator(
+      rows.batch(options.batch).prefetch(2)
+    )
 
   def evaluation():
     once = pipeline.eval_batches(files, evaluate, batch_size=options.batch)
@@ -155,7 +162,7 @@ def _candidates(options, folder, paths) -> dict[str, Callable[[], Iterable]]:
 
 
 def _parallel(paths, function) -> tf.data.Dataset:
-  return parallel_map(
+  return parallel_reading.parallel_map(
     tf.data.Dataset.from_tensor_slices(paths).repeat(),
     lambda path: function(tf.io.read_file(path)),
   ).prefetch(16)

@@ -36,7 +36,7 @@ import jax
 import ours
 import peers
 import timing
-from vit_jax.distributed import cpu
+from vit_jax.distributed import compilation, cpu
 from vit_jax.models import flops
 
 OURS, SCAN, BEFORE = 'vit_jax', 'vit_jax, scan', 'vit_jax, before'
@@ -91,9 +91,9 @@ def _our_forward(options, name):
   )()
   model = ours.create(name, scan=options.only == SCAN, dtype=options.dtype)
   images = ours.batch(options.forward_batch, options.image_size)['image']
-  forward = jax.jit(
+  forward = compilation.jit(
     lambda params, x: model.apply({'params': params}, x, tokens=False)[0],
-    compiler_options=cpu.compiler_options(jax.local_devices()[0]),
+    jax.local_devices()[0],
   )
   return lambda: jax.block_until_ready(forward(params, images))
 
